@@ -1,0 +1,112 @@
+"""The contract that every exported file carries: what its tensors mean, where its weights come from, what made it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from edgesam_export.errors import SchemaError
+from edgesam_export.spec import ExportConfig, ModelInfo, Provenance, TensorSpec
+
+__all__ = ["CONTRACT_KEY", "LABELS", "SCHEMA_VERSION", "make_contract", "read_contract", "summary"]
+
+CONTRACT_KEY = "edgesam_export.contract"
+"""Metadata key of the JSON text, in Core ML's user-defined metadata and ONNX's metadata_props."""
+# 1: first version.
+SCHEMA_VERSION = 1
+
+LABELS = {
+    "1": "foreground point",
+    "0": "background point",
+    "2": "box, top left corner",
+    "3": "box, bottom right corner",
+    "-1": "not a point: SAM's padding token, added once when points come without a box",
+    "-2": "empty slot: takes no part in anything",
+}
+
+
+def tool_versions() -> dict[str, str]:
+    """Return the versions of everything that shapes an export."""
+    from importlib.metadata import version
+
+    names = ("edgesam-export", "torch", "coremltools", "onnx", "numpy")
+    return {name: version(name) for name in names}
+
+
+def make_contract(
+    *,
+    info: ModelInfo,
+    provenance: Provenance,
+    config: ExportConfig,
+    component: str,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    details: dict[str, Any],
+) -> dict[str, Any]:
+    """Return the contract of one component as plain JSON data; ``details`` are the profile's own facts."""
+    frame = info.frame
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": info.name,
+        "family": info.family,
+        "component": component,
+        "profile": config.profile,
+        "precision": config.precision,
+        "frame": {
+            "size": frame.size,
+            "prompt_size": frame.prompt_size,
+            "mean": list(frame.mean),
+            "std": list(frame.std),
+            "pad_colour": list(frame.pad_colour),
+            "resize": "longest side to size, each side int(side * scale + 0.5), bilinear with antialiasing, 8-bit RGB",
+            "pad": "right and bottom; zeros after normalisation, pad_colour in an 8-bit image",
+        },
+        "upsample": info.upsample,
+        "inputs": [tensor_entry(spec) for spec in inputs],
+        "outputs": [tensor_entry(spec) for spec in outputs],
+        "labels": LABELS,
+        "weights": {
+            "source": provenance.source,
+            "sha256": provenance.sha256,
+            "licence": provenance.licence,
+            "random_seed": provenance.random_seed,
+        },
+        "versions": tool_versions(),
+        **details,
+    }
+
+
+def tensor_entry(spec: TensorSpec) -> dict[str, Any]:
+    """Return a tensor's line in the contract."""
+    return {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype, "description": spec.description}
+
+
+def read_contract(text: str, where: str) -> dict[str, Any]:
+    """Return the contract that a file's metadata holds; fields we do not know are kept.
+
+    Raises:
+        SchemaError: not JSON, or written by a newer, incompatible version.
+    """
+    try:
+        contract = json.loads(text)
+        version = contract["schema_version"]
+    except (ValueError, KeyError, TypeError):
+        raise SchemaError(f"{where}: metadata '{CONTRACT_KEY}' is not a contract of edgesam-export") from None
+    if version != SCHEMA_VERSION:
+        raise SchemaError(
+            f"{where}: contract version {version}, this edgesam-export reads {SCHEMA_VERSION}; export again"
+        )
+    return contract
+
+
+def summary(contract: dict[str, Any]) -> str:
+    """Return the one-paragraph description that Xcode and Netron show."""
+    weights = contract["weights"]
+    if weights["random_seed"] is not None:
+        origin = f"RANDOM WEIGHTS (seed {weights['random_seed']}): for timing and tests only, masks mean nothing"
+    else:
+        origin = f"weights {weights['source']} (sha256 {weights['sha256']})"
+    return (
+        f"{contract['model']} {contract['component']}, profile {contract['profile']}, {contract['precision']}; {origin}. "
+        f"Licence of the weights: {weights['licence']}. Made by edgesam-export {contract['versions']['edgesam-export']}."
+    )

@@ -1,0 +1,416 @@
+"""Which operation an error enters at: one ML Program executed twice, compared value by value.
+
+A value's error is rms(b - a) / rms(a) over all its elements. Every FP16 operation adds a little; what is looked for is
+the operation whose output is wrong although its inputs were right. A value is *bad* when its error reaches the
+threshold or when it is finite in one run only. From the bad outputs we walk back through bad operands to an operation
+whose operands are all good. Walking back, instead of taking the first bad value, leaves out errors that never reach an
+output, such as the overflow of a constant that a softmax turns into the zero it stood for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from edgesam_export.errors import UsageError
+
+__all__ = ["Divergence", "OpError", "RangeRow", "first_divergence", "range_report"]
+
+THRESHOLDS = {True: 1e-6, False: 1e-2}
+"""Default threshold by whether both runs use the same numerics. Same numerics: kernels are deterministic, 1e-6 leaves
+room for another order of summation in float32 (2^-24 is 6e-8). Otherwise 1 %, which is 40 dB below the rms value."""
+HALF_ROUNDOFF = 2.0**-11
+"""Relative error of one rounding to FP16; what a good operand may already carry."""
+ROUNDOFF = {("fp32", "fp32"): 2.0**-24, ("fp16", "fp16"): 0.0, ("ane", "ane"): 0.0}
+"""What good operands carry when both runs use the same numerics: nothing, but for another order of summation."""
+JUMP = 4.0
+"""An operation whose error is this many times its operands' (or one rounding) introduces it; less only passes it on."""
+FP16_MAX = 65504.0
+MEMORY_BYTES = 1 << 30
+"""Values of the first run that are held at once; an EdgeSAM encoder's take 600 MB in float32."""
+CHUNK = 1 << 20
+SUSPECTS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpError:
+    """Error of one operation's output beside the largest error among its operands."""
+
+    operation: str
+    type: str
+    index: int
+    error: float
+    """rms(b - a) / rms(a); infinite when the value is finite in one run only."""
+    operand_error: float
+    location: str = ""
+    module: str = ""
+
+    @property
+    def jump(self) -> float:
+        """How many times larger the error is than what went in, one FP16 rounding at least."""
+        return self.error / max(self.operand_error, HALF_ROUNDOFF)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Divergence:
+    """Where two executions of a program part, in program order the first such place that spoils an output."""
+
+    operation: str
+    type: str
+    index: int
+    """Position in the program, constants not counted, from 0."""
+    location: str
+    module: str
+    """PyTorch module it was converted from, empty when unknown."""
+    kind: Literal["overflow", "not finite", "introduced", "accumulated"]
+    """overflow: finite in the first run, not in the second. not finite: NaN or infinite in the first run already.
+    introduced: the error is new here. accumulated: many small errors pass the threshold here, none stands out."""
+    error: float
+    operand_error: float
+    peak: float
+    """Largest finite magnitude of the value in the first run."""
+    numerics: tuple[str, str]
+    suspects: tuple[OpError, ...] = ()
+    """Operations on the way to the bad output that raise the error most, the worst first."""
+    component: str = ""
+    candidate: str = ""
+
+    def __str__(self) -> str:
+        origin = f" from {self.module}" if self.module else ""
+        what = {
+            "overflow": f"overflows, largest value {self.peak:.4g} in {self.numerics[0]}",
+            "not finite": f"is not finite in {self.numerics[0]}",
+            "introduced": f"error {self.error:.2g} from operands with {self.operand_error:.2g}",
+            "accumulated": f"error {self.error:.2g} gathered from many operations",
+        }[self.kind]
+        return f"op {self.index} '{self.operation}' ({self.type}{origin}): {what}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One value in both runs."""
+
+    error: float
+    kind: str
+    """``ok``, ``overflow``, ``not finite``."""
+    peak: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RangeRow:
+    """Largest magnitude that an operation works on, beside the limit that applies to it."""
+
+    operation: str
+    type: str
+    rule: str
+    magnitude: float
+    """Largest absolute value of what the limit applies to; infinite when a value is not finite."""
+    limit: float
+    of: Literal["operand", "output"]
+    location: str = ""
+    module: str = ""
+    component: str = ""
+
+    @property
+    def share(self) -> float:
+        """Magnitude / limit; 1 or more is beyond it."""
+        return self.magnitude / self.limit
+
+
+def first_divergence(
+    program: Any,
+    feed: Mapping[str, Any],
+    *,
+    a: str = "fp32",
+    b: str = "fp16",
+    other: Any = None,
+    threshold: float | None = None,
+    modules: Mapping[str, str] | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+) -> Divergence | None:
+    """Operation at which run ``b`` leaves run ``a``, or None when no output is off by ``threshold``.
+
+    With equal numerics, which compares two packages, a difference that reaches no output counts too.
+
+    ``other`` executes ``b`` when given: a second package whose values have the same names, for example the same export
+    with other weights. ``modules`` maps operation names to PyTorch modules, as ``export.json`` holds them. Both runs
+    are repeated when their values do not fit into ``memory_bytes``.
+
+    Raises: UsageError when the two runs have no value in common.
+    """
+    threshold = THRESHOLDS[a == b] if threshold is None else threshold
+    compared = compare_runs(program, other or program, feed, numerics=(a, b), memory_bytes=memory_bytes)
+    if not compared:
+        raise UsageError("the two runs have no value of the same name; compare programs of one export")
+    search = Search(Graph(program), compared, (a, b), modules or {})
+    found = search.at(threshold)
+    if found is not None and found.kind == "accumulated":
+        # The step may lie below the threshold and be carried over it by roundings: look for it a little lower.
+        lower = (search.at(threshold / divisor) for divisor in (2, 4, 8))
+        return next((nearer for nearer in lower if nearer and nearer.kind != "accumulated"), found)
+    return found
+
+
+class Graph:
+    """Who computes and who reads each value of a program; constants are parameters of their readers, not operations."""
+
+    def __init__(self, program: Any) -> None:
+        self.operations = [op for op in program.operations if op.outputs and not is_parameter(op)]
+        self.index = {key_of(op): index for index, op in enumerate(self.operations)}
+        self.producer = {value: op for op in self.operations for value in names_of(op.outputs)}
+        self.operands = {key_of(op): set(names_of(op.inputs)) & set(self.producer) for op in self.operations}
+        read = set().union(*self.operands.values())
+        declared = getattr(program, "outputs", ())
+        declared = set(declared) if isinstance(declared, Mapping) else set(names_of(declared))
+        self.outputs = (set(self.producer) - read) | (declared & set(self.producer))
+
+    def ancestors(self, values: set[str], among: set[str]) -> set[str]:
+        """The given values and every value of ``among`` that leads to one of them through others of ``among``."""
+        reached, waiting = set(values), list(values)
+        while waiting:
+            new = (self.operands[key_of(self.producer[waiting.pop()])] & among) - reached
+            reached |= new
+            waiting.extend(new)
+        return reached
+
+
+@dataclass(frozen=True)
+class Search:
+    """Looks for the root of the bad outputs in one comparison."""
+
+    graph: Graph
+    compared: Mapping[str, Comparison]
+    numerics: tuple[str, str]
+    modules: Mapping[str, str]
+
+    def at(self, threshold: float) -> Divergence | None:
+        """First operation in program order that is bad, has good operands and leads to a bad output."""
+        bad = {name for name, found in self.compared.items() if found.kind != "ok" or not found.error < threshold}
+        bad &= set(self.graph.producer)
+        path = self.graph.ancestors(self.graph.outputs & bad, bad)
+        if not path and self.numerics[0] == self.numerics[1]:
+            path = bad  # two packages: a difference that no output shows is a difference all the same
+        ops = [op for op in self.graph.operations if path & set(names_of(op.outputs))]
+        root = next((op for op in ops if not self.graph.operands[key_of(op)] & bad), None)
+        if root is None:
+            return None
+        everything = self.graph.ancestors(self.graph.outputs & bad, set(self.compared))
+        ways = [op for op in self.graph.operations if everything & set(names_of(op.outputs)) & set(self.compared)]
+        suspects = sorted((self.error_of(op) for op in ways), key=lambda row: -row.jump)[:SUSPECTS]
+        return self.describe(root, tuple(suspects))
+
+    def describe(self, root: Any, suspects: tuple[OpError, ...]) -> Divergence:
+        """The divergence that a root operation stands for."""
+        row, found = self.error_of(root), self.worst(root)
+        kind = found.kind
+        if kind == "ok":
+            grown = row.error >= JUMP * max(row.operand_error, ROUNDOFF.get(self.numerics, HALF_ROUNDOFF))
+            # A rounding that saturates instead of giving infinity is an overflow all the same.
+            saturated = "fp32" not in self.numerics[1] and found.peak > FP16_MAX
+            kind = "accumulated" if not grown else "overflow" if saturated else "introduced"
+        return Divergence(
+            operation=row.operation,
+            type=row.type,
+            index=row.index,
+            location=row.location,
+            module=row.module,
+            kind=kind,
+            error=row.error,
+            operand_error=row.operand_error,
+            peak=found.peak,
+            numerics=self.numerics,
+            suspects=suspects,
+        )
+
+    def worst(self, op: Any) -> Comparison:
+        """Comparison of an operation's worst output."""
+        found = [self.compared[name] for name in names_of(op.outputs) if name in self.compared]
+        return max(found, key=lambda comparison: comparison.error)
+
+    def error_of(self, op: Any) -> OpError:
+        """Error of an operation's worst output and of its worst operand."""
+        operands = [self.compared[name].error for name in self.graph.operands[key_of(op)] if name in self.compared]
+        return OpError(
+            operation=op.name,
+            type=op.type,
+            index=self.graph.index[key_of(op)],
+            error=self.worst(op).error,
+            operand_error=max(operands, default=0.0),
+            location=str(op.location or ""),
+            module=module_of(op, self.modules),
+        )
+
+
+def is_parameter(op: Any) -> bool:
+    """True for constants, plain or compressed: a changed weight is the fault of the operation that uses it."""
+    return op.type == "const" or op.type.startswith("constexpr_")
+
+
+def names_of(values: Any) -> list[str]:
+    """Names in order, repetitions kept, of strings and of objects with a name; constants written in place have none."""
+    groups = values.values() if isinstance(values, Mapping) else values
+    members = [member for group in groups for member in (group if isinstance(group, list | tuple) else (group,))]
+    names = (member if isinstance(member, str) else getattr(member, "name", None) for member in members)
+    return [name for name in names if name is not None]
+
+
+def key_of(op: Any) -> str:
+    """What no other operation has: the name of its first output. The name attribute is free and may repeat."""
+    return names_of(op.outputs)[0]
+
+
+def module_of(op: Any, modules: Mapping[str, str]) -> str:
+    """PyTorch module of an operation, whether the map goes by operation or by output."""
+    return next((modules[name] for name in (op.name, *names_of(op.outputs)) if name in modules), "")
+
+
+def compare_runs(
+    first: Any, second: Any, feed: Mapping[str, Any], *, numerics: tuple[str, str], memory_bytes: int
+) -> dict[str, Comparison]:
+    """Every value that both programs compute, by name; in as many passes as the memory bound asks for."""
+    done: dict[str, Comparison] = {}
+    seen: set[str] = set()
+    complete = False
+    while not complete:
+        held: dict[str, np.ndarray] = {}
+        complete = hold(first, feed, numerics[0], held, seen, memory_bytes)
+
+        def compare(op: Any, name: str, value: Any, held: dict[str, np.ndarray] = held) -> None:
+            reference = held.pop(name, None)
+            array = None if reference is None else as_array(value)
+            if array is not None:
+                done[name] = compare_values(reference, array)
+
+        second.predict(feed, numerics=numerics[1], probe=compare)
+    return done
+
+
+def hold(
+    program: Any, feed: Mapping[str, Any], numerics: str, held: dict[str, np.ndarray], seen: set[str], limit: int
+) -> bool:
+    """Run once and keep the next values that fit; False when some are left for another run."""
+    complete, used = True, 0
+
+    def keep(op: Any, name: str, value: Any) -> None:
+        nonlocal complete, used
+        if is_parameter(op) or name in seen or not complete:
+            return
+        array = as_array(value)
+        if array is None:
+            seen.add(name)
+        elif held and used + array.nbytes > limit:
+            complete = False
+        else:
+            # A copy: the executor may reuse the buffer once the value has had its last reader.
+            held[name] = np.array(array)
+            used += array.nbytes
+            seen.add(name)
+
+    program.predict(feed, numerics=numerics, probe=keep)
+    return complete
+
+
+def as_array(value: Any) -> np.ndarray | None:
+    """A probed value as NumPy, halves widened to float32; None for what is no array of numbers (text, lists)."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    if not isinstance(value, np.ndarray | np.generic) or value.dtype.kind not in "fiub" or not np.size(value):
+        return None
+    return np.asarray(value, np.float32 if value.dtype == np.float16 else None)
+
+
+def compare_values(reference: np.ndarray, candidate: np.ndarray) -> Comparison:
+    """Error of one value; in chunks, so that the float64 temporaries stay small."""
+    if reference.shape != candidate.shape:
+        return Comparison(error=math.inf, kind="not finite", peak=math.nan)
+    signal = noise = peak = 0.0
+    kind = "ok"
+    flat = reference.reshape(-1), candidate.reshape(-1)
+    for start in range(0, flat[0].size, CHUNK):
+        left, right = (array[start : start + CHUNK].astype(np.float64) for array in flat)
+        same = left == right  # equal infinities are no error: masks of minus infinity stay what they are
+        finite = np.isfinite(left)
+        if not (finite | same).all():
+            kind = "not finite"
+        elif kind == "ok" and not (np.isfinite(right) | same).all():
+            kind = "overflow"
+        signal += float(np.square(left[finite]).sum())
+        noise += float(np.square(np.subtract(right, left, where=~same, out=np.zeros_like(left))).sum())
+        peak = max(peak, float(np.abs(left[finite]).max(initial=0.0)))
+    if kind != "ok":
+        return Comparison(error=math.inf, kind=kind, peak=peak)
+    error = math.sqrt(noise / signal) if signal else math.inf if noise else 0.0
+    return Comparison(error=error, kind="ok", peak=peak)
+
+
+SQUARES = frozenset({"square", "pow", "reduce_sum_square", "reduce_l2_norm", "l2_norm"})
+EXPONENTIALS = frozenset({"exp", "exp2", "softplus", "softplus_parametric", "log_softmax", "reduce_log_sum_exp"})
+ACCUMULATORS = frozenset({"matmul", "linear", "conv", "conv_transpose", "einsum"})
+SLICES = frozenset({"slice_by_index", "slice_by_size", "split"})
+
+
+def limit_of(op: Any) -> tuple[str, float, Literal["operand", "output"]]:
+    """Rule, limit and what it applies to, for one kind of operation.
+
+    256 = sqrt(65504), 11.09 = ln(65504); 32750 is where sums were seen to saturate on the ANE, 4094 where slices of the
+    last axis did; 65504 is the largest FP16 number.
+    """
+    names = names_of(op.inputs)
+    if op.type in SQUARES or (op.type == "mul" and len(names) == 2 and names[0] == names[1]):
+        return "N03", 256.0, "operand"
+    if op.type in EXPONENTIALS:
+        return "N05", 11.09, "operand"
+    if op.type in ACCUMULATORS:
+        return "N04", 32750.0, "output"
+    if op.type in SLICES:
+        return "A26", 4094.0, "operand"
+    return "FP16", FP16_MAX, "output"
+
+
+def range_report(
+    program: Any, feed: Mapping[str, Any], *, numerics: str = "fp32", modules: Mapping[str, str] | None = None
+) -> tuple[RangeRow, ...]:
+    """Largest magnitude at every operation beside the limit that applies to it, nearest to its limit first.
+
+    The limits are those of rules N03 to N05 and A26, and FP16's largest number for everything else. ``exp`` and its kin
+    count what goes in upwards only: a very negative operand gives zero, which is harmless.
+    """
+    peaks: dict[str, tuple[float, float]] = {}
+
+    def measure(op: Any, name: str, value: Any) -> None:
+        array = as_array(value)
+        if array is not None and not is_parameter(op):
+            finite = bool(np.isfinite(array).all())
+            low, high = float(array.min()), float(array.max())
+            peaks[name] = (high, max(abs(low), abs(high))) if finite else (math.inf, math.inf)
+
+    for name, value in feed.items():
+        array = as_array(np.asarray(value))
+        if array is not None:
+            peaks[name] = (float(array.max()), float(np.abs(array).max()))
+    program.predict(feed, numerics=numerics, probe=measure)
+    rows = [range_row(op, peaks, modules or {}) for op in program.operations if not is_parameter(op)]
+    return tuple(sorted((row for row in rows if row), key=lambda row: -row.share))
+
+
+def range_row(op: Any, peaks: Mapping[str, tuple[float, float]], modules: Mapping[str, str]) -> RangeRow | None:
+    """Row of one operation, None when nothing of it was seen."""
+    rule, limit, side = limit_of(op)
+    names = names_of(op.outputs if side == "output" else op.inputs)
+    values = [peaks[name][0 if rule == "N05" else 1] for name in names if name in peaks]
+    if not values:
+        return None
+    return RangeRow(
+        operation=op.name,
+        type=op.type,
+        rule=rule,
+        magnitude=max(0.0, *values),
+        limit=limit,
+        of=side,
+        location=str(op.location or ""),
+        module=module_of(op, modules),
+    )

@@ -1,0 +1,273 @@
+"""The manifest of known checkpoint files, the cache folder, and downloads that resume and are verified."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from edgesam_export.errors import CheckpointError, SchemaError
+from edgesam_export.files import sha256_of
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = [
+    "CheckpointFile",
+    "checkpoint_for",
+    "default_cache_dir",
+    "download",
+    "manifest",
+    "manifest_path",
+]
+
+Progress = Callable[[int, "int | None"], None]
+KINDS = ("checkpoint", "onnx", "coreml")
+CHUNK_BYTES = 1 << 18
+TIMEOUT_S = 30.0
+ATTEMPTS = 4
+MAX_UNDECLARED_BYTES = 4 << 30
+"""Largest download whose size the manifest does not know; SAM ViT-H has 2.6 GB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFile:
+    """One file of the manifest; ``models/README.md`` explains the fields."""
+
+    name: str
+    model: str
+    family: str
+    kind: str
+    home: str
+    licence: str
+    evidence: str
+    url: str | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    notice: str | None = None
+    note: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name or self.name != Path(self.name).name or self.name.startswith("."):
+            raise SchemaError(f"manifest: '{self.name}' is not a plain file name")
+        if self.kind not in KINDS:
+            raise SchemaError(f"manifest: {self.name} has kind '{self.kind}'; choose one of: {', '.join(KINDS)}")
+        if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise SchemaError(f"manifest: sha256 of {self.name} is not 64 hexadecimal digits")
+
+
+def manifest_path() -> Path:
+    """Return the manifest: inside an installed package, or beside the package in a checkout."""
+    package = Path(__file__).resolve().parent
+    for folder in (package, package.parent):
+        path = folder / "models" / "manifest.toml"
+        if path.is_file():
+            return path
+    raise SchemaError(f"models/manifest.toml is missing from {package}; install the package again")
+
+
+@lru_cache(maxsize=1)
+def manifest() -> tuple[CheckpointFile, ...]:
+    """Return every known file, in the order of the manifest.
+
+    Raises:
+        SchemaError: the manifest is not valid.
+    """
+    path = manifest_path()
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))["file"]
+    except (tomllib.TOMLDecodeError, KeyError) as error:
+        raise SchemaError(f"{path} is not a manifest: {error}") from error
+    known = {field.name for field in fields(CheckpointFile)}
+    rows = []
+    for table in tables:
+        # A newer manifest may have more keys: readers ignore what they do not know.
+        try:
+            rows.append(CheckpointFile(**{key: value for key, value in table.items() if key in known}))
+        except TypeError as error:
+            raise SchemaError(f"{path}: entry '{table.get('name')}' is incomplete: {error}") from error
+    return tuple(rows)
+
+
+def checkpoint_for(model: str) -> CheckpointFile | None:
+    """Return the PyTorch checkpoint of a model, None when no released one is known."""
+    return next((file for file in manifest() if file.model == model and file.kind == "checkpoint"), None)
+
+
+def default_cache_dir() -> Path:
+    """Return where this platform keeps an application's caches, with our name appended; not created."""
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = Path.home() / "AppData" / "Local"
+    else:
+        configured = os.environ.get("XDG_CACHE_HOME", "")
+        # The XDG base directory specification: a relative path is to be ignored.
+        base = Path(configured) if os.path.isabs(configured) else Path.home() / ".cache"
+    return base / "edgesam-export"
+
+
+def check_url(url: str) -> None:
+    """Refuse anything but https; plain http is for this machine only."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" and (parts.scheme, parts.hostname) != ("http", "127.0.0.1"):
+        raise CheckpointError(f"refusing to download from {url}: only https is allowed")
+
+
+class HttpsRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to where ``check_url`` allows."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        try:
+            check_url(newurl)
+        except CheckpointError:
+            fp.close()
+            raise
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def download(
+    file: CheckpointFile,
+    cache_dir: str | os.PathLike[str] | None = None,
+    *,
+    progress: Progress | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Path:
+    """Return the file in the cache folder, fetched if it is not there, its size and SHA-256 verified.
+
+    What was received before an interruption stays beside it as ``<name>.part``, and the next call goes on from there.
+    ``progress`` is called with bytes done and total bytes (None if unknown).
+
+    Raises:
+        CheckpointError: no download is known, network or disk failed, or the contents are not the declared ones.
+    """
+    folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+    path = folder / file.name
+    if path.exists():
+        verify(file, path, f"delete it to download it again, or pass it as a checkpoint if it is yours ({path})")
+        return path
+    if file.url is None:
+        raise CheckpointError(
+            f"no direct download is known for {file.name}; get it from {file.home} and put it at {path}"
+        )
+    check_url(file.url)
+    part = folder / f"{file.name}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fetch(file, part, path, progress, timeout_s)
+        try:
+            verify(file, part, "the download was removed; try again, or report it if it persists")
+        except CheckpointError:
+            part.unlink(missing_ok=True)
+            raise
+        os.replace(part, path)
+    except OSError as error:  # fetch() turns network errors into CheckpointError: what is left is the disk
+        raise disk_error(part, error) from error
+    return path
+
+
+def disk_error(part: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(f"cannot write {part}: {error.strerror or error}; make room or choose another cache folder")
+
+
+def verify(file: CheckpointFile, path: Path, remedy: str) -> None:
+    """Compare size and SHA-256 with the manifest, as far as it knows them."""
+    size = path.stat().st_size
+    if file.bytes is not None and size != file.bytes:
+        raise CheckpointError(f"{file.name} has {size} bytes, expected {file.bytes}; {remedy}")
+    if file.sha256 is not None and (found := sha256_of(path)) != file.sha256:
+        raise CheckpointError(f"{file.name} has sha256 {found}, expected {file.sha256}; {remedy}")
+
+
+def fetch(file: CheckpointFile, part: Path, path: Path, progress: Progress | None, timeout_s: float) -> None:
+    """Bring ``part`` to its full length, asking again for the rest as long as the connection is cut midway."""
+    failure: Exception | None = None
+    for _ in range(ATTEMPTS):
+        resuming = holds_bytes(part)
+        try:
+            if receive(file, part, progress, timeout_s):
+                return
+            failure = None
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code != 416:
+                failure = error
+                break
+            part.unlink(missing_ok=True)  # what we had is longer than what the server has: start again
+        except (OSError, http.client.HTTPException) as error:
+            failure = error
+            if not resuming and not holds_bytes(part):  # not even a beginning: the server is out of reach
+                break
+    reason = getattr(failure, "reason", failure) or "the connection was cut"
+    status = f"HTTP {failure.code} " if isinstance(failure, urllib.error.HTTPError) else ""
+    kept = " (run again to resume)" if holds_bytes(part) else ""
+    raise CheckpointError(
+        f"cannot download {file.name} from {file.url}: {status}{reason}{kept}; "
+        f"or fetch it by other means and put it at {path}"
+    )
+
+
+def holds_bytes(part: Path) -> bool:
+    return part.exists() and part.stat().st_size > 0
+
+
+def receive(file: CheckpointFile, part: Path, progress: Progress | None, timeout_s: float) -> bool:
+    """Make one request for what ``part`` lacks; return whether everything arrived."""
+    done = part.stat().st_size if part.exists() else 0
+    if file.bytes is not None and done >= file.bytes:
+        if done == file.bytes:
+            return True
+        part.unlink()
+        done = 0
+    request = urllib.request.Request(file.url or "", headers={"User-Agent": "edgesam-export"})
+    if done:
+        request.add_header("Range", f"bytes={done}-")
+    with urllib.request.build_opener(HttpsRedirects).open(request, timeout=timeout_s) as response:
+        done = done if resumes(response, part, done) else 0
+        length = response.headers.get("Content-Length", "")
+        total = done + int(length) if length.isdigit() else file.bytes
+        limit = file.bytes if file.bytes is not None else MAX_UNDECLARED_BYTES
+        if total is not None and total > limit:
+            part.unlink(missing_ok=True)
+            raise CheckpointError(f"{file.url} offers {total} bytes, more than the {limit} allowed; nothing was kept")
+        # read1 returns what is there: progress and the partial file follow a slow connection.
+        while chunk := response.read1(CHUNK_BYTES):
+            if done + len(chunk) > limit:
+                part.unlink(missing_ok=True)
+                raise CheckpointError(f"{file.url} sent more than the {limit} bytes allowed; nothing was kept")
+            store(part, chunk, done)
+            done += len(chunk)
+            if progress is not None:
+                progress(done, total)
+    return total is None or done == total
+
+
+def store(part: Path, chunk: bytes, position: int) -> None:
+    """Write a piece at its position, the first one to a new file; reports the disk apart from the network."""
+    try:
+        with open(part, "r+b" if position else "wb") as output:
+            output.seek(position)
+            output.write(chunk)
+    except OSError as error:
+        raise disk_error(part, error) from error
+
+
+def resumes(response: http.client.HTTPResponse, part: Path, done: int) -> bool:
+    """Say whether the body continues at byte ``done``; a server may send everything again instead."""
+    if not done or response.status != 206:
+        return False
+    match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    if match is None or int(match.group(1)) != done:
+        part.unlink(missing_ok=True)  # the next attempt starts from nothing
+        raise http.client.HTTPException(f"asked for the bytes from {done}, the server sent others")
+    return True

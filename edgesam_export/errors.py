@@ -1,0 +1,63 @@
+"""Every error this package raises on purpose.
+
+    EdgeSAMExportError            exit code 2 unless a subclass says otherwise
+    ├── UsageError                a value the caller gave cannot be used (option, prompt, path, picture)
+    ├── CheckpointError           a checkpoint file cannot be read, is not this model's, or is not to be had
+    ├── ConversionError           an export could not be made
+    ├── ProgramError              a Core ML package cannot be loaded or executed
+    │   └── UnsupportedOpError    the executor has no such operation
+    ├── RunnerUnavailableError    this machine cannot do that (exit code 3)
+    └── SchemaError               a report or record file does not have the form this version reads
+
+A message is one line: what, where, which values, what to do.
+A check that fails (parity out of tolerance, an ANE finding) is a result, never an exception.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointError",
+    "ConversionError",
+    "EdgeSAMExportError",
+    "ProgramError",
+    "RunnerUnavailableError",
+    "SchemaError",
+    "UnsupportedOpError",
+    "UsageError",
+]
+
+
+class EdgeSAMExportError(Exception):
+    """Base of all errors that a user can cause; ``exit_code`` is what the command line returns."""
+
+    exit_code = 2
+
+
+class UsageError(EdgeSAMExportError):
+    """A value that the caller gave cannot be used."""
+
+
+class CheckpointError(EdgeSAMExportError):
+    """A checkpoint cannot be read, does not fit the model, or cannot be obtained."""
+
+
+class ConversionError(EdgeSAMExportError):
+    """An export could not be made."""
+
+
+class ProgramError(EdgeSAMExportError):
+    """A Core ML package cannot be loaded or executed."""
+
+
+class UnsupportedOpError(ProgramError):
+    """The executor has no function for an operation of the program."""
+
+
+class RunnerUnavailableError(EdgeSAMExportError):
+    """This machine cannot run what was asked for."""
+
+    exit_code = 3
+
+
+class SchemaError(EdgeSAMExportError):
+    """A stored report or record does not have the form that this version reads."""

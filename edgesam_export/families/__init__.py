@@ -1,0 +1,114 @@
+"""Model families: drop a file here whose builders are decorated with ``register_model`` and its models exist.
+
+Importing this package imports no torch; the files of the folder are read when a model is first asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgesam_export.errors import UsageError
+from edgesam_export.registry import Registry, import_submodules
+from edgesam_export.spec import ModelInfo
+
+if TYPE_CHECKING:
+    from edgesam_export.modeling.sam import SamModel
+
+__all__ = ["FAMILIES", "RegisteredModel", "build_model", "load_model", "model_info", "model_names", "register_model"]
+
+Builder = Callable[[ModelInfo], "SamModel"]
+UPSAMPLES = ("bicubic", "bilinear")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegisteredModel:
+    """What is known about a model, and the function that builds it."""
+
+    info: ModelInfo
+    build: Builder
+
+
+FAMILIES: Registry[RegisteredModel] = Registry("model")
+
+
+def register_model(info: ModelInfo) -> Callable[[Builder], Builder]:
+    """Return a decorator that registers a builder for ``info``; several may be stacked on one builder."""
+
+    def store(build: Builder) -> Builder:
+        FAMILIES.register(info.name)(RegisteredModel(info=info, build=build))
+        return build
+
+    return store
+
+
+def registered_models() -> Registry[RegisteredModel]:
+    """Every model of every file of this folder."""
+    import_submodules(__name__)
+    return FAMILIES
+
+
+def model_names() -> list[str]:
+    """Names of all models, sorted."""
+    return list(registered_models())
+
+
+def model_info(name: str) -> ModelInfo:
+    """What is known about a model without building it.
+
+    Raises:
+        UsageError: no such model.
+    """
+    return registered_models()[name].info
+
+
+def build_model(name: str, *, upsample: str | None = None) -> SamModel:
+    """Model with PyTorch's own random initialisation, in evaluation mode.
+
+    ``upsample`` ("bicubic" or "bilinear") overrides the neck.
+
+    Raises:
+        UsageError: no such model, or no such upsampling.
+    """
+    entry = registered_models()[name]
+    if upsample is None:
+        return entry.build(entry.info)
+    if upsample not in UPSAMPLES:
+        raise UsageError(f"upsample is '{upsample}'; choose {' or '.join(UPSAMPLES)}")
+    return entry.build(replace(entry.info, upsample=upsample))
+
+
+def load_model(
+    name: str,
+    checkpoint: str | Path | None = None,
+    *,
+    random_weights: int | None = None,
+    upsample: str | None = None,
+    progress: Callable[..., None] | None = None,
+) -> SamModel:
+    """Model with the parameters of a checkpoint: float32, evaluation mode, every key accounted for.
+
+    Without ``checkpoint`` the published one is used. ``random_weights`` is the seed of stand-in parameters
+    (``modeling.random_weights``) instead of trained ones. ``progress`` is handed to the download.
+
+    Raises:
+        UsageError: no such model or upsampling, or both a checkpoint and random weights.
+        CheckpointError: the checkpoint cannot be read, or its keys or shapes are not this model's.
+    """
+    if random_weights is not None and checkpoint is not None:
+        raise UsageError(f"both checkpoint '{checkpoint}' and random_weights {random_weights} given; pass one")
+    model = build_model(name, upsample=upsample)
+    if random_weights is not None:
+        from edgesam_export.modeling.random_weights import fill_random
+
+        fill_random(model, random_weights)
+        return model
+
+    from edgesam_export.checkpoint import check_keys, load_state_dict
+
+    state_dict, model.provenance = load_state_dict(name, checkpoint, progress=progress)
+    check_keys(model, state_dict, where=model.provenance.source)
+    model.load_state_dict(state_dict, strict=True)
+    return model

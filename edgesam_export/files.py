@@ -1,0 +1,119 @@
+"""Writing files so that whatever stands at a final path is complete."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgesam_export.errors import UsageError
+
+__all__ = ["read_json", "sha256_of", "staging_folder", "write_json", "write_text"]
+
+CHUNK_BYTES = 1 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, or of a folder: over sorted relative paths, sizes and contents."""
+    digest = hashlib.sha256()
+    if path.is_file():
+        feed(digest, path)
+        return digest.hexdigest()
+    for member in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{member.relative_to(path).as_posix()}\0{member.stat().st_size}\0".encode())
+        feed(digest, member)
+    return digest.hexdigest()
+
+
+def feed(digest: Any, path: Path) -> None:
+    """Add a file's bytes to ``digest`` without holding them all in memory."""
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            digest.update(chunk)
+
+
+@contextmanager
+def staging_folder(out_dir: Path) -> Iterator[Path]:
+    """Yield a folder inside ``out_dir``; on success everything in it moves to ``out_dir``, on failure it vanishes.
+
+    A package that already stands at the final path is replaced only then.
+
+    Raises:
+        UsageError: the folder cannot be made or written to, or the disk is full.
+    """
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".edgesam-export-", dir=out_dir))
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to output folder '{out_dir}': {error.strerror}; choose another --output"
+        ) from None
+    try:
+        yield staging
+        for item in sorted(staging.iterdir()):
+            move_over(item, out_dir / item.name)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to output folder '{out_dir}': {error.strerror or error}; nothing was changed"
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def move_over(source: Path, final: Path) -> None:
+    """Rename ``source`` to ``final``, replacing a file or folder that stands there."""
+    if final.is_dir() and not final.is_symlink():
+        old = source.parent / f"{final.name}.replaced"
+        os.replace(final, old)
+        try:
+            os.replace(source, final)
+        except OSError:
+            os.replace(old, final)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.replace(source, final)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file beside its final path, then rename.
+
+    Raises:
+        UsageError: the folder cannot be written to, or the disk is full.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as stream:
+            temporary = Path(stream.name)
+            stream.write(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise UsageError(f"cannot write '{path}': {error.strerror or error}") from None
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write JSON with sorted keys and no bare NaN, atomically."""
+    write_text(path, json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Return the document in a JSON file.
+
+    Raises:
+        UsageError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read '{path}': {error.strerror or error}") from None
+    except ValueError as error:
+        raise UsageError(f"'{path}' is not JSON: {error}") from None

@@ -1,0 +1,176 @@
+"""Core ML: ML Programs in ``.mlpackage`` folders, converted by coremltools on any machine."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgesam_export.contract import CONTRACT_KEY, summary
+from edgesam_export.errors import ConversionError
+from edgesam_export.files import staging_folder
+from edgesam_export.formats import FORMATS, component_path, make_artifacts
+from edgesam_export.modeling.sam import SamModel
+from edgesam_export.quiet import quiet
+from edgesam_export.spec import Artifact, CoreMLConfig, TensorSpec
+from edgesam_export.trace import TracedComponent, trace_model
+
+__all__ = ["export_coreml"]
+
+SUFFIX = ".mlpackage"
+NUMPY_TYPES = {"fp16": np.float16, "fp32": np.float32}
+
+
+@FORMATS.register("coreml")
+def export_coreml(
+    model: SamModel,
+    out_dir: str | Path,
+    config: CoreMLConfig | None = None,
+    *,
+    progress: Callable[[str], None] | None = None,
+) -> list[Artifact]:
+    """Export encoder and decoder as two packages into ``out_dir``; return them in that order.
+
+    ``progress`` is called with a short line before each step.
+
+    Raises:
+        UsageError: options that do not fit together, or a folder that cannot be written.
+        ConversionError: coremltools refuses the program.
+    """
+    config = config or CoreMLConfig()
+    report = progress or (lambda line: None)
+    out_dir = Path(out_dir)
+    modules = {}
+    with staging_folder(out_dir) as staging:
+        report("tracing")
+        components = trace_model(model, config, format="coreml")
+        for component in components:
+            report(f"converting {component.name}")
+            path = component_path(staging, component, SUFFIX)
+            modules[component.name] = save_package(component, config, path)
+        if config.functions:
+            decoder = components[1]
+            add_functions(model, config, decoder, component_path(staging, decoder, SUFFIX), report)
+    return make_artifacts(out_dir, components, format="coreml", suffix=SUFFIX, modules=modules)
+
+
+def save_package(component: TracedComponent, config: CoreMLConfig, path: Path) -> dict[str, str]:
+    """Convert and save one component; return the map from operation name to torch module path.
+
+    Raises:
+        ConversionError: coremltools refuses; the line says what it said.
+    """
+    with quiet():
+        try:
+            package = convert(component, config)
+            describe(package, component)
+            package.save(str(path))
+        except OSError:
+            raise
+        except Exception as error:
+            raise ConversionError(f"coremltools could not convert {component.name}: {first_line(error)}") from error
+        return module_paths(package)
+
+
+def convert(component: TracedComponent, config: CoreMLConfig) -> Any:
+    """Return coremltools' MLModel of a traced component."""
+    import coremltools as ct
+
+    precision = ct.precision.FLOAT32
+    if config.precision == "fp16":
+        precision = ct.transform.FP16ComputePrecision(
+            op_selector=lambda op: not within(module_path(op), component.fp32_modules)
+        )
+    return ct.convert(
+        component.module,
+        convert_to="mlprogram",
+        inputs=[input_type(spec, component.free_dims) for spec in component.inputs],
+        outputs=[ct.TensorType(name=spec.name, dtype=NUMPY_TYPES[spec.dtype]) for spec in component.outputs],
+        minimum_deployment_target=getattr(ct.target, config.target),
+        compute_precision=precision,
+        skip_model_load=True,
+    )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its type when it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def input_type(spec: TensorSpec, free_dims: dict[str, tuple[int, int]]) -> Any:
+    """Return coremltools' description of an input."""
+    import coremltools as ct
+
+    if spec.dtype == "image":
+        return ct.ImageType(name=spec.name, shape=spec.shape, color_layout=ct.colorlayout.RGB)
+    shape = [
+        ct.RangeDim(*free_dims[size], default=free_dims[size][0]) if isinstance(size, str) else size
+        for size in spec.shape
+    ]
+    return ct.TensorType(name=spec.name, shape=tuple(shape), dtype=NUMPY_TYPES[spec.dtype])
+
+
+def module_path(op: Any) -> str:
+    """Return the dotted path of the torch module that an operation was traced in, empty when it is not known."""
+    from coremltools.converters.mil.mil.scope import ScopeSource
+
+    return ".".join(op.scopes.get(ScopeSource.TORCHSCRIPT_MODULE_NAME, []))
+
+
+def within(path: str, modules: tuple[str, ...]) -> bool:
+    """Return whether ``path`` is one of ``modules`` or lies inside one."""
+    return any(path == module or path.startswith(module + ".") for module in modules)
+
+
+def module_paths(package: Any) -> dict[str, str]:
+    """Return operation name -> dotted torch module path, for every operation that still knows it."""
+    operations = [op for function in package._mil_program.functions.values() for op in function.operations]
+    return {op.outputs[0].name: path for op in operations if op.op_type != "const" and (path := module_path(op))}
+
+
+def describe(package: Any, component: TracedComponent) -> None:
+    """Write descriptions, licence and contract into the package's metadata."""
+    contract = component.contract
+    package.short_description = summary(contract)
+    package.author = f"edgesam-export {contract['versions']['edgesam-export']}"
+    package.license = contract["weights"]["licence"]
+    package.version = contract["versions"]["edgesam-export"]
+    package.user_defined_metadata[CONTRACT_KEY] = json.dumps(contract, sort_keys=True, allow_nan=False)
+    for spec in component.inputs:
+        package.input_description[spec.name] = spec.description
+    for spec in component.outputs:
+        package.output_description[spec.name] = spec.description
+
+
+def add_functions(
+    model: SamModel, config: CoreMLConfig, decoder: TracedComponent, path: Path, report: Callable[[str], None]
+) -> None:
+    """Replace the decoder at ``path`` by one package with a function per number of prompt slots, weights shared.
+
+    Function ``main`` has ``config.points`` slots; the others are called ``points_<N>``.
+    """
+    import coremltools as ct
+
+    decoder.contract["functions"] = {"main": config.points, **{f"points_{n}": n for n in config.functions}}
+    with tempfile.TemporaryDirectory(dir=path.parent.parent) as folder, quiet():
+        parts = Path(folder)
+        descriptor = ct.utils.MultiFunctionDescriptor()
+        first = path.rename(parts / f"points_{config.points}{SUFFIX}")
+        descriptor.add_function(str(first), "main", "main")
+        for count in config.functions:
+            report(f"converting decoder with {count} prompt slots")
+            one = replace(config, points=count, functions=())
+            part = parts / f"points_{count}{SUFFIX}"
+            save_package(trace_model(model, one, format="coreml")[1], one, part)
+            descriptor.add_function(str(part), "main", f"points_{count}")
+        descriptor.default_function_name = "main"
+        joined = parts / f"joined{SUFFIX}"
+        ct.utils.save_multifunction(descriptor, str(joined))
+        package = ct.models.MLModel(str(joined), skip_model_load=True)
+        describe(package, decoder)
+        package.save(str(path))

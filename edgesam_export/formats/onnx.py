@@ -1,0 +1,168 @@
+"""ONNX: FP32 or FP16 files, checked by onnx.checker and shape inference before they reach their final path."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgesam_export.contract import CONTRACT_KEY, summary
+from edgesam_export.errors import ConversionError
+from edgesam_export.files import staging_folder
+from edgesam_export.formats import FORMATS, component_path, make_artifacts
+from edgesam_export.modeling.sam import SamModel
+from edgesam_export.quiet import quiet
+from edgesam_export.spec import Artifact, OnnxConfig, TensorSpec
+from edgesam_export.trace import TracedComponent, trace_model
+
+__all__ = ["export_onnx"]
+
+SUFFIX = ".onnx"
+
+
+@FORMATS.register("onnx")
+def export_onnx(
+    model: SamModel,
+    out_dir: str | Path,
+    config: OnnxConfig | None = None,
+    *,
+    progress: Callable[[str], None] | None = None,
+) -> list[Artifact]:
+    """Export encoder and decoder as two ONNX files into ``out_dir``; return them in that order.
+
+    ``progress`` is called with a short line before each step.
+
+    Raises:
+        UsageError: options that do not fit together, or a folder that cannot be written.
+        ConversionError: the exporter or the checker refuses the graph.
+    """
+    config = config or OnnxConfig()
+    report = progress or (lambda line: None)
+    out_dir = Path(out_dir)
+    with staging_folder(out_dir) as staging:
+        report("tracing")
+        components = trace_model(model, config, format="onnx")
+        for component in components:
+            report(f"converting {component.name}")
+            save_onnx(component, config, component_path(staging, component, SUFFIX))
+    return make_artifacts(out_dir, components, format="onnx", suffix=SUFFIX, modules={})
+
+
+def save_onnx(component: TracedComponent, config: OnnxConfig, path: Path) -> None:
+    """Convert, check and save one component.
+
+    Raises:
+        ConversionError: the exporter or the checker refuses; the line says what it said.
+    """
+    import onnx
+
+    with quiet():
+        try:
+            graph = convert(component, config)
+            if config.precision == "fp16":
+                graph = to_fp16(graph, component)
+            graph = onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True)
+            describe(graph, component)
+            onnx.checker.check_model(graph, full_check=True)
+        except Exception as error:
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ConversionError(f"could not convert {component.name} to ONNX: {line}") from error
+        onnx.save(graph, path)
+
+
+def convert(component: TracedComponent, config: OnnxConfig) -> Any:
+    """Return the FP32 ONNX graph of a traced component."""
+    import onnx
+
+    stream = io.BytesIO()
+    free = {
+        spec.name: {axis: size for axis, size in enumerate(spec.shape) if isinstance(size, str)}
+        for spec in (*component.inputs, *component.outputs)
+    }
+    torch.onnx.export(
+        component.module,
+        component.example,
+        stream,
+        input_names=[spec.name for spec in component.inputs],
+        output_names=[spec.name for spec in component.outputs],
+        dynamic_axes={name: axes for name, axes in free.items() if axes},
+        opset_version=config.opset,
+        # The exporter that torch prefers since 2.9 needs onnxscript and re-captures the model; we have a trace already.
+        dynamo=False,
+    )
+    graph = onnx.load_model_from_string(stream.getvalue())
+    for spec, value in zip(component.outputs, graph.graph.output):
+        declare_shape(value, spec)
+    return graph
+
+
+def declare_shape(value: Any, spec: TensorSpec) -> None:
+    """Write the promised sizes into an output, where the exporter lost them."""
+    for dim, size in zip(value.type.tensor_type.shape.dim, spec.shape):
+        if isinstance(size, str):
+            dim.dim_param = size
+        else:
+            dim.dim_value = size
+
+
+def to_fp16(graph: Any, component: TracedComponent) -> Any:
+    """Return the graph in FP16, but for the modules that ask for FP32 and the inputs and outputs declared FP32."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    blocks = tuple("/" + module.replace(".", "/") + "/" for module in component.fp32_modules)
+    fp32_nodes = [node.name for node in graph.graph.node if node.name.startswith(blocks)]
+    fp32_tensors = [spec.name for spec in (*component.inputs, *component.outputs) if spec.dtype == "fp32"]
+    half = convert_float_to_float16(graph, keep_io_types=fp32_tensors, node_block_list=fp32_nodes, op_block_list=[])
+    tidy_casts(half)
+    # The converter appends its casts at the end of the graph.
+    OnnxModel.graph_topological_sort(half.graph)
+    return half
+
+
+def tidy_casts(graph: Any) -> None:
+    """Repair what ``convert_float_to_float16`` leaves around the nodes that stay FP32.
+
+    It adds one Cast per FP32 consumer of a value, all of one name, and rounds to FP16 between two FP32 nodes, which is
+    just where FP16 overflows.  Seen in onnxruntime 1.31; drop when its graphs pass onnx.checker and keep FP32 chains.
+    """
+    import onnx
+
+    nodes, made = [], {}
+    for node in graph.graph.node:
+        if node.op_type != "Cast" or node.output[0] not in made:
+            nodes.append(node)
+            made.update(dict.fromkeys(node.output, node))
+    bypass = {}
+    for node in nodes:
+        source = made.get(node.input[0]) if node.op_type == "Cast" else None
+        if source is not None and source.op_type == "Cast" and node.attribute[0].i == onnx.TensorProto.FLOAT:
+            bypass[node.output[0]] = source.input[0]
+    for node in nodes:
+        for index, name in enumerate(node.input):
+            node.input[index] = bypass.get(name, name)
+    outputs = {value.name for value in graph.graph.output}
+    for _ in range(2):  # first the bypassed casts, then those that fed only them
+        used = {name for node in nodes for name in node.input} | outputs
+        nodes = [node for node in nodes if node.op_type != "Cast" or node.output[0] in used]
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)
+
+
+def describe(graph: Any, component: TracedComponent) -> None:
+    """Write descriptions and contract into the file's metadata."""
+    contract = component.contract
+    graph.doc_string = summary(contract)
+    graph.producer_name = "edgesam-export"
+    graph.producer_version = contract["versions"]["edgesam-export"]
+    entry = graph.metadata_props.add()
+    entry.key, entry.value = CONTRACT_KEY, json.dumps(contract, sort_keys=True, allow_nan=False)
+    licence = graph.metadata_props.add()
+    licence.key, licence.value = "licence", contract["weights"]["licence"]
+    descriptions = {spec.name: spec.description for spec in (*component.inputs, *component.outputs)}
+    for value in (*graph.graph.input, *graph.graph.output):
+        value.doc_string = descriptions.get(value.name, "")

@@ -1,0 +1,126 @@
+"""How far a candidate's outputs are from the reference's: NumPy arrays in, one number out.
+
+The same four rules hold for every function. Shapes must agree, nothing is broadcast. Comparing nothing is an error.
+Anything that is not finite, in either array, makes the result NaN, which passes no gate: an overflow cannot hide behind
+a threshold. Sums run in float64.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from edgesam_export.errors import UsageError
+
+__all__ = [
+    "best_mask_gap",
+    "cosine",
+    "mask_iou",
+    "max_abs_error",
+    "psnr_db",
+    "rms_error",
+    "sign_agreement",
+]
+
+
+def psnr_db(reference: np.ndarray, candidate: np.ndarray) -> float:
+    """Peak signal-to-noise ratio, 20 log10(max |reference| / rms error).
+
+    Identical arrays give infinity; a reference of zeros that the candidate misses gives minus infinity.
+
+    Units: dB
+    Raises: UsageError when the shapes differ or the arrays are empty.
+    """
+    error = rms_error(reference, candidate)
+    if math.isnan(error):
+        return math.nan
+    peak = float(np.abs(reference).max())
+    if error == 0:
+        return math.inf
+    return 20 * math.log10(peak / error) if peak else -math.inf
+
+
+def cosine(reference: np.ndarray, candidate: np.ndarray) -> float:
+    """Cosine of the angle between both arrays taken as vectors; two zero vectors give 1, one gives 0.
+
+    Raises: UsageError when the shapes differ or the arrays are empty.
+    """
+    if not comparable(reference, candidate):
+        return math.nan
+    left, right = (np.asarray(array, np.float64).reshape(-1) for array in (reference, candidate))
+    lengths = float(np.linalg.norm(left)), float(np.linalg.norm(right))
+    if not any(lengths):
+        return 1.0
+    return float(left @ right) / (lengths[0] * lengths[1]) if all(lengths) else 0.0
+
+
+def max_abs_error(reference: np.ndarray, candidate: np.ndarray) -> float:
+    """Largest absolute difference.
+
+    Raises: UsageError when the shapes differ or the arrays are empty.
+    """
+    if not comparable(reference, candidate):
+        return math.nan
+    return float(np.abs(np.subtract(reference, candidate, dtype=np.float64)).max())
+
+
+def rms_error(reference: np.ndarray, candidate: np.ndarray) -> float:
+    """Root of the mean squared difference.
+
+    Raises: UsageError when the shapes differ or the arrays are empty.
+    """
+    if not comparable(reference, candidate):
+        return math.nan
+    difference = np.subtract(reference, candidate, dtype=np.float64)
+    return math.sqrt(float(np.mean(np.square(difference))))
+
+
+def mask_iou(reference: np.ndarray, candidate: np.ndarray) -> float:
+    """Intersection over union of both masks, the logits above 0; two empty masks give 1.
+
+    Raises: UsageError when the shapes differ or the arrays are empty.
+    """
+    if not comparable(reference, candidate):
+        return math.nan
+    left, right = np.asarray(reference) > 0, np.asarray(candidate) > 0
+    union = int(np.count_nonzero(left | right))
+    return int(np.count_nonzero(left & right)) / union if union else 1.0
+
+
+def sign_agreement(reference: np.ndarray, candidate: np.ndarray) -> float:
+    """Share of logits on the same side of the threshold 0 (above it or not), from 0 to 1.
+
+    Raises: UsageError when the shapes differ or the arrays are empty.
+    """
+    if not comparable(reference, candidate):
+        return math.nan
+    return float(np.mean((np.asarray(reference) > 0) == (np.asarray(candidate) > 0)))
+
+
+def best_mask_gap(reference: np.ndarray, candidate: np.ndarray) -> float:
+    """What the candidate's choice of the best mask gives away, measured in the reference's scores.
+
+    Reference's score of its own best mask minus its score of the mask that the candidate scores highest: 0 when both
+    choose the same mask. Only the reference's scores are measured, so that a candidate cannot excuse a wrong choice by
+    the size of its own error.
+
+    Shapes: both (..., M), M at least 2, reduced to one row
+    Raises: UsageError when the shapes differ or there is nothing to choose from.
+    """
+    if not comparable(reference, candidate):
+        return math.nan
+    left, right = (np.asarray(array, np.float64).reshape(-1) for array in (reference, candidate))
+    if len(left) < 2:
+        raise UsageError("best_mask_gap of one score says nothing; give the scores of at least two masks")
+    return float(left.max() - left[right.argmax()])
+
+
+def comparable(reference: np.ndarray, candidate: np.ndarray) -> bool:
+    """True when both arrays are finite; a UsageError when they cannot be compared at all."""
+    shapes = np.shape(reference), np.shape(candidate)
+    if shapes[0] != shapes[1]:
+        raise UsageError(f"reference has shape {shapes[0]} and candidate {shapes[1]}; compare arrays of one shape")
+    if 0 in shapes[0]:
+        raise UsageError(f"arrays of shape {shapes[0]} have no elements; comparing nothing proves nothing")
+    return bool(np.isfinite(reference).all() and np.isfinite(candidate).all())

@@ -1,0 +1,227 @@
+"""Inputs, outputs and states of a program as the caller sees them, and the checks Core ML makes on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from edgesam_export.errors import ProgramError
+from edgesam_export.mil.types import CARRIERS, StateBox, ValueType
+
+__all__ = ["ARRAY_TYPES", "FeatureSpec", "ProgramState", "check_feed", "read_output"]
+
+ARRAY_TYPES = {"fp16": np.float16, "fp32": np.float32, "fp64": np.float64, "int32": np.int32, "int8": np.int8}
+"""Element type of a multi-array feature -> NumPy type of what comes back."""
+COLOURS = {"RGB": 3, "BGR": 3, "GRAYSCALE": 1, "GRAYSCALE_FLOAT16": 1}
+"""Colour layout -> channels of the tensor that the program sees."""
+PICTURE_MODES = {"RGB": "RGB", "BGR": "RGB", "GRAYSCALE": "L", "GRAYSCALE_FLOAT16": "F"}
+"""Colour layout -> mode of a PIL picture that fits it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSpec:
+    """One input, output or state of a program."""
+
+    name: str
+    kind: Literal["tensor", "image", "state", "dictionary", "string", "int64", "double"]
+    dtype: str
+    """Element type (``fp16``, ``fp32``, ``fp64``, ``int32``, ``int8``); ``uint8`` or ``fp16`` for a picture."""
+    shape: tuple[int, ...]
+    """Default shape; of a picture, that of the tensor: (1, channels, height, width)."""
+    ranges: tuple[tuple[int, int | None], ...] | None = None
+    """Smallest and largest size of each dimension (None: unbounded) when the shape is flexible."""
+    choices: tuple[tuple[int, ...], ...] | None = None
+    """The shapes allowed when they are enumerated."""
+    colour: str | None = None
+    """``RGB``, ``BGR``, ``GRAYSCALE`` or ``GRAYSCALE_FLOAT16`` for a picture."""
+    optional: bool = False
+    default: float | None = None
+    """What every element of a left-out optional input is."""
+    description: str = ""
+
+    @property
+    def is_flexible(self) -> bool:
+        return self.ranges is not None or self.choices is not None
+
+    def allows(self, shape: tuple[int, ...]) -> bool:
+        """Whether the program takes an array of this shape."""
+        if self.choices is not None:
+            return shape in self.choices
+        if self.ranges is not None:
+            bounds = zip(shape, self.ranges)
+            return len(shape) == len(self.ranges) and all(lo <= s and (hi is None or s <= hi) for s, (lo, hi) in bounds)
+        return shape == self.shape
+
+    @property
+    def expected(self) -> str:
+        """What to give, in words."""
+        if self.kind == "image":
+            sizes = (
+                sorted({(s[-1], s[-2]) for s in self.choices}) if self.choices else [(self.shape[-1], self.shape[-2])]
+            )
+            text = " or ".join(f"{width}x{height}" for width, height in sizes)
+            if self.ranges is not None:
+                text = "x".join(span(low, high) for low, high in (self.ranges[-1], self.ranges[-2]))
+            return f"a {self.colour} picture of {text} pixels (width x height)"
+        if self.choices is not None:
+            return f"{self.dtype} of shape {' or '.join(map(str, self.choices))}"
+        if self.ranges is not None:
+            return f"{self.dtype} of shape ({', '.join(span(low, high) for low, high in self.ranges)})"
+        return f"{self.dtype} of shape {self.shape}"
+
+
+def span(low: int, high: int | None) -> str:
+    return str(low) if low == high else f"{low}..{'' if high is None else high}"
+
+
+class ProgramState:
+    """What a stateful program remembers between predictions; made by ``Program.make_state``, zero at first."""
+
+    def __init__(self, boxes: Mapping[str, StateBox], dtypes: Mapping[str, str]) -> None:
+        self.boxes, self.dtypes = dict(boxes), dict(dtypes)
+
+    def read_state(self, name: str) -> np.ndarray:
+        """Return a copy of one state in its declared type."""
+        return self.box(name).value.cpu().numpy().astype(ARRAY_TYPES[self.dtypes[name]])
+
+    def write_state(self, name: str, value: np.ndarray) -> None:
+        """Replace one state.
+
+        Raises:
+            ProgramError: no such state, or another shape.
+        """
+        box = self.box(name)
+        if tuple(np.shape(value)) != tuple(box.value.shape):
+            raise ProgramError(f"state '{name}' has shape {tuple(box.value.shape)}, got {tuple(np.shape(value))}")
+        rounded = np.asarray(value, ARRAY_TYPES[self.dtypes[name]])
+        box.value = torch.from_numpy(np.array(rounded)).to(box.value)
+
+    def box(self, name: str) -> StateBox:
+        if name not in self.boxes:
+            raise ProgramError(f"no state '{name}'; this program keeps: {', '.join(sorted(self.boxes))}")
+        return self.boxes[name]
+
+
+def check_feed(
+    specs: tuple[FeatureSpec, ...], declared: Mapping[str, ValueType], feed: Mapping[str, Any], device: torch.device
+) -> dict[str, torch.Tensor]:
+    """Return the values of all inputs as tensors on ``device``; the caller's arrays are never written to.
+
+    Raises:
+        ProgramError: an input is missing, surplus, or has another shape or type than the program takes.
+    """
+    names = {spec.name for spec in specs}
+    surplus = sorted(str(name) for name in feed if name not in names)
+    if surplus:
+        raise ProgramError(f"unknown input '{surplus[0]}'; this program takes: {', '.join(sorted(names)) or 'none'}")
+    values = {}
+    for spec in specs:
+        if spec.name in feed:
+            array = image_array(spec, feed[spec.name]) if spec.kind == "image" else tensor_array(spec, feed[spec.name])
+        elif spec.optional:
+            array = np.full(spec.shape, spec.default or 0)
+        else:
+            raise ProgramError(f"input '{spec.name}' is missing; expected {spec.expected}")
+        values[spec.name] = to_carrier(spec, array, declared[spec.name], device)
+    return values
+
+
+def to_carrier(spec: FeatureSpec, array: np.ndarray, declared: ValueType, device: torch.device) -> torch.Tensor:
+    carrier = str(CARRIERS[declared.dtype]).removeprefix("torch.")
+    with np.errstate(over="ignore"):
+        tensor = torch.from_numpy(np.array(array, dtype=carrier, order="C")).to(device)
+    if declared.shape == () and tensor.numel() == 1:
+        return tensor.reshape(())  # Core ML has no array of rank 0: the feature of a scalar has shape (1,)
+    if declared.shape is not None and len(declared.shape) != tensor.dim():
+        raise ProgramError(f"input '{spec.name}' has rank {tensor.dim()}, the program declares {declared}")
+    return tensor
+
+
+def tensor_array(spec: FeatureSpec, value: Any) -> np.ndarray:
+    """Return a multi-array input as an array of its declared type.
+
+    Raises:
+        ProgramError: not numbers, not representable in the declared type, or a wrong shape.
+    """
+    array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else as_array(spec, value)
+    if array.dtype.kind not in "fiub":
+        raise ProgramError(f"input '{spec.name}' has type {array.dtype}; expected {spec.expected}")
+    if array.ndim == 0 and spec.shape == (1,):
+        array = array.reshape(1)
+    if not spec.allows(array.shape):
+        raise ProgramError(f"input '{spec.name}' has shape {array.shape}; expected {spec.expected}")
+    target = ARRAY_TYPES[spec.dtype]
+    if np.issubdtype(target, np.integer) and array.size:
+        bounds = np.iinfo(target)
+        if array.dtype.kind == "f" and not np.array_equal(array, np.trunc(array)):
+            raise ProgramError(f"input '{spec.name}' has fractions or NaN ({array.dtype}); expected {spec.expected}")
+        if array.min() < bounds.min or array.max() > bounds.max:
+            raise ProgramError(f"input '{spec.name}' leaves the range {bounds.min} to {bounds.max} of {spec.dtype}")
+    return array
+
+
+def as_array(spec: FeatureSpec, value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError):
+        raise ProgramError(f"input '{spec.name}' is not an array of numbers; expected {spec.expected}") from None
+
+
+def image_array(spec: FeatureSpec, value: Any) -> np.ndarray:
+    """Return a picture as the (1, channels, height, width) numbers that the program sees, 0 to 255.
+
+    Shapes:
+        value: a PIL picture, or an array (height, width, 3) in RGB order, or (height, width) for a grayscale layout
+    Raises:
+        ProgramError: another kind of value, colour mode or size.
+    """
+    assert spec.colour is not None
+    mode = getattr(value, "mode", None)
+    if mode is not None and mode != PICTURE_MODES[spec.colour]:
+        raise ProgramError(
+            f"input '{spec.name}' is a picture of mode {mode}; expected {spec.expected}: "
+            f"convert('{PICTURE_MODES[spec.colour]}') it first"
+        )
+    array = as_array(spec, value)
+    channels, gray_float = COLOURS[spec.colour], spec.colour == "GRAYSCALE_FLOAT16"
+    if array.dtype.kind not in ("fu" if gray_float else "u") or (not gray_float and array.dtype != np.uint8):
+        wanted = "float" if gray_float else "uint8"
+        raise ProgramError(f"input '{spec.name}' has type {array.dtype}, not {wanted}; expected {spec.expected}")
+    if array.ndim != (3 if channels == 3 else 2) or (channels == 3 and array.shape[2] != 3):
+        raise ProgramError(f"input '{spec.name}' has shape {array.shape}; expected {spec.expected}")
+    if not spec.allows((1, channels, *array.shape[:2])):
+        raise ProgramError(f"input '{spec.name}' is {array.shape[1]}x{array.shape[0]} pixels; expected {spec.expected}")
+    if channels == 1:
+        return array[None, None]
+    return (array if spec.colour == "RGB" else array[..., ::-1]).transpose(2, 0, 1)[None]
+
+
+def read_output(spec: FeatureSpec, value: Any, held_dtype: str) -> Any:
+    """Return an output in its declared type: a new array, a picture as uint8 (height, width[, 3]) in RGB order, or the
+    label and probabilities of a classifier.
+
+    ``held_dtype`` is the element type that numerics left the value in: ``fp32`` numerics keep FP16 outputs as float32.
+    """
+    if not isinstance(value, torch.Tensor):
+        return value
+    array = value.detach().cpu().numpy()
+    if spec.kind == "image":
+        return read_image(spec, array)
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = np.array(array, ARRAY_TYPES[held_dtype], order="C")
+    return array.reshape(spec.shape) if array.ndim == 0 and prod(spec.shape) == 1 else array
+
+
+def read_image(spec: FeatureSpec, array: np.ndarray) -> np.ndarray:
+    planes = array.reshape(array.shape[-3:]).transpose(1, 2, 0)
+    if spec.colour == "GRAYSCALE_FLOAT16":
+        return np.array(planes[..., 0], np.float16)
+    planes = np.nan_to_num(planes).clip(0, 255).round().astype(np.uint8)
+    if spec.colour == "GRAYSCALE":
+        return np.ascontiguousarray(planes[..., 0])
+    return np.ascontiguousarray(planes if spec.colour == "RGB" else planes[..., ::-1])

@@ -1,0 +1,298 @@
+"""Running a parsed function: prepare once, then one small loop.
+
+``PreparedFunction`` replaces names by slots, turns constants into tensors, decompresses weights, looks up every op and
+works out its arguments. ``run_block`` is the loop; it knows no op by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+
+from edgesam_export.errors import ProgramError, UnsupportedOpError
+from edgesam_export.mil.binding import Call, Fixed, Operand, bind_arguments, signature_of
+from edgesam_export.mil.graph import Argument, Block, Constant, Function, Operation, carrier_array
+from edgesam_export.mil.numerics import Numerics
+from edgesam_export.mil.ops import OPS, OpVersion
+from edgesam_export.mil.types import CARRIERS, StateBox, ValueType
+
+__all__ = ["PreparedFunction", "Probe", "check_supported", "while_executing"]
+
+Probe = Callable[[Operation, str, torch.Tensor], None]
+"""Called as ``probe(op, value_name, value)`` for every value an op produced; it must not change the value."""
+FOLDED_CHAPTER = "constexpr_ops"
+"""Ops of this chapter are decompression: computed once, their outputs are constants."""
+PYTHON_TYPES = {"string": str, "list": list, "dict": dict, "state": StateBox, "tuple": tuple}
+
+
+@dataclass
+class Step:
+    """One operation, ready to run."""
+
+    operation: Operation
+    version: OpVersion
+    call: Call
+    outputs: list[tuple[int, str, ValueType]]
+    """(slot, name, declared type)."""
+    blocks: list[PreparedBlock] = field(default_factory=list)
+    frees: list[int] = field(default_factory=list)
+    """Slots that nobody reads after this step."""
+
+
+@dataclass
+class PreparedBlock:
+    """A block whose names are slots."""
+
+    inputs: list[int]
+    steps: list[Step]
+    outputs: list[int]
+    frees: list[int]
+    """Outputs that live in this block alone."""
+
+
+@contextmanager
+def while_executing(operation: Operation) -> Iterator[None]:
+    """Turn any error inside into a one-line ``ProgramError`` that names the operation."""
+    try:
+        yield
+    except Exception as error:
+        if getattr(error, "located", False):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        located = ProgramError(f"{operation}: {reason}")
+        located.located = True  # type: ignore[attr-defined]  # an outer operation adds nothing
+        raise located from error
+
+
+def run_block(
+    block: PreparedBlock, env: list[Any], numerics: Numerics, probe: Probe | None, *args: Any
+) -> tuple[Any, ...]:
+    """Run a block on ``args`` and return its outputs; ``env`` is the function's, one list for all its blocks."""
+    for slot, value in zip(block.inputs, args, strict=True):
+        env[slot] = value
+    for step in block.steps:
+        with while_executing(step.operation):
+            positional, keyword = step.call.arguments(env)
+            if step.blocks:
+                keyword["blocks"] = tuple(partial(run_block, b, env, numerics, probe) for b in step.blocks)
+            results = step.version.fn(*positional, **keyword)
+            bind_results(step, results, positional, env, numerics, probe)
+        for slot in step.frees:
+            env[slot] = None
+    outputs = tuple(env[slot] for slot in block.outputs)
+    for slot in block.frees:
+        env[slot] = None
+    return outputs
+
+
+def bind_results(
+    step: Step, results: Any, arguments: list[Any], env: list[Any], numerics: Numerics, probe: Probe | None
+) -> None:
+    """Check, round and store what an op returned."""
+    for (slot, name, declared), value in zip(step.outputs, as_tuple(results, len(step.outputs))):
+        value = conform(value, declared, name)
+        if declared.is_tensor and not step.version.exact:
+            value = numerics.round(step.version.name, value, declared, fresh=is_fresh(value, arguments))
+        env[slot] = value
+        if probe is not None:
+            probe(step.operation, name, value)
+
+
+def as_tuple(results: Any, count: int) -> tuple[Any, ...]:
+    if count == 0:
+        return ()
+    if isinstance(results, tuple) or (isinstance(results, list) and count > 1):
+        if len(results) != count:
+            raise ProgramError(f"the op gives {len(results)} outputs, the program declares {count}")
+        return tuple(results)
+    if count != 1:
+        raise ProgramError(f"the op gives one output, the program declares {count}")
+    return (results,)
+
+
+def conform(value: Any, declared: ValueType, name: str) -> Any:
+    """Return ``value`` with the carrier type of ``declared``.
+
+    Raises:
+        ProgramError: another kind of value, or another shape: the program's types do not match its ops.
+    """
+    carrier = CARRIERS.get(declared.dtype)
+    if carrier is None:
+        if not isinstance(value, PYTHON_TYPES[declared.dtype]) and not (declared.dtype == "string" and declared.shape):
+            raise ProgramError(f"output '{name}' is a {type(value).__name__}, the program declares {declared}")
+        return value
+    if not isinstance(value, torch.Tensor):
+        raise ProgramError(f"output '{name}' is a {type(value).__name__}, the program declares {declared}")
+    if value.dtype != carrier:
+        if kind_of(value.dtype) != kind_of(carrier):
+            found = str(value.dtype).removeprefix("torch.")
+            raise ProgramError(f"output '{name}' has element type {found}, the program declares {declared}")
+        value = value.to(carrier)
+    if not fits(tuple(value.shape), declared.shape):
+        raise ProgramError(f"output '{name}' has shape {tuple(value.shape)}, the program declares {declared}")
+    return value
+
+
+def fits(shape: tuple[int, ...], declared: tuple[int | None, ...] | None) -> bool:
+    """Whether ``shape`` is one that the declaration allows."""
+    if shape == declared or declared is None:
+        return True
+    return len(shape) == len(declared) and all(d is None or s == d for s, d in zip(shape, declared))
+
+
+def kind_of(dtype: torch.dtype) -> str:
+    if dtype == torch.bool:
+        return "bool"
+    return "float" if dtype.is_floating_point else "complex" if dtype.is_complex else "int"
+
+
+def is_fresh(value: torch.Tensor, arguments: list[Any]) -> bool:
+    """Whether the op made new memory for ``value``: it shares none with an argument."""
+    address = value.untyped_storage().data_ptr()
+    for argument in arguments:
+        items = argument if isinstance(argument, (list, tuple)) else (argument,)
+        for item in items:
+            if isinstance(item, StateBox):
+                item = item.value
+            if isinstance(item, torch.Tensor) and item.untyped_storage().data_ptr() == address:
+                return False
+    return True
+
+
+def check_supported(function: Function) -> None:
+    """Check that there is an op for everything in the function, before any of it runs.
+
+    Raises:
+        UnsupportedOpError: the first missing op with its place and the file to add it to, and the names of the others.
+    """
+    missing: dict[str, str] = {}
+    for operation in function.block.walk():
+        if operation.is_constant:
+            continue
+        try:
+            OPS.find(operation.type, function.opset)
+        except UnsupportedOpError as error:
+            first, _, advice = str(error).partition(". ")
+            missing.setdefault(operation.type, f"{first}, at {operation.location} '{operation.label}'. {advice}")
+    if missing:
+        first, *others = missing
+        more = f" Also missing: {', '.join(sorted(others))}." if others else ""
+        raise UnsupportedOpError(missing[first] + more)
+
+
+class PreparedFunction:
+    """A function made ready for one numerics policy and one device; safe to run from several threads."""
+
+    def __init__(self, function: Function, numerics: Numerics, device: torch.device) -> None:
+        check_supported(function)
+        self.function, self.numerics, self.device = function, numerics, device
+        self.slots = 0
+        self.fixed: dict[int, Fixed] = {}
+        self.kept: dict[int, Any] = {}
+        scope: dict[str, int] = {}
+        self.inputs = [self.new_slot(value.name, scope) for value in function.inputs]
+        with torch.inference_mode():
+            self.block, _ = self.prepare_block(function.block, scope, set(self.inputs))
+        self.fixed.clear()
+
+    def run(self, feed: Mapping[str, Any], probe: Probe | None = None) -> tuple[Any, ...]:
+        """Return the values of the block's outputs for input values by name (tensors, or a ``StateBox``).
+
+        Raises:
+            ProgramError: an op failed, or gave something else than the program declares.
+        """
+        env: list[Any] = [None] * self.slots
+        for slot, value in self.kept.items():
+            env[slot] = value
+        with torch.inference_mode():
+            for slot, declared in zip(self.inputs, self.function.inputs):
+                value = feed[declared.name]
+                if isinstance(value, torch.Tensor):
+                    value = self.numerics.round("input", value, declared.type, fresh=False)
+                env[slot] = value
+            return run_block(self.block, env, self.numerics, probe)
+
+    def new_slot(self, name: str, scope: dict[str, int]) -> int:
+        scope[name] = self.slots
+        self.slots += 1
+        return scope[name]
+
+    def prepare_block(self, block: Block, scope: dict[str, int], own: set[int]) -> tuple[PreparedBlock, set[int]]:
+        """Return the block and every slot that it reads; ``own`` are slots that die with it."""
+        inputs = [self.new_slot(value.name, scope) for value in block.inputs]
+        steps, reads = [], []
+        for operation in block.operations:
+            if operation.is_constant:
+                slot = self.new_slot(operation.outputs[0].name, scope)
+                self.fixed[slot] = self.fixed_value(operation.attributes["val"])
+                continue
+            step, read = self.prepare_step(operation, scope)
+            if step.version.chapter == FOLDED_CHAPTER and not read:
+                self.fold(step)
+                continue
+            steps.append(step)
+            reads.append(read)
+        outputs = [scope[name] for name in block.outputs]
+        for slot in set(outputs) & self.fixed.keys():
+            self.kept[slot] = self.fixed[slot].tensor("", "")
+        own = {*own, *inputs, *(slot for step in steps for slot, _, _ in step.outputs)}
+        mark_last_uses(steps, reads, own - set(outputs))
+        return PreparedBlock(inputs, steps, outputs, sorted(own & set(outputs))), set().union(outputs, *reads)
+
+    def prepare_step(self, operation: Operation, scope: dict[str, int]) -> tuple[Step, set[int]]:
+        """Return the step of an operation and the slots it reads."""
+        version = OPS.find(operation.type, self.function.opset)
+        signature = signature_of(version.fn)
+        operands = {key: [self.operand(a, scope) for a in given] for key, given in operation.inputs.items()}
+        for key, constant in operation.attributes.items():
+            if key in signature.names:  # other attributes are hints to Apple's compiler
+                operands.setdefault(key, [self.fixed_value(constant)])
+        with while_executing(operation):
+            call = bind_arguments(operation, version.fn, operands)
+        read = {operand for given in operands.values() for operand in given if isinstance(operand, int)}
+        blocks = []
+        for block in operation.blocks:
+            prepared, inner = self.prepare_block(block, dict(scope), set())
+            blocks.append(prepared)
+            read |= inner
+        outputs = [(self.new_slot(output.name, scope), output.name, output.type) for output in operation.outputs]
+        return Step(operation, version, call, outputs, blocks), read
+
+    def operand(self, argument: Argument, scope: dict[str, int]) -> Operand:
+        if isinstance(argument, Constant):
+            return self.fixed_value(argument)
+        slot = scope[argument]
+        return self.fixed.get(slot, slot)
+
+    def fixed_value(self, constant: Constant) -> Fixed:
+        return Fixed(make=partial(self.materialise, constant), load=constant.load)
+
+    def materialise(self, constant: Constant) -> Any:
+        """Return a constant as ops see it: a tensor on the device; a string or list as it is."""
+        if not constant.type.is_tensor:
+            return constant.load()
+        carrier = str(CARRIERS[constant.type.dtype]).removeprefix("torch.")
+        value = torch.from_numpy(carrier_array(constant, carrier)).to(self.device)
+        return self.numerics.round("const", value, constant.type, fresh=True) if self.numerics.hardware else value
+
+    def fold(self, step: Step) -> None:
+        """Compute a decompression now: its outputs become constants."""
+        env: list[Any] = [None] * self.slots
+        run_block(PreparedBlock([], [step], [], []), env, self.numerics, None)
+        for slot, _, _ in step.outputs:
+            value = env[slot]
+            self.fixed[slot] = Fixed(make=lambda value=value: value, load=lambda value=value: value)
+
+
+def mark_last_uses(steps: list[Step], reads: list[set[int]], own: set[int]) -> None:
+    """Tell every step which of the slots in ``own`` nobody reads after it."""
+    alive = set(own)
+    for step, read in zip(reversed(steps), reversed(reads)):
+        last = (read | {slot for slot, _, _ in step.outputs}) & alive
+        step.frees = sorted(last)
+        alive -= last

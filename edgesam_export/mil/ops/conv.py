@@ -1,0 +1,170 @@
+"""Convolutions over one to three spatial dimensions.
+
+Two-dimensional ones run in channels-last memory, which is the layout that the CPU kernels want; weights that the
+program stores get it once, at load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgesam_export.errors import ProgramError
+from edgesam_export.mil.ops import prepares, register_op
+
+__all__ = ["conv", "conv_quantized", "conv_transpose", "window_pads"]
+
+CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+def window_pads(
+    pad_type: str, pad: Sequence[int] | None, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Return (before, after) padding of each spatial dimension of a sliding window; ``kernel`` is the dilated extent.
+
+    ``same`` makes ceil(size / stride) windows; an odd total puts the extra element behind, ``same_lower`` in front.
+
+    Raises:
+        ProgramError: unknown pad_type.
+
+    Source: MIL spec, conv and pool.
+    """
+    kind = pad_type.lower()
+    if kind == "valid":
+        return [(0, 0)] * len(sizes)
+    if kind == "custom":
+        pad = pad or [0] * 2 * len(sizes)
+        return list(zip(pad[::2], pad[1::2], strict=True))
+    if kind not in ("same", "same_lower"):
+        raise ProgramError(f"unknown pad_type '{pad_type}'; one of valid, same, same_lower, custom")
+    totals = [max(0, (-(-n // s) - 1) * s + k - n) for n, k, s in zip(sizes, kernel, strides, strict=True)]
+    halves = [(total // 2, total - total // 2) for total in totals]
+    return halves if kind == "same" else [(after, before) for before, after in halves]
+
+
+@prepares("conv", "weight")
+@prepares("conv_transpose", "weight")
+def channels_last(x: Tensor) -> Tensor:
+    """Return ``x``, in channels-last memory if it has two spatial dimensions."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+@register_op()
+def conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    strides: list[int] | None = None,
+    pad_type: str = "valid",
+    pad: list[int] | None = None,
+    dilations: list[int] | None = None,
+    groups: int = 1,
+) -> Tensor:
+    """Cross-correlation of ``x`` with ``weight``.
+
+    Shapes:
+        x (B, C_in, *D); weight (C_out, C_in / groups, *K); bias (C_out,); returns (B, C_out, *D_out)
+    Source: MIL spec, conv.
+    """
+    ones = [1] * (x.ndim - 2)
+    strides, dilations = strides or ones, dilations or ones
+    extents = [(k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilations, strict=True)]
+    pads = window_pads(pad_type, pad, x.shape[2:], extents, strides)
+    x = channels_last(x)
+    if any(before != after for before, after in pads):
+        x = F.pad(x, [amount for pair in reversed(pads) for amount in pair])
+        pads = [(0, 0)] * len(pads)
+    return CONVOLUTIONS[len(ones)](
+        x, channels_last(weight), bias, strides, [before for before, _ in pads], dilations, groups
+    )
+
+
+@register_op()
+def conv_quantized(
+    x: Tensor,
+    weight: Tensor,
+    quant_scale: Tensor,
+    quant_bias: Tensor,
+    bias: Tensor | None = None,
+    *,
+    quantization_type: str,
+    nbits: int = 8,
+    strides: list[int] | None = None,
+    pad_type: str = "valid",
+    pad: list[int] | None = None,
+    dilations: list[int] | None = None,
+    groups: int = 1,
+) -> Tensor:
+    """Convolution with weights stored as integers: weight * quant_scale + quant_bias, per output channel or for all.
+
+    Shapes:
+        as ``conv``; quant_scale and quant_bias (C_out,) or one element
+    Source: MIL spec, conv. Only linear 8-bit weights; the packing of the others is not documented.
+    """
+    if quantization_type != "linear" or nbits != 8:
+        raise ProgramError(f"conv_quantized: '{quantization_type}' with {nbits} bits cannot be run; linear with 8 can")
+    per_channel = (-1, *[1] * (weight.ndim - 1))
+    weight = weight * quant_scale.view(per_channel) + quant_bias.view(per_channel)
+    bias = None if bias is None else bias.to(x.dtype)
+    geometry = {"strides": strides, "pad_type": pad_type, "pad": pad, "dilations": dilations}
+    return conv(x, weight, bias, groups=groups, **geometry)
+
+
+@register_op()
+def conv_transpose(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    pad: list[int] | None = None,
+    output_shape: list[int] | None = None,
+    pad_type: str = "valid",
+    strides: list[int] | None = None,
+    dilations: list[int] | None = None,
+    groups: int = 1,
+) -> Tensor:
+    """Transposed convolution: scatter of ``weight`` scaled by each element of ``x``, cropped by the padding.
+
+    Shapes:
+        x (B, C_in, *D); weight (C_in, C_out / groups, *K); bias (C_out,); output_shape all dimensions of the result
+    Source: MIL spec, conv.
+    """
+    ones = [1] * (x.ndim - 2)
+    strides, dilations = strides or ones, dilations or ones
+    extents = [(k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilations, strict=True)]
+    full = [(n - 1) * s + k for n, s, k in zip(x.shape[2:], strides, extents, strict=True)]
+    crops = transposed_crops(pad_type, pad, x.shape[2:], strides, full, output_shape)
+    # The kernel crops both ends by the same amount and lengthens the far end; what is left is a view.
+    even = [max(0, min(before, after)) for before, after in crops]
+    longer = [max(0, -after) for _, after in crops]
+    y = TRANSPOSED[len(ones)](channels_last(x), channels_last(weight), bias, strides, even, longer, groups, dilations)
+    for axis, ((before, after), size) in enumerate(zip(crops, full, strict=True)):
+        y = y.narrow(2 + axis, before - even[axis], size - before - after)
+    return y
+
+
+def transposed_crops(
+    pad_type: str,
+    pad: Sequence[int] | None,
+    sizes: Sequence[int],
+    strides: Sequence[int],
+    full: Sequence[int],
+    output_shape: Sequence[int] | None,
+) -> list[tuple[int, int]]:
+    """Return (before, after) crop of each dimension of the uncropped result; a negative ``after`` lengthens it."""
+    same = pad_type.lower() in ("same", "same_lower")
+    wanted = output_shape[2:] if output_shape else [n * s for n, s in zip(sizes, strides, strict=True)]
+    totals = [n - w for n, w in zip(full, wanted, strict=True)]
+    if same:
+        small = [max(0, total) // 2 for total in totals]
+        before = small if pad_type.lower() == "same" else [max(0, t) - s for t, s in zip(totals, small, strict=True)]
+        return [(b, total - b) for b, total in zip(before, totals, strict=True)]
+    crops = window_pads(pad_type, pad, sizes, full, strides)
+    if output_shape is None:
+        return crops
+    return [(b, total - b) for (b, _), total in zip(crops, totals, strict=True)]

@@ -1,0 +1,110 @@
+"""Finding the files of a Core ML model on disk: a ``.mlpackage`` folder or a bare ``.mlmodel``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgesam_export.errors import ProgramError
+
+__all__ = ["ModelFiles", "find_files"]
+
+MODEL_PATH_PREFIX = "@model_path/"
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Where a model lives; every path that the model names is resolved against it and must stay inside."""
+
+    path: Path
+    """What the caller gave."""
+    model: Path
+    """The protobuf file."""
+    root: Path
+    """Folder that no reference may leave."""
+
+    def resolve(self, reference: str) -> Path:
+        """Return the file a program refers to as ``@model_path/...``.
+
+        Raises:
+            ProgramError: it lies outside the model, or is no such reference.
+        """
+        if not reference.startswith(MODEL_PATH_PREFIX) or "\0" in reference:
+            raise ProgramError(f"{self.path}: weight file '{printable(reference)}' does not start with @model_path/")
+        return inside(self.model.parent / reference[len(MODEL_PATH_PREFIX) :], self.root, self.path)
+
+    def sha256(self) -> str:
+        """Return the hex digest of the file; of a folder, over sorted relative paths and contents."""
+        digest = hashlib.sha256()
+        files = [self.path] if self.path.is_file() else sorted(p for p in self.path.rglob("*") if p.is_file())
+        for file in files:
+            if file != self.path:
+                digest.update(file.relative_to(self.path).as_posix().encode() + b"\0")
+            with file.open("rb") as stream:
+                while chunk := stream.read(1 << 20):
+                    digest.update(chunk)
+        return digest.hexdigest()
+
+
+def find_files(path: Path) -> ModelFiles:
+    """Return where the model at ``path`` keeps its files.
+
+    Raises:
+        ProgramError: nothing there, not a Core ML model, or a damaged package.
+    """
+    if path.suffix == ".mlmodelc":
+        raise ProgramError(f"{path}: this is a compiled model; give the .mlpackage it was compiled from")
+    if path.is_file():
+        return ModelFiles(path=path, model=path, root=path.parent.resolve())
+    if not path.is_dir():
+        raise ProgramError(f"{path}: no such file or folder; expected a .mlpackage or .mlmodel")
+    model = inside(path / "Data" / root_item_path(path), (path / "Data").resolve(), path)
+    if not model.is_file():
+        raise ProgramError(f"{path}: damaged package: Manifest.json names {model.name}, which is not there")
+    return ModelFiles(path=path, model=model, root=path.resolve())
+
+
+def root_item_path(package: Path) -> str:
+    """Return the path, relative to ``Data``, of the item that the manifest calls the root model."""
+    manifest = read_manifest(package)
+    entries, root = manifest.get("itemInfoEntries"), manifest.get("rootModelIdentifier")
+    item = entries.get(root) if isinstance(entries, dict) and isinstance(root, str) else None
+    relative = item.get("path") if isinstance(item, dict) else None
+    if not isinstance(relative, str) or not relative or "\0" in relative:
+        raise ProgramError(f"{package}: damaged package: Manifest.json names no root model")
+    return relative
+
+
+def read_manifest(package: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((package / "Manifest.json").read_bytes())
+    except OSError:
+        raise ProgramError(f"{package}: not a Core ML package: it has no readable Manifest.json") from None
+    except (ValueError, RecursionError):
+        raise ProgramError(f"{package}: damaged package: Manifest.json is not JSON") from None
+    if not isinstance(manifest, dict):
+        raise ProgramError(f"{package}: damaged package: Manifest.json is not an object")
+    return manifest
+
+
+def inside(path: Path, root: Path, package: Path) -> Path:
+    """Return ``path`` with links resolved if it lies below ``root``.
+
+    Raises:
+        ProgramError: it does not.
+    """
+    try:
+        resolved = path.resolve()
+    except (OSError, RuntimeError, ValueError):
+        raise ProgramError(f"{package}: cannot resolve '{printable(path.name)}'") from None
+    if not resolved.is_relative_to(root):
+        raise ProgramError(f"{package}: refers to a file outside of itself: '{printable(str(path))}'")
+    return resolved
+
+
+def printable(text: str) -> str:
+    """Return ``text`` fit for a one-line message: no control characters, no more than 200 characters."""
+    return "".join(c if c.isprintable() else "?" for c in text[:200])

@@ -1,0 +1,83 @@
+"""Types of a MIL program and the torch types that carry their values.
+
+FP16 and BF16 values are carried as float32 that holds only representable numbers: the numerics policy rounds, ops
+never do.
+Unsigned types that torch handles badly are carried by the next wider signed type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+__all__ = ["BITS", "CARRIERS", "FLOATS", "StateBox", "ValueType"]
+
+CARRIERS: dict[str, torch.dtype] = {
+    "fp16": torch.float32,
+    "bf16": torch.float32,
+    "fp32": torch.float32,
+    "fp64": torch.float64,
+    "bool": torch.bool,
+    "int4": torch.int8,
+    "int8": torch.int8,
+    "int16": torch.int16,
+    "int32": torch.int32,
+    "int64": torch.int64,
+    "uint1": torch.uint8,
+    "uint2": torch.uint8,
+    "uint3": torch.uint8,
+    "uint4": torch.uint8,
+    "uint6": torch.uint8,
+    "uint8": torch.uint8,
+    "uint16": torch.int32,
+    "uint32": torch.int64,
+    "uint64": torch.int64,
+}
+"""MIL element type -> torch dtype of the tensor that carries it."""
+
+FLOATS = frozenset({"fp16", "bf16", "fp32", "fp64"})
+
+BITS = {
+    "fp16": 16,
+    "bf16": 16,
+    "fp32": 32,
+    "fp64": 64,
+    "bool": 8,
+    **{name: int(name.lstrip("uint")) for name in CARRIERS if "int" in name},
+}
+"""Width of one stored element, bits."""
+
+
+@dataclass(frozen=True)
+class ValueType:
+    """Declared type of a value; ``str()`` gives it as coremltools prints it, e.g. ``fp16(1, 3, ?)``."""
+
+    dtype: str
+    """Element type of a tensor (a key of ``CARRIERS``, or ``string``), or ``list``, ``state``, ``tuple``, ``dict``."""
+    shape: tuple[int | None, ...] | None = ()
+    """Sizes, None where the program leaves one open; None altogether when the rank is open. Of a list: its length."""
+    element: ValueType | None = None
+    """What a list holds or a state wraps; of a dict, its value type."""
+
+    @property
+    def is_tensor(self) -> bool:
+        return self.dtype in CARRIERS
+
+    def __str__(self) -> str:
+        if self.element is not None:
+            return f"{self.dtype}[{self.element}]"
+        if self.shape is None:
+            return f"{self.dtype}(...)"
+        return f"{self.dtype}({', '.join('?' if size is None else str(size) for size in self.shape)})"
+
+
+class StateBox:
+    """A mutable cell: what a ``state`` input holds between predictions."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"StateBox({self.value!r})"

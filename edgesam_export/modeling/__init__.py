@@ -1,0 +1,1 @@
+"""The parts that every Segment Anything model shares, in plain torch."""

@@ -1,0 +1,73 @@
+"""Small pieces that every part of a Segment Anything network shares.
+
+Source: Kirillov et al. 2023, "Segment Anything", https://arxiv.org/abs/2304.02643, appendix A.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["MLP", "LayerNorm2d", "stability_score"]
+
+
+class LayerNorm2d(nn.Module):
+    """Layer normalisation over the channels of every pixel.
+
+    Shapes:
+        (B, C, H, W) -> (B, C, H, W)
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(dim=1, keepdim=True)
+        variance = (centred * centred).mean(dim=1, keepdim=True)
+        normalised = centred / torch.sqrt(variance + self.eps)
+        return normalised * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them.
+
+    Shapes:
+        (..., input_dim) -> (..., output_dim)
+    """
+
+    def __init__(
+        self, input_dim: int, hidden_dim: int, output_dim: int, num_layers: int, sigmoid_output: bool = False
+    ) -> None:
+        super().__init__()
+        widths = [input_dim, *[hidden_dim] * (num_layers - 1), output_dim]
+        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
+        self.sigmoid_output = sigmoid_output
+
+    def forward(self, x: Tensor) -> Tensor:
+        last = len(self.layers) - 1
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            if index < last:
+                x = torch.relu(x)
+        return torch.sigmoid(x) if self.sigmoid_output else x
+
+
+def stability_score(logits: Tensor, offset: float = 1.0) -> Tensor:
+    """Share of a mask that survives when the threshold is moved from ``-offset`` to ``offset``.
+
+    It is the IoU of the two masks, because the stricter one lies inside the other. A map without a single logit above
+    ``-offset`` (0/0) scores 0: an empty mask must never be the best one.
+
+    Shapes:
+        logits (..., H, W) -> (...), 0..1
+    Source: Kirillov et al. 2023, appendix B, "stable masks".
+    """
+    # Sums along rows, then their mean: same ratio as of the counts, whose 65536 is more than float16 can hold.
+    strict = (logits > offset).to(logits.dtype).sum(dim=-1).mean(dim=-1)
+    loose = (logits > -offset).to(logits.dtype).sum(dim=-1).mean(dim=-1)
+    return strict / loose.clamp(min=1 / logits.shape[-2])

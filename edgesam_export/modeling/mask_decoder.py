@@ -1,0 +1,99 @@
+"""From image embedding and prompt to masks and their predicted quality.
+
+Source: Kirillov et al. 2023, "Segment Anything", https://arxiv.org/abs/2304.02643, appendix A.
+Attribute names and their order are the keys of the released checkpoints.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edgesam_export.modeling.common import MLP, LayerNorm2d
+from edgesam_export.modeling.transformer import TwoWayTransformer
+
+__all__ = ["Hypernetworks", "MaskDecoder", "MaskProduct"]
+
+
+class MaskProduct(nn.Module):
+    """Every mask's logit at every pixel: the dot product of the mask's vector and the pixel's. No parameters."""
+
+    def forward(self, hyper: Tensor, upscaled: Tensor) -> Tensor:
+        """Multiply.
+
+        Shapes:
+            hyper (B, M, C); upscaled (B, C, H, W); returns (B, M, H, W)
+        """
+        product = hyper @ upscaled.flatten(2)
+        return product.unflatten(2, upscaled.shape[-2:])  # (B, M, H*W) -> (B, M, H, W)
+
+
+class Hypernetworks(nn.ModuleList):
+    """One small MLP per mask token."""
+
+    def forward(self, mask_tokens: Tensor) -> Tensor:
+        """Each mask token through its own MLP: (B, M, D) -> (B, M, D / 8)."""
+        return torch.stack([mlp(mask_tokens[:, i]) for i, mlp in enumerate(self)], dim=1)
+
+
+class MaskDecoder(nn.Module):
+    """Two-way transformer, upscaling, one small MLP per mask token, and a head for the predicted IoU.
+
+    Mask token 0 is the single-mask answer, tokens 1 to 3 the candidates of an ambiguous prompt. All are returned.
+    """
+
+    def __init__(self, transformer_dim: int = 256, num_mask_tokens: int = 4, *, layer_norm_eps: float = 1e-5) -> None:
+        super().__init__()
+        dim = transformer_dim
+        self.transformer = TwoWayTransformer(dim=dim, layer_norm_eps=layer_norm_eps)
+        self.iou_token = nn.Embedding(1, dim)
+        self.mask_tokens = nn.Embedding(num_mask_tokens, dim)
+        self.output_upscaling = nn.Sequential(
+            nn.ConvTranspose2d(dim, dim // 4, kernel_size=2, stride=2),
+            LayerNorm2d(dim // 4),
+            nn.GELU(),
+            nn.ConvTranspose2d(dim // 4, dim // 8, kernel_size=2, stride=2),
+            nn.GELU(),
+        )
+        self.output_hypernetworks_mlps = Hypernetworks(MLP(dim, dim, dim // 8, 3) for _ in range(num_mask_tokens))
+        self.iou_prediction_head = MLP(dim, dim, num_mask_tokens, 3)
+        self.mask_product = MaskProduct()
+        self.num_mask_tokens = num_mask_tokens
+
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        image_pe: Tensor,
+        sparse: Tensor,
+        dense: Tensor,
+        token_bias: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Predict all masks.
+
+        Shapes (B of ``sparse``; the other inputs may have 1 instead):
+            image_embeddings, dense (B, D, H, W); image_pe (1, D, H, W); sparse (B, N, D) prompt tokens
+            token_bias (B, 1, 1, N) for the prompt tokens: 0 for one that counts, -inf for one that does not exist
+            returns logits (B, M, 4H, 4W); predicted IoU (B, M), not clamped
+        """
+        tokens = self.add_output_tokens(sparse)
+        bias = None if token_bias is None else self.add_output_bias(token_bias)
+        source = repeat_batch(image_embeddings + dense, tokens.shape[0])
+        tokens, image = self.transformer(source, image_pe, tokens, bias)
+        hyper = self.output_hypernetworks_mlps(tokens[:, 1 : 1 + self.num_mask_tokens])
+        logits = self.mask_product(hyper, self.output_upscaling(image))
+        return logits, self.iou_prediction_head(tokens[:, 0])
+
+    def add_output_tokens(self, sparse: Tensor) -> Tensor:
+        """Put the IoU token and the mask tokens before the prompt: (B, N, D) -> (B, 1 + M + N, D)."""
+        output = torch.cat([self.iou_token.weight, self.mask_tokens.weight], dim=0)
+        return torch.cat([repeat_batch(output.unsqueeze(0), sparse.shape[0]), sparse], dim=1)
+
+    def add_output_bias(self, token_bias: Tensor) -> Tensor:
+        """Output tokens always count: (B, 1, 1, N) -> (B, 1, 1, 1 + M + N)."""
+        zeros = token_bias.new_zeros(1, 1, 1, 1 + self.num_mask_tokens)
+        return torch.cat([repeat_batch(zeros, token_bias.shape[0]), token_bias], dim=-1)
+
+
+def repeat_batch(x: Tensor, batch: int) -> Tensor:
+    """Give ``x`` a batch of ``batch``; for one prompt nothing happens, which keeps shapes out of exported graphs."""
+    return x if batch == 1 or len(x) == batch else x.expand(batch, *x.shape[1:])

@@ -1,0 +1,94 @@
+"""A whole Segment Anything network in plain PyTorch: the reference that every export is compared with."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edgesam_export.errors import UsageError
+from edgesam_export.modeling.mask_decoder import MaskDecoder
+from edgesam_export.modeling.prompt_encoder import POINT_LABELS, PromptEncoder
+from edgesam_export.spec import EMPTY_SLOT, NOT_A_POINT, ModelInfo, Provenance
+
+__all__ = ["KNOWN_LABELS", "SamModel"]
+
+KNOWN_LABELS = (EMPTY_SLOT, NOT_A_POINT, *POINT_LABELS)
+
+
+class SamModel(nn.Module):
+    """Image encoder, prompt encoder and mask decoder; in evaluation mode and without gradients from the start."""
+
+    def __init__(
+        self,
+        *,
+        info: ModelInfo,
+        image_encoder: nn.Module,
+        prompt_encoder: PromptEncoder,
+        mask_decoder: MaskDecoder,
+        provenance: Provenance | None = None,
+    ) -> None:
+        super().__init__()
+        self.info = info
+        self.provenance = provenance
+        self.image_encoder = image_encoder
+        self.prompt_encoder = prompt_encoder
+        self.mask_decoder = mask_decoder
+        self.requires_grad_(False)
+        self.eval()
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Embed a picture.
+
+        Shapes:
+            image (B, 3, S, S), normalised and padded, S = ``info.frame.size``; returns (B, 256, 64, 64)
+        """
+        return self.image_encoder(image)
+
+    def decode(
+        self, image_embeddings: Tensor, point_coords: Tensor, point_labels: Tensor, mask_input: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Predict all four masks of a prompt.
+
+        Empty slots (label -2) take no part: for one prompt they are removed, for several they are masked out of every
+        attention. No padding point is added here. A prompt without a point needs a mask.
+
+        Shapes:
+            image_embeddings (B or 1, 256, 64, 64); point_coords (B, N, 2) x,y in pixels of the prompt frame
+            point_labels (B, N), -2 to 3; mask_input (B, 1, 256, 256) logits of an earlier prediction, or None
+            returns logits (B, 4, 256, 256), threshold 0; predicted IoU (B, 4), not clamped
+        Raises:
+            UsageError: shapes that do not fit, an unknown label, or neither a point nor a mask.
+        """
+        check_prompt(image_embeddings, point_coords, point_labels, mask_input)
+        empty = point_labels == EMPTY_SLOT
+        token_bias = None
+        if empty.any() and len(point_labels) == 1:
+            kept = ~empty[0]
+            point_coords, point_labels = point_coords[:, kept], point_labels[:, kept]
+        elif empty.any():
+            # Whatever an empty slot holds, NaN included, it must not reach a product with a zero weight.
+            point_coords = point_coords.masked_fill(empty.unsqueeze(-1), 0)
+            token_bias = torch.zeros_like(empty, dtype=image_embeddings.dtype).masked_fill(empty, -torch.inf)
+            token_bias = token_bias[:, None, None, :]
+        sparse = self.prompt_encoder.encode_points(point_coords.to(image_embeddings.dtype), point_labels)
+        dense = self.prompt_encoder.dense(mask_input)
+        return self.mask_decoder(image_embeddings, self.prompt_encoder.dense_pe(), sparse, dense, token_bias)
+
+
+def check_prompt(
+    image_embeddings: Tensor, point_coords: Tensor, point_labels: Tensor, mask_input: Tensor | None
+) -> None:
+    """Raise UsageError unless these can be decoded together."""
+    if point_labels.ndim != 2 or point_coords.shape != (*point_labels.shape, 2):
+        found = f"point_coords {tuple(point_coords.shape)}, point_labels {tuple(point_labels.shape)}"
+        raise UsageError(f"prompt has {found}; pass (B, N, 2) and (B, N)")
+    batch = len(point_labels)
+    if len(image_embeddings) not in (1, batch):
+        raise UsageError(f"{batch} prompts for {len(image_embeddings)} image embeddings; pass one, or as many")
+    if mask_input is not None and (mask_input.ndim != 4 or mask_input.shape[1] != 1 or len(mask_input) != batch):
+        raise UsageError(f"mask_input is {tuple(mask_input.shape)}; pass ({batch}, 1, 256, 256)")
+    unknown = sorted(set(point_labels.flatten().tolist()) - set(KNOWN_LABELS))
+    if unknown:
+        raise UsageError(f"point_labels holds {unknown[0]:g}; labels are {', '.join(map(str, KNOWN_LABELS))}")
+    if mask_input is None and bool((point_labels == EMPTY_SLOT).all(dim=1).any()):
+        raise UsageError("a prompt has neither a point nor a mask; pass at least one point or mask_input")

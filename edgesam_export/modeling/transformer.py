@@ -1,0 +1,148 @@
+"""The two-way transformer of the mask decoder: tokens attend to the image, the image attends to the tokens.
+
+Source: Kirillov et al. 2023, "Segment Anything", https://arxiv.org/abs/2304.02643, appendix A.
+Attribute names and their order are the keys of the released checkpoints.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Attention", "MlpBlock", "TwoWayAttentionBlock", "TwoWayTransformer"]
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose inner width is ``dim // downsample``."""
+
+    def __init__(self, dim: int, heads: int, downsample: int = 1) -> None:
+        super().__init__()
+        inner = dim // downsample
+        if inner % heads:
+            raise ValueError(f"inner width {inner} is not a multiple of {heads} heads")
+        self.heads = heads
+        self.q_proj = nn.Linear(dim, inner)
+        self.v_proj = nn.Linear(dim, inner)
+        self.k_proj = nn.Linear(dim, inner)
+        self.out_proj = nn.Linear(inner, dim)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None = None) -> Tensor:
+        """Attend from every query to every key.
+
+        Shapes:
+            q (B, Tq, D); k, v (B, Tk, D); returns (B, Tq, D)
+            key_bias broadcasts to (B, 1, 1, Tk), is added to the scores: 0 keeps a key, -inf removes it
+        """
+        query, key, value = (
+            self.split_heads(self.q_proj(q)),
+            self.split_heads(self.k_proj(k)),
+            self.split_heads(self.v_proj(v)),
+        )
+        scores = (query @ key.transpose(-2, -1)) / math.sqrt(query.shape[-1])  # (B, heads, Tq, Tk)
+        if key_bias is not None:
+            scores = scores + key_bias
+        attended = torch.softmax(scores, dim=-1) @ value
+        return self.out_proj(attended.transpose(1, 2).flatten(2))  # (B, heads, Tq, d) -> (B, Tq, heads * d)
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """Give every head its share of the channels: (B, T, inner) -> (B, heads, T, inner // heads)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class MlpBlock(nn.Module):
+    """Two linear layers with ReLU between them, width kept."""
+
+    def __init__(self, dim: int, mlp_dim: int) -> None:
+        super().__init__()
+        self.lin1 = nn.Linear(dim, mlp_dim)
+        self.lin2 = nn.Linear(mlp_dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lin2(torch.relu(self.lin1(x)))
+
+
+class TwoWayAttentionBlock(nn.Module):
+    """Self-attention of the tokens, tokens to image, MLP, image to tokens; a LayerNorm after each.
+
+    ``first`` marks the first layer: its tokens still are their own positional encoding, so nothing is added to them and
+    the self-attention replaces them instead of being added.
+    """
+
+    def __init__(
+        self, dim: int = 256, heads: int = 8, mlp_dim: int = 2048, *, first: bool = False, layer_norm_eps: float = 1e-5
+    ) -> None:
+        super().__init__()
+        self.self_attn = Attention(dim, heads)
+        self.norm1 = nn.LayerNorm(dim, eps=layer_norm_eps)
+        self.cross_attn_token_to_image = Attention(dim, heads, downsample=2)
+        self.norm2 = nn.LayerNorm(dim, eps=layer_norm_eps)
+        self.mlp = MlpBlock(dim, mlp_dim)
+        self.norm3 = nn.LayerNorm(dim, eps=layer_norm_eps)
+        self.norm4 = nn.LayerNorm(dim, eps=layer_norm_eps)
+        self.cross_attn_image_to_token = Attention(dim, heads, downsample=2)
+        self.first = first
+
+    def forward(
+        self, tokens: Tensor, image: Tensor, token_pe: Tensor, image_pe: Tensor, token_bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Update tokens and image.
+
+        Shapes:
+            tokens, token_pe (B, T, D); image (B, H*W, D); image_pe (1, H*W, D); token_bias (B, 1, 1, T) or None
+            returns tokens (B, T, D), image (B, H*W, D)
+        """
+        if self.first:
+            tokens = self.self_attn(tokens, tokens, tokens, token_bias)
+        else:
+            placed = tokens + token_pe
+            tokens = tokens + self.self_attn(placed, placed, tokens, token_bias)
+        tokens = self.norm1(tokens)
+
+        placed_image = image + image_pe
+        tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + token_pe, placed_image, image))
+        tokens = self.norm3(tokens + self.mlp(tokens))
+        attended = self.cross_attn_image_to_token(placed_image, tokens + token_pe, tokens, token_bias)
+        return tokens, self.norm4(image + attended)
+
+
+class TwoWayTransformer(nn.Module):
+    """``depth`` two-way layers and a last attention from the tokens to the image."""
+
+    def __init__(
+        self,
+        depth: int = 2,
+        dim: int = 256,
+        heads: int = 8,
+        mlp_dim: int = 2048,
+        *,
+        layer_norm_eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            TwoWayAttentionBlock(dim, heads, mlp_dim, first=index == 0, layer_norm_eps=layer_norm_eps)
+            for index in range(depth)
+        )
+        self.final_attn_token_to_image = Attention(dim, heads, downsample=2)
+        self.norm_final_attn = nn.LayerNorm(dim, eps=layer_norm_eps)
+
+    def forward(
+        self, image_embedding: Tensor, image_pe: Tensor, tokens: Tensor, token_bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Let tokens and image look at each other.
+
+        Shapes:
+            image_embedding (B, D, H, W); image_pe (1, D, H, W); tokens (B, T, D)
+            token_bias (B, 1, 1, T), added to the scores wherever tokens are keys (self-attention, image to tokens)
+            returns tokens (B, T, D), image (B, D, H, W)
+        """
+        height, width = image_embedding.shape[-2:]
+        image = image_embedding.flatten(2).transpose(1, 2)  # (B, D, H, W) -> (B, H*W, D)
+        placing = image_pe.flatten(2).transpose(1, 2)
+        token_pe = tokens
+        for layer in self.layers:
+            tokens, image = layer(tokens, image, token_pe, placing, token_bias)
+        attended = self.final_attn_token_to_image(tokens + token_pe, image + placing, image)
+        tokens = self.norm_final_attn(tokens + attended)
+        return tokens, image.transpose(1, 2).unflatten(2, (height, width))  # (B, H*W, D) -> (B, D, H, W)

@@ -1,0 +1,401 @@
+"""Do exported files still compute what PyTorch computes: every output of every prompt on real pictures, against gates.
+
+The decoder is judged twice: on the reference's embedding, which isolates it, and on the candidate's own, which is what
+a user gets. Masks are compared at 256x256 within the part that is picture, not padding. A failed gate is a row of the
+report, never an exception; comparing nothing is an error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from edgesam_export import metrics
+from edgesam_export.divergence import Divergence, RangeRow, first_divergence, range_report
+from edgesam_export.errors import UsageError
+from edgesam_export.parity_inputs import (
+    default_images,
+    default_prompts,
+    load_pictures,
+    open_candidates,
+    open_runner,
+)
+from edgesam_export.parity_report import (
+    DEFAULT_GATES,
+    METRICS,
+    NUMERICS,
+    ArtifactDigest,
+    Check,
+    Gate,
+    ParityPicture,
+    ParityReport,
+    ParityRow,
+    Prompt,
+)
+from edgesam_export.predictor import MASK_SIDE, PreparedImage, pack_prompt, prepare, stability
+
+__all__ = ["DEFAULT_GATES", "Gate", "ParityReport", "Prompt", "check_parity", "default_images", "default_prompts"]
+
+RANGES_KEPT = 10
+"""Operations of a component that the report keeps, those nearest to their limit."""
+
+Progress = Callable[[int, int, str], None]
+
+
+def check_parity(
+    reference: Any,
+    candidate: Any,
+    *,
+    images: Iterable[Any] | None = None,
+    prompts: Callable[[tuple[int, int]], Sequence[Prompt]] = default_prompts,
+    gates: Sequence[Gate] = DEFAULT_GATES,
+    numerics: Sequence[str] = NUMERICS,
+    progress: Progress | None = None,
+) -> ParityReport:
+    """Compare exported files with the PyTorch model they came from.
+
+    ``reference`` is a loaded model or a runner; ``candidate`` exported files (artifacts, a path, several) or runners.
+    ``images`` are paths, Pillow images, uint8 (H, W, 3) arrays or pairs of a name and one of these; at least two.
+    Core ML files are executed once under each of ``numerics``. ``progress`` gets steps done, steps in all and a text.
+
+    Raises:
+        UsageError: nothing to compare: no candidate, fewer than two pictures, no fitting prompt, no gate that applies.
+        RunnerUnavailableError: this machine cannot execute a candidate.
+    """
+    candidates = open_candidates(candidate, tuple(numerics))
+    pictures = load_pictures(default_images() if images is None else images)
+    original = Reference(open_runner(reference), candidates[0].info.frame)
+    total = len(candidates) * len(pictures)
+    rows: list[ParityRow] = []
+    found: list[Divergence | ParityPicture | RangeRow | str] = []
+    for index, runner in enumerate(candidates):
+        trial = Trial(runner, original, tuple(gates))
+        for number, (name, picture) in enumerate(pictures.items()):
+            if progress:
+                progress(index * len(pictures) + number, total, f"{runner.name}: {name}")
+            trial.compare(name, picture, prompts(picture.shape[:2]))
+        trial.finish()
+        rows += trial.rows
+        found += trial.found
+    if progress:
+        progress(total, total, "done")
+    return assemble(original, candidates, rows, found)
+
+
+def assemble(
+    original: Reference, candidates: Sequence[Any], rows: Sequence[ParityRow], found: Sequence[Any]
+) -> ParityReport:
+    """The report of all trials."""
+    files = {file.sha256: file for runner in candidates for file in runner.artifacts}
+    ranges = [item for item in found if isinstance(item, RangeRow)]
+    return ParityReport(
+        model=candidates[0].info.name,
+        tool_version=version("edgesam-export"),
+        reference=original.runner.name,
+        artifacts=tuple(
+            ArtifactDigest(file=file.path.name, format=file.format, component=file.component, sha256=file.sha256)
+            for file in files.values()
+        ),
+        rows=tuple(rows),
+        skipped=tuple(dict.fromkeys(item for item in found if isinstance(item, str))),
+        divergences=tuple(item for item in found if isinstance(item, Divergence)),
+        ranges=tuple(sorted(dict.fromkeys(ranges), key=lambda row: -row.share)),
+        pictures=tuple(item for item in found if isinstance(item, ParityPicture)),
+    )
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The reference's answer to one prompt. Shapes: logits (4, 256, 256), scores (4,), mask_input (1, 1, 256, 256)."""
+
+    logits: np.ndarray
+    scores: np.ndarray
+    mask_input: np.ndarray | None
+
+
+class Reference:
+    """The PyTorch runner, which computes everything once whatever the number of candidates."""
+
+    def __init__(self, runner: Any, frame: Any) -> None:
+        self.runner = runner
+        self.frame = frame
+        self.prepared: dict[str, PreparedImage] = {}
+        self.embeddings: dict[tuple[str, bool], np.ndarray] = {}
+        self.truths: dict[tuple[str, bool, Prompt], Truth] = {}
+        self.ranged: set[str] = set()
+        """Digests of files whose ranges are known; they do not depend on the numerics of the runner."""
+
+    def prepare(self, name: str, picture: np.ndarray) -> PreparedImage:
+        if name not in self.prepared:
+            self.prepared[name] = prepare(picture, self.frame)
+        return self.prepared[name]
+
+    def embedding(self, name: str, from_pixels: bool) -> np.ndarray:
+        """Embedding (1, 256, 64, 64) of the tensor, or of the 8-bit padded picture that an image input gets.
+
+        Padding differs between both: zero after normalisation, or the nearest 8-bit colour to it.
+        """
+        key = name, from_pixels
+        if key not in self.embeddings:
+            prepared = self.prepared[name]
+            encode, given = self.runner.encode, prepared
+            if from_pixels:
+                encode, given = self.runner.encode_pixels, prepared.pixels
+            self.embeddings[key] = trusted(encode(given), f"embedding of {name}")
+        return self.embeddings[key]
+
+    def truth(self, name: str, from_pixels: bool, prompt: Prompt) -> Truth:
+        """Answer on the reference's own embedding, with exactly as many tokens as the prompt has."""
+        key = name, from_pixels, prompt
+        if key not in self.truths:
+            mask_input = None
+            if prompt.kind == "mask":
+                before = self.truth(name, from_pixels, replace(prompt, kind="point"))
+                mask_input = before.logits[before.scores.argmax()][None, None]
+            coords, labels = pack(self.prepared[name], prompt, None)
+            logits, scores = self.runner.decode(self.embedding(name, from_pixels), coords, labels, mask_input)
+            what = f"of {name}, prompt {prompt.kind}"
+            self.truths[key] = Truth(
+                trusted(logits, f"logits {what}")[0], trusted(scores, f"scores {what}")[0], mask_input
+            )
+        return self.truths[key]
+
+
+def trusted(array: np.ndarray, what: str) -> np.ndarray:
+    """The reference's array, refused when it is not finite: nothing can be judged by it."""
+    if not np.isfinite(array).all():
+        raise UsageError(f"the reference's {what} are not finite; check the checkpoint for NaN")
+    return array
+
+
+def pack(prepared: PreparedImage, prompt: Prompt, slots: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Decoder inputs of a prompt."""
+    points = prompt.points or None
+    labels = prompt.labels if points else None
+    return pack_prompt(
+        prepared, points=points, labels=labels, box=prompt.box, slots=slots, has_mask=prompt.kind == "mask"
+    )
+
+
+def numerics_of(runner: Any) -> str:
+    """Numerics that a runner's gates are chosen by: its own word, else its files' precision, else exact."""
+    declared = getattr(runner, "numerics", None)
+    precisions = {artifact.contract.get("precision", "fp32") for artifact in runner.artifacts}
+    return declared or ("fp16" if "fp16" in precisions else "fp32")
+
+
+class Trial:
+    """One candidate under judgement: ``compare`` once for each picture, then ``finish``; results in rows and found."""
+
+    def __init__(self, runner: Any, reference: Reference, gates: tuple[Gate, ...]) -> None:
+        self.runner = runner
+        self.reference = reference
+        self.numerics = numerics_of(runner)
+        self.gates = tuple(gate for gate in gates if gate.numerics == self.numerics)
+        self.components = {artifact.component for artifact in runner.artifacts} or {"encoder", "decoder"}
+        self.rows: list[ParityRow] = []
+        self.found: list[Divergence | ParityPicture | RangeRow | str] = []
+        self.examined: set[str] = set()
+
+    def compare(self, name: str, picture: np.ndarray, prompts: Sequence[Prompt]) -> None:
+        """Judge both components on one picture."""
+        prepared = self.reference.prepare(name, picture)
+        embeddings = {"reference": self.reference.embedding(name, self.runner.takes_image)}
+        if "encoder" in self.components:
+            own = self.runner.encode(prepared)
+            row = self.judge("image_embeddings", embeddings["reference"], own, component="encoder", image=name)
+            self.examine("encoder", row)
+            if not row.problem:
+                embeddings["own"] = own
+        for prompt in prompts if "decoder" in self.components else ():
+            packed = self.pack(prepared, prompt)
+            for source in embeddings if packed else ():
+                self.compare_prompt(name, picture, prompt, (source, embeddings[source]), packed)
+
+    def pack(self, prepared: PreparedImage, prompt: Prompt) -> tuple[np.ndarray, np.ndarray] | None:
+        """The prompt for the candidate, None with the reason noted when its decoder cannot take it."""
+        if prompt.kind == "mask" and not self.runner.accepts_mask_input:
+            self.found.append(f"{self.runner.name}: prompt mask: the decoder was exported without mask input")
+            return None
+        needed = pack(prepared, prompt, None)[1].shape[1]
+        if self.runner.slots is not None and needed > self.runner.slots:
+            reason = f"needs {needed} slots, the decoder has {self.runner.slots}"
+            self.found.append(f"{self.runner.name}: prompt {prompt.kind}: {reason}")
+            return None
+        return pack(prepared, prompt, self.runner.slots)
+
+    def compare_prompt(
+        self,
+        name: str,
+        picture: np.ndarray,
+        prompt: Prompt,
+        embeddings: tuple[str, np.ndarray],
+        packed: tuple[np.ndarray, np.ndarray],
+    ) -> None:
+        """Judge masks and scores of one prompt on one embedding."""
+        truth = self.reference.truth(name, self.runner.takes_image, prompt)
+        logits, scores = self.runner.decode(embeddings[1], *packed, truth.mask_input)
+        chosen = [self.reference.runner.candidates.index(token) for token in self.runner.candidates]
+        expected = truth.logits[chosen], self.reference_scores(truth, chosen)
+        place = {"component": "decoder", "image": name, "prompt": prompt.kind, "embeddings": embeddings[0]}
+        height, width = region(self.reference.prepared[name])
+        best = int(expected[1].argmax())
+        masks = self.judge("masks", expected[0][None], logits, crop=(height, width), best=best, **place)
+        score_row = self.judge("scores", expected[1][None], scores, **place)
+        if embeddings[0] == "reference":
+            self.examine("decoder", masks if not masks.passed else score_row)
+        if masks.metrics and (embeddings[0] == "own" or "encoder" not in self.components):
+            sides = expected[0][best, :height, :width], logits[0, best, :height, :width]
+            self.found.append(self.picture(name, picture, prompt, sides, masks))
+
+    def reference_scores(self, truth: Truth, chosen: list[int]) -> np.ndarray:
+        """The reference's scores of the same kind as the candidate's."""
+        if self.runner.score_kind == self.reference.runner.score_kind:
+            return truth.scores[chosen]
+        if self.runner.score_kind == "stability":
+            return stability(truth.logits[chosen])
+        raise UsageError(f"{self.runner.name} returns {self.runner.score_kind} scores, the reference only stability")
+
+    def judge(
+        self,
+        output: str,
+        expected: np.ndarray,
+        actual: Any,
+        *,
+        component: str,
+        image: str,
+        prompt: str = "",
+        embeddings: str = "",
+        crop: tuple[int, int] | None = None,
+        best: int = 0,
+    ) -> ParityRow:
+        """Measure one output, apply the gates and keep the row."""
+        problem = problem_of(expected, actual)
+        values: dict[str, float] = {}
+        if actual is not None and np.shape(actual) == expected.shape:
+            actual = np.asarray(actual)
+            if crop:
+                expected, actual = (array[..., : crop[0], : crop[1]] for array in (expected, actual))
+            values = measure(output, expected, actual, best)
+        row = ParityRow(
+            candidate=self.runner.name,
+            numerics=self.numerics,
+            component=component,
+            embeddings=embeddings,
+            image=image,
+            prompt=prompt,
+            output=output,
+            shape=tuple(np.shape(actual)) if actual is not None else (),
+            metrics=values,
+            checks=tuple(
+                Check(gate=gate, value=values.get(gate.metric, math.nan))
+                for gate in self.gates
+                if gate.output == output and (gate.metric in values or not values)
+            ),
+            problem=problem,
+        )
+        self.rows.append(row)
+        return row
+
+    def picture(
+        self, name: str, picture: np.ndarray, prompt: Prompt, sides: tuple[np.ndarray, np.ndarray], row: ParityRow
+    ) -> ParityPicture:
+        """Thumbnail and masks of the reference's best mask, all of one size."""
+        height, width = sides[0].shape
+        scale = width / picture.shape[1], height / picture.shape[0]
+        shown = replace(
+            prompt,
+            points=tuple((x * scale[0], y * scale[1]) for x, y in prompt.points),
+            box=None if prompt.box is None else tuple(v * scale[i % 2] for i, v in enumerate(prompt.box)),
+        )
+        return ParityPicture(
+            runner=self.runner.name,
+            image=name,
+            prompt=shown,
+            source=np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)),
+            reference=sides[0] > 0,
+            candidate=np.asarray(sides[1]) > 0,
+            iou=row.metrics["best_mask_iou"],
+            passed=row.passed,
+        )
+
+    def examine(self, component: str, row: ParityRow) -> None:
+        """On a component's first call its ranges, on its first failure the operation at fault, if it can be replayed.
+
+        A runner that executes a ``Program`` has ``replay(component)``: the program and the feed of its latest call.
+        """
+        replay = getattr(self.runner, "replay", None)
+        if replay is None:
+            return
+        files = [file for file in self.runner.artifacts if file.component == component]
+        modules = next((file.contract.get("modules") for file in files), None) or {}
+        digest = files[0].sha256 if files else f"{self.runner.name} {component}"
+        if digest not in self.reference.ranged:
+            self.reference.ranged.add(digest)
+            rows = range_report(*replay(component), modules=modules)[:RANGES_KEPT]
+            self.found += [replace(found, component=component) for found in rows]
+        if row.passed or component in self.examined:
+            return
+        self.examined.add(component)
+        if self.numerics == "fp32":
+            self.found.append(f"{self.runner.name}: first divergence in the {component}: fp32 itself is off")
+            return
+        found = first_divergence(*replay(component), a="fp32", b=self.numerics, modules=modules)
+        if found is None:
+            self.found.append(f"{self.runner.name}: first divergence in the {component}: rounding alone, no operation")
+        else:
+            self.found.append(replace(found, component=component, candidate=self.runner.name))
+
+    def finish(self) -> None:
+        """Refuse a trial in which a component was not gated at all.
+
+        Raises: UsageError when no prompt fitted the decoder or no gate applies.
+        """
+        for component in sorted(self.components):
+            rows = [row for row in self.rows if row.component == component]
+            if not rows:
+                reasons = "; ".join(item for item in self.found if isinstance(item, str))
+                raise UsageError(
+                    f"{self.runner.name}: nothing of the {component} was compared ({reasons or 'no prompt'})"
+                )
+            if not any(row.checks for row in rows):
+                raise UsageError(f"{self.runner.name}: no gate applies to the {component} under {self.numerics}")
+
+
+def problem_of(expected: np.ndarray, actual: Any) -> str:
+    """What is wrong with an output before any metric is looked at; empty when nothing is."""
+    if actual is None:
+        return "missing"
+    if np.shape(actual) != expected.shape:
+        return f"shape {tuple(np.shape(actual))} instead of {expected.shape}"
+    broken = int(np.count_nonzero(~np.isfinite(actual)))
+    return f"{broken} of {np.size(actual)} values are not finite" if broken else ""
+
+
+def region(prepared: PreparedImage) -> tuple[int, int]:
+    """Rows and columns of the 256x256 logits that show the picture."""
+    height, width = (-(-side * MASK_SIDE // prepared.frame.prompt_size) for side in prepared.prompt_extent)
+    return height, width
+
+
+def measure(output: str, expected: np.ndarray, actual: np.ndarray, best: int) -> dict[str, float]:
+    """All metrics of one output; ``best`` is the mask that the reference scores highest."""
+    if output == "masks":
+        overlaps = [metrics.mask_iou(left, right) for left, right in zip(expected[0], actual[0], strict=True)]
+        special = {"mask_iou": float(np.min(overlaps)), "best_mask_iou": overlaps[best]}  # np.min keeps a NaN
+    elif output == "scores" and expected.size > 1:
+        special = {"best_mask_gap": metrics.best_mask_gap(expected, actual)}
+    else:
+        special = {}
+    plain = [
+        name
+        for name in METRICS[output]
+        if hasattr(metrics, name) and name not in (*special, "mask_iou", "best_mask_gap")
+    ]
+    return {**special, **{name: getattr(metrics, name)(expected, actual) for name in plain}}

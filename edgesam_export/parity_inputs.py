@@ -1,0 +1,115 @@
+"""What a parity check is given: pictures, prompts, and the runners of the files to judge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from edgesam_export.errors import UsageError
+from edgesam_export.parity_report import Prompt
+from edgesam_export.picture import open_picture, rgb_array
+from edgesam_export.spec import Artifact
+
+__all__ = ["default_images", "default_prompts", "load_pictures", "open_candidates", "open_runner"]
+
+MIN_IMAGES = 2
+
+
+def default_prompts(size: tuple[int, int]) -> tuple[Prompt, ...]:
+    """One prompt of each type for a picture of this height and width, at fixed fractions of its sides."""
+    height, width = size
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return math.floor(x * width), math.floor(y * height)
+
+    point, box = (at(0.5, 0.5),), (*at(0.2, 0.15), *(math.ceil(0.8 * side) for side in (width, height)))
+    return (
+        Prompt(kind="point", points=point, labels=(1,)),
+        Prompt(kind="points", points=(at(0.5, 0.45), at(0.4, 0.6), at(0.05, 0.05)), labels=(1, 1, 0)),
+        Prompt(kind="box", box=box),
+        Prompt(kind="box+point", points=(at(0.45, 0.5),), labels=(1,), box=box),
+        Prompt(kind="mask", points=point, labels=(1,)),
+    )
+
+
+def default_images() -> tuple[tuple[str, np.ndarray], ...]:
+    """The bundled photographs and one picture of noise, which no gate may be fitted to.
+
+    Shapes: uint8 (H, W, 3)
+    """
+    folder = Path(__file__).parent / "samples"
+    photographs = tuple((path.name, open_picture(path)) for path in sorted(folder.glob("*.jpg")))
+    return (*photographs, ("noise", np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)))
+
+
+def open_runner(source: Any, numerics: str | None = None) -> Any:
+    """A runner as it is; anything else through ``runners.open_runner``."""
+    if is_runner(source):
+        return source
+    from edgesam_export import runners
+
+    return runners.open_runner(source) if numerics is None else runners.open_runner(source, numerics=numerics)
+
+
+def is_runner(source: Any) -> bool:
+    return callable(getattr(source, "encode", None)) and callable(getattr(source, "decode", None))
+
+
+def open_candidates(candidate: Any, numerics: tuple[str, ...]) -> list[Any]:
+    """Runners of everything to judge; Core ML files once for each kind of numerics."""
+    sources = list(candidate) if isinstance(candidate, list | tuple) else [candidate]
+    runners = [source for source in sources if is_runner(source)]
+    groups: dict[str, list[Any]] = {}
+    for source in sources:
+        for file in [] if is_runner(source) else files_of(source):
+            groups.setdefault(format_of(file), []).append(file)
+    for kind, files in sorted(groups.items()):
+        for chosen in numerics if kind == "coreml" else (None,):
+            runners.append(open_runner(files, chosen))
+    if not runners:
+        raise UsageError("nothing to compare; give at least one exported file")
+    return runners
+
+
+def files_of(source: Any) -> list[Any]:
+    """An artifact or exported file as it is, a folder as the exported files in it."""
+    if isinstance(source, Artifact):
+        return [source]
+    path = Path(source)
+    if path.is_dir() and path.suffix != ".mlpackage":
+        members = sorted([*path.glob("*.mlpackage"), *path.glob("*.onnx")])
+        if not members:
+            raise UsageError(f"'{path}' holds no .mlpackage and no .onnx; give exported files or their folder")
+        return members
+    return [path]
+
+
+def format_of(source: Artifact | Path) -> str:
+    """Export format of a file."""
+    if isinstance(source, Artifact):
+        return source.format
+    formats = {".mlpackage": "coreml", ".onnx": "onnx"}
+    if source.suffix not in formats or not source.exists():
+        raise UsageError(f"'{source}' is no exported file; give an existing .mlpackage or .onnx")
+    return formats[source.suffix]
+
+
+def load_pictures(images: Iterable[Any]) -> dict[str, np.ndarray]:
+    """Pictures by name, at least two."""
+    pictures: dict[str, np.ndarray] = {}
+    for index, item in enumerate(images):
+        name, image = item if isinstance(item, tuple) else (None, item)
+        if isinstance(image, str | Path):
+            name, image = name or Path(image).name, open_picture(image)
+        elif isinstance(image, Image.Image):
+            image = rgb_array(image)
+        name = name or f"image {index}"
+        pictures[name if name not in pictures else f"{name} ({index})"] = image
+    if len(pictures) < MIN_IMAGES:
+        raise UsageError(f"{len(pictures)} pictures to compare on; every prompt type needs at least {MIN_IMAGES}")
+    return pictures

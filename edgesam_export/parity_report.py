@@ -1,0 +1,205 @@
+"""What a parity check says: gates, rows, report. Frozen data only; ``parity`` fills it, ``report`` renders it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from edgesam_export.divergence import Divergence, RangeRow
+from edgesam_export.errors import UsageError
+
+__all__ = [
+    "DEFAULT_GATES",
+    "METRICS",
+    "NUMERICS",
+    "SCHEMA_VERSION",
+    "ArtifactDigest",
+    "Check",
+    "Gate",
+    "ParityPicture",
+    "ParityReport",
+    "ParityRow",
+    "Prompt",
+]
+
+# 1: first version.
+SCHEMA_VERSION = 1
+NUMERICS = ("fp32", "fp16", "ane")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """Bound that a metric of an output must keep under one kind of numerics; exactly one of minimum and maximum."""
+
+    output: Literal["image_embeddings", "masks", "scores"]
+    metric: str
+    numerics: str
+    minimum: float | None = None
+    maximum: float | None = None
+
+    def __post_init__(self) -> None:
+        bounds = [bound for bound in (self.minimum, self.maximum) if bound is not None and not math.isnan(bound)]
+        if len(bounds) != 1:
+            raise UsageError(f"gate on {self.output} {self.metric}: give either a minimum or a maximum")
+        if self.metric not in METRICS.get(self.output, ()):
+            known = "; ".join(f"{output}: {', '.join(names)}" for output, names in METRICS.items())
+            raise UsageError(f"gate on {self.output} {self.metric}: no such metric; choose of {known}")
+
+    def passes(self, value: float) -> bool:
+        """True when the value keeps the bound; NaN never does."""
+        return value >= self.minimum if self.minimum is not None else value <= self.maximum  # type: ignore[operator]
+
+    def shortfall(self, value: float) -> float:
+        """How far the value is beyond the bound, in the metric's unit; negative within, infinite for NaN."""
+        if math.isnan(value):
+            return math.inf
+        return self.minimum - value if self.minimum is not None else value - self.maximum  # type: ignore[operator]
+
+
+METRICS = {
+    "image_embeddings": ("psnr_db", "cosine", "max_abs_error", "rms_error"),
+    "masks": ("mask_iou", "best_mask_iou", "sign_agreement", "psnr_db", "max_abs_error"),
+    "scores": ("best_mask_gap", "max_abs_error"),
+}
+"""Metrics of each output. ``mask_iou`` is the worst of all masks returned, ``best_mask_iou`` that of the mask which the
+reference scores highest; ``sign_agreement`` and ``psnr_db`` are over all logits."""
+
+
+def default_gates() -> tuple[Gate, ...]:
+    """Gates of DESIGN.md section 2.
+
+    "Same best mask" is a gap of at most one step of FP16 below 1 (2^-11, rounded up to 1e-3 for the score's own two
+    roundings), or 1e-5 in fp32: scores nearer to each other than that are a tie, which FP16 cannot order. The bound is
+    fixed, not derived from the candidate's error, which would let a bad candidate excuse itself.
+    """
+    psnr = {"fp32": 80.0, "fp16": 40.0, "ane": 35.0}
+    iou = {"fp32": 0.99, "fp16": 0.99, "ane": 0.98}
+    tie = {"fp32": 1e-5, "fp16": 1e-3, "ane": 1e-3}
+    gates = [Gate(output="image_embeddings", metric="psnr_db", numerics=n, minimum=psnr[n]) for n in NUMERICS]
+    gates += [Gate(output="masks", metric="mask_iou", numerics=n, minimum=iou[n]) for n in NUMERICS]
+    gates += [Gate(output="masks", metric="sign_agreement", numerics=n, minimum=0.999) for n in NUMERICS]
+    gates += [Gate(output="scores", metric="best_mask_gap", numerics=n, maximum=tie[n]) for n in NUMERICS]
+    return (*gates, Gate(output="masks", metric="psnr_db", numerics="fp32", minimum=80.0))
+
+
+DEFAULT_GATES = default_gates()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One gate applied to one value."""
+
+    gate: Gate
+    value: float
+
+    @property
+    def passed(self) -> bool:
+        return self.gate.passes(self.value)
+
+    @property
+    def would_pass_at(self) -> float | None:
+        """The strictest bound this value passes, which is the value itself; None when no bound would do."""
+        return None if math.isnan(self.value) else self.value
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityRow:
+    """One output of one component for one picture and prompt."""
+
+    candidate: str
+    numerics: str
+    component: Literal["encoder", "decoder"]
+    embeddings: Literal["", "reference", "own"]
+    """Whose embedding the decoder was given; empty for the encoder."""
+    image: str
+    prompt: str
+    """point, points, box, box+point or mask; empty for the encoder."""
+    output: str
+    shape: tuple[int, ...]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+    problem: str = ""
+    """Why the output could not be compared, or is bad whatever the gates say: missing, wrong shape, not finite."""
+
+    @property
+    def passed(self) -> bool:
+        return not self.problem and all(check.passed for check in self.checks)
+
+    @property
+    def label(self) -> str:
+        """Where the row belongs, in words."""
+        source = f" on {self.embeddings} embedding" if self.embeddings else ""
+        return " ".join(filter(None, (self.component + source, self.output, self.image, self.prompt)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactDigest:
+    """Which file was judged."""
+
+    file: str
+    format: str
+    component: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ParityPicture:
+    """What a reader wants to see of one prompt: the best mask of both sides. Not part of the stored report.
+
+    Shapes: source uint8 (h, w, 3); reference and candidate bool (h, w); points (N, 2) and box in pixels of source
+    """
+
+    runner: str
+    image: str
+    prompt: Prompt
+    source: np.ndarray
+    reference: np.ndarray
+    candidate: np.ndarray
+    iou: float
+    passed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityReport:
+    """Result of ``check_parity``."""
+
+    model: str
+    tool_version: str
+    reference: str
+    artifacts: tuple[ArtifactDigest, ...]
+    rows: tuple[ParityRow, ...]
+    skipped: tuple[str, ...] = ()
+    """What was not compared, and why."""
+    divergences: tuple[Divergence, ...] = ()
+    ranges: tuple[RangeRow, ...] = ()
+    """Operations nearest to the limit of their kind, the worst first."""
+    schema_version: int = SCHEMA_VERSION
+    pictures: tuple[ParityPicture, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def passed(self) -> bool:
+        """True when something was gated and every row passed."""
+        return any(row.checks for row in self.rows) and all(row.passed for row in self.rows)
+
+    @property
+    def failures(self) -> tuple[ParityRow, ...]:
+        return tuple(row for row in self.rows if not row.passed)
+
+    @property
+    def first_divergence(self) -> Divergence | None:
+        """Where the error enters, of the first component that failed."""
+        return self.divergences[0] if self.divergences else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """One prompt in pixels of the source picture; ``mask`` adds the reference's logits for the same points."""
+
+    kind: Literal["point", "points", "box", "box+point", "mask"]
+    points: tuple[tuple[float, float], ...] = ()
+    labels: tuple[int, ...] = ()
+    box: tuple[float, float, float, float] | None = None

@@ -1,0 +1,310 @@
+"""Pictures in and out: any file Pillow reads to 8-bit RGB, masks and overlays to PNG. No torch."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+
+from edgesam_export.errors import UsageError
+
+__all__ = ["MAX_PIXELS", "mask_image", "open_picture", "overlay", "rgb_array", "save_png"]
+
+MAX_PIXELS = 100_000_000
+"""Largest picture that is opened; decoded, it takes 300 MB."""
+
+Colour = tuple[int, int, int]
+MASK_COLOUR: Colour = (30, 120, 255)
+BOX_COLOUR: Colour = (255, 176, 0)
+FOREGROUND_COLOUR: Colour = (22, 176, 84)
+BACKGROUND_COLOUR: Colour = (226, 48, 48)
+WHITE: Colour = (255, 255, 255)
+DARK: Colour = (0, 0, 0)
+
+# Lengths in pixels of a picture whose longest side is 1000; they grow with it, but shrink no further than MIN_UNIT.
+LINE = 2.6
+HALO = 1.5
+MARKER = 13.0
+MIN_UNIT = 0.6
+TINT = 0.42
+"""Opacity of the mask's area."""
+SMOOTHING = 4
+"""Passes of a 1-2-1 filter over the contour's distance, enough to hide single-pixel stairs."""
+SUPERSAMPLING = 8
+TILE = 256
+
+
+def open_picture(path_or_file: str | Path | BinaryIO) -> np.ndarray:
+    """Decode a picture file to upright 8-bit RGB; of an animation the first frame. Conversions: see ``rgb_array``.
+
+    Shapes: returns uint8 (H, W, 3)
+    Raises: UsageError when there is no such file, or it is no picture, cut short, or larger than ``MAX_PIXELS``.
+    """
+    name = str(getattr(path_or_file, "name", "picture") if hasattr(path_or_file, "read") else path_or_file)
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns at 89 megapixels; the limit here is MAX_PIXELS, checked before anything is decoded.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path_or_file)
+    except FileNotFoundError:
+        raise UsageError(f"{name}: no such file") from None
+    except Image.DecompressionBombError:
+        raise too_large(name, "") from None
+    except UnidentifiedImageError:
+        raise UsageError(f"{name}: not a picture that can be read; give a PNG, JPEG, TIFF, WebP or the like") from None
+    except OSError as error:
+        raise UsageError(f"{name}: cannot be read: {error.strerror or one_line(error)}") from None
+    except Exception as error:  # decoders raise whatever a broken header makes them run into
+        raise UsageError(f"{name}: not a picture that can be read: {one_line(error)}") from None
+    with image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise too_large(name, f" {width}x{height}")
+        return rgb_array(image, name)
+
+
+def rgb_array(image: Image.Image, name: str = "picture") -> np.ndarray:
+    """Upright 8-bit RGB of a Pillow image.
+
+    EXIF orientation is applied. Transparency is composited over white. 16-bit grey is scaled by 255 / 65535. 32-bit
+    integer and float pictures have no range of their own: the smallest of 1 (float only), 255 and 65535 that holds all
+    values becomes white; values beyond that, or below zero, are stretched from their minimum to their maximum.
+
+    Shapes: returns uint8 (H, W, 3)
+    Raises: UsageError for an image without pixels, cut short, with NaN, or in a mode Pillow cannot convert.
+    """
+    if 0 in image.size:
+        raise UsageError(f"{name}: has size {image.width}x{image.height}; both sides must be at least 1 pixel")
+    try:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith(("I", "F")):
+            return np.repeat(grey_to_8_bits(upright, name)[..., None], 3, axis=2)
+        if upright.has_transparency_data:
+            coloured = upright.convert("LA") if upright.mode == "La" else upright
+            coloured = coloured.convert("RGBA")
+            white = Image.new("RGBA", coloured.size, "white")
+            upright = Image.alpha_composite(white, coloured)
+        return np.array(upright.convert("RGB"))
+    except UsageError:
+        raise
+    except Exception as error:  # decoders raise whatever a broken file makes them run into
+        raise UsageError(f"{name}: cannot be decoded, the file is damaged or cut short: {one_line(error)}") from None
+
+
+def grey_to_8_bits(image: Image.Image, name: str) -> np.ndarray:
+    """16-bit and 32-bit grey as uint8 (H, W), by the rule of ``rgb_array``."""
+    sixteen_bit = image.mode.startswith("I;16")
+    values = np.asarray(image, np.float32 if sixteen_bit else np.float64)
+    if not np.isfinite(values).all():
+        raise UsageError(f"{name}: has NaN or infinite pixel values; replace them before")
+    low, high = values.min(), values.max()
+    if sixteen_bit:
+        low, high = 0.0, 65535.0
+    elif low >= 0 and high <= 65535:
+        tops = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
+        low, high = 0.0, next(top for top in tops if high <= top)
+    return np.floor((values - low) * 255.0 / max(high - low, 1e-30) + 0.5).astype(np.uint8)
+
+
+def too_large(name: str, size: str) -> UsageError:
+    """Error for a picture above ``MAX_PIXELS``."""
+    limit = MAX_PIXELS // 1_000_000
+    return UsageError(f"{name}: the picture{size} is larger than {limit} megapixels; scale it down and try again")
+
+
+def one_line(error: BaseException) -> str:
+    """First line of an error's text, its type when it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def overlay(
+    image: np.ndarray,
+    mask: np.ndarray,
+    *,
+    points: Sequence[Sequence[float]] | np.ndarray = (),
+    labels: Sequence[int] | np.ndarray = (),
+    box: Sequence[float] | np.ndarray | None = None,
+    colour: Colour = MASK_COLOUR,
+) -> np.ndarray:
+    """The picture with the mask over it: tinted area, smooth contour with a white halo, and the prompts.
+
+    Foreground points are green stars, background points red discs with a bar. Line widths and markers grow with the
+    picture. Contours do not follow the picture's own border.
+
+    Shapes:
+        image uint8 (H, W, 3); mask bool (H, W); points (N, 2) x, y; labels (N,), foreground when not given
+        box x0, y0, x1, y1; returns uint8 (H, W, 3), the input is left as it is
+    Raises: UsageError when the mask has another size than the picture, or points and labels differ in number.
+    """
+    if mask.shape != image.shape[:2]:
+        raise UsageError(f"mask has shape {mask.shape} but the picture {image.shape[:2]}; give a mask at picture size")
+    labels = labels if len(labels) else [1] * len(points)
+    if len(labels) != len(points):
+        raise UsageError(f"{len(points)} points but {len(labels)} labels; give one label for each point")
+    unit = max(MIN_UNIT, max(mask.shape) / 1000)
+    canvas = image.copy()
+    draw_mask(canvas, np.asarray(mask, bool), unit, colour)
+    if box is not None:
+        draw_box(canvas, box, unit)
+    for (x, y), label in zip(points, labels):
+        draw_marker(canvas, (float(x), float(y)), unit, foreground=label == 1)
+    return canvas
+
+
+def draw_mask(canvas: np.ndarray, mask: np.ndarray, unit: float, colour: Colour) -> None:
+    """Tint and contour, tile by tile, so that memory stays small and tiles without a contour cost nothing."""
+    line, halo = LINE * unit / 2, LINE * unit / 2 + HALO * unit
+    reach = int(np.ceil(halo + SMOOTHING + 1))
+    margin = reach + SMOOTHING
+    padded = np.pad(mask, margin, mode="edge")
+    for top in range(0, mask.shape[0], TILE):
+        for left in range(0, mask.shape[1], TILE):
+            around = padded[top : top + TILE + 2 * margin, left : left + TILE + 2 * margin]
+            if not around.any():
+                continue
+            tile = canvas[top : top + TILE, left : left + TILE]
+            if around.all():
+                blend(tile, colour, np.float32(TINT))
+                continue
+            depth = contour_distance(around, reach)[margin:-margin, margin:-margin]
+            blend(tile, colour, TINT * np.clip(depth + 0.5, 0, 1))
+            blend(tile, WHITE, 0.9 * np.clip(halo + 0.5 - np.abs(depth), 0, 1))
+            blend(tile, colour, np.clip(line + 0.5 - np.abs(depth), 0, 1))
+
+
+def contour_distance(mask: np.ndarray, reach: int) -> np.ndarray:
+    """Distance of each pixel centre to the mask's contour, positive inside, exact up to ``reach``, then smoothed.
+
+    Smoothing the distance rather than the mask removes the stairs of a pixel contour and keeps lines sharp.
+    """
+    distance = np.where(mask, nearest(~mask, reach) - 0.5, 0.5 - nearest(mask, reach))
+    for axis in (0, 1):
+        for _ in range(SMOOTHING):
+            before, after = (shifted(distance, step, axis) for step in (-1, 1))
+            distance = 0.25 * before + 0.5 * distance + 0.25 * after
+    return distance
+
+
+def nearest(target: np.ndarray, reach: int) -> np.ndarray:
+    """Euclidean distance to the nearest True pixel, at most ``reach + 1``; columns first, then rows."""
+    far = np.float32((reach + 1) ** 2)
+    squared = np.where(target, np.float32(0), far)
+    for axis in (0, 1):
+        best = squared
+        for step in range(1, reach + 1):
+            for signed in (-step, step):
+                best = np.minimum(best, shifted(squared, signed, axis) + np.float32(step * step))
+        squared = best
+    return np.sqrt(np.minimum(squared, far))
+
+
+def shifted(values: np.ndarray, step: int, axis: int) -> np.ndarray:
+    """Values moved by ``step`` pixels along an axis, the edge repeated."""
+    index = np.clip(np.arange(values.shape[axis]) + step, 0, values.shape[axis] - 1)
+    return np.take(values, index, axis=axis)
+
+
+def draw_box(canvas: np.ndarray, box: Sequence[float] | np.ndarray, unit: float) -> None:
+    """Outline with rounded corners and a white halo, only the strip around the outline is touched."""
+    x0, y0, x1, y1 = (float(value) for value in box)
+    line, halo = LINE * unit / 2, LINE * unit / 2 + HALO * unit
+    margin = int(np.ceil(halo + 1))
+    height, width = canvas.shape[:2]
+    left, right = max(0, int(x0) - margin), min(width, int(x1) + margin + 1)
+    top, bottom = max(0, int(y0) - margin), min(height, int(y1) + margin + 1)
+    inner_top, inner_bottom = min(bottom, int(y0) + margin + 1), max(top, int(y1) - margin)
+    inner_bottom = max(inner_top, inner_bottom)
+    bands = [(top, inner_top, left, right), (inner_bottom, bottom, left, right)]
+    split = max(left, min(right, int(x0) + margin + 1)), max(left, int(x1) - margin)
+    bands += [(inner_top, inner_bottom, left, split[0]), (inner_top, inner_bottom, max(split), right)]
+    for band_top, band_bottom, band_left, band_right in bands:
+        y = np.arange(band_top, band_bottom, dtype=np.float32)[:, None] + 0.5
+        x = np.arange(band_left, band_right, dtype=np.float32)[None, :] + 0.5
+        beyond_x, beyond_y = np.maximum(x0 - x, x - x1), np.maximum(y0 - y, y - y1)
+        outside = np.hypot(np.maximum(beyond_x, 0), np.maximum(beyond_y, 0))
+        distance = np.abs(outside + np.minimum(np.maximum(beyond_x, beyond_y), 0))
+        strip = canvas[band_top:band_bottom, band_left:band_right]
+        blend(strip, WHITE, 0.9 * np.clip(halo + 0.5 - distance, 0, 1))
+        blend(strip, BOX_COLOUR, np.clip(line + 0.5 - distance, 0, 1))
+
+
+def draw_marker(canvas: np.ndarray, centre: tuple[float, float], unit: float, *, foreground: bool) -> None:
+    """Star or disc with a white rim and a soft dark edge, drawn ``SUPERSAMPLING`` times larger and averaged down."""
+    radius = MARKER * unit
+    half = int(np.ceil(radius * 1.3 + 2))
+    x, y = int(np.floor(centre[0])), int(np.floor(centre[1]))
+    shapes = marker_shapes(centre[0] - x + half, centre[1] - y + half, radius, foreground=foreground)
+    height, width = canvas.shape[:2]
+    top, bottom, left, right = max(0, y - half), min(height, y + half), max(0, x - half), min(width, x + half)
+    tile = canvas[top:bottom, left:right]
+    for polygon, colour, opacity in shapes:
+        large = Image.new("L", (2 * half * SUPERSAMPLING,) * 2)
+        ImageDraw.Draw(large).polygon([(px * SUPERSAMPLING, py * SUPERSAMPLING) for px, py in polygon], fill=255)
+        cover = np.asarray(large.resize((2 * half, 2 * half), Image.Resampling.BOX), np.float32) * (opacity / 255)
+        blend(tile, colour, cover[top - y + half : bottom - y + half, left - x + half : right - x + half])
+
+
+def marker_shapes(
+    x: float, y: float, radius: float, *, foreground: bool
+) -> list[tuple[list[tuple[float, float]], Colour, float]]:
+    """Polygons, colours and opacities of one marker, back to front."""
+
+    def ring(outer: float, inner: float, corners: int) -> list[tuple[float, float]]:
+        angles = [np.pi * step / corners - np.pi / 2 for step in range(2 * corners)]
+        radii = [outer, inner] * corners
+        return [(x + length * np.cos(angle), y + length * np.sin(angle)) for angle, length in zip(angles, radii)]
+
+    if foreground:
+        scales = ((1.42, DARK, 0.35), (1.3, WHITE, 1.0), (0.92, FOREGROUND_COLOUR, 1.0))
+        return [(ring(radius * s, radius * (s * 0.42 + 0.06), 5), colour, alpha) for s, colour, alpha in scales]
+    scales = ((0.98, DARK, 0.35), (0.9, WHITE, 1.0), (0.66, BACKGROUND_COLOUR, 1.0))
+    discs = [(ring(radius * s, radius * s, 32), colour, alpha) for s, colour, alpha in scales]
+    wide, high = radius * 0.38, radius * 0.11
+    bar = [(x - wide, y - high), (x + wide, y - high), (x + wide, y + high), (x - wide, y + high)]
+    return [*discs, (bar, WHITE, 1.0)]
+
+
+def blend(tile: np.ndarray, colour: Colour, opacity: np.ndarray | np.float32) -> None:
+    """Paint a colour over part of a picture in place.
+
+    Shapes: tile uint8 (h, w, 3); opacity (h, w) or one number, 0 to 1
+    """
+    weight = np.asarray(opacity, np.float32)[..., None]
+    painted = tile + weight * (np.float32(colour) - tile)
+    tile[:] = np.floor(painted + 0.5).astype(np.uint8)
+
+
+def mask_image(mask: np.ndarray) -> Image.Image:
+    """Mask as a grey Pillow image, 0 outside and 255 inside.
+
+    Shapes: mask bool (H, W)
+    """
+    return Image.fromarray(np.where(mask, 255, 0).astype(np.uint8))
+
+
+def save_png(image: Image.Image | np.ndarray, path: str | Path) -> Path:
+    """Write a picture so that a file at ``path`` is always complete: beside it first, then renamed.
+
+    Raises: UsageError when the folder is missing, not writable or full; nothing is left behind then.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    try:
+        picture.save(beside, format="PNG")
+        os.replace(beside, path)
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be written: {error.strerror or one_line(error)}; choose another place"
+        ) from None
+    finally:
+        beside.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,279 @@
+"""The contract of this project: names of the official files, fixed prompt slots, optional mask prompt."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from edgesam_export.modeling.sam import SamModel
+from edgesam_export.profiles import PROFILES, Component, Profile
+from edgesam_export.spec import EMPTY_SLOT, NOT_A_POINT, CoreMLConfig, ExportConfig, ImageFrame, TensorSpec
+
+__all__ = [
+    "DecoderForExport",
+    "EncoderForExport",
+    "ExactPrompt",
+    "ExactRatio",
+    "Normalise",
+    "StabilityScore",
+    "token_indexes",
+]
+
+# Finite in FP16 (largest 65504) and far below any score: its exponential is exactly zero.
+MASKED = -3.0e4
+LOGITS_SIDE = 256
+
+
+def token_indexes(candidates: int) -> tuple[int, ...]:
+    """Return which of the decoder's four mask tokens an export returns."""
+    return {4: (0, 1, 2, 3), 3: (1, 2, 3), 1: (0,)}[candidates]
+
+
+class Normalise(nn.Module):
+    """8-bit RGB values to the network's input: subtract the mean, divide by the standard deviation, per channel."""
+
+    def __init__(self, frame: ImageFrame) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(frame.mean).reshape(1, 3, 1, 1))
+        self.register_buffer("inverse_std", 1.0 / torch.tensor(frame.std).reshape(1, 3, 1, 1))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return (B, 3, H, W) normalised from values 0..255 of the same shape."""
+        return (image - self.mean) * self.inverse_std
+
+
+class EncoderForExport(nn.Module):
+    """The image encoder, with the normalisation in front when its input is a picture."""
+
+    def __init__(self, model: SamModel, *, normalise: bool) -> None:
+        super().__init__()
+        self.normalise = Normalise(model.info.frame) if normalise else nn.Identity()
+        self.image_encoder = model.image_encoder
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return embeddings (1, 256, 64, 64) from an image (1, 3, S, S)."""
+        return self.image_encoder(self.normalise(image))
+
+
+class ExactPrompt(nn.Module):
+    """Point tokens in FP32 arithmetic: angles reach 25 rad, where FP16 steps are 1/64 rad.
+
+    Labels become one-hot rows by relu(1 - |label - k|), which is exactly 0 or 1 for whole numbers, so no boolean tensor
+    and no gather is needed; each row then picks its vector from a small table.
+    """
+
+    fp32_formats = ("coreml", "onnx")
+
+    def __init__(self, model: SamModel) -> None:
+        super().__init__()
+        encoder = model.prompt_encoder
+        matrix = encoder.pe_layer.positional_encoding_gaussian_matrix.detach() * (2 * math.pi)  # (2, D / 2)
+        self.scale = 2.0 / model.info.frame.prompt_size
+        self.register_buffer("x_row", matrix[0].reshape(1, 1, -1).clone())
+        self.register_buffer("y_row", matrix[1].reshape(1, 1, -1).clone())
+        vectors = [embedding.weight.detach() for embedding in (encoder.not_a_point_embed, *encoder.point_embeddings)]
+        self.register_buffer("table", torch.cat(vectors))  # (5, D)
+        self.register_buffer("table_labels", torch.tensor([float(NOT_A_POINT), 0.0, 1.0, 2.0, 3.0]).reshape(1, 1, -1))
+
+    def forward(self, point_coords: torch.Tensor, point_labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return tokens (1, N, D) and their additive key bias (1, 1, 1, N) from (1, N, 2) pixels and (1, N) labels."""
+        centred = (point_coords + 0.5) * self.scale - 1.0
+        angle = centred[:, :, 0:1] * self.x_row + centred[:, :, 1:2] * self.y_row
+        encoding = torch.cat([torch.sin(angle), torch.cos(angle)], dim=-1)
+        label = point_labels.unsqueeze(-1)  # (1, N) -> (1, N, 1)
+        tokens = encoding * (1.0 - self.indicator(label, float(NOT_A_POINT)))
+        tokens = tokens + self.indicator(label, self.table_labels) @ self.table
+        bias = MASKED * self.indicator(point_labels, float(EMPTY_SLOT))
+        return tokens, bias.unsqueeze(1).unsqueeze(1)
+
+    @staticmethod
+    def indicator(label: torch.Tensor, value: torch.Tensor | float) -> torch.Tensor:
+        """Return 1.0 where ``label`` is ``value``, else 0.0."""
+        return torch.relu(1.0 - (label - value).abs())
+
+
+class ExactRatio(nn.Module):
+    """Ratio of the means of two row profiles, in FP32: a mean over 65536 pixels has more bits than FP16."""
+
+    fp32_formats = ("coreml", "onnx")
+
+    def forward(self, inner: torch.Tensor, outer: torch.Tensor) -> torch.Tensor:
+        """Return mean(inner) / mean(outer) over the last axis, 0 where both are 0."""
+        smallest = 0.5 / (LOGITS_SIDE * LOGITS_SIDE)
+        return inner.mean(-1) / outer.mean(-1).clamp(min=smallest)
+
+
+class StabilityScore(nn.Module):
+    """Stability score whose counts stay exact although the logits are FP16.
+
+    The share of one row of 256 pixels is a multiple of 1/256, exact in FP16; only the last step is FP32.  A mask without
+    any pixel above -1 scores 0.
+    Source: Kirillov et al. 2023 (Segment Anything), appendix B; offset 1.0 as in segment_anything's mask generator.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ratio = ExactRatio()
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return (1, M) from logits (1, M, 256, 256)."""
+        inner = (logits > 1.0).to(logits.dtype).mean(-1)
+        outer = (logits > -1.0).to(logits.dtype).mean(-1)
+        return self.ratio(inner, outer)
+
+
+class DecoderForExport(nn.Module):
+    """Prompt encoder and mask decoder behind one fixed set of tensors."""
+
+    def __init__(self, model: SamModel, *, candidates: int, score: str) -> None:
+        super().__init__()
+        self.prompt = ExactPrompt(model)
+        self.mask_decoder = model.mask_decoder
+        self.mask_downscaling = model.prompt_encoder.mask_downscaling
+        self.tokens = token_indexes(candidates)
+        self.stability = StabilityScore() if score == "stability" else None
+        self.register_buffer("image_pe", model.prompt_encoder.dense_pe().detach())
+        self.register_buffer("no_mask", model.prompt_encoder.no_mask_embed.weight.detach().reshape(1, -1, 1, 1).clone())
+
+    def forward(self, image_embeddings, point_coords, point_labels, mask_input=None, has_mask_input=None):
+        """Return masks (1, M, 256, 256) logits and scores (1, M).
+
+        Shapes:
+            image_embeddings (1, 256, 64, 64); point_coords (1, N, 2) x, y in pixels of the prompt frame;
+            point_labels (1, N); mask_input (1, 1, 256, 256) logits and has_mask_input (1), both or neither
+        """
+        sparse, bias = self.prompt(point_coords, point_labels)
+        logits, iou = self.mask_decoder(
+            image_embeddings, self.image_pe, sparse, self.dense(mask_input, has_mask_input), bias
+        )
+        first, last = self.tokens[0], self.tokens[-1] + 1
+        logits, iou = logits[:, first:last], iou[:, first:last]
+        return logits, iou if self.stability is None else self.stability(logits)
+
+    def dense(self, mask_input, has_mask_input):
+        """Return what is added to the image embedding: (1, 256, 1, 1) without, (1, 256, 64, 64) with a mask input."""
+        if mask_input is None:
+            return self.no_mask
+        has = has_mask_input.reshape(1, 1, 1, 1)
+        return self.mask_downscaling(mask_input) * has + self.no_mask * (1.0 - has)
+
+
+def encoder(model: SamModel, config: ExportConfig) -> Component:
+    """Return the encoder: an image for Core ML unless asked otherwise, a normalised tensor for ONNX."""
+    size = model.info.frame.size
+    as_image = isinstance(config, CoreMLConfig) and not config.tensor_input
+    if as_image:
+        meaning = (
+            f"RGB picture, longest side resized to {size}, padded right and bottom with the colour of the contract"
+        )
+    else:
+        meaning = (
+            f"RGB, longest side resized to {size}, normalised with the contract's mean and std, zeros right and below"
+        )
+    dtype = "image" if as_image else config.precision
+    return Component(
+        name="encoder",
+        module=EncoderForExport(model, normalise=as_image),
+        inputs=(TensorSpec(name="image", shape=(1, 3, size, size), dtype=dtype, description=meaning),),
+        outputs=(embeddings_spec(config.precision),),
+        example=(torch.zeros(1, 3, size, size),),
+        details={"image_input": as_image},
+    )
+
+
+def embeddings_spec(dtype: str) -> TensorSpec:
+    """Return the tensor between the two components."""
+    description = "image embedding, computed once per picture; hand it to the decoder unchanged"
+    return TensorSpec(name="image_embeddings", shape=(1, 256, 64, 64), dtype=dtype, description=description)
+
+
+def prompt_specs(slots: int | str, config: ExportConfig, prompt_size: int) -> tuple[TensorSpec, ...]:
+    """Return the prompt inputs; coordinates and labels are FP32, since FP16 cannot hold half pixels above 1024."""
+    where = f"x, y in pixels of the {prompt_size} x {prompt_size} frame (source pixel times new side / old side)"
+    specs = (
+        TensorSpec(name="point_coords", shape=(1, slots, 2), dtype="fp32", description=where),
+        TensorSpec(
+            name="point_labels",
+            shape=(1, slots),
+            dtype="fp32",
+            description="1 foreground, 0 background, 2 and 3 box corners, -1 not a point, -2 empty slot",
+        ),
+    )
+    if config.mask_input:
+        side = LOGITS_SIDE
+        specs += (
+            TensorSpec(
+                name="mask_input",
+                shape=(1, 1, side, side),
+                dtype=config.precision,
+                description="logits of an earlier prediction; zeros when there is none",
+            ),
+            TensorSpec(
+                name="has_mask_input", shape=(1,), dtype="fp32", description="1 to use mask_input, 0 to ignore it"
+            ),
+        )
+    return specs
+
+
+def decoder(model: SamModel, config: ExportConfig) -> Component:
+    """Return the decoder with ``config.points`` prompt slots (ONNX: any number when None)."""
+    score = config.score or model.info.default_score
+    slots = config.points
+    count = len(token_indexes(config.candidates))
+    inputs = (
+        embeddings_spec(config.precision),
+        *prompt_specs(slots or "points", config, model.info.frame.prompt_size),
+    )
+    meaning = "predicted IoU" if score == "iou" else "stability: count(logit > 1) / count(logit > -1)"
+    side = LOGITS_SIDE
+    outputs = (
+        TensorSpec(
+            name="masks",
+            shape=(1, count, side, side),
+            dtype=config.precision,
+            description="mask logits of the prompt frame; upsample, crop, then threshold at 0",
+        ),
+        TensorSpec(name="scores", shape=(1, count), dtype="fp32", description=f"{meaning}, one per mask"),
+    )
+    return Component(
+        name="decoder",
+        module=DecoderForExport(model, candidates=config.candidates, score=score),
+        inputs=inputs,
+        outputs=outputs,
+        example=example_prompt(slots or 5, config),
+        free_dims={} if slots else {"points": (1, 64)},
+        details=decoder_details(slots, config, score),
+    )
+
+
+def decoder_details(slots: int | None, config: ExportConfig, score: str) -> dict:
+    """Return the contract's facts about a decoder."""
+    return {
+        "slots": slots,
+        "candidates": list(token_indexes(config.candidates)),
+        "score": score,
+        "mask_threshold": 0.0,
+        "mask_input": config.mask_input,
+    }
+
+
+def example_prompt(slots: int, config: ExportConfig) -> tuple[torch.Tensor, ...]:
+    """Return example inputs of a decoder with ``slots`` prompt slots."""
+    embedding = torch.zeros(1, 256, 64, 64)
+    example = (embedding, torch.full((1, slots, 2), 100.0), torch.ones(1, slots))
+    if config.mask_input:
+        example += (torch.zeros(1, 1, LOGITS_SIDE, LOGITS_SIDE), torch.ones(1))
+    return example
+
+
+PROFILES.register("default")(
+    Profile(
+        name="default",
+        summary="fixed prompt slots with exact masking, image input (Core ML), FP16 where it is safe",
+        formats=("coreml", "onnx"),
+        encoder=encoder,
+        decoder=decoder,
+    )
+)

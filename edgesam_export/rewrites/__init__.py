@@ -1,0 +1,90 @@
+"""Output-preserving rewrites of a model for the Neural Engine: one function, one rewrite.
+
+A rewrite takes a ``SamModel`` and changes its modules in place; ``apply_rewrites`` works on a copy, so the reference
+that parity compares with is never touched.  Each states the largest relative difference it may make in FP32 and whether
+it belongs to the recommended export.  Rewrites do not depend on each other's order.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgesam_export.registry import Registry, import_submodules
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from edgesam_export.modeling.sam import SamModel
+
+__all__ = ["REWRITES", "Rewrite", "apply_rewrites", "recommended_rewrites", "register_rewrite", "replace_modules"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewrite:
+    """A named change of a model that keeps its output."""
+
+    name: str
+    apply: Callable[[SamModel], None]
+    tolerance: float
+    """Largest difference it may make in FP32, relative to the largest magnitude of the output."""
+    recommended: bool
+    summary: str
+
+
+REWRITES: Registry[Rewrite] = Registry("rewrite")
+
+
+def register_rewrite(*, tolerance: float, recommended: bool = True):
+    """Return a decorator that enrols a function ``(model) -> None`` under its own name."""
+
+    def store(function: Callable[[SamModel], None]) -> Callable[[SamModel], None]:
+        summary = (function.__doc__ or "").strip().splitlines()[0]
+        entry = Rewrite(
+            name=function.__name__, apply=function, tolerance=tolerance, recommended=recommended, summary=summary
+        )
+        REWRITES.register(function.__name__)(entry)
+        return function
+
+    return store
+
+
+def load_all() -> Registry[Rewrite]:
+    """Return the registry with every module of this folder imported."""
+    import_submodules(__name__)
+    return REWRITES
+
+
+def recommended_rewrites() -> tuple[str, ...]:
+    """Return the names that an export applies unless told otherwise, in order."""
+    registry = load_all()
+    return tuple(name for name in registry if registry[name].recommended)
+
+
+def apply_rewrites(model: SamModel, names: tuple[str, ...] | None = None) -> SamModel:
+    """Return a copy of ``model`` with the named rewrites applied (None: the recommended ones).
+
+    Raises:
+        UsageError: a name is not a rewrite.
+    """
+    registry = load_all()
+    chosen = [registry[name] for name in (recommended_rewrites() if names is None else names)]
+    rewritten = copy.deepcopy(model)
+    for rewrite in chosen:
+        rewrite.apply(rewritten)
+    return rewritten.eval().requires_grad_(False)
+
+
+def replace_modules(root: nn.Module, build: Callable[[nn.Module], nn.Module | None]) -> int:
+    """Replace every sub-module for which ``build`` returns a module; return how many were replaced."""
+    replaced = 0
+    for name, child in list(root.named_children()):
+        new = build(child)
+        if new is None:
+            replaced += replace_modules(child, build)
+        else:
+            setattr(root, name, new)
+            replaced += 1
+    return replaced

@@ -1,0 +1,88 @@
+"""Exact bicubic 2x upsampling without a bicubic operation, as a constant linear map."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from edgesam_export.modeling.sam import SamModel
+from edgesam_export.rewrites import register_rewrite, replace_modules
+
+__all__ = ["BicubicMatmul", "BicubicPhases", "bicubic_as_matmul", "bicubic_as_phases", "bicubic_matrix"]
+
+CUBIC_A = -0.75
+"""The cubic convolution parameter of torch's and Pillow's bicubic (Keys 1981 has -0.5)."""
+
+
+def cubic_kernel(distance: float) -> float:
+    """Return the cubic convolution weight at a distance in samples (Keys 1981, eq. 15, a = -0.75)."""
+    x = abs(distance)
+    if x <= 1:
+        return (CUBIC_A + 2) * x**3 - (CUBIC_A + 3) * x**2 + 1
+    if x < 2:
+        return CUBIC_A * (x**3 - 5 * x**2 + 8 * x - 4)
+    return 0.0
+
+
+def bicubic_matrix(size_in: int, size_out: int) -> torch.Tensor:
+    """Return the (size_out, size_in) matrix of 1-D bicubic resizing, align_corners false, edges clamped."""
+    matrix = torch.zeros(size_out, size_in, dtype=torch.float64)
+    scale = size_in / size_out
+    for row in range(size_out):
+        centre = (row + 0.5) * scale - 0.5
+        first = int(torch.tensor(centre).floor()) - 1
+        for tap in range(first, first + 4):
+            matrix[row, min(max(tap, 0), size_in - 1)] += cubic_kernel(centre - tap)
+    return matrix.float()
+
+
+class BicubicMatmul(nn.Module):
+    """Bicubic resizing as two multiplications by constant matrices, one per axis."""
+
+    def __init__(self, size_in: tuple[int, int], size_out: tuple[int, int]) -> None:
+        super().__init__()
+        self.register_buffer("rows", bicubic_matrix(size_in[0], size_out[0]))  # (Ho, Hi)
+        self.register_buffer("columns", bicubic_matrix(size_in[1], size_out[1]).t().contiguous())  # (Wi, Wo)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (B, C, Ho, Wo) from (B, C, Hi, Wi)."""
+        return self.rows @ (x @ self.columns)
+
+
+class BicubicPhases(nn.Module):
+    """Bicubic 2x as one depthwise convolution with four phases per channel and a pixel shuffle.
+
+    An output sample lies 1/4 sample before or after an input sample, so every output of one parity has the same taps.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        taps = torch.tensor([[cubic_kernel(shift - tap) for tap in range(-2, 3)] for shift in (-0.25, 0.25)])
+        phases = torch.einsum("iy,jx->ijyx", taps, taps).reshape(4, 1, 5, 5)  # phase = 2 * row parity + column parity
+        self.channels = channels
+        self.register_buffer("weight", phases.repeat(channels, 1, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (B, C, 2H, 2W) from (B, C, H, W)."""
+        padded = nn.functional.pad(x, (2, 2, 2, 2), mode="replicate")
+        return nn.functional.pixel_shuffle(nn.functional.conv2d(padded, self.weight, groups=self.channels), 2)
+
+
+def replace_bicubic(model: SamModel, build) -> None:
+    """Replace each module that says ``is_bicubic_2x`` by ``build(module)``."""
+    replace_modules(model.image_encoder, lambda m: build(m) if getattr(m, "is_bicubic_2x", False) else None)
+
+
+# 1e-6: the same sum of products in another order.
+@register_rewrite(tolerance=1e-6)
+def bicubic_as_matmul(model: SamModel) -> None:
+    """Turn bicubic 2x upsampling into two products with constant interpolation matrices."""
+    grid = model.prompt_encoder.grid
+    half = (grid[0] // 2, grid[1] // 2)
+    replace_bicubic(model, lambda module: BicubicMatmul(half, grid))
+
+
+@register_rewrite(tolerance=1e-6, recommended=False)
+def bicubic_as_phases(model: SamModel) -> None:
+    """Turn bicubic 2x upsampling into a four-phase depthwise convolution and a pixel shuffle."""
+    replace_bicubic(model, lambda module: BicubicPhases(module.channels))

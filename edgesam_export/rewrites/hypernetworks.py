@@ -1,0 +1,42 @@
+"""The decoder's hypernetworks as grouped 1x1 convolutions."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from edgesam_export.modeling.sam import SamModel
+from edgesam_export.rewrites import register_rewrite
+
+__all__ = ["GroupedHypernetworks", "grouped_hypernetworks"]
+
+
+class GroupedHypernetworks(nn.Module):
+    """M equally shaped MLPs, one per mask token, as one chain of grouped 1x1 convolutions with M groups."""
+
+    def __init__(self, mlps: nn.ModuleList) -> None:
+        super().__init__()
+        groups = len(mlps)
+        layers: list[nn.Module] = []
+        for parts in zip(*(mlp.layers for mlp in mlps)):
+            inputs, outputs = parts[0].in_features, parts[0].out_features
+            conv = nn.Conv2d(groups * inputs, groups * outputs, 1, groups=groups)
+            conv.weight.data = torch.cat([part.weight.detach() for part in parts])[:, :, None, None].clone()
+            conv.bias.data = torch.cat([part.bias.detach() for part in parts])
+            layers += [conv, nn.ReLU()]
+        self.layers = nn.Sequential(*layers[:-1])
+        self.groups = groups
+        self.inputs, self.outputs = mlps[0].layers[0].in_features, mlps[0].layers[-1].out_features
+
+    def forward(self, mask_tokens: torch.Tensor) -> torch.Tensor:
+        """Return (1, M, D / 8) from (1, M, D)."""
+        hyper = self.layers(mask_tokens.reshape(1, self.groups * self.inputs, 1, 1))
+        return hyper.reshape(1, self.groups, self.outputs)
+
+
+# 1e-6: the same sums.
+@register_rewrite(tolerance=1e-6)
+def grouped_hypernetworks(model: SamModel) -> None:
+    """Run the hypernetworks of all mask tokens as three grouped convolutions instead of twelve linear layers."""
+    decoder = model.mask_decoder
+    decoder.output_hypernetworks_mlps = GroupedHypernetworks(decoder.output_hypernetworks_mlps)

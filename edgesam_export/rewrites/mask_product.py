@@ -1,0 +1,51 @@
+"""Keep the decoder's mask product at 16384 columns instead of 65536."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from edgesam_export.modeling.sam import SamModel
+from edgesam_export.rewrites import register_rewrite
+
+__all__ = ["PhaseMaskProduct", "mask_product_by_phases"]
+
+
+class PhaseMaskProduct(nn.Module):
+    """Multiply hypernetwork outputs with features that still sit in the four phases of the last 2x2 upscaling.
+
+    The last transposed convolution (kernel 2, stride 2) is a 1x1 convolution to four phases; GELU and the product with
+    the hypernetworks act on each pixel alone, so the phases are interleaved only afterwards, on M maps instead of C.
+    """
+
+    def __init__(self, masks: int, channels: int, side: tuple[int, int]) -> None:
+        super().__init__()
+        self.masks, self.channels, self.side = masks, channels, side
+
+    def forward(self, hyper: torch.Tensor, phases: torch.Tensor) -> torch.Tensor:
+        """Return (1, M, 2H, 2W) logits from hyper (1, M, C) and phases (1, 4*C, H, W), phase-major."""
+        columns = phases.reshape(1, 4, self.channels, -1)
+        product = hyper.unsqueeze(1) @ columns  # (1, 4, M, H*W)
+        product = product.transpose(1, 2).reshape(1, self.masks * 4, *self.side)
+        return nn.functional.pixel_shuffle(product, 2)
+
+
+def as_phase_convolution(upscale: nn.ConvTranspose2d) -> nn.Conv2d:
+    """Return the 1x1 convolution whose output, phase-major, holds what ``upscale`` (kernel 2, stride 2) computes."""
+    inputs, outputs = upscale.in_channels, upscale.out_channels
+    conv = nn.Conv2d(inputs, 4 * outputs, 1)
+    weight = upscale.weight.detach()  # (inputs, outputs, 2, 2)
+    conv.weight.data = weight.permute(2, 3, 1, 0).reshape(4 * outputs, inputs, 1, 1).clone()
+    conv.bias.data = upscale.bias.detach().repeat(4)
+    return conv
+
+
+# 1e-6: the same products, summed in another order.
+@register_rewrite(tolerance=1e-6)
+def mask_product_by_phases(model: SamModel) -> None:
+    """Take the mask product before the last 2x2 interleaving, so that no matmul is 65536 wide."""
+    decoder = model.mask_decoder
+    upscale = decoder.output_upscaling[3]
+    rows, columns = model.prompt_encoder.grid
+    decoder.output_upscaling[3] = as_phase_convolution(upscale)
+    decoder.mask_product = PhaseMaskProduct(decoder.num_mask_tokens, upscale.out_channels, (2 * rows, 2 * columns))

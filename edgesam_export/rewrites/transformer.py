@@ -1,0 +1,128 @@
+"""The two-way transformer with channels on axis 1 and positions last: 1x1 convolutions, no large transposes."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from edgesam_export.modeling.sam import SamModel
+from edgesam_export.modeling.transformer import Attention, TwoWayTransformer
+from edgesam_export.rewrites import register_rewrite
+from edgesam_export.rewrites.layer_norm import ChannelLayerNorm
+
+__all__ = ["ChannelsFirstAttention", "ChannelsFirstTransformer", "channels_first_transformer"]
+
+
+def as_convolution(linear: nn.Linear, scale: float = 1.0) -> nn.Conv2d:
+    """Return the 1x1 convolution that equals ``linear`` on axis 1, its output multiplied by ``scale``."""
+    conv = nn.Conv2d(linear.in_features, linear.out_features, 1)
+    conv.weight.data = (linear.weight.detach() * scale)[:, :, None, None].clone()
+    conv.bias.data = linear.bias.detach() * scale
+    return conv
+
+
+def as_channel_norm(norm: nn.LayerNorm) -> ChannelLayerNorm:
+    """Return ``norm`` acting on axis 1 of a (1, C, H, W) tensor."""
+    return ChannelLayerNorm(norm.weight, norm.bias, norm.eps)
+
+
+class ChannelsFirstAttention(nn.Module):
+    """Attention between (1, D, H, W) tensors; positions are H*W, scores are (1, heads, Tq, Tk).
+
+    Scores are arranged so that the image's 4096 positions always lie on the last axis: with tokens as queries the
+    softmax runs over the last axis, with the image as queries (``grid`` given) over the one before it, and nothing
+    image-sized is transposed.
+    Source: Apple, "Deploying Transformers on the Apple Neural Engine", principles 1 to 3.
+    """
+
+    def __init__(self, attention: Attention, grid: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        self.heads = attention.heads
+        self.width = attention.q_proj.out_features // attention.heads
+        self.grid = grid
+        self.q_proj = as_convolution(attention.q_proj, scale=self.width**-0.5)
+        self.k_proj = as_convolution(attention.k_proj)
+        self.v_proj = as_convolution(attention.v_proj)
+        self.out_proj = as_convolution(attention.out_proj)
+
+    def split(self, x: torch.Tensor) -> torch.Tensor:
+        """(1, D, H, W) -> (1, heads, D / heads, H*W), without moving data."""
+        return x.reshape(1, self.heads, self.width, -1)
+
+    def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, key_bias: torch.Tensor | None = None):
+        """Return a tensor shaped like ``q``; ``key_bias`` is (1, 1, 1, Tk)."""
+        q, k, v = self.split(self.q_proj(q)), self.split(self.k_proj(k)), self.split(self.v_proj(v))
+        if self.grid is not None:
+            scores = k.transpose(2, 3) @ q  # (1, heads, Tk, Tq)
+            if key_bias is not None:
+                scores = scores + key_bias.transpose(2, 3)
+            out = v @ scores.softmax(2)  # (1, heads, width, Tq)
+            return self.out_proj(out.reshape(1, self.heads * self.width, *self.grid))
+        scores = q.transpose(2, 3) @ k  # (1, heads, Tq, Tk)
+        if key_bias is not None:
+            scores = scores + key_bias
+        out = v @ scores.softmax(3).transpose(2, 3)
+        return self.out_proj(out.reshape(1, self.heads * self.width, 1, -1))
+
+
+class ChannelsFirstBlock(nn.Module):
+    """One layer of the two-way transformer on (1, D, 1, T) tokens and a (1, D, H, W) image."""
+
+    def __init__(self, block: nn.Module, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.first = block.first
+        self.self_attn = ChannelsFirstAttention(block.self_attn)
+        self.norm1 = as_channel_norm(block.norm1)
+        self.cross_attn_token_to_image = ChannelsFirstAttention(block.cross_attn_token_to_image)
+        self.norm2 = as_channel_norm(block.norm2)
+        self.mlp = nn.Sequential(as_convolution(block.mlp.lin1), nn.ReLU(), as_convolution(block.mlp.lin2))
+        self.norm3 = as_channel_norm(block.norm3)
+        self.cross_attn_image_to_token = ChannelsFirstAttention(block.cross_attn_image_to_token, grid)
+        self.norm4 = as_channel_norm(block.norm4)
+
+    def forward(self, tokens, image, token_pe, image_pe, token_bias):
+        """Return tokens (1, D, 1, T) and image (1, D, H, W)."""
+        if self.first:
+            tokens = self.self_attn(tokens, tokens, tokens, token_bias)
+        else:
+            q = tokens + token_pe
+            tokens = tokens + self.self_attn(q, q, tokens, token_bias)
+        tokens = self.norm1(tokens)
+        tokens = tokens + self.cross_attn_token_to_image(tokens + token_pe, image + image_pe, image)
+        tokens = self.norm2(tokens)
+        tokens = self.norm3(tokens + self.mlp(tokens))
+        image = image + self.cross_attn_image_to_token(image + image_pe, tokens + token_pe, tokens, token_bias)
+        return tokens, self.norm4(image)
+
+
+class ChannelsFirstTransformer(nn.Module):
+    """``TwoWayTransformer`` for one prompt (B = 1), channels on axis 1; same interface.
+
+    Sizes are constants, but for the number of tokens, so that no shape is computed in an exported graph.
+    """
+
+    def __init__(self, transformer: TwoWayTransformer, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(ChannelsFirstBlock(block, grid) for block in transformer.layers)
+        self.final_attn_token_to_image = ChannelsFirstAttention(transformer.final_attn_token_to_image)
+        self.norm_final_attn = as_channel_norm(transformer.norm_final_attn)
+        self.dim = transformer.norm_final_attn.weight.numel()
+
+    def forward(self, image_embedding, image_pe, tokens, token_bias=None):
+        """Return tokens (1, T, D) and image (1, D, H, W); see ``TwoWayTransformer.forward``."""
+        token_pe = tokens.transpose(1, 2).unsqueeze(2)  # (1, T, D) -> (1, D, 1, T)
+        tokens, image = token_pe, image_embedding
+        for layer in self.layers:
+            tokens, image = layer(tokens, image, token_pe, image_pe, token_bias)
+        attended = self.final_attn_token_to_image(tokens + token_pe, image + image_pe, image)
+        tokens = self.norm_final_attn(tokens + attended)
+        return tokens.reshape(1, self.dim, -1).transpose(1, 2), image
+
+
+# 1e-5: the softmax scale is folded into the query weights and sums run in another order.
+@register_rewrite(tolerance=1e-5)
+def channels_first_transformer(model: SamModel) -> None:
+    """Lay the decoder's transformer out with channels on axis 1, linear layers as 1x1 convolutions."""
+    if isinstance(model.mask_decoder.transformer, TwoWayTransformer):
+        transformer = ChannelsFirstTransformer(model.mask_decoder.transformer, model.prompt_encoder.grid)
+        model.mask_decoder.transformer = transformer

@@ -1,0 +1,170 @@
+"""Frozen dataclasses that cross the borders between stages: pure data, no torch, no coremltools."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from edgesam_export.errors import UsageError
+
+__all__ = [
+    "CANDIDATES",
+    "EMPTY_SLOT",
+    "NOT_A_POINT",
+    "Artifact",
+    "CoreMLConfig",
+    "ExportConfig",
+    "ImageFrame",
+    "ModelInfo",
+    "OnnxConfig",
+    "Provenance",
+    "TensorSpec",
+]
+
+NOT_A_POINT = -1
+"""Label of SAM's padding point: it takes part as a token with the learned not-a-point vector."""
+EMPTY_SLOT = -2
+"""Label of an unused prompt slot: it takes no part in anything."""
+CANDIDATES = (4, 3, 1)
+"""Numbers of masks an exported decoder can return: all tokens, the three multimask tokens, the single-mask token."""
+MAX_POINTS = 64
+TARGETS = ("iOS16", "iOS17", "iOS18")
+PRECISIONS = ("fp16", "fp32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFrame:
+    """The square picture a network sees: longest side resized to ``size``, normalised, padded right and bottom."""
+
+    size: int = 1024
+    """Side of the encoder's input, pixels."""
+    prompt_size: int = 1024
+    """Side of the frame that prompt coordinates live in, pixels."""
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+
+    @property
+    def pad_colour(self) -> tuple[int, int, int]:
+        """8-bit RGB that comes nearest to zero after normalisation; what an image input is padded with."""
+        red, green, blue = (int(channel + 0.5) for channel in self.mean)
+        return red, green, blue
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """One name that ``load_model`` knows."""
+
+    name: str
+    family: str
+    frame: ImageFrame = field(default_factory=ImageFrame)
+    default_score: Literal["iou", "stability"] = "iou"
+    """What ``scores`` are unless the export says otherwise."""
+    upsample: Literal["bicubic", "bilinear"] = "bicubic"
+    description: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a model's parameters come from; written into every exported file."""
+
+    source: str
+    """File name of the checkpoint, or ``random-weights``."""
+    sha256: str | None = None
+    licence: str = "unknown"
+    random_seed: int | None = None
+    """Seed of the stand-in weights, None for trained ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """One input or output of an exported component."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    """Sizes; a string names a free dimension."""
+    dtype: str
+    """``fp16``, ``fp32``, ``uint8`` or ``image`` (8-bit RGB picture)."""
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """What both export formats share."""
+
+    points: int | None = 8
+    """Prompt slots of the decoder; None leaves the number free where the format can."""
+    mask_input: bool = False
+    """Add ``mask_input`` and ``has_mask_input`` to the decoder."""
+    candidates: int = 4
+    """Masks returned: 4 (all tokens), 3 (multimask tokens) or 1 (single-mask token)."""
+    score: Literal["iou", "stability"] | None = None
+    """What ``scores`` are; None takes the family's default."""
+    precision: str = "fp16"
+    """Type of the arithmetic: ``fp16`` or ``fp32``."""
+    profile: str = "default"
+    """Tensor contract, a module of ``profiles/``."""
+    rewrites: tuple[str, ...] | None = None
+    """Rewrites to apply in order; None takes the recommended ones, an empty tuple none."""
+
+    def __post_init__(self) -> None:
+        if self.points is not None and not 1 <= self.points <= MAX_POINTS:
+            raise UsageError(f"points is {self.points}; a decoder has 1 to {MAX_POINTS} prompt slots")
+        if self.candidates not in CANDIDATES:
+            raise UsageError(f"candidates is {self.candidates}; choose 4 (all masks), 3 (multimask) or 1 (single mask)")
+        if self.score not in (None, "iou", "stability"):
+            raise UsageError(f"score is '{self.score}'; choose iou or stability")
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"precision is '{self.precision}'; choose one of: {', '.join(PRECISIONS)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreMLConfig(ExportConfig):
+    """Options of a Core ML export; the defaults are the recommended export."""
+
+    target: str = "iOS17"
+    """Oldest system the package loads on: iOS16, iOS17 or iOS18."""
+    tensor_input: bool = False
+    """Encoder takes a normalised tensor instead of an image."""
+    functions: tuple[int, ...] = ()
+    """Further numbers of prompt slots, one function each in the same package, weights shared (iOS18)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.target not in TARGETS:
+            raise UsageError(f"target is '{self.target}'; choose one of: {', '.join(TARGETS)}")
+        if self.functions and self.target != "iOS18":
+            raise UsageError(f"several numbers of points in one package need target iOS18, not {self.target}")
+        for count in self.functions:
+            if not 1 <= count <= MAX_POINTS:
+                raise UsageError(f"points is {count}; a decoder has 1 to {MAX_POINTS} prompt slots")
+        if self.points in self.functions or len(set(self.functions)) != len(self.functions):
+            raise UsageError(f"points {self.points} and {self.functions}: every number of slots once")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxConfig(ExportConfig):
+    """Options of an ONNX export."""
+
+    points: int | None = None
+    precision: str = "fp32"
+    opset: int = 17
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 17 <= self.opset <= 20:
+            raise UsageError(f"opset is {self.opset}; 17 to 20 are supported")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """One exported file (a ``.mlpackage`` is a folder): where it is and what it promises."""
+
+    path: Path
+    format: Literal["coreml", "onnx"]
+    component: Literal["encoder", "decoder"]
+    model: str
+    sha256: str
+    """SHA-256 of the file; of a folder, over sorted relative paths and contents."""
+    contract: dict[str, Any]
+    """What the file's metadata says: frame, tensors, labels, provenance, tool versions."""

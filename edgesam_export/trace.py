@@ -1,0 +1,98 @@
+"""SamModel -> traced encoder and traced decoder: rewrites, the profile's wrappers, then ``torch.jit.trace``."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from edgesam_export.contract import make_contract
+from edgesam_export.errors import ConversionError, UsageError
+from edgesam_export.modeling.sam import SamModel
+from edgesam_export.profiles import Component, find_profile
+from edgesam_export.rewrites import apply_rewrites, recommended_rewrites
+from edgesam_export.spec import ExportConfig, TensorSpec
+
+__all__ = ["TracedComponent", "trace_component", "trace_model"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TracedComponent:
+    """A component as TorchScript, with everything that a format needs to know about it."""
+
+    name: str
+    module: torch.jit.ScriptModule
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    example: tuple[torch.Tensor, ...]
+    free_dims: dict[str, tuple[int, int]]
+    contract: dict[str, Any]
+    fp32_modules: tuple[str, ...]
+    """Dotted paths of the modules whose arithmetic stays FP32 in an FP16 export of this format."""
+
+
+def trace_model(model: SamModel, config: ExportConfig, *, format: str) -> list[TracedComponent]:
+    """Return encoder and decoder of ``model``, rewritten and traced for ``format``.
+
+    Raises:
+        UsageError: the profile does not exist for this format, or a rewrite is unknown.
+        ConversionError: a traced component does not compute what the module computes.
+    """
+    profile = find_profile(config.profile)
+    if format not in profile.formats:
+        known = ", ".join(profile.formats)
+        raise UsageError(f"profile '{profile.name}' is for {known}, not for {format}")
+    names = recommended_rewrites() if config.rewrites is None else config.rewrites
+    rewritten = apply_rewrites(model, names)
+    components = (profile.encoder(rewritten, config), profile.decoder(rewritten, config))
+    return [trace_component(component, model, config, names, format=format) for component in components]
+
+
+def trace_component(
+    component: Component, model: SamModel, config: ExportConfig, rewrites: tuple[str, ...], *, format: str
+) -> TracedComponent:
+    """Trace one component and check its outputs against its ``TensorSpec``s."""
+    module = component.module.eval().requires_grad_(False)
+    with torch.no_grad(), warnings.catch_warnings():
+        # Shapes are constants of a fixed export; with free dimensions they stay in the graph.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        traced = torch.jit.trace(module, component.example, check_trace=False, strict=True)
+        outputs = traced(*component.example)
+    check_outputs(component, outputs)
+    contract = make_contract(
+        info=model.info,
+        provenance=model.provenance,
+        config=config,
+        component=component.name,
+        inputs=component.inputs,
+        outputs=component.outputs,
+        details={**component.details, "rewrites": list(rewrites)},
+    )
+    return TracedComponent(
+        name=component.name,
+        module=traced,
+        inputs=component.inputs,
+        outputs=component.outputs,
+        example=component.example,
+        free_dims=component.free_dims,
+        contract=contract,
+        fp32_modules=fp32_modules(module, format),
+    )
+
+
+def fp32_modules(module: torch.nn.Module, format: str) -> tuple[str, ...]:
+    """Return the paths of sub-modules that ask for FP32 arithmetic in ``format`` (class attribute ``fp32_formats``)."""
+    return tuple(path for path, part in module.named_modules() if format in getattr(part, "fp32_formats", ()))
+
+
+def check_outputs(component: Component, outputs: Any) -> None:
+    """Raise ConversionError unless the outputs have the promised number and sizes (free ones aside)."""
+    found = [tuple(o.shape) for o in (outputs if isinstance(outputs, tuple) else (outputs,))]
+    promised = [spec.shape for spec in component.outputs]
+    fits = len(found) == len(promised) and all(
+        len(a) == len(b) and all(isinstance(q, str) or p == q for p, q in zip(a, b)) for a, b in zip(found, promised)
+    )
+    if not fits:
+        raise ConversionError(f"{component.name} returns shapes {found}, its contract promises {promised}")

@@ -1,0 +1,182 @@
+"""pytest plugin that runs coremltools' own op tests against our executor.
+
+coremltools installs its op tests, expected values included. On a machine without Core ML they convert and stop. This
+plugin says that the machine is a Mac, answers ``MLModel.predict`` and ``make_state`` with the executor, and counts per
+test how often a prediction was asked for and how often one of its outputs was looked at: a test that never predicts
+proves nothing about us and is *not applicable*, whatever pytest calls it.
+
+Use: ``pytest -p plugin --conformance-json=FILE TEST_FILE`` with this folder on the path; ``run.py`` does it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import platform
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from coremltools.models import MLModel
+
+from edgesam_export.mil.ops import OPS
+from edgesam_export.mil.program import load_program
+
+MACOS = (15, 0)
+"""The version we claim: the first with iOS18's op set; later ones make coremltools skip tests for bugs of Core ML."""
+
+COUNTS: Counter[str] = Counter()
+"""What the running test did: ``predictions``, ``reads`` of outputs, ``refusals`` (predictions that raised)."""
+OPS_RUN: set[str] = set()
+"""Types of the ops in the programs that the running test predicted with."""
+NUMERICS = {"current": "fp16"}
+RECORDS: dict[str, dict[str, Any]] = {}
+
+
+class Outputs(dict):
+    """Result of a prediction that counts how often a test looks at it."""
+
+    def __getitem__(self, key: str) -> Any:
+        COUNTS["reads"] += 1
+        return super().__getitem__(key)
+
+    def values(self) -> Any:
+        COUNTS["reads"] += 1
+        return super().values()
+
+    def items(self) -> Any:
+        COUNTS["reads"] += 1
+        return super().items()
+
+
+class State:
+    """What coremltools calls ``MLState``, around the executor's state."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def read_state(self, name: str) -> np.ndarray:
+        COUNTS["reads"] += 1
+        return self.inner.read_state(name)
+
+    def write_state(self, name: str, value: np.ndarray) -> None:
+        self.inner.write_state(name, value)
+
+
+def program_of(model: MLModel) -> Any:
+    """Load the package that ``model`` was saved to, once per model."""
+    if not hasattr(model, "conformance_program"):
+        model.conformance_program = load_program(model.package_path, function=model.function_name)
+    return model.conformance_program
+
+
+def predict(self: MLModel, data: dict[str, Any] | list[dict[str, Any]], state: State | None = None) -> Any:
+    """Stand in for ``MLModel.predict``."""
+    MLModel._check_predict_data(data)
+    if isinstance(data, list):
+        return [predict(self, feed) for feed in data]
+    self._verify_input_dict(data)
+    self._convert_tensor_to_numpy(data)
+    COUNTS["predictions"] += 1
+    inner = None if state is None else state.inner
+    try:
+        program = program_of(self)
+        OPS_RUN.update(operation.type for operation in program.operations)
+        return Outputs(program.predict(data, numerics=NUMERICS["current"], state=inner))
+    except Exception:
+        COUNTS["refusals"] += 1
+        raise
+
+
+def make_state(self: MLModel) -> State:
+    """Stand in for ``MLModel.make_state``."""
+    return State(program_of(self).make_state())
+
+
+def pretend_to_be_a_mac() -> None:
+    """Replace the platform checks everywhere coremltools has already imported them."""
+    stand_ins = {"_IS_MACOS": True, "_is_macos": lambda: True, "_macos_version": lambda: MACOS}
+    for name, module in list(sys.modules.items()):
+        if name == "coremltools" or name.startswith("coremltools."):
+            for attribute, stand_in in stand_ins.items():
+                if hasattr(module, attribute):
+                    setattr(module, attribute, stand_in)
+    MLModel.predict, MLModel.make_state = predict, make_state
+    # coremltools marks stateful models as known failures on Intel Macs; the bug is theirs, not ours
+    platform.machine = lambda: "arm64"
+
+
+def precision_of(item: pytest.Item) -> str:
+    """Numerics for a test: ``fp32`` if its backend parameter says so, else as the program is typed."""
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    backend = parameters.get("backend")
+    precision = getattr(backend, "precision", None) or (backend[1] if isinstance(backend, tuple) else None)
+    return "fp32" if precision == "fp32" else "fp16"
+
+
+def break_op(name: str) -> None:
+    """Make every version of one op return its result plus one: proof that the tests can fail."""
+    OPS.load()
+    for opset, version in OPS.versions[name].items():
+
+        def broken(*args: Any, fn: Any = version.fn, **kwargs: Any) -> Any:
+            return fn(*args, **kwargs) + 1
+
+        broken.__signature__ = inspect.signature(version.fn)
+        OPS.versions[name][opset] = type(version)(name=name, opset=opset, fn=broken, exact=version.exact)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("conformance")
+    group.addoption("--conformance-json", metavar="FILE", help="write one record per test here")
+    group.addoption(
+        "--conformance-only", metavar="FILE", help="run only the tests listed in this file, one id per line"
+    )
+    group.addoption("--conformance-break", metavar="OP", help="break this op on purpose")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    pretend_to_be_a_mac()
+    if config.getoption("--conformance-break"):
+        break_op(config.getoption("--conformance-break"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    listed = config.getoption("--conformance-only")
+    if listed:
+        wanted = set(Path(listed).read_text(encoding="utf-8").splitlines())
+        items[:] = [item for item in items if item.nodeid in wanted]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    COUNTS.clear()
+    OPS_RUN.clear()
+    NUMERICS["current"] = precision_of(item)
+    pretend_to_be_a_mac()  # modules that were imported since then
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[pytest.TestReport]:
+    report: pytest.TestReport = yield
+    if report.when == "call" or report.outcome != "passed":
+        message = "" if report.passed or call.excinfo is None else f"{call.excinfo.typename}: {call.excinfo.value}"
+        RECORDS[item.nodeid] = {
+            "outcome": report.outcome,
+            "seconds": round(report.duration, 3),
+            "message": " ".join(message.split())[:400],
+            "ops": sorted(OPS_RUN - {"const"}),
+            **{name: COUNTS[name] for name in ("predictions", "reads", "refusals")},
+        }
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    target = session.config.getoption("--conformance-json")
+    if target:
+        Path(target).write_text(json.dumps(RECORDS, indent=1, sort_keys=True), encoding="utf-8")

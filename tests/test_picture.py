@@ -1,0 +1,350 @@
+"""Pictures of every kind to RGB, errors in one line, overlays and complete files."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgesam_export import picture
+from edgesam_export.errors import UsageError
+from edgesam_export.picture import mask_image, nearest, open_picture, overlay, rgb_array, save_png
+
+
+def stored(image: Image.Image, form: str = "PNG", **options) -> io.BytesIO:
+    """The image as a file in memory."""
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    file.seek(0)
+    return file
+
+
+def one_row(values, dtype) -> np.ndarray:
+    return np.array([values], dtype)
+
+
+def grey_levels(array: np.ndarray) -> list[int]:
+    """First row of a picture whose channels must be equal."""
+    assert array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3
+    assert (array == array[..., :1]).all()
+    return array[0, :, 0].tolist()
+
+
+def test_rgb_is_read_as_it_is(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    for source in (tmp_path / "a.png", str(tmp_path / "a.png"), stored(Image.fromarray(pixels))):
+        array = open_picture(source)
+        np.testing.assert_array_equal(array, pixels)
+        assert array.flags.writeable
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation):
+    # What a viewer must show, and how a camera held that way stores it (TIFF 6.0, tag 274).
+    upright = np.zeros((2, 3, 3), np.uint8)
+    upright[0, 0], upright[0, 2], upright[1, 0] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    sideways = upright.transpose(1, 0, 2)
+    as_stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: sideways,
+        6: sideways[::-1],
+        7: sideways[::-1, ::-1],
+        8: sideways[:, ::-1],
+    }[orientation]
+    exif = Image.Exif()
+    exif[274] = orientation
+    file = stored(Image.fromarray(np.ascontiguousarray(as_stored)), exif=exif.tobytes())
+    np.testing.assert_array_equal(open_picture(file), upright)
+
+
+def test_transparency_is_composited_over_white():
+    pixels = np.array([[[255, 0, 0, 255], [0, 0, 0, 0], [0, 0, 0, 51]]], np.uint8)
+    np.testing.assert_array_equal(
+        open_picture(stored(Image.fromarray(pixels))), [[[255, 0, 0], [255, 255, 255], [204, 204, 204]]]
+    )
+
+
+def test_grey_with_alpha_is_composited_over_white():
+    pixels = Image.merge("LA", [Image.new("L", (1, 1), 0), Image.new("L", (1, 1), 51)])
+    assert grey_levels(open_picture(stored(pixels))) == [204]
+    assert grey_levels(rgb_array(pixels.convert("La"))) == [204]
+
+
+def palette_image() -> Image.Image:
+    image = Image.new("P", (3, 1))
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    image.putdata([0, 1, 2])
+    return image
+
+
+def test_palette_is_resolved():
+    np.testing.assert_array_equal(open_picture(stored(palette_image())), [[[255, 0, 0], [0, 255, 0], [0, 0, 255]]])
+
+
+@pytest.mark.parametrize("transparency, middle", [(1, [255, 255, 255]), (bytes([255, 51, 255]), [204, 255, 204])])
+def test_palette_transparency_becomes_white(transparency, middle):
+    array = open_picture(stored(palette_image(), transparency=transparency))
+    np.testing.assert_array_equal(array, [[[255, 0, 0], middle, [0, 0, 255]]])
+
+
+def test_grey_and_one_bit():
+    assert grey_levels(open_picture(stored(Image.fromarray(one_row([0, 7, 255], np.uint8))))) == [0, 7, 255]
+    assert grey_levels(open_picture(stored(Image.fromarray(one_row([0, 1], bool))))) == [0, 255]
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_is_scaled_not_clipped(form):
+    image = Image.fromarray(one_row([0, 257, 300, 32896, 65535], np.uint16))
+    assert grey_levels(open_picture(stored(image, form))) == [0, 1, 1, 128, 255]
+
+
+def test_dark_sixteen_bit_grey_stays_dark():
+    assert grey_levels(rgb_array(Image.fromarray(one_row([0, 200], np.uint16)))) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "values, levels",
+    [
+        ([0, 7, 255], [0, 7, 255]),
+        ([0, 257, 65535], [0, 1, 255]),
+        ([0, 50_000, 100_000], [0, 128, 255]),
+        ([-100, 0, 100], [0, 128, 255]),
+    ],
+)
+def test_thirty_two_bit_integers_get_the_range_that_holds_them(values, levels):
+    assert grey_levels(open_picture(stored(Image.fromarray(one_row(values, np.int32)), "TIFF"))) == levels
+
+
+@pytest.mark.parametrize(
+    "values, levels",
+    [
+        ([0, 0.5, 1], [0, 128, 255]),
+        ([0, 7, 255], [0, 7, 255]),
+        ([0, 257, 65535], [0, 1, 255]),
+        ([-1, 0, 1], [0, 128, 255]),
+        ([-4, -4, -4], [0, 0, 0]),
+    ],
+)
+def test_floats_get_the_range_that_holds_them(values, levels):
+    assert grey_levels(open_picture(stored(Image.fromarray(one_row(values, np.float32)), "TIFF"))) == levels
+
+
+def test_floats_that_are_no_numbers_are_refused():
+    with pytest.raises(UsageError, match="NaN"):
+        open_picture(stored(Image.fromarray(one_row([0, np.nan], np.float32)), "TIFF"))
+
+
+def test_cmyk_is_converted():
+    ink = Image.new("CMYK", (1, 1), (0, 255, 255, 0))
+    np.testing.assert_array_equal(open_picture(stored(ink, "TIFF")), [[[255, 0, 0]]])
+    lossy = open_picture(stored(Image.new("CMYK", (16, 16), (255, 0, 0, 0)), "JPEG", quality=100))
+    assert np.abs(lossy.astype(int) - (0, 255, 255)).max() <= 3
+
+
+@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_animation_gives_its_first_frame(form):
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    options = {"lossless": True} if form == "WEBP" else {}
+    array = open_picture(stored(frames[0], form, save_all=True, append_images=frames[1:], **options))
+    np.testing.assert_array_equal(array, np.broadcast_to([255, 0, 0], (4, 4, 3)))
+
+
+def refusal(source) -> str:
+    """Text of the error, which must be one line."""
+    with pytest.raises(UsageError) as caught:
+        open_picture(source)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_missing_file_folder_and_text_are_named(tmp_path):
+    assert refusal(tmp_path / "none.png") == f"{tmp_path / 'none.png'}: no such file"
+    assert "Is a directory" in refusal(tmp_path) or os.name == "nt"
+    for name, content in (("a.png", b"hello"), ("empty.png", b"")):
+        (tmp_path / name).write_bytes(content)
+        assert "not a picture" in refusal(tmp_path / name) and name in refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM"])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7])
+def test_truncated_file_is_refused(form, share):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    content = stored(noise, form).getvalue()
+    assert refusal(io.BytesIO(content[: int(len(content) * share)]))
+
+
+def test_zero_size_is_refused():
+    with pytest.raises(UsageError, match="size 0x5"):
+        rgb_array(Image.new("RGB", (0, 5)))
+    assert refusal(io.BytesIO(b"P5 0 4 255\n"))
+
+
+def header_only_bmp(width: int, height: int) -> io.BytesIO:
+    """A BMP that claims a size and has no pixels."""
+    content = stored(Image.new("RGB", (1, 1)), "BMP").getvalue()
+    return io.BytesIO(content[:18] + width.to_bytes(4, "little") + height.to_bytes(4, "little") + content[26:])
+
+
+@pytest.mark.parametrize("side", [10_001, 40_000])  # the second is beyond Pillow's own limit
+def test_picture_above_the_limit_is_refused_before_decoding(side):
+    said = refusal(header_only_bmp(side, 10_000))
+    assert "larger than 100 megapixels" in said and "scale it down" in said
+
+
+def test_limit_itself_is_allowed(monkeypatch):
+    monkeypatch.setattr(picture, "MAX_PIXELS", 12)
+    assert open_picture(stored(Image.new("RGB", (4, 3)))).shape == (3, 4, 3)
+    assert "4x4" in refusal(stored(Image.new("RGB", (4, 4))))
+
+
+@pytest.mark.parametrize("sample", ["cat.jpg", "coffee.jpg"])
+def test_samples_open(sample):
+    array = open_picture(Path(picture.__file__).parent / "samples" / sample)
+    assert array.std() > 20
+
+
+def test_mask_image_is_black_and_white():
+    image = mask_image(np.array([[True, False]]))
+    assert image.mode == "L" and np.asarray(image).tolist() == [[255, 0]]
+
+
+GREY = np.full((120, 160, 3), 100, np.uint8)
+
+
+def square_mask() -> np.ndarray:
+    mask = np.zeros((120, 160), bool)
+    mask[30:90, 40:100] = True
+    return mask
+
+
+def test_overlay_tints_the_inside_and_leaves_the_outside():
+    before = GREY.copy()
+    out = overlay(GREY, square_mask(), colour=(0, 0, 255))
+    assert out.shape == GREY.shape and out.dtype == np.uint8
+    np.testing.assert_array_equal(GREY, before)
+    np.testing.assert_array_equal(out[60, 70], [58, 58, 165])  # 100 + 0.42 * (0 or 255 - 100)
+    np.testing.assert_array_equal(out[10, 10], [100, 100, 100])
+
+
+def test_overlay_contour_is_coloured_with_a_light_halo_on_both_sides():
+    row = overlay(GREY, square_mask(), colour=(0, 0, 255))[60].astype(int)
+    assert row[39, 2] > 180 and row[39, 0] < 130  # the contour lies between columns 39 and 40
+    assert row[38, 0] > 150 and row[41, 0] > 110
+    assert (row[:36] == 100).all()
+
+
+def test_overlay_line_grows_with_the_picture():
+    def line_width(side: int) -> int:
+        mask = np.zeros((side // 4, side), bool)
+        mask[:, : side // 2] = True
+        row = overlay(np.zeros((side // 4, side, 3), np.uint8), mask, colour=(255, 0, 0))[side // 8].astype(int)
+        return int(((row[:, 0] > 200) & (row[:, 1] < 60)).sum())
+
+    assert 2 <= line_width(1000) <= 4
+    assert line_width(4000) >= 3 * line_width(1000)
+
+
+def test_overlay_draws_no_contour_along_the_border_of_the_picture():
+    out = overlay(GREY, np.ones((120, 160), bool), colour=(0, 0, 255))
+    assert (out == out[0, 0]).all()
+    np.testing.assert_array_equal(overlay(GREY, np.zeros((120, 160), bool)), GREY)
+
+
+def test_overlay_is_the_same_whatever_the_tiles(monkeypatch):
+    rng = np.random.default_rng(1)
+    mask = np.kron(rng.random((6, 8)) > 0.5, np.ones((20, 20))).astype(bool)
+    whole = overlay(GREY, mask)
+    monkeypatch.setattr(picture, "TILE", 17)
+    np.testing.assert_array_equal(overlay(GREY, mask), whole)
+
+
+def test_overlay_draws_points_in_green_and_red_and_a_box():
+    none = np.zeros((120, 160), bool)
+    out = overlay(GREY, none, points=[(40, 60), (120, 60)], labels=[1, 0], box=(10, 20, 150, 100)).astype(int)
+    assert out[60, 40, 1] > out[60, 40, 0] + 80
+    assert out[56:65, 115:126, 0].max() > 200 and out[57, 120, 0] > out[57, 120, 1] + 80
+    for y, x in ((20, 80), (99, 80), (60, 10), (60, 149)):
+        assert out[y, x, 0] > out[y, x, 2] + 80
+    np.testing.assert_array_equal(out[40, 80], [100, 100, 100])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 300), (300, 2)])
+def test_overlay_prompts_at_the_corners_of_small_pictures(size):
+    height, width = size
+    image = np.zeros((*size, 3), np.uint8)
+    corners = [(0, 0), (width - 1, 0), (width - 0.01, height - 0.01), (0, height - 1)]
+    out = overlay(image, np.ones(size, bool), points=corners, labels=[1, 0, 1, 0], box=(0, 0, width, height))
+    assert out.shape == image.shape and out.any()
+
+
+def test_overlay_refuses_what_does_not_belong_together():
+    with pytest.raises(UsageError, match=r"\(3, 3\).*\(120, 160\)"):
+        overlay(GREY, np.ones((3, 3), bool))
+    with pytest.raises(UsageError, match="2 points but 1 labels"):
+        overlay(GREY, square_mask(), points=[(1, 1), (2, 2)], labels=[1])
+
+
+def test_nearest_is_the_euclidean_distance_up_to_its_reach():
+    target = np.random.default_rng(5).random((23, 31)) > 0.97
+    rows, columns = np.nonzero(target)
+    y, x = np.mgrid[:23, :31]
+    expected = np.hypot(y[..., None] - rows, x[..., None] - columns).min(axis=-1)
+    np.testing.assert_allclose(nearest(target, 5), np.minimum(expected, 6), rtol=1e-6)
+
+
+def test_save_png_round_trip(tmp_path):
+    path = tmp_path / "out.png"
+    assert save_png(GREY, path) == path
+    np.testing.assert_array_equal(open_picture(path), GREY)
+    save_png(mask_image(square_mask()), str(path))  # replaces
+    with Image.open(path) as image:
+        assert image.mode == "L"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.png"]
+
+
+def test_save_png_never_writes_at_the_final_path(tmp_path, monkeypatch):
+    written = []
+    save = Image.Image.save
+
+    def recorded(self, target, **options):
+        written.append(Path(target))
+        save(self, target, **options)
+
+    monkeypatch.setattr(Image.Image, "save", recorded)
+    path = save_png(GREY, tmp_path / "out.png")
+    assert path not in written and [file.parent for file in written] == [tmp_path]
+
+
+def test_save_png_into_a_missing_folder_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="cannot be written: No such file") as caught:
+        save_png(GREY, tmp_path / "none" / "out.png")
+    assert "\n" not in str(caught.value)
+
+
+def test_save_png_on_a_full_disk_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "out.png"
+    path.write_bytes(b"old")
+
+    def full(self, target, **options):
+        Path(target).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(UsageError, match="No space left on device"):
+        save_png(GREY, path)
+    assert path.read_bytes() == b"old" and [entry.name for entry in tmp_path.iterdir()] == ["out.png"]
+
+
+def test_save_png_over_a_folder_is_refused_and_leaves_nothing(tmp_path):
+    (tmp_path / "out.png").mkdir()
+    with pytest.raises(UsageError, match="cannot be written"):
+        save_png(GREY, tmp_path / "out.png")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.png"]
