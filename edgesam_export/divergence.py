@@ -52,7 +52,7 @@ class OpError:
     @property
     def jump(self) -> float:
         """How many times larger the error is than what went in, one FP16 rounding at least."""
-        return self.error / max(self.operand_error, HALF_ROUNDOFF)
+        return 1.0 if math.isinf(self.operand_error) else self.error / max(self.operand_error, HALF_ROUNDOFF)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +200,8 @@ class Search:
             return None
         everything = self.graph.ancestors(self.graph.outputs & bad, set(self.compared))
         ways = [op for op in self.graph.operations if everything & set(names_of(op.outputs)) & set(self.compared)]
-        suspects = sorted((self.error_of(op) for op in ways), key=lambda row: -row.jump)[:SUSPECTS]
+        errors = [row for row in map(self.error_of, ways) if row.jump > 1]
+        suspects = sorted(errors, key=lambda row: -row.jump)[:SUSPECTS]
         return self.describe(root, tuple(suspects))
 
     def describe(self, root: Any, suspects: tuple[OpError, ...]) -> Divergence:

@@ -70,7 +70,7 @@ def check_parity(
     """
     candidates = open_candidates(candidate, tuple(numerics))
     pictures = load_pictures(default_images() if images is None else images)
-    original = Reference(open_runner(reference), candidates[0].info.frame)
+    original = Reference(open_reference(reference), candidates[0].info.frame)
     total = len(candidates) * len(pictures)
     rows: list[ParityRow] = []
     found: list[Divergence | ParityPicture | RangeRow | str] = []
@@ -86,6 +86,17 @@ def check_parity(
     if progress:
         progress(total, total, "done")
     return assemble(original, candidates, rows, found)
+
+
+def open_reference(reference: Any) -> Any:
+    """The reference's runner; of a model that we open ourselves, with the predicted IoU as scores.
+
+    Stability can be computed from the logits and the predicted IoU cannot, so it serves candidates of both kinds.
+    """
+    runner = open_runner(reference)
+    if runner is not reference:
+        runner.score_kind = "iou"
+    return runner
 
 
 def assemble(

@@ -57,7 +57,8 @@ def open_runner(source: Any, numerics: str | None = None) -> Any:
 
 
 def is_runner(source: Any) -> bool:
-    return callable(getattr(source, "encode", None)) and callable(getattr(source, "decode", None))
+    """True for a runner; a loaded model, which encodes and decodes too, does not say how it takes its picture."""
+    return callable(getattr(source, "decode", None)) and hasattr(source, "takes_image")
 
 
 def open_candidates(candidate: Any, numerics: tuple[str, ...]) -> list[Any]:

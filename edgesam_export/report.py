@@ -28,10 +28,13 @@ from edgesam_export.parity_report import (
 
 __all__ = [
     "GateLine",
+    "bound",
+    "component_of",
     "gate_lines",
     "load_report",
     "markdown",
     "measured",
+    "reason_of",
     "to_json",
     "to_junit",
     "to_markdown",
@@ -42,7 +45,7 @@ __all__ = [
 
 UNITS = {"psnr_db": "dB"}
 RANGE_SHOWN = 0.5
-"""Share of its limit from which on an operation is shown in summaries; the JSON has the ten nearest of each component."""
+"""Share of its limit from which on an operation is shown in summaries; the JSON has the nearest, whatever they are."""
 FAILURES_SHOWN = 20
 T = TypeVar("T")
 
@@ -330,7 +333,7 @@ def suite_under(root: Any, name: str, *, tests: int, failures: int = 0, skipped:
 
 def xml(text: str) -> str:
     """Text without the control characters that XML cannot hold, even escaped."""
-    return "".join(sign if sign in "\t\n" or (sign.isprintable() or ord(sign) >= 0xA0) else "�" for sign in text)
+    return "".join(sign if sign in "\t\n" or sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 # --------------------------------------------------------------------------------------------------------------- files
@@ -344,5 +347,6 @@ def write_reports(report: ParityReport, folder: str | Path, *, stem: str = "pari
     renderers = {"json": to_json, "xml": to_junit, "md": to_markdown, "html": to_html}
     paths = {kind: Path(folder) / f"{stem}.{kind}" for kind in renderers}
     for kind, render in renderers.items():
-        write_text(paths[kind], render(report))
+        # File names may hold bytes that are no text; a report must be writable all the same.
+        write_text(paths[kind], render(report).encode("utf-8", "replace").decode("utf-8"))
     return paths

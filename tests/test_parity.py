@@ -43,7 +43,7 @@ class FakeRunner:
 
     def from_array(self, planes):
         rows = np.resize(planes.mean(0), (64, 64))
-        return np.tile(rows, (1, 256, 1, 1)).astype(np.float32)
+        return np.tile(rows, (1, 16, 1, 1)).astype(np.float32)
 
     def decode(self, embeddings, point_coords, point_labels, mask_input=None):
         self.calls.append((point_coords.shape, point_labels.tolist(), mask_input is not None))
@@ -65,6 +65,9 @@ def row(report, output, *, embeddings="reference", prompt="point", image="cat.jp
     )
     (found,) = [r for r in report.rows if (r.output, r.embeddings, r.prompt, r.image) == (*wanted, image)]
     return found
+
+
+PHOTOGRAPHS = default_images()
 
 
 def check(candidate, **options):
@@ -220,9 +223,9 @@ def test_wrong_shapes_and_missing_outputs_are_failed_rows(fault, problem, output
 
 def test_a_misshapen_embedding_fails_and_is_not_fed_to_the_decoder():
     candidate = FakeRunner("misshapen")
-    candidate.embedding_fault = lambda array: array[:, :128]
+    candidate.embedding_fault = lambda array: array[:, :8]
     report = check(candidate)
-    assert "shape (1, 128, 64, 64)" in row(report, "image_embeddings").problem
+    assert "shape (1, 8, 64, 64)" in row(report, "image_embeddings").problem
     assert {r.embeddings for r in report.rows} == {"", "reference"}
 
 

@@ -123,11 +123,14 @@ class Decoder:
         return function
 
     def named(self, message: Any, where: str) -> Output:
-        return Output(message.name, decode_type(message.type, f"{where} '{printable(message.name)}'"))
+        check_name(message.name, where)
+        return Output(message.name, decode_type(message.type, f"{where} '{message.name}'"))
 
     def block(self, message: Any, where: str, depth: int) -> Block:
         if depth > MAX_BLOCK_DEPTH:
             raise ProgramError(f"{where}: blocks are nested more than {MAX_BLOCK_DEPTH} deep")
+        for name in message.outputs:
+            check_name(name, f"{where}: block output")
         operations = (self.operation(op, f"{where}/op {i}", depth) for i, op in enumerate(message.operations))
         return Block(
             inputs=tuple(self.named(value, f"{where}: block input") for value in message.inputs),
@@ -137,6 +140,8 @@ class Decoder:
 
     def operation(self, message: Any, location: str, depth: int) -> Operation:
         where = f"{printable(message.type)} at {location}"
+        for text in (message.type, *message.inputs, *message.attributes):
+            check_name(text, where)
         outputs = tuple(self.named(value, f"{where}: output") for value in message.outputs)
         attributes = {key: self.constant(value, f"{where}: '{key}'") for key, value in message.attributes.items()}
         inputs = {
@@ -163,7 +168,10 @@ class Decoder:
         kind = message.WhichOneof("binding")
         if kind is None:
             raise ProgramError(f"{where} is bound to nothing")
-        return message.name if kind == "name" else self.constant(message.value, where)
+        if kind == "value":
+            return self.constant(message.value, where)
+        check_name(message.name, where)
+        return message.name
 
     def constant(self, message: Any, where: str) -> Constant:
         declared = decode_type(message.type, where)
@@ -176,14 +184,20 @@ class Decoder:
 
     def blob(self, declared: ValueType, message: Any, where: str) -> Constant:
         count = fixed_count(declared, where)
-        if message.fileName not in self.weight_files:
-            self.weight_files[message.fileName] = WeightFile(self.files.resolve(message.fileName))
-        file = self.weight_files[message.fileName]
         try:
+            if message.fileName not in self.weight_files:
+                self.weight_files[message.fileName] = WeightFile(self.files.resolve(message.fileName))
+            file = self.weight_files[message.fileName]
             file.check(message.offset, declared.dtype, count)
         except ProgramError as error:
             raise ProgramError(f"{where}: {error}") from None
         return Constant(declared, file=file, offset=message.offset)
+
+
+def check_name(name: str, where: str) -> None:
+    """Raise ``ProgramError`` for a name that would break a line: names end up in messages, reports and tables."""
+    if not name.isprintable():
+        raise ProgramError(f"{where}: the name '{printable(name)}' contains control characters")
 
 
 def check_const(operation: Operation) -> None:

@@ -32,7 +32,7 @@ class ModelFiles:
         Raises:
             ProgramError: it lies outside the model, or is no such reference.
         """
-        if not reference.startswith(MODEL_PATH_PREFIX) or "\0" in reference:
+        if not reference.startswith(MODEL_PATH_PREFIX) or not reference.isprintable():
             raise ProgramError(f"{self.path}: weight file '{printable(reference)}' does not start with @model_path/")
         return inside(self.model.parent / reference[len(MODEL_PATH_PREFIX) :], self.root, self.path)
 
@@ -73,7 +73,7 @@ def root_item_path(package: Path) -> str:
     entries, root = manifest.get("itemInfoEntries"), manifest.get("rootModelIdentifier")
     item = entries.get(root) if isinstance(entries, dict) and isinstance(root, str) else None
     relative = item.get("path") if isinstance(item, dict) else None
-    if not isinstance(relative, str) or not relative or "\0" in relative:
+    if not isinstance(relative, str) or not relative or not relative.isprintable():
         raise ProgramError(f"{package}: damaged package: Manifest.json names no root model")
     return relative
 

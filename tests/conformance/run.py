@@ -124,13 +124,12 @@ def read_exceptions(path: Path = HERE / "exceptions.toml") -> dict[str, str]:
 
 
 def choose_sample(records: dict[str, dict[str, Any]], exceptions: dict[str, str]) -> list[str]:
-    """Return one passing test per test function and precision: the one whose id has the smallest CRC-32."""
-    best: dict[tuple[str, bool], str] = {}
+    """Return one passing test per test function: the one whose id has the smallest CRC-32."""
+    best: dict[str, str] = {}
     for test, record in records.items():
         if judge(test, record, exceptions).kind == "passed" and record["seconds"] < 2:
-            key = (test.partition("[")[0], "fp32" in test)
-            rival = best.get(key, test)
-            best[key] = min(test, rival, key=lambda name: zlib.crc32(name.encode()))
+            function = test.partition("[")[0]
+            best[function] = min(test, best.get(function, test), key=lambda name: zlib.crc32(name.encode()))
     return sorted(best.values())
 
 

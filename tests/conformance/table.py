@@ -28,9 +28,9 @@ INTRODUCTION = """# MIL operations
 
 Written by `tests/conformance/table.py`; a test compares this file with what it would write.
 
-Every op of coremltools 9.0's op set, with the versions of the op set that define it anew. *here*: the
-versions that have a function in the chapter's module; a function also serves newer op sets, up to the next function.
-*literal*: `tests/mil/ops` has rows of literal numbers for it. *conformance*: how many of coremltools' own op tests predict with a
+Every op of coremltools 9.0's op set, with the versions of the op set that define it anew. *here*: the versions that
+have a function in the chapter's module; a function also serves newer op sets, up to the next function. *literal*:
+`tests/mil/ops` has rows of literal numbers for it. *conformance*: how many of coremltools' own op tests predict with a
 program that contains the op, and pass (`tests/conformance`).
 """
 
@@ -52,7 +52,7 @@ def label(target: AvailableTarget) -> str:
 
 
 def has_literal_case(op: str) -> bool:
-    """Whether a test file beside ``tests/mil/ops`` names the op."""
+    """Whether a test file of ``tests/mil/ops`` names the op."""
     files = (ROOT / "tests" / "mil" / "ops").glob("test_*.py")
     return any(re.search(rf"[\"']{op}[\"']", path.read_text(encoding="utf-8")) for path in files)
 

@@ -6,7 +6,6 @@ A *position* is a real index into an axis, 0 at the centre of the first pixel.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from edgesam_export.errors import ProgramError
@@ -97,6 +96,12 @@ def resample(
     return bilinear_at(x, row, column, padding_value)
 
 
+def unit_coordinates(count: int, align_corners: bool) -> Tensor:
+    """Return ``count`` coordinates from -1 to 1, of pixel centres or between pixel edges; a single centre is at 0."""
+    index = torch.arange(count, dtype=torch.float64)
+    return (2 * index - count + 1) / (max(1, count - 1) if align_corners else count)
+
+
 @register_op()
 def affine(
     x: Tensor,
@@ -116,9 +121,12 @@ def affine(
         x (B, C, H, W); transform_matrix (B or 1, 6) as a0 a1 a2 b0 b1 b2; returns (B, C, output_height, output_width)
     Source: MIL spec, image_resizing.
     """
-    theta = transform_matrix.view(-1, 2, 3).expand(x.shape[0], 2, 3).double()
-    size = [x.shape[0], x.shape[1], output_height, output_width]
-    places = F.affine_grid(theta, size, align_corners=align_corners)
+    across, down = (unit_coordinates(count, align_corners) for count in (output_width, output_height))
+    grid = torch.stack(
+        [*torch.meshgrid(across, down, indexing="xy"), torch.ones(output_height, output_width, dtype=torch.float64)],
+        dim=-1,
+    )
+    places = torch.einsum("hwk,bik->bhwi", grid, transform_matrix.view(-1, 2, 3).double()).expand(len(x), -1, -1, -1)
     modes = {"sampling_mode": sampling_mode.lower(), "padding_mode": padding_mode.lower()}
     return resample(
         x,

@@ -1,4 +1,4 @@
-"""One row of an op table: an op called by name through the registry, and the numbers that its specification asks for."""
+"""One row of an op table: an op, called by name through the registry, and the numbers that its specification asks."""
 
 from __future__ import annotations
 

@@ -1,0 +1,83 @@
+"""Drop-in files for the EdgeSAM model of X-AnyLabeling (``EdgeSAMONNX`` in ``auto_labeling/__base__/sam.py``).
+
+What that program does, and what these files therefore take and return:
+
+- encoder: it asks the file for the name of its first input and feeds uint8 RGB (1, 3, H, W), longest side resized to
+  1024, neither normalised nor padded; both happen in the graph here;
+- decoder: ``image_embeddings``, ``point_coords``, ``point_labels`` as in profile ``official``; outputs are read by
+  position, scores then masks.  It recomputes the scores from the logits, adds no padding point and sends a box as
+  labels 2 and 3.
+
+A picture larger than the frame loses what lies beyond its right and lower edge.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from edgesam_export.modeling.sam import SamModel
+from edgesam_export.profiles import PROFILES, Component, Profile
+from edgesam_export.profiles.default import Normalise, embeddings_spec
+from edgesam_export.profiles.official import scores_then_masks
+from edgesam_export.spec import ExportConfig, ImageFrame, TensorSpec
+
+__all__ = ["EncoderOfPixels", "NormaliseAndPad"]
+
+
+class NormaliseAndPad(nn.Module):
+    """8-bit RGB values of any size to the network's square input, in FP32: FP16 steps at 255 are 1/8."""
+
+    fp32_formats = ("onnx",)
+
+    def __init__(self, frame: ImageFrame) -> None:
+        super().__init__()
+        self.size = frame.size
+        self.normalise = Normalise(frame)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return (1, 3, S, S) from values 0..255 (1, 3, H, W), H and W at most S; zeros right and below."""
+        image = self.normalise(pixels.to(torch.float32))
+        height, width = image.shape[-2:]
+        padded = nn.functional.pad(image, (0, self.size - width, 0, self.size - height))
+        # Says the size that the network needs to a reader of the graph, who only sees a padding of computed width.
+        return padded.reshape(1, 3, self.size, self.size)
+
+
+class EncoderOfPixels(nn.Module):
+    """The image encoder with normalisation and padding in front."""
+
+    def __init__(self, model: SamModel) -> None:
+        super().__init__()
+        self.prepare = NormaliseAndPad(model.info.frame)
+        self.image_encoder = model.image_encoder
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return embeddings (1, 256, 64, 64) from values 0..255 (1, 3, H, W)."""
+        return self.image_encoder(self.prepare(image))
+
+
+def encoder(model: SamModel, config: ExportConfig) -> Component:
+    """Return the encoder of unpadded 8-bit pictures."""
+    size = model.info.frame.size
+    meaning = f"8-bit RGB, longest side resized to {size}, not normalised, not padded"
+    return Component(
+        name="encoder",
+        module=EncoderOfPixels(model),
+        inputs=(TensorSpec(name="image", shape=(1, 3, "height", "width"), dtype="uint8", description=meaning),),
+        outputs=(embeddings_spec("fp32"),),
+        example=(torch.zeros(1, 3, size * 3 // 4, size, dtype=torch.uint8),),
+        free_dims={"height": (1, size), "width": (1, size)},
+        details={"image_input": False, "input_layout": "NCHW", "input_values": "0..255", "padded_by": "graph"},
+    )
+
+
+PROFILES.register("x-anylabeling")(
+    Profile(
+        name="x-anylabeling",
+        summary="drop-in for X-AnyLabeling's EdgeSAM: unpadded 8-bit picture in, scores then four masks out",
+        formats=("onnx",),
+        encoder=encoder,
+        decoder=scores_then_masks,
+    )
+)

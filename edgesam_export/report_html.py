@@ -1,0 +1,245 @@
+"""Parity report as one self-contained HTML page with pictures; no scripts, no fonts, nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from html import escape
+
+import numpy as np
+from PIL import Image
+
+from edgesam_export.divergence import Divergence, RangeRow
+from edgesam_export.parity_report import ParityPicture, ParityReport
+from edgesam_export.picture import overlay
+from edgesam_export.report import RANGE_SHOWN, GateLine, bound, component_of, gate_lines, measured, reason_of, verdict
+
+__all__ = ["difference", "to_html"]
+
+MISSING, EXTRA = (255, 140, 0), (214, 60, 255)
+"""Colours of what only the reference has, and of what only the candidate has."""
+FAILURES_SHOWN = 40
+
+STYLE = """
+:root{color-scheme:light dark;--bg:#f6f7f9;--card:#fff;--ink:#16181d;--soft:#626a76;--line:#e3e6ea;--ok:#12784a;
+--okbg:#dcf5e7;--bad:#b3261e;--badbg:#fde5e2;--bar:#5b7cfa;--missing:#ff8c00;--extra:#d63cff}
+@media(prefers-color-scheme:dark){:root{--bg:#101216;--card:#191c22;--ink:#e9ebef;--soft:#9aa3b0;--line:#2b3038;
+--ok:#6fdca4;--okbg:#12341f;--bad:#ff9a90;--badbg:#46191a;--bar:#7c97ff}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+main{max-width:1180px;margin:0 auto;padding:32px 20px 64px}
+h1{font-size:26px;line-height:1.2;margin:0 0 6px;letter-spacing:-.01em}
+h2{font-size:18px;margin:40px 0 12px}
+p{margin:4px 0}.soft{color:var(--soft)}code{font:13px/1.4 ui-monospace,SFMono-Regular,Menlo,monospace}
+.pill{display:inline-block;padding:1px 10px;border-radius:99px;font-weight:600;font-size:13px;white-space:nowrap}
+h1 .pill{font-size:16px;padding:3px 14px;margin-right:8px;vertical-align:3px}
+.ok{color:var(--ok);background:var(--okbg)}.bad{color:var(--bad);background:var(--badbg)}
+.card{background:var(--card);border:1px solid var(--line);border-radius:12px;overflow:auto}
+.note .card{border:0;margin:0 -14px -8px;border-radius:0}
+.note{padding:14px 18px;border-left:4px solid var(--bad);margin:12px 0}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
+th,td{padding:7px 14px;text-align:left;border-bottom:1px solid var(--line);white-space:nowrap}
+td.why{white-space:normal}tr:last-child td{border-bottom:0}
+th{font-size:12px;color:var(--soft);font-weight:600;letter-spacing:.02em}
+td.n{text-align:right}th.n{text-align:right}
+.bar{display:block;width:180px;height:8px;border-radius:4px;background:var(--line);overflow:hidden}
+.bar i{display:block;height:100%;background:var(--bar)}.bar.bad i{background:var(--bad)}
+.prompt{padding:14px 18px 18px;margin:0 0 14px}.prompt h3{font-size:15px;margin:0 0 10px}
+.strip{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(420px,100%),1fr));gap:14px 28px}
+.pair{display:grid;grid-template-columns:1fr 1fr;gap:10px}
+figure{margin:0}figure img{width:100%;display:block;border-radius:8px}
+figcaption{font-size:13px;color:var(--soft);margin-top:5px}figcaption b{color:var(--ink);font-weight:600}
+.key{display:inline-block;width:10px;height:10px;border-radius:3px;margin:0 5px 0 12px}
+"""
+
+
+def to_html(report: ParityReport) -> str:
+    """The whole page."""
+    state = pill(report.passed, "passed", "failed")
+    made = f"edgesam-export {escape(report.tool_version)}, reference {escape(report.reference)}"
+    sections = [
+        f"<h1>{state} Parity of {escape(report.model)}</h1><p>{escape(verdict(report))}</p><p class=soft>{made}</p>",
+        *(divergence_note(item) for item in report.divergences),
+        gates_table(gate_lines(report)),
+        gallery(report.pictures),
+        failures_table(report),
+        ranges_table([row for row in report.ranges if row.share >= RANGE_SHOWN]),
+        skipped_list(report.skipped),
+        files_table(report),
+    ]
+    title = f"Parity of {escape(report.model)}"
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style></head>'
+        f"<body><main>\n{chr(10).join(filter(None, sections))}\n</main></body></html>\n"
+    )
+
+
+def pill(passed: bool, yes: str = "ok", no: str = "FAIL") -> str:
+    return f"<span class='pill {'ok' if passed else 'bad'}'>{yes if passed else no}</span>"
+
+
+def html_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, numeric: Sequence[int] = ()) -> str:
+    """A table in a card; cells are HTML already, columns in ``numeric`` are set right."""
+
+    def cell(tag: str, column: int, content: str) -> str:
+        return f"<{tag}{' class=n' if column in numeric else ''}>{content}</{tag}>"
+
+    head = "".join(cell("th", column, content) for column, content in enumerate(headings))
+    body = "".join(f"<tr>{''.join(cell('td', *pair) for pair in enumerate(row))}</tr>\n" for row in rows)
+    return f"<div class=card><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>"
+
+
+def gates_table(lines: Sequence[GateLine]) -> str:
+    """Worst value of every gate."""
+    rows = [
+        (
+            escape(line.candidate),
+            component_of(line),
+            f"{line.gate.output} <span class=soft>{line.gate.metric}</span>",
+            f"<b>{measured(line.gate.metric, line.worst.value)}</b>",
+            escape(bound(line.gate)),
+            escape(line.place),
+            str(line.count),
+            pill(line.passed),
+        )
+        for line in lines
+    ]
+    headings = ("candidate", "component", "output", "worst", "gate", "worst at", "values", "result")
+    return "<h2>Gates</h2>" + html_table(headings, rows, numeric=(3, 6))
+
+
+def failures_table(report: ParityReport) -> str:
+    """Every failed row, up to a number one can read."""
+    if not report.failures:
+        return ""
+    rows = [
+        (escape(row.candidate), escape(row.label), escape(reason_of(row))) for row in report.failures[:FAILURES_SHOWN]
+    ]
+    hidden = len(report.failures) - len(rows)
+    more = f"<p class=soft>and {hidden} more, in the JSON</p>" if hidden else ""
+    return f"<h2>Out of tolerance</h2>{html_table(('candidate', 'where', 'why'), rows)}{more}"
+
+
+def divergence_note(found: Divergence) -> str:
+    """Which operation is to blame, and its runners-up."""
+    suspects = [
+        (
+            str(item.index),
+            f"<code>{escape(item.operation)}</code>",
+            escape(item.type),
+            f"<code>{escape(item.module)}</code>",
+            f"{item.operand_error:.2g}",
+            f"{item.error:.2g}",
+        )
+        for item in found.suspects
+    ]
+    headings = ("op", "name", "type", "module", "error in", "error out")
+    rest = html_table(headings, suspects, numeric=(0, 4, 5)) if suspects else ""
+    where = f"{escape(found.candidate)}, {escape(found.component)}"
+    others = f"<p class=soft>Operations that raise the error most on the way:</p>{rest}" if rest else ""
+    return f"<div class='card note'><p><b>First divergence</b> in {where}</p><p>{escape(str(found))}</p>{others}</div>"
+
+
+def gallery(pictures: Sequence[ParityPicture]) -> str:
+    """A card for each picture and prompt: input, reference, then mask and difference of each candidate."""
+    if not pictures:
+        return ""
+    groups: dict[tuple[str, str], list[ParityPicture]] = {}
+    for picture in pictures:
+        groups.setdefault((picture.image, picture.prompt.kind), []).append(picture)
+    key = (
+        "<p class=soft>Best mask by the reference's score, within the picture. Differences are drawn thicker:"
+        "<span class=key style='background:var(--missing)'></span>missing in the candidate"
+        "<span class=key style='background:var(--extra)'></span>only in the candidate</p>"
+    )
+    return f"<h2>Masks</h2>{key}" + "\n".join(prompt_card(*group) for group in groups.items())
+
+
+def prompt_card(place: tuple[str, str], pictures: Sequence[ParityPicture]) -> str:
+    """One picture and prompt."""
+    first = pictures[0]
+    nothing = np.zeros_like(first.reference)
+    pairs = [
+        figure(drawn(first, nothing), "<b>input</b>", f"{place[0]} with prompt {place[1]}")
+        + figure(drawn(first, first.reference), "<b>reference</b>", "reference mask"),
+    ]
+    for picture in pictures:
+        name = escape(picture.runner)
+        changed = int(np.count_nonzero(picture.reference != picture.candidate))
+        caption = f"<b>{name}</b> IoU {measured('mask_iou', picture.iou)} {'' if picture.passed else pill(False)}"
+        mask = figure(drawn(picture, picture.candidate), caption, f"mask of {picture.runner}")
+        delta = f"{changed} of {picture.reference.size} pixels differ" if changed else "no pixel differs"
+        pairs.append(mask + figure(difference(picture), delta, f"difference of {picture.runner}"))
+    title = f"{escape(place[0])} · {escape(place[1])}"
+    strip = "".join(f"<div class=pair>{pair}</div>" for pair in pairs)
+    return f"<div class='card prompt'><h3>{title}</h3><div class=strip>{strip}</div></div>"
+
+
+def drawn(picture: ParityPicture, mask: np.ndarray) -> np.ndarray:
+    """The picture with a mask and the prompt over it."""
+    prompt = picture.prompt
+    return overlay(picture.source, mask, points=prompt.points, labels=prompt.labels, box=prompt.box)
+
+
+def difference(picture: ParityPicture) -> np.ndarray:
+    """Greyed picture with the pixels on which both masks disagree, each grown by one so that one alone can be seen.
+
+    Shapes: returns uint8 (h, w, 3)
+    """
+    grey = picture.source.mean(axis=2, keepdims=True) * 0.35 + 60
+    canvas = np.repeat(grey, 3, axis=2).astype(np.uint8)
+    canvas[grown(picture.reference & ~picture.candidate)] = MISSING
+    canvas[grown(picture.candidate & ~picture.reference)] = EXTRA
+    return canvas
+
+
+def grown(mask: np.ndarray) -> np.ndarray:
+    """The mask and the eight neighbours of each of its pixels."""
+    padded = np.pad(mask, 1)
+    height, width = mask.shape
+    return np.any([padded[y : y + height, x : x + width] for y in range(3) for x in range(3)], axis=0)
+
+
+def figure(image: np.ndarray, caption: str, alternative: str) -> str:
+    """A picture inside the page; JPEG, a few kilobytes each."""
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, format="JPEG", quality=82, optimize=True)
+    encoded = base64.b64encode(stream.getvalue()).decode("ascii")
+    source = f"data:image/jpeg;base64,{encoded}"
+    return (
+        f'<figure><img src="{source}" alt="{escape(alternative, quote=True)}" loading="lazy">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def ranges_table(rows: Sequence[RangeRow]) -> str:
+    """Operations near the limit of their kind."""
+    if not rows:
+        return ""
+    cells = [
+        (
+            escape(row.component),
+            f"<code>{escape(row.operation)}</code> <span class=soft>{escape(row.type)}</span>",
+            f"<code>{escape(row.module)}</code>",
+            row.rule,
+            f"{row.magnitude:.4g}",
+            f"{row.limit:g}",
+            f"<span class='bar {'bad' if row.share >= 1 else ''}'><i style='width:{min(row.share, 1):.0%}'></i></span>",
+        )
+        for row in rows
+    ]
+    headings = ("component", "operation", "module", "rule", "largest", "limit", "share")
+    return "<h2>Near the limits of FP16 and the ANE</h2>" + html_table(headings, cells, numeric=(4, 5))
+
+
+def skipped_list(reasons: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(reason)}</li>" for reason in reasons)
+    return f"<h2>Not compared</h2><ul>{items}</ul>" if reasons else ""
+
+
+def files_table(report: ParityReport) -> str:
+    """Which files were judged."""
+    rows = [(escape(f.file), f.format, f.component, f"<code>{escape(f.sha256)}</code>") for f in report.artifacts]
+    return "<h2>Files</h2>" + html_table(("file", "format", "component", "sha256"), rows) if rows else ""

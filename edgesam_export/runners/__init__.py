@@ -1,0 +1,231 @@
+"""One module per way to execute a model; ``open_runner`` picks the one that fits its source."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgesam_export.contract import CONTRACT_KEY, read_contract
+from edgesam_export.errors import UsageError
+from edgesam_export.files import read_json, sha256_of
+from edgesam_export.registry import Registry, import_submodules
+from edgesam_export.spec import EMPTY_SLOT, Artifact, ImageFrame, ModelInfo
+
+if TYPE_CHECKING:
+    from edgesam_export.predictor import PreparedImage
+
+__all__ = ["RUNNERS", "ArtifactRunner", "open_artifact", "open_runner"]
+
+RUNNERS: Registry[Any] = Registry("runner")
+"""Name -> runner class. Classes of exported files take ``(artifacts, **options)`` and say their ``formats``."""
+SUFFIXES = {".mlpackage": "coreml", ".onnx": "onnx"}
+
+
+def open_artifact(source: Artifact | str | Path) -> Artifact:
+    """Return an exported file with the contract that its own metadata holds.
+
+    The map from operations to torch modules is added under ``modules`` when an ``export.json`` of the same digest lies
+    beside the file.
+
+    Raises:
+        UsageError: no such file, not an exported one, or without a contract of ours.
+    """
+    path = source.path if isinstance(source, Artifact) else Path(source)
+    format = SUFFIXES.get(path.suffix)
+    if format is None or not path.exists():
+        raise UsageError(f"'{path}' is no exported file; give an existing .mlpackage or .onnx")
+    import_submodules(__name__)
+    text = next(RUNNERS[name].metadata(path) for name in RUNNERS if format in RUNNERS[name].formats).get(CONTRACT_KEY)
+    if text is None:
+        raise UsageError(f"'{path}' carries no contract of edgesam-export; only packages made by this tool can be used")
+    contract = read_contract(text, str(path))
+    digest = sha256_of(path)
+    return Artifact(
+        path=path,
+        format=format,
+        component=contract["component"],
+        model=contract["model"],
+        sha256=digest,
+        contract={**contract, "modules": recorded_modules(path, digest)},
+    )
+
+
+def recorded_modules(path: Path, digest: str) -> dict[str, str]:
+    """Return the operation-to-module map that ``export.json`` has for this very file, or nothing."""
+    record = path.parent / "export.json"
+    document = read_json(record) if record.is_file() else {}
+    entry = document.get("artifacts", {}).get(path.name, {}) if isinstance(document, dict) else {}
+    return entry.get("modules", {}) if entry.get("sha256") == digest else {}
+
+
+def open_runner(source: Any, *, numerics: str | None = None, device: str = "cpu") -> Any:
+    """Return a runner for a loaded model, an exported file, several, or a folder of them.
+
+    ``numerics`` of Core ML packages: ``fp32``, ``fp16`` (default) or ``ane`` in the executor; on a Mac also
+    ``native:all``, ``native:cpu_only``, ``native:cpu_and_gpu`` and ``native:cpu_and_ne``.
+
+    Raises:
+        UsageError: files that are not an encoder and a decoder of one model.
+        RunnerUnavailableError: this machine cannot execute them.
+    """
+    import_submodules(__name__)
+    if hasattr(source, "decode") and hasattr(source, "image_encoder"):
+        return RUNNERS["torch"](source, device=device)
+    artifacts = pick_pair([open_artifact(file) for file in list_files(source)])
+    format = artifacts[0].format
+    if format == "onnx":
+        return RUNNERS["onnxruntime"](artifacts)
+    kind, _, units = (numerics or "fp16").partition(":")
+    if kind == "native":
+        return RUNNERS["coreml"](artifacts, units=units or "all")
+    return RUNNERS["mil"](artifacts, numerics=kind, device=device)
+
+
+def list_files(source: Any) -> list[Any]:
+    """Return the exported files that ``source`` names."""
+    if isinstance(source, Artifact):
+        return [source]
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if path.is_dir() and path.suffix not in SUFFIXES:
+            files = sorted(member for member in path.iterdir() if member.suffix in SUFFIXES)
+            if not files:
+                raise UsageError(f"'{path}' holds no .mlpackage and no .onnx; give exported files or their folder")
+            return files
+        return [path]
+    if isinstance(source, Iterable):
+        return [file for item in source for file in list_files(item)]
+    raise UsageError(f"cannot run a {type(source).__name__}; give a loaded model or exported files")
+
+
+def pick_pair(artifacts: list[Artifact]) -> list[Artifact]:
+    """Return at most one encoder and one decoder, of one format and model, or say what does not fit."""
+    formats = sorted({artifact.format for artifact in artifacts})
+    models = sorted({artifact.model for artifact in artifacts})
+    if len(formats) > 1:
+        raise UsageError(f"files of several formats ({', '.join(formats)}); give one encoder and one decoder of one")
+    if len(models) > 1:
+        raise UsageError(f"files of several models ({', '.join(models)}); give one encoder and one decoder of one")
+    for component in ("encoder", "decoder"):
+        names = [artifact.path.name for artifact in artifacts if artifact.component == component]
+        if len(names) > 1:
+            raise UsageError(f"several {component}s ({', '.join(names)}); give one")
+    return sorted(artifacts, key=lambda artifact: artifact.component, reverse=True)  # encoder before decoder
+
+
+class ArtifactRunner(ABC):
+    """An encoder and a decoder file, or one of them, described by their contracts."""
+
+    formats: tuple[str, ...] = ()
+    name: str
+    numerics: str
+
+    def __init__(self, artifacts: list[Artifact]) -> None:
+        self.artifacts = tuple(artifacts)
+        self.contracts = {artifact.component: artifact.contract for artifact in artifacts}
+        first = artifacts[0].contract
+        frame = first["frame"]
+        self.info = ModelInfo(
+            name=first["model"],
+            family=first["family"],
+            upsample=first["upsample"],
+            frame=ImageFrame(
+                size=frame["size"],
+                prompt_size=frame["prompt_size"],
+                mean=tuple(frame["mean"]),
+                std=tuple(frame["std"]),
+            ),
+        )
+        decoder = self.contracts.get("decoder", {})
+        self.slots: int | None = decoder.get("slots")
+        self.accepts_mask_input: bool = decoder.get("mask_input", False)
+        self.candidates: tuple[int, ...] = tuple(decoder.get("candidates", ()))
+        self.score_kind: str = decoder.get("score", "iou")
+        self.takes_image: bool = self.contracts.get("encoder", {}).get("image_input", False)
+
+    @staticmethod
+    @abstractmethod
+    def metadata(path: Path) -> dict[str, str]:
+        """Return the user-defined metadata of a file."""
+
+    @abstractmethod
+    def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Execute one component on inputs by name; outputs by name."""
+
+    def encode(self, prepared: PreparedImage) -> np.ndarray:
+        """Return image embeddings (1, 256, 64, 64), float32.
+
+        Raises:
+            UsageError: no encoder among the files.
+        """
+        spec = self.contract_of("encoder")["inputs"][0]
+        outputs = self.run("encoder", {spec["name"]: encoder_input(prepared, spec)})
+        return outputs["image_embeddings"].astype(np.float32)
+
+    def decode(
+        self,
+        embeddings: np.ndarray,
+        point_coords: np.ndarray,
+        point_labels: np.ndarray,
+        mask_input: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits (1, M, 256, 256) and scores (1, M), float32; prompts are filled up to the decoder's slots.
+
+        Raises:
+            UsageError: no decoder among the files, more prompts than slots, or a mask prompt it does not take.
+        """
+        contract = self.contract_of("decoder")
+        coords, labels = fill_slots(point_coords, point_labels, self.slots)
+        values = {"image_embeddings": embeddings, "point_coords": coords, "point_labels": labels}
+        if mask_input is not None and not self.accepts_mask_input:
+            raise UsageError("this decoder takes no mask prompt; export it again with --mask-input")
+        if self.accepts_mask_input:
+            side = 256
+            values["mask_input"] = np.zeros((1, 1, side, side), np.float32) if mask_input is None else mask_input
+            values["has_mask_input"] = np.full(1, mask_input is not None, np.float32)
+        values["orig_im_size"] = np.full(2, self.info.frame.prompt_size, np.float32)
+        feed = {spec["name"]: cast(values[spec["name"]], spec) for spec in contract["inputs"]}
+        outputs = self.run("decoder", feed)
+        masks, scores = (
+            contract.get("outputs_of", {}).get("masks", "masks"),
+            contract.get("outputs_of", {}).get("scores", "scores"),
+        )
+        return outputs[masks].astype(np.float32), outputs[scores].astype(np.float32)
+
+    def contract_of(self, component: str) -> dict[str, Any]:
+        """Return the contract of a component, or say that its file is missing."""
+        if component not in self.contracts:
+            raise UsageError(f"no {component} among the files ({self.artifacts[0].path.name}); give it too")
+        return self.contracts[component]
+
+
+def cast(value: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
+    """Return ``value`` in the type that a contract declares for a tensor."""
+    return np.asarray(value, np.float16 if spec["dtype"] == "fp16" else np.float32)
+
+
+def encoder_input(prepared: PreparedImage, spec: dict[str, Any]) -> np.ndarray:
+    """Return the picture as the encoder's contract wants it: 8-bit padded image or normalised tensor."""
+    return prepared.pixels if spec["dtype"] == "image" else cast(prepared.tensor, spec)
+
+
+def fill_slots(coords: np.ndarray, labels: np.ndarray, slots: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return prompts with empty slots appended up to ``slots``.
+
+    Raises:
+        UsageError: more prompts than slots.
+    """
+    needed = labels.shape[1]
+    if slots is None or needed == slots:
+        return coords, labels
+    if needed > slots:
+        raise UsageError(f"the prompt needs {needed} slots, this decoder has {slots}; export with --points {needed}")
+    extra = slots - needed
+    return (
+        np.pad(coords, ((0, 0), (0, extra), (0, 0))),
+        np.pad(labels, ((0, 0), (0, extra)), constant_values=EMPTY_SLOT),
+    )

@@ -1,0 +1,49 @@
+"""Core ML packages in our own executor, on any machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgesam_export.errors import UsageError
+from edgesam_export.mil import Program, load_program
+from edgesam_export.runners import RUNNERS, ArtifactRunner
+from edgesam_export.spec import Artifact
+
+__all__ = ["MilRunner"]
+
+NUMERICS = ("fp32", "fp16", "ane")
+
+
+@RUNNERS.register("mil")
+class MilRunner(ArtifactRunner):
+    """Runs ML Programs with one of the executor's numerics; ``ane`` is an estimate."""
+
+    formats = ("coreml",)
+    name = "mil"
+
+    def __init__(self, artifacts: list[Artifact], *, numerics: str = "fp16", device: str = "cpu") -> None:
+        super().__init__(artifacts)
+        if numerics not in NUMERICS:
+            raise UsageError(f"numerics is '{numerics}'; choose one of: {', '.join(NUMERICS)}")
+        self.numerics = numerics
+        self.device = device
+        self.name = f"executor {numerics}"
+        self.programs: dict[str, Program] = {a.component: load_program(a.path) for a in artifacts}
+        self.feeds: dict[str, dict[str, Any]] = {}
+
+    @staticmethod
+    def metadata(path: Path) -> dict[str, str]:
+        """Return the package's user-defined metadata."""
+        return load_program(path).metadata
+
+    def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Execute one component; outputs by name."""
+        self.feeds[component] = feed
+        return self.programs[component].predict(feed, numerics=self.numerics, device=self.device)
+
+    def replay(self, component: str) -> tuple[Program, dict[str, Any]]:
+        """Return the program and the feed of its latest call, for reports that look inside."""
+        return self.programs[component], self.feeds[component]

@@ -1,0 +1,55 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edgesam_export.errors import UsageError
+from edgesam_export.runners import RUNNERS, ArtifactRunner
+from edgesam_export.spec import Artifact
+
+__all__ = ["OnnxRuntimeRunner"]
+
+
+@RUNNERS.register("onnxruntime")
+class OnnxRuntimeRunner(ArtifactRunner):
+    """Runs ``.onnx`` files with the CPU execution provider."""
+
+    formats = ("onnx",)
+    name = "onnxruntime"
+
+    def __init__(self, artifacts: list[Artifact]) -> None:
+        super().__init__(artifacts)
+        self.numerics = artifacts[0].contract["precision"]
+        self.name = f"onnxruntime {self.numerics}"
+        self.sessions = {artifact.component: open_session(artifact.path) for artifact in artifacts}
+
+    @staticmethod
+    def metadata(path: Path) -> dict[str, str]:
+        """Return the file's metadata_props."""
+        return open_session(path).get_modelmeta().custom_metadata_map
+
+    def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Execute one component; outputs by name."""
+        session = self.sessions[component]
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(names, feed)))
+
+
+def open_session(path: Path):
+    """Return a session on the CPU.
+
+    Raises:
+        UsageError: ONNX Runtime cannot load the file.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"ONNX Runtime cannot load '{path}': {line}") from error

@@ -1,0 +1,65 @@
+"""Mutated packages: every outcome is a ``Program`` or a ``ProgramError``, in bounded time and memory."""
+
+import random
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgesam_export.errors import EdgeSAMExportError, ProgramError
+from edgesam_export.mil import load_program
+
+FILES = ("Manifest.json", "Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/weights/weight.bin")
+SECONDS = 6.0
+"""Time per file; the generator is seeded, so a faster machine sees the same cases and more."""
+
+
+def mutate(data: bytes, generator: random.Random) -> bytes:
+    """Return ``data`` with one to four small changes: bytes set, flipped, removed, repeated, or the end cut off."""
+    mutated = bytearray(data)
+    for _ in range(generator.randint(1, 4)):
+        position = generator.randrange(len(mutated)) if mutated else 0
+        action = generator.randrange(6)
+        if action == 0:
+            mutated[position : position + 1] = bytes([generator.randrange(256)])
+        elif action == 1 and mutated:
+            mutated[position] ^= 1 << generator.randrange(8)
+        elif action == 2:
+            del mutated[position : position + generator.randint(1, 8)]
+        elif action == 3:
+            mutated[position:position] = mutated[position : position + generator.randint(1, 32)]
+        elif action == 4:
+            mutated[position : position + 4] = generator.choice([b"\xff" * 4, b"\0" * 4, b"\xff\xff\xff\x7f"])
+        elif generator.random() < 0.2:
+            del mutated[position:]
+    return bytes(mutated)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_mutated_package_gives_a_program_or_a_program_error(conv_package, tmp_path: Path, name: str) -> None:
+    package = Path(shutil.copytree(conv_package[0], tmp_path / "model.mlpackage"))
+    good, feed = (package / name).read_bytes(), {"x": np.ones((1, 3, 8, 8), np.float32)}
+    generator, deadline, outcomes = random.Random(7), time.monotonic() + SECONDS, {"runs": 0, "refused": 0}
+    for case in range(3000):
+        if time.monotonic() > deadline:
+            break
+        (package / name).write_bytes(mutate(good, generator))
+        try:
+            load_program(package).predict(feed)
+            outcomes["runs"] += 1
+        except EdgeSAMExportError as error:
+            assert len(str(error).splitlines()) == 1, f"case {case}: {error!r}"
+            outcomes["refused"] += 1
+        except Exception as error:
+            pytest.fail(f"case {case} of {name}: {type(error).__name__}: {error}")
+    assert outcomes["refused"] > 20, outcomes
+
+
+def test_file_replaced_after_loading_gives_a_program_error(conv_package, tmp_path: Path) -> None:
+    package = Path(shutil.copytree(conv_package[0], tmp_path / "model.mlpackage"))
+    program = load_program(package)
+    (package / FILES[2]).write_bytes(b"short")
+    with pytest.raises(ProgramError, match=r"lies outside the file|became shorter"):
+        program.predict({"x": np.ones((1, 3, 8, 8), np.float32)})
