@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from edgesam_export.errors import SchemaError
@@ -52,6 +53,7 @@ def make_contract(
         "component": component,
         "profile": config.profile,
         "precision": config.precision,
+        "export": asdict(config),
         "frame": {
             "size": frame.size,
             "prompt_size": frame.prompt_size,

@@ -62,7 +62,7 @@ class Divergence:
     operation: str
     type: str
     index: int
-    """Position in the program, constants not counted, from 0."""
+    """Position in the program, constants counted, from 0."""
     location: str
     module: str
     """PyTorch module it was converted from, empty when unknown."""
@@ -160,7 +160,7 @@ class Graph:
 
     def __init__(self, program: Any) -> None:
         self.operations = [op for op in program.operations if op.outputs and not is_parameter(op)]
-        self.index = {key_of(op): index for index, op in enumerate(self.operations)}
+        self.index = {key_of(op): index for index, op in enumerate(program.operations) if op.outputs}
         self.producer = {value: op for op in self.operations for value in names_of(op.outputs)}
         self.operands = {key_of(op): set(names_of(op.inputs)) & set(self.producer) for op in self.operations}
         read = set().union(*self.operands.values())
@@ -195,9 +195,9 @@ class Search:
         if not path and self.numerics[0] == self.numerics[1]:
             path = bad  # two packages: a difference that no output shows is a difference all the same
         ops = [op for op in self.graph.operations if path & set(names_of(op.outputs))]
-        root = next((op for op in ops if not self.graph.operands[key_of(op)] & bad), None)
-        if root is None:
+        if not ops:
             return None
+        root = ops[0]  # operands come before their readers, so those of the first are all good
         everything = self.graph.ancestors(self.graph.outputs & bad, set(self.compared))
         ways = [op for op in self.graph.operations if everything & set(names_of(op.outputs)) & set(self.compared)]
         errors = [row for row in map(self.error_of, ways) if row.jump > 1]

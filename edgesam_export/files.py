@@ -93,11 +93,19 @@ def write_text(path: Path, text: str) -> None:
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as stream:
             temporary = Path(stream.name)
             stream.write(text)
+        temporary.chmod(0o666 & ~current_umask())  # a temporary file is private; a report is read by others
         os.replace(temporary, path)
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         raise UsageError(f"cannot write '{path}': {error.strerror or error}") from None
+
+
+def current_umask() -> int:
+    """Return the process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def write_json(path: Path, document: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from edgesam_export.parity_report import Prompt
 from edgesam_export.picture import open_picture, rgb_array
 from edgesam_export.spec import Artifact
 
-__all__ = ["default_images", "default_prompts", "load_pictures", "open_candidates", "open_runner"]
+__all__ = ["default_images", "default_prompts", "load_pictures", "load_reference", "open_candidates", "open_runner"]
 
 MIN_IMAGES = 2
 
@@ -114,3 +114,52 @@ def load_pictures(images: Iterable[Any]) -> dict[str, np.ndarray]:
     if len(pictures) < MIN_IMAGES:
         raise UsageError(f"{len(pictures)} pictures to compare on; every prompt type needs at least {MIN_IMAGES}")
     return pictures
+
+
+def load_reference(
+    artifacts: Iterable[Any],
+    *,
+    checkpoint: Path | None = None,
+    random_weights: int | None = None,
+    upsample: str | None = None,
+    progress: Callable[..., None] | None = None,
+) -> Any:
+    """The PyTorch model that exported files were made from, as their contracts tell.
+
+    Random weights and the upsampling of the neck are taken from the contract; a checkpoint is the given file or the
+    published one, and must be the very file that was exported.
+
+    Raises:
+        UsageError: files of several models, or a checkpoint other than the exported one.
+        CheckpointError: the checkpoint cannot be read or obtained.
+    """
+    from edgesam_export.families import load_model
+    from edgesam_export.runners import open_artifact
+
+    files = [open_artifact(file) for source in artifacts for file in files_of(source)]
+    models = sorted({file.model for file in files})
+    if len(models) != 1:
+        raise UsageError(f"files of several models ({', '.join(models)}); compare one model at a time")
+    weights = files[0].contract["weights"]
+    if any(file.contract["weights"] != weights for file in files):
+        raise UsageError("the files were exported from different weights; compare one checkpoint at a time")
+    seed = weights["random_seed"] if random_weights is None and checkpoint is None else random_weights
+    model = load_model(
+        models[0],
+        checkpoint,
+        random_weights=seed,
+        upsample=upsample or files[0].contract["upsample"],
+        progress=progress,
+    )
+    found = model.provenance
+    if (found.sha256, found.random_seed) != (weights["sha256"], weights["random_seed"]):
+        raise UsageError(
+            f"reference is {weights_text(found.source, found.sha256, found.random_seed)}, but the files were exported from"
+            f" {weights_text(weights['source'], weights['sha256'], weights['random_seed'])}; give that with --checkpoint"
+        )
+    return model
+
+
+def weights_text(source: str, sha256: str | None, seed: int | None) -> str:
+    """Weights in a few words."""
+    return f"random weights (seed {seed})" if seed is not None else f"{source} (sha256 {(sha256 or 'unknown')[:12]})"

@@ -15,7 +15,7 @@ from edgesam_export.profiles import Component, find_profile
 from edgesam_export.rewrites import apply_rewrites, recommended_rewrites
 from edgesam_export.spec import ExportConfig, TensorSpec
 
-__all__ = ["TracedComponent", "trace_component", "trace_model"]
+__all__ = ["TracedComponent", "build_components", "fp32_modules", "trace_component", "trace_model"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +40,21 @@ def trace_model(model: SamModel, config: ExportConfig, *, format: str) -> list[T
         UsageError: the profile does not exist for this format, or a rewrite is unknown.
         ConversionError: a traced component does not compute what the module computes.
     """
+    components, names = build_components(model, config, format=format)
+    return [trace_component(component, model, config, names, format=format) for component in components]
+
+
+def build_components(
+    model: SamModel, config: ExportConfig, *, format: str
+) -> tuple[tuple[Component, Component], tuple[str, ...]]:
+    """Return encoder and decoder as the modules that will be traced, and the names of the rewrites applied."""
     profile = find_profile(config.profile)
     if format not in profile.formats:
         known = ", ".join(profile.formats)
         raise UsageError(f"profile '{profile.name}' is for {known}, not for {format}")
-    names = recommended_rewrites() if config.rewrites is None else config.rewrites
+    names = recommended_rewrites() if config.rewrites is None else tuple(config.rewrites)
     rewritten = apply_rewrites(model, names)
-    components = (profile.encoder(rewritten, config), profile.decoder(rewritten, config))
-    return [trace_component(component, model, config, names, format=format) for component in components]
+    return (profile.encoder(rewritten, config), profile.decoder(rewritten, config)), names
 
 
 def trace_component(

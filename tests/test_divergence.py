@@ -83,7 +83,7 @@ def test_an_overflow_is_blamed_on_the_operation_that_overflows(feed):
     assert (found.operation, found.type, found.kind, found.module) == ("y4", "linear", "overflow", "neck.4")
     assert found.peak > 65504
     assert found.location == "main/block0"
-    assert "op 8 'y4' (linear from neck.4): overflows" in str(found)
+    assert "op 13 'y4' (linear from neck.4): overflows" in str(found)
 
 
 def test_saturation_at_the_largest_half_is_an_overflow_too(feed):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -96,11 +96,18 @@ class Call:
     keyword_feeds: list[tuple[str, int]] = field(default_factory=list)
     keyword_list_feeds: list[tuple[str, list[tuple[int, int]]]] = field(default_factory=list)
 
+    @cached_property
+    def is_simple(self) -> bool:
+        """Whether single values are all that the run has to fill in, as in most ops."""
+        return not (self.list_feeds or self.keyword_feeds or self.keyword_list_feeds)
+
     def arguments(self, env: list[Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return positional and keyword arguments for the values in ``env``."""
         positional, keyword = self.positional.copy(), self.keyword.copy()
         for position, slot in self.feeds:
             positional[position] = env[slot]
+        if self.is_simple:
+            return positional, keyword
         for position, feeds in self.list_feeds:
             positional[position] = filled(positional[position], feeds, env)
         for name, slot in self.keyword_feeds:

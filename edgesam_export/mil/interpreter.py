@@ -6,8 +6,7 @@ works out its arguments. ``run_block`` is the loop; it knows no op by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -39,6 +38,8 @@ class Step:
     call: Call
     outputs: list[tuple[int, str, ValueType]]
     """(slot, name, declared type)."""
+    rounds: list[bool]
+    """Per output, whether numerics have anything to do with it."""
     blocks: list[PreparedBlock] = field(default_factory=list)
     frees: list[int] = field(default_factory=list)
     """Slots that nobody reads after this step."""
@@ -55,16 +56,20 @@ class PreparedBlock:
     """Outputs that live in this block alone."""
 
 
-@contextmanager
-def while_executing(operation: Operation) -> Iterator[None]:
+class while_executing:  # lower case: it reads as a statement
     """Turn any error inside into a one-line ``ProgramError`` that names the operation."""
-    try:
-        yield
-    except Exception as error:
-        if getattr(error, "located", False):
-            raise
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if not isinstance(error, Exception) or getattr(error, "located", False):
+            return
         reason = " ".join(str(error).split()) or type(error).__name__
-        located = ProgramError(f"{operation}: {reason}")
+        located = ProgramError(f"{self.operation}: {reason}")
         located.located = True  # type: ignore[attr-defined]  # an outer operation adds nothing
         raise located from error
 
@@ -94,9 +99,9 @@ def bind_results(
     step: Step, results: Any, arguments: list[Any], env: list[Any], numerics: Numerics, probe: Probe | None
 ) -> None:
     """Check, round and store what an op returned."""
-    for (slot, name, declared), value in zip(step.outputs, as_tuple(results, len(step.outputs))):
+    for (slot, name, declared), rounds, value in zip(step.outputs, step.rounds, as_tuple(results, len(step.outputs))):
         value = conform(value, declared, name)
-        if declared.is_tensor and not step.version.exact:
+        if rounds:
             value = numerics.round(step.version.name, value, declared, fresh=is_fresh(value, arguments))
         env[slot] = value
         if probe is not None:
@@ -261,7 +266,8 @@ class PreparedFunction:
             blocks.append(prepared)
             read |= inner
         outputs = [(self.new_slot(output.name, scope), output.name, output.type) for output in operation.outputs]
-        return Step(operation, version, call, outputs, blocks), read
+        rounds = [not version.exact and self.numerics.concerns(output.type) for output in operation.outputs]
+        return Step(operation, version, call, outputs, rounds, blocks), read
 
     def operand(self, argument: Argument, scope: dict[str, int]) -> Operand:
         if isinstance(argument, Constant):

@@ -95,18 +95,19 @@ class Numerics:
         default_factory=lambda: ROUNDING, repr=False
     )
 
+    def concerns(self, declared: ValueType) -> bool:
+        """Whether values of this declared type are changed at all."""
+        return self.rounds and declared.dtype in self.rounding
+
     def round(self, op_type: str, value: torch.Tensor, declared: ValueType, *, fresh: bool) -> torch.Tensor:
         """Return ``value`` as the declared type can hold it.
 
         Units:
             fresh: no one else has this memory, it may be overwritten.
         """
-        if not self.rounds:
+        if not self.concerns(declared):
             return value
-        rounding = self.rounding.get(declared.dtype)
-        if rounding is None or not value.is_floating_point():
-            return value
-        value = rounding(value, fresh)
+        value = self.rounding[declared.dtype](value, fresh)
         if self.hardware and declared.dtype == "fp16":
             value = flush(value)
             if op_type in SATURATING:
@@ -115,7 +116,7 @@ class Numerics:
 
     def held_dtype(self, dtype: str) -> str:
         """Return the element type whose numbers a value of declared type ``dtype`` really has."""
-        return dtype if self.rounds or dtype not in self.rounding else "fp32"
+        return "fp32" if dtype in self.rounding and not self.rounds else dtype
 
 
 POLICIES = {

@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 # Finite in FP16 (largest 65504) and far below any score: its exponential is exactly zero.
-MASKED = -3.0e4
+MASKED = -1.0e4
 LOGITS_SIDE = 256
 
 

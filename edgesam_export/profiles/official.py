@@ -5,13 +5,15 @@ What such a program does, and what these files therefore take and return (EdgeSA
 
 - encoder: ``image`` (1, 3, 1024, 1024) float32, longest side resized to 1024, normalised, zeros right and below
   -> ``image_embeddings``;
-- decoder: ``image_embeddings``, ``point_coords`` (1, N, 2) float32, ``point_labels`` (1, N) float32 with N from 1 to 16
-  in Core ML and any N in ONNX -> ``scores`` (1, 4), then ``masks`` (1, 4, 256, 256): all four mask tokens, in this order.
+- decoder: ``image_embeddings``, ``point_coords`` (1, N, 2) float32, ``point_labels`` (1, N) float32, N from 1 to 16 in
+  Core ML and free in ONNX -> ``scores`` (1, 4), then ``masks`` (1, 4, 256, 256): all four mask tokens, in this order.
 
 Scores are stability scores unless ``score`` says otherwise, as in the released files.  Everything is float32 outside,
-whatever the arithmetic inside.  Two things differ on purpose: the neck is bicubic as trained, where the released files are
-bilinear, and coordinates keep their FP32 precision.  No padding point is added: a caller who wants SAM's token sends it
-as label -1.
+whatever the arithmetic inside.  Two things differ on purpose: the neck is bicubic as trained, where the released files
+are bilinear, and coordinates keep their FP32 precision.  No padding point is added: a caller who wants SAM's token
+sends it as label -1.
+
+``points`` has no effect here: its defaults are accepted and leave N free, any other number is refused.
 """
 
 from __future__ import annotations

@@ -12,14 +12,15 @@ What each program needs:
   padding point (0, 0) with label -1 and show the first mask, so export with ``candidates=1``.
 - Programs written for segment-anything's own decoder file: the decoder as it is; they embed the picture themselves and
   may take profile ``official``'s encoder for that.
-- CVAT's SAM plugin feeds the same six inputs, but reads outputs ``xtl``, ``ytl``, ``xbr``, ``ybr`` and a mask of bytes
-  cropped to them, which segment-anything's contract does not have: this decoder does not serve it without a graph behind.
+- CVAT's SAM plugin (``cvat-ui/plugins/sam``, ``inference.worker.ts``) feeds the same six inputs, but reads a box as
+  outputs ``xtl``, ``ytl``, ``xbr``, ``ybr`` and ``masks`` as bytes, which segment-anything's contract does not have:
+  this decoder is no drop-in for it.
 
 ``candidates=1`` returns one mask by segment-anything's rule: (number of points - 2.5) * 1000 is added to the score of
 token 0, and the best score wins.  So one click and its padding point, or a bare box, choose among tokens 1 to 3; from
 three points on, padding included, it is token 0.  Empty slots (label -2) are not counted.  ``candidates=4`` returns all
-four tokens.  ``iou_predictions`` holds the family's default score unless ``score`` says otherwise: stability for EdgeSAM,
-whose IoU head was not distilled.
+four tokens.  ``iou_predictions`` holds the family's default score unless ``score`` says otherwise: stability for
+EdgeSAM, whose IoU head was not distilled.  ``points`` must be left free.
 
 Unlike files traced by segment-anything's script, the crop of the padding follows ``orig_im_size`` in the graph.
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -32,6 +34,12 @@ class ChannelLayerNorm(nn.Module):
         self.scale_last = bool((weight.abs() > 1e-3 * weight.abs().max()).all())
         shift = bias / weight if self.scale_last else bias
         self.shift = nn.Parameter(shift.detach().clone().reshape(1, -1, 1, 1))
+
+    def round_weights(self, rounded: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Round scale and shift as a file stores them: the converter multiplies the shift out again."""
+        shift = rounded(self.shift * self.weight) if self.scale_last else rounded(self.shift)
+        self.weight.data = rounded(self.weight)
+        self.shift.data = shift / self.weight if self.scale_last else shift
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the normalised tensor; shape (B, C, H, W) stays."""

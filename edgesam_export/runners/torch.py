@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
+from torch import nn
 
+from edgesam_export.errors import SchemaError, UsageError
 from edgesam_export.modeling.common import stability_score
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.predictor import PreparedImage
-from edgesam_export.runners import RUNNERS
+from edgesam_export.runners import RUNNERS, ArtifactRunner
+from edgesam_export.spec import Artifact, CoreMLConfig, OnnxConfig
+from edgesam_export.trace import build_components, fp32_modules
 
-__all__ = ["TorchRunner"]
+__all__ = ["StoredWeightsRunner", "TorchRunner"]
 
 
 @RUNNERS.register("torch")
@@ -59,3 +67,84 @@ class TorchRunner:
         logits, iou = self.model.decode(*tensors)
         scores = stability_score(logits) if self.score_kind == "stability" else iou
         return logits.cpu().numpy(), scores.cpu().numpy()
+
+
+class StoredWeightsRunner(ArtifactRunner):
+    """PyTorch with the parameters as exported files store them: what FP32 numerics must reproduce.
+
+    An FP16 file holds rounded weights, so exact arithmetic on it does not give the original's numbers (about 70 dB on
+    EdgeSAM).  This runs the very modules that were traced, their parameters rounded like the file's, so that any
+    difference left is a defect of conversion or execution.
+    """
+
+    numerics = "fp32"
+
+    def __init__(self, model: SamModel, artifacts: Sequence[Artifact]) -> None:
+        super().__init__(list(artifacts))
+        self.name = "torch, weights as stored"
+        self.modules: dict[str, nn.Module] = {}
+        for artifact in artifacts:
+            config = config_of(artifact)
+            built, _ = build_components(model, config, format=artifact.format)
+            module = next(part.module for part in built if part.name == artifact.component).eval()
+            if config.precision == "fp16":
+                round_weights(module, fp32_modules(module, artifact.format))
+            self.modules[artifact.component] = module
+
+    @staticmethod
+    def metadata(path: Path) -> dict[str, str]:
+        """Not used: this runner reads no files."""
+        raise NotImplementedError(path)
+
+    def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Return embeddings of an 8-bit padded picture (S, S, 3) from an encoder with image input."""
+        name = self.contract_of("encoder")["inputs"][0]["name"]
+        return self.run("encoder", {name: pixels})["image_embeddings"]
+
+    @torch.inference_mode()
+    def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Execute one component; outputs by name, float32."""
+        contract = self.contract_of(component)
+        tensors = [as_tensor(feed[spec["name"]], spec) for spec in contract["inputs"]]
+        outputs = self.modules[component](*tensors)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return {spec["name"]: value.numpy() for spec, value in zip(contract["outputs"], outputs)}
+
+
+def config_of(artifact: Artifact) -> CoreMLConfig | OnnxConfig:
+    """Return the options that a file was exported with.
+
+    Raises:
+        SchemaError: its contract does not hold them.
+    """
+    kinds = {"coreml": CoreMLConfig, "onnx": OnnxConfig}
+    options = artifact.contract.get("export")
+    try:
+        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+        return kinds[artifact.format](**fields)
+    except (TypeError, AttributeError, UsageError) as error:
+        raise SchemaError(f"{artifact.path}: contract holds no usable export options ({error}); export again") from None
+
+
+def round_weights(module: nn.Module, kept: tuple[str, ...]) -> None:
+    """Round every parameter and buffer to FP16 and back, but for the modules at the paths ``kept``."""
+    for path, part in module.named_modules():
+        if any(path == one or path.startswith(one + ".") for one in kept):
+            continue
+        if hasattr(part, "round_weights"):
+            part.round_weights(through_fp16)
+            continue
+        for tensor in (*part.parameters(recurse=False), *part.buffers(recurse=False)):
+            tensor.data = through_fp16(tensor.data)
+
+
+def through_fp16(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the nearest FP16 values as float32."""
+    return tensor.detach().half().float()
+
+
+def as_tensor(value: np.ndarray, spec: dict[str, Any]) -> torch.Tensor:
+    """Return a runner's feed as the traced module takes it: pictures become (1, 3, H, W) floats."""
+    if spec["dtype"] == "image":
+        value = value.transpose(2, 0, 1)[None]
+    return torch.from_numpy(np.ascontiguousarray(value, np.float32))

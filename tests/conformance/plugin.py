@@ -114,12 +114,13 @@ def pretend_to_be_a_mac() -> None:
     platform.machine = lambda: "arm64"
 
 
-def precision_of(item: pytest.Item) -> str:
-    """Numerics for a test: ``fp32`` if its backend parameter says so, else as the program is typed."""
+def numerics_of(item: pytest.Item) -> str:
+    """Numerics for a test: ``fp32`` if it converts in FP32 and has no FP16 data of its own, else as typed."""
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     backend = parameters.get("backend")
     precision = getattr(backend, "precision", None) or (backend[1] if isinstance(backend, tuple) else None)
-    return "fp32" if precision == "fp32" else "fp16"
+    typed_fp16 = "float16" in str([value for name, value in parameters.items() if name != "backend"])
+    return "fp32" if precision == "fp32" and not typed_fp16 else "fp16"
 
 
 def break_op(name: str) -> None:
@@ -160,7 +161,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     COUNTS.clear()
     OPS_RUN.clear()
-    NUMERICS["current"] = precision_of(item)
+    NUMERICS["current"] = numerics_of(item)
     # the tests draw their data and some of their weights: the same numbers in every run, whatever ran before
     random.seed(0)
     np.random.seed(0)

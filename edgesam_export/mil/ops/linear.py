@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgesam_export.mil.ops import register_op
+from edgesam_export.mil.types import CARRIERS, ValueType
 
-__all__ = ["einsum", "linear", "matmul"]
+__all__ = ["einsum", "linear", "matmul", "matmul_mixed"]
 
 
 @register_op()
@@ -44,9 +45,19 @@ def matmul(x: Tensor, y: Tensor, *, transpose_x: bool = False, transpose_y: bool
 
     Source: MIL spec, linear. Transposing a vector has no effect.
     """
-    if transpose_x and x.ndim > 1:
-        x = x.mT
-    if transpose_y and y.ndim > 1:
-        y = y.mT
+    x = x.mT if transpose_x and x.ndim > 1 else x
+    y = y.mT if transpose_y and y.ndim > 1 else y
+    return torch.matmul(x, y)
+
+
+@register_op(opset="iOS17", name="matmul")
+def matmul_mixed(
+    x: Tensor, y: Tensor, *, transpose_x: bool = False, transpose_y: bool = False, out_types: tuple[ValueType, ...]
+) -> Tensor:
+    """Product as before of operands whose types may differ, in the wider one; the program says which one results.
+
+    Source: MIL spec, linear (iOS17): the type of the operand that is not constant.
+    """
     common = torch.promote_types(x.dtype, y.dtype)
-    return torch.matmul(x.to(common), y.to(common))
+    product = matmul(x.to(common), y.to(common), transpose_x=transpose_x, transpose_y=transpose_y)
+    return product.to(CARRIERS[out_types[0].dtype])

@@ -1,7 +1,11 @@
 """Matrix products written out by hand."""
 
 import pytest
+import torch
 from case_table import OpCase, case_id, check
+
+from edgesam_export.mil.ops import OPS
+from edgesam_export.mil.types import ValueType
 
 SPEC = "MIL spec, linear"
 A = [[1, 2], [3, 4]]
@@ -67,6 +71,18 @@ CASES = [
         SPEC,
     ),
 ]
+
+
+MIXED = [("fp16", torch.float32, [[5.0, 10.0]]), ("int32", torch.int32, [[5, 10]])]
+
+
+@pytest.mark.parametrize(("dtype", "carrier", "expected"), MIXED)
+def test_product_of_mixed_types_has_the_declared_type(dtype: str, carrier: torch.dtype, expected: list) -> None:
+    x, y = torch.tensor([[2.5]]), torch.tensor([[2], [4]], dtype=torch.int32)
+    out_types = (ValueType(dtype, (1, 2)),)
+    product = OPS.lookup("matmul", "iOS17")
+    assert product(x, y, transpose_y=True, out_types=out_types).dtype == carrier
+    assert product(x, y, transpose_y=True, out_types=out_types).tolist() == expected
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)
