@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -30,13 +32,14 @@ class ChannelsFirstAttention(nn.Module):
     """Attention between (1, D, H, W) tensors; positions are H*W, scores are (1, heads, Tq, Tk).
 
     Scores are arranged so that the image's 4096 positions always lie on the last axis: with tokens as queries the
-    softmax runs over the last axis, with the image as queries (``grid`` given) over the one before it, and nothing
+    weights run along the last axis, with the image as queries (``grid`` given) over the one before it, and nothing
     image-sized is transposed.
     Source: Apple, "Deploying Transformers on the Apple Neural Engine", principles 1 to 3.
     """
 
-    def __init__(self, attention: Attention, grid: tuple[int, int] | None = None) -> None:
+    def __init__(self, attention: Attention, *, grid: tuple[int, int] | None = None, image_keys: bool = False) -> None:
         super().__init__()
+        self.image_keys = image_keys
         self.heads = attention.heads
         self.width = attention.q_proj.out_features // attention.heads
         self.grid = grid
@@ -45,6 +48,21 @@ class ChannelsFirstAttention(nn.Module):
         self.v_proj = as_convolution(attention.v_proj)
         self.out_proj = as_convolution(attention.out_proj)
 
+    @staticmethod
+    def attend_to_image(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """Return (1, heads, width, Tq), normalised after the product with the values.
+
+        Over 4096 keys a probability is about 2.4e-4 and whatever lies below a quarter of that is subnormal in FP16,
+        which the Neural Engine is reported to flush.  Exponentials shifted to at most 1/4 reach 8.3 nats below the largest
+        score; sums of 4096 of them times a value stay below 2^15, where it is reported to saturate, for values up to 32.
+        The shift cancels, so its own rounding does no harm.
+        """
+        scores = q.transpose(2, 3) @ k  # (1, heads, Tq, Tk)
+        shift = scores.amax(3, keepdim=True) + math.log(4.0)
+        weights = torch.exp(scores - shift)
+        total = weights.sum(3).unsqueeze(2)  # (1, heads, 1, Tq)
+        return (v @ weights.transpose(2, 3)) / total
+
     def split(self, x: torch.Tensor) -> torch.Tensor:
         """(1, D, H, W) -> (1, heads, D / heads, H*W), without moving data."""
         return x.reshape(1, self.heads, self.width, -1)
@@ -52,6 +70,8 @@ class ChannelsFirstAttention(nn.Module):
     def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, key_bias: torch.Tensor | None = None):
         """Return a tensor shaped like ``q``; ``key_bias`` is (1, 1, 1, Tk)."""
         q, k, v = self.split(self.q_proj(q)), self.split(self.k_proj(k)), self.split(self.v_proj(v))
+        if self.image_keys:
+            return self.out_proj(self.attend_to_image(q, k, v).reshape(1, self.heads * self.width, 1, -1))
         if self.grid is not None:
             scores = k.transpose(2, 3) @ q  # (1, heads, Tk, Tq)
             if key_bias is not None:
@@ -73,11 +93,11 @@ class ChannelsFirstBlock(nn.Module):
         self.first = block.first
         self.self_attn = ChannelsFirstAttention(block.self_attn)
         self.norm1 = as_channel_norm(block.norm1)
-        self.cross_attn_token_to_image = ChannelsFirstAttention(block.cross_attn_token_to_image)
+        self.cross_attn_token_to_image = ChannelsFirstAttention(block.cross_attn_token_to_image, image_keys=True)
         self.norm2 = as_channel_norm(block.norm2)
         self.mlp = nn.Sequential(as_convolution(block.mlp.lin1), nn.ReLU(), as_convolution(block.mlp.lin2))
         self.norm3 = as_channel_norm(block.norm3)
-        self.cross_attn_image_to_token = ChannelsFirstAttention(block.cross_attn_image_to_token, grid)
+        self.cross_attn_image_to_token = ChannelsFirstAttention(block.cross_attn_image_to_token, grid=grid)
         self.norm4 = as_channel_norm(block.norm4)
 
     def forward(self, tokens, image, token_pe, image_pe, token_bias):
@@ -104,7 +124,7 @@ class ChannelsFirstTransformer(nn.Module):
     def __init__(self, transformer: TwoWayTransformer, grid: tuple[int, int]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(ChannelsFirstBlock(block, grid) for block in transformer.layers)
-        self.final_attn_token_to_image = ChannelsFirstAttention(transformer.final_attn_token_to_image)
+        self.final_attn_token_to_image = ChannelsFirstAttention(transformer.final_attn_token_to_image, image_keys=True)
         self.norm_final_attn = as_channel_norm(transformer.norm_final_attn)
         self.dim = transformer.norm_final_attn.weight.numel()
 
