@@ -17,7 +17,7 @@ from edgesam_export.errors import ProgramError, UnsupportedOpError
 from edgesam_export.mil.binding import Call, Fixed, Operand, bind_arguments, signature_of
 from edgesam_export.mil.graph import Argument, Block, Constant, Function, Operation, carrier_array
 from edgesam_export.mil.numerics import Numerics
-from edgesam_export.mil.ops import OPS, OpVersion
+from edgesam_export.mil.ops import OPS, SPECIALISATIONS, OpVersion
 from edgesam_export.mil.types import CARRIERS, StateBox, ValueType
 
 __all__ = ["PreparedFunction", "Probe", "check_supported", "while_executing"]
@@ -35,6 +35,8 @@ class Step:
 
     operation: Operation
     version: OpVersion
+    fn: Callable[..., Any]
+    """The op's function, or a faster one made for this operation."""
     call: Call
     outputs: list[tuple[int, str, ValueType]]
     """(slot, name, declared type)."""
@@ -85,7 +87,7 @@ def run_block(
             positional, keyword = step.call.arguments(env)
             if step.blocks:
                 keyword["blocks"] = tuple(partial(run_block, b, env, numerics, probe) for b in step.blocks)
-            results = step.version.fn(*positional, **keyword)
+            results = step.fn(*positional, **keyword)
             bind_results(step, results, positional, env, numerics, probe)
         for slot in step.frees:
             env[slot] = None
@@ -267,7 +269,9 @@ class PreparedFunction:
             read |= inner
         outputs = [(self.new_slot(output.name, scope), output.name, output.type) for output in operation.outputs]
         rounds = [not version.exact and self.numerics.concerns(output.type) for output in operation.outputs]
-        return Step(operation, version, call, outputs, rounds, blocks), read
+        specialise = SPECIALISATIONS.get(version.name)
+        fast = specialise(call.positional, call.keyword) if specialise is not None and call.is_simple else None
+        return Step(operation, version, fast or version.fn, call, outputs, rounds, blocks), read
 
     def operand(self, argument: Argument, scope: dict[str, int]) -> Operand:
         if isinstance(argument, Constant):

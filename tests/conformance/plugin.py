@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import coremltools.converters.mil.mil.ops.tests.testing_utils as op_testing
 import numpy as np
 import pytest
 import torch
@@ -36,6 +37,10 @@ COUNTS: Counter[str] = Counter()
 OPS_RUN: set[str] = set()
 """Types of the ops in the programs that the running test predicted with."""
 NUMERICS = {"current": "fp16"}
+FP16_STEP = 1e-3
+"""A little more than one step of FP16 at 1.0 (2 ** -10)."""
+FLOOR = {"current": 0.0}
+"""Smallest absolute and relative tolerance of the running test."""
 RECORDS: dict[str, dict[str, Any]] = {}
 
 
@@ -110,17 +115,29 @@ def pretend_to_be_a_mac() -> None:
                 if hasattr(module, attribute):
                     setattr(module, attribute, stand_in)
     MLModel.predict, MLModel.make_state = predict, make_state
+    op_testing.compare_backend = compare_backend
     # coremltools marks stateful models as known failures on Intel Macs; the bug is theirs, not ours
     platform.machine = lambda: "arm64"
 
 
+def has_fp16_data(item: pytest.Item) -> bool:
+    """Whether a parameter of the test asks for FP16 inputs or weights, whatever precision it converts in."""
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return "float16" in str([value for name, value in parameters.items() if name != "backend"])
+
+
 def numerics_of(item: pytest.Item) -> str:
     """Numerics for a test: ``fp32`` if it converts in FP32 and has no FP16 data of its own, else as typed."""
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
-    backend = parameters.get("backend")
+    backend = getattr(getattr(item, "callspec", None), "params", {}).get("backend")
     precision = getattr(backend, "precision", None) or (backend[1] if isinstance(backend, tuple) else None)
-    typed_fp16 = "float16" in str([value for name, value in parameters.items() if name != "backend"])
-    return "fp32" if precision == "fp32" and not typed_fp16 else "fp16"
+    return "fp32" if precision == "fp32" and not has_fp16_data(item) else "fp16"
+
+
+def compare_backend(*args: Any, compare: Any = op_testing.compare_backend, **kwargs: Any) -> Any:
+    """Stand in for coremltools' comparison: FP16 data cannot meet FP32's tolerance of 1e-4."""
+    if FLOOR["current"]:
+        kwargs |= {name: max(kwargs.get(name, 0.0), FLOOR["current"]) for name in ("atol", "rtol")}
+    return compare(*args, **kwargs)
 
 
 def break_op(name: str) -> None:
@@ -162,6 +179,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     COUNTS.clear()
     OPS_RUN.clear()
     NUMERICS["current"] = numerics_of(item)
+    FLOOR["current"] = FP16_STEP if has_fp16_data(item) else 0.0
     # the tests draw their data and some of their weights: the same numbers in every run, whatever ran before
     random.seed(0)
     np.random.seed(0)

@@ -17,7 +17,7 @@ never writes to. FP16 is not its business: it sees float32. Integer widths are b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,18 @@ from edgesam_export.errors import UnsupportedOpError
 from edgesam_export.mil.chapters import chapter_of
 from edgesam_export.registry import import_submodules
 
-__all__ = ["OPS", "OPSETS", "PREPARATIONS", "VARIADIC", "OpTable", "OpVersion", "prepares", "register_op"]
+__all__ = [
+    "OPS",
+    "OPSETS",
+    "PREPARATIONS",
+    "SPECIALISATIONS",
+    "VARIADIC",
+    "OpTable",
+    "OpVersion",
+    "prepares",
+    "register_op",
+    "specialises",
+]
 
 OPSETS = ("iOS15", "iOS16", "iOS17", "iOS18", "iOS26")
 """Versions of the op set, oldest first; a program of one runs ops of the same or an older one."""
@@ -109,6 +120,10 @@ PREPARATIONS: dict[tuple[str, str], Callable[[Any], Any]] = {}
 """(op, input name) -> what is done once, at load, to a constant that feeds this input."""
 
 
+SPECIALISATIONS: dict[str, Callable[[Sequence[Any], Mapping[str, Any]], Callable[..., Any] | None]] = {}
+"""op -> what makes a faster function for one operation whose constants are known."""
+
+
 def register_op(
     *, opset: str = "iOS15", name: str | None = None, exact: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -136,5 +151,21 @@ def prepares(op: str, input_name: str) -> Callable[[Callable[[Any], Any]], Calla
             raise ValueError(f"preparation of {op}.{input_name} is registered twice")
         PREPARATIONS[op, input_name] = fn
         return fn
+
+    return store
+
+
+def specialises(op: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register what makes a faster function for one operation of type ``op``.
+
+    It is called once with the operation's arguments, those of the run still None, and returns a function that gives the
+    same results for the same arguments, or None to leave the op's own.
+    """
+
+    def store(make: Callable[..., Any]) -> Callable[..., Any]:
+        if op in SPECIALISATIONS:
+            raise ValueError(f"specialisation of {op} is registered twice")
+        SPECIALISATIONS[op] = make
+        return make
 
     return store

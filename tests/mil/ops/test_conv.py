@@ -5,7 +5,7 @@ import torch
 from case_table import OpCase, case_id, check
 
 from edgesam_export.errors import ProgramError
-from edgesam_export.mil.ops import OPS, PREPARATIONS
+from edgesam_export.mil.ops import OPS, PREPARATIONS, SPECIALISATIONS
 from edgesam_export.mil.ops.conv import window_pads
 
 SPEC = "MIL spec, conv"
@@ -215,6 +215,33 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=case_id)
 def test_result_is_the_literal(case: OpCase) -> None:
     check(case)
+
+
+PACKED = [case for case in CASES if case.op == "conv" and torch.tensor(case.inputs["weight"]).ndim == 4]
+
+
+@pytest.mark.parametrize("case", PACKED, ids=case_id)
+def test_packed_convolution_gives_the_same_literal(case: OpCase) -> None:
+    inputs = {name: torch.tensor(value).float() for name, value in case.inputs.items()}
+    weight, bias = inputs["weight"], inputs.get("bias")
+    fast = SPECIALISATIONS["conv"]([None, weight, bias], case.attrs)
+    assert fast is not None, "oneDNN is missing: the executor is slower than its figures say"
+    expected = torch.tensor(case.expected).float()
+    torch.testing.assert_close(fast(inputs["x"], weight, bias, **case.attrs), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_packed_convolution_takes_inputs_of_several_sizes() -> None:
+    weight = torch.ones(1, 1, 1, 2)
+    fast = SPECIALISATIONS["conv"]([None, weight, None], {})
+    for width in (*range(2, 9), 3):
+        row = torch.arange(float(width)).view(1, 1, 1, width)
+        assert fast(row.clone(), weight).flatten().tolist() == [2.0 * i + 1 for i in range(width - 1)]
+
+
+def test_only_constant_two_dimensional_weights_are_packed() -> None:
+    specialise = SPECIALISATIONS["conv"]
+    assert specialise([None, None, None], {}) is None
+    assert specialise([None, torch.ones(1, 1, 2), None], {}) is None
 
 
 def test_unknown_pad_type_is_refused_by_name() -> None:
