@@ -1,0 +1,69 @@
+# The two commands of the README are `make demo` and `make test`.  Needs python3 (3.10 to 3.13) and make.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin
+# A new lock or new dependencies make a new installation; anything else reuses it.
+KEY := $(shell cat requirements.lock pyproject.toml | cksum | cut -d" " -f1)
+INSTALLED := $(VENV)/installed-$(KEY)
+MODEL ?= edge_sam_3x
+OUT ?= out/demo
+# Without CHECKPOINT=path the demo runs on random weights: it shows the pipeline, not good masks.
+WEIGHTS := $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT),--random-weights 0)
+
+.PHONY: help setup demo test lint fmt check conformance bench goldens op-table swift-test loc wheel clean
+
+help:  ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+setup: $(INSTALLED)  ## Make the virtual environment and install everything at the locked versions
+
+$(INSTALLED):
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14) and "needs Python 3.10 to 3.13, this is %d.%d; say make PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock hatchling editables
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --no-build-isolation --editable '.[dev]'
+	rm -f $(VENV)/installed-*
+	touch $@
+
+demo: setup  ## Export, check and run EdgeSAM on a bundled picture; CHECKPOINT=file for real masks
+	$(RUN)/edgesam-export coreml $(MODEL) $(WEIGHTS) --mask-input --output $(OUT)
+	$(RUN)/edgesam-export onnx $(MODEL) $(WEIGHTS) --mask-input --no-verify --quiet --output $(OUT)
+	$(RUN)/edgesam-export segment edgesam_export/samples/cat.jpg --point 230,160 --artifact $(OUT) --backend coreml --output $(OUT)
+	@echo
+	@echo "Results in $(OUT): packages and ONNX files, parity.html (the report), cat_overlay.png (the mask)."
+
+test: setup lint swift-test  ## Every test: Python, conformance sample, Swift where a toolchain is present
+	$(RUN)/python -m pytest
+	$(RUN)/python tests/conformance/run.py --sample
+
+lint: setup  ## Style and formatting
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+
+fmt: setup  ## Format the code
+	$(RUN)/ruff check --fix .
+	$(RUN)/ruff format .
+
+check: test  ## What CI runs
+
+swift-test:  ## Swift tests, where there is a Swift package and a toolchain
+	@if [ -f swift/Package.swift ] && command -v swift >/dev/null; then cd swift && swift test; else echo "swift: nothing to test here"; fi
+
+conformance: setup  ## coremltools' own op tests against the executor, all of them
+	$(RUN)/python tests/conformance/run.py
+
+bench: setup  ## Export and executor benchmarks: ratios measured in one run
+	$(RUN)/python benchmarks/export.py
+	$(RUN)/python benchmarks/executor.py
+
+op-table: setup  ## Rewrite the generated table of MIL ops
+	$(RUN)/python tests/conformance/table.py
+
+loc:  ## Lines of code by folder
+	@for d in edgesam_export edgesam_export/* tests; do [ -d $$d ] && printf '%6d  %s\n' $$(find $$d -name '*.py' -exec cat {} + | wc -l) $$d; done; true
+
+wheel: setup  ## Build the wheel into dist/
+	$(RUN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+
+clean:  ## Remove what was built, not the virtual environment
+	rm -rf build out dist .pytest_cache .ruff_cache .hypothesis

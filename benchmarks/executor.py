@@ -1,0 +1,118 @@
+"""The executor against ONNX Runtime on exports of the same weights, in one run.
+
+Bars: encoder fp32 at most 1.5 times, fp16 at most 3 times; decoder at most 3 times; peak memory at most 2 times; loading
+a package under 1 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+
+import numpy as np
+from measuring import interleaved_ms, machine, print_ratios, run_child
+
+MEMORY = """
+import sys
+import numpy as np
+if sys.argv[1] == "onnxruntime":
+    import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = int(sys.argv[3])
+    session = onnxruntime.InferenceSession(sys.argv[2], options)
+    for _ in range(3):
+        session.run(None, {"image": np.zeros((1, 3, 1024, 1024), np.float32)})
+else:
+    import torch
+    torch.set_num_threads(int(sys.argv[3]))
+    from edgesam_export import load_program
+    program = load_program(sys.argv[2])
+    for _ in range(3):
+        program.predict({"image": np.zeros((1024, 1024, 3), np.uint8)}, numerics=sys.argv[1])
+result = {}
+"""
+IMPORTS = """
+import sys
+if sys.argv[1] == "onnxruntime":
+    import onnxruntime, numpy
+else:
+    import torch, numpy
+    import edgesam_export.mil
+result = {}
+"""
+LOAD = """
+import sys, time
+import edgesam_export.mil as mil
+start = time.perf_counter()
+program = mil.load_program(sys.argv[1])
+first = time.perf_counter() - start
+result = {"load_s": first}
+"""
+
+
+def main() -> None:
+    """Export once, then measure time, memory and loading."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=10)
+    arguments = parser.parse_args()
+    import torch
+
+    from edgesam_export import CoreMLConfig, OnnxConfig, export_coreml, export_onnx, load_model
+
+    torch.set_num_threads(arguments.threads)
+    print(machine(arguments.threads))
+    model = load_model("edge_sam_3x", random_weights=0)
+    with tempfile.TemporaryDirectory() as folder:
+        coreml = export_coreml(model, folder, CoreMLConfig())
+        onnx = export_onnx(model, folder, OnnxConfig())
+        compare_times("encoder", str(coreml[0].path), str(onnx[0].path), arguments)
+        compare_times("decoder", str(coreml[1].path), str(onnx[1].path), arguments)
+        compare_memory(str(coreml[0].path), str(onnx[0].path), arguments.threads)
+        loads = [run_child(LOAD, str(artifact.path))["load_s"] for artifact in coreml]
+        print(f"\nloading a package (bar: 1 s): encoder {loads[0]:.2f} s, decoder {loads[1]:.2f} s")
+
+
+def compare_times(part: str, package: str, file: str, arguments: argparse.Namespace) -> None:
+    """Time one component in ONNX Runtime and under each numerics, in turns."""
+    import onnxruntime
+
+    from edgesam_export import load_program
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = arguments.threads
+    # Both thread pools are used in turns: one that spins while the other works would take its core.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session, program = onnxruntime.InferenceSession(file, options), load_program(package)
+    random = np.random.default_rng(0)
+    if part == "encoder":
+        feed = {"image": random.standard_normal((1, 3, 1024, 1024)).astype(np.float32)}
+        ours = {"image": random.integers(0, 256, (1024, 1024, 3), np.uint8)}
+    else:
+        feed = {
+            "image_embeddings": random.standard_normal((1, 256, 64, 64)).astype(np.float32),
+            "point_coords": random.uniform(0, 1024, (1, 8, 2)).astype(np.float32),
+            "point_labels": np.ones((1, 8), np.float32),
+        }
+        ours = {**feed, "image_embeddings": feed["image_embeddings"].astype(np.float16)}
+    candidates = {"ONNX Runtime fp32": lambda: session.run(None, feed)}
+    for numerics in ("fp32", "fp16", "ane"):
+        candidates[f"executor {numerics}"] = lambda numerics=numerics: program.predict(ours, numerics=numerics)
+    times = interleaved_ms(candidates, arguments.rounds, warm_up=2)
+    print_ratios(f"{part} (bars: fp32 {1.5 if part == 'encoder' else 3}, fp16 3)", times, "ONNX Runtime fp32")
+
+
+def compare_memory(package: str, file: str, threads: int) -> None:
+    """Peak memory of a process that runs the encoder three times, with what its imports alone take beside it."""
+    print("\npeak memory of a process that runs the encoder (bar: 2.0)")
+    print(f"{'':34}{'peak MB':>10}{'imports':>9}{'net MB':>9}{'ratio':>8}")
+    base = None
+    for kind, path in (("onnxruntime", file), ("fp32", package), ("fp16", package)):
+        peak = run_child(MEMORY, kind, path, str(threads))["peak_mb"]
+        imports = run_child(IMPORTS, kind)["peak_mb"]
+        base = base or peak
+        print(f"{kind:34}{peak:>10.0f}{imports:>9.0f}{peak - imports:>9.0f}{peak / base:>8.2f}")
+
+
+if __name__ == "__main__":
+    main()

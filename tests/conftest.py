@@ -1,0 +1,80 @@
+"""What every folder shares: one model with stand-in weights, its files in both formats, a picture, a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from edgesam_export.families import load_model
+from edgesam_export.formats.coreml import export_coreml
+from edgesam_export.formats.onnx import export_onnx
+from edgesam_export.modeling.sam import SamModel
+from edgesam_export.spec import Artifact, CoreMLConfig, OnnxConfig
+
+SEED = 11
+NAME = "edge_sam_3x"
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def model() -> SamModel:
+    """EdgeSAM with stand-in weights; nobody changes it."""
+    return load_model(NAME, random_weights=SEED)
+
+
+@pytest.fixture(scope="session")
+def export_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where both formats are exported to, one after the other; read only."""
+    return tmp_path_factory.mktemp("exports")
+
+
+@pytest.fixture(scope="session")
+def coreml_files(model: SamModel, export_folder: Path) -> list[Artifact]:
+    """Encoder and decoder as packages: the recommended export, with mask prompt."""
+    return export_coreml(model, export_folder, CoreMLConfig(mask_input=True))
+
+
+@pytest.fixture(scope="session")
+def onnx_files(model: SamModel, export_folder: Path, coreml_files: list[Artifact]) -> list[Artifact]:
+    """Encoder and decoder as ONNX, FP32 and any number of points, with mask prompt, beside the packages."""
+    return export_onnx(model, export_folder, OnnxConfig(mask_input=True))
+
+
+@pytest.fixture(scope="session")
+def checkpoint(model: SamModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in weights as a user's own file, written by ``torch.save``."""
+    path = tmp_path_factory.mktemp("checkpoint") / "mine.pth"
+    torch.save(model.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture with shapes and texture, 320 x 240."""
+    noise = np.random.default_rng(5).integers(0, 40, (240, 320, 3), dtype=np.uint8)
+    image = Image.fromarray(noise + np.linspace(60, 160, 320, dtype=np.uint8)[None, :, None])
+    ImageDraw.Draw(image).ellipse((90, 60, 210, 190), fill=(200, 60, 40), outline=(255, 255, 255), width=4)
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    image.save(path)
+    return path
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """``command(word, ...)`` -> exit code, stdout and stderr of the command line."""
+    from edgesam_export.cli import main
+
+    def run(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+
+    return run

@@ -1,0 +1,226 @@
+"""The borders inside the package (ARCHITECTURE.md), read from the source."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import edgesam_export
+from edgesam_export.errors import UsageError
+from edgesam_export.families import FAMILIES, model_names
+from edgesam_export.formats import FORMATS, find_format
+from edgesam_export.profiles import PROFILES, find_profile
+from edgesam_export.registry import Registry, import_submodules
+from edgesam_export.rewrites import REWRITES, recommended_rewrites
+from edgesam_export.runners import RUNNERS
+
+ROOT = Path(edgesam_export.__file__).parent
+MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
+FUNCTION_LINES, FILE_LINES = 60, 450
+LONG_FUNCTIONS: set[str] = set()
+LONG_FILES: set[str] = set()
+
+
+@cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse((ROOT / module).read_text(encoding="utf-8"))
+
+
+def calls(module: str) -> Iterator[tuple[str, ast.Call]]:
+    """Yield the last name of what is called, with the call."""
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.Call):
+            yield getattr(node.func, "id", getattr(node.func, "attr", "")), node
+
+
+def imports(module: str) -> set[str]:
+    """Every dotted name that a module imports, inside functions too, by statement or by ``import_module``."""
+    names: set[str] = set()
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    for name, call in calls(module):
+        if name in ("import_module", "find_spec", "__import__"):
+            names |= {a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)}
+    return names
+
+
+def importers(package: str) -> set[str]:
+    return {m for m in MODULES if any(n == package or n.startswith(package + ".") for n in imports(m))}
+
+
+def test_only_the_command_line_imports_click():
+    assert importers("click") == {"cli.py"}
+
+
+def test_only_the_command_line_prints():
+    printing = {m for m in MODULES for name, call in calls(m) if name == "print" and isinstance(call.func, ast.Name)}
+    assert printing <= {"cli.py"}
+    assert not {m for m in MODULES if "sys.stdout" in (ROOT / m).read_text()} - {"cli.py"}
+
+
+def test_coremltools_is_imported_in_three_places():
+    # mil/program.py only looks for its protobuf messages
+    assert importers("coremltools") == {"formats/coreml.py", "mil/program.py", "runners/coreml.py"}
+    statements = {
+        m
+        for m in MODULES
+        for node in ast.walk(tree_of(m))
+        if isinstance(node, ast.Import | ast.ImportFrom) and "coremltools" in ast.unparse(node)
+    }
+    assert statements == {"formats/coreml.py", "runners/coreml.py"}
+
+
+def test_operations_never_see_the_program():
+    hidden = {f"edgesam_export.mil.{name}" for name in ("program", "interpreter", "graph", "decode", "package")}
+    for module in MODULES:
+        if module.startswith("mil/ops/"):
+            assert not imports(module) & hidden, module
+
+
+def test_modeling_does_no_input_or_output():
+    forbidden = {"os", "io", "json", "pathlib", "shutil", "tempfile", "pickle", "subprocess", "urllib", "PIL"}
+    modules = [m for m in MODULES if m.startswith("modeling/")]
+    assert modules
+    for module in modules:
+        assert not {name.split(".")[0] for name in imports(module)} & forbidden, module
+        assert not {name for name, _ in calls(module)} & {"open", "load", "save", "read_text", "write_text"}, module
+
+
+def test_modeling_stands_below_everything_else():
+    allowed = ("edgesam_export.modeling", "edgesam_export.spec", "edgesam_export.errors")
+    for module in MODULES:
+        if module.startswith("modeling/"):
+            ours = {name for name in imports(module) if name.startswith("edgesam_export")}
+            assert all(name.startswith(allowed) for name in ours), (module, ours)
+
+
+def test_nobody_patches_forward():
+    for module in MODULES:
+        for node in ast.walk(tree_of(module)):
+            targets = getattr(node, "targets", [getattr(node, "target", None)])
+            assert not any(isinstance(t, ast.Attribute) and t.attr == "forward" for t in targets), module
+        for name, call in calls(module):
+            if name == "setattr":
+                assert ast.unparse(call.args[1]) != "'forward'", module
+
+
+def test_the_package_stands_on_its_own():
+    for module in MODULES:
+        assert not {n for n in imports(module) if n.split(".")[0] in ("tests", "pytest", "hypothesis")}, module
+        assert "../shared" not in (ROOT / module).read_text(), module
+
+
+def test_module_names_say_what_is_inside():
+    for module in MODULES:
+        path = Path(module)
+        assert path.name == "__init__.py" or not path.name.startswith("_"), module
+        assert path.stem not in ("utils", "helpers", "misc"), module
+        assert path.stem != "common" or path.parent.name == "modeling", module
+
+
+def test_the_environment_is_read_for_the_cache_folder_only():
+    names = ("environ", "environb", "getenv")
+    nodes = {m: list(ast.walk(tree_of(m))) for m in MODULES}
+    reading = {m for m in MODULES if any(getattr(n, "attr", None) in names for n in nodes[m])}
+    assert not {m for m in MODULES if imports(m) & {f"os.{name}" for name in names}}
+    assert reading == {"download.py"}
+    source = (ROOT / "download.py").read_text()
+    assert source.count("environ") == source.count('environ.get("XDG_CACHE_HOME"') == 1
+
+
+def test_functions_are_short():
+    lengths = {
+        f"{m}:{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for m in MODULES
+        for node in ast.walk(tree_of(m))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert {name for name, length in lengths.items() if length > FUNCTION_LINES} == LONG_FUNCTIONS
+
+
+def test_files_are_short():
+    assert {m for m in MODULES if len((ROOT / m).read_text().splitlines()) > FILE_LINES} == LONG_FILES
+
+
+def test_every_public_name_exists():
+    for module in MODULES:
+        names = [node for node in tree_of(module).body if isinstance(node, ast.Assign)]
+        public = next((ast.literal_eval(n.value) for n in names if getattr(n.targets[0], "id", "") == "__all__"), [])
+        assert len(public) == len(set(public)), module
+        defined = {getattr(node, "name", "") for node in tree_of(module).body}
+        defined |= {t.id for n in names for t in n.targets if isinstance(t, ast.Name)}
+        defined |= {n.target.id for n in tree_of(module).body if isinstance(n, ast.AnnAssign)}
+        defined |= {name.rsplit(".", 1)[-1] for name in imports(module)}
+        if module != "__init__.py":  # the top of the package imports on first use; see test_public_api.py
+            assert set(public) <= defined, (module, set(public) - defined)
+
+
+def stems(folder: str) -> set[str]:
+    return {path.stem for path in (ROOT / folder).glob("*.py") if path.stem != "__init__"}
+
+
+def test_a_format_is_called_like_its_module():
+    find_format("onnx")
+    assert set(FORMATS) == stems("formats")
+
+
+def test_a_runner_is_called_like_its_module():
+    import_submodules("edgesam_export.runners")
+    assert set(RUNNERS) == stems("runners")
+
+
+def test_a_profile_is_called_like_its_module():
+    find_profile("default")
+    assert {name.replace("-", "_") for name in PROFILES} == stems("profiles")
+    assert all(PROFILES[name].name == name for name in PROFILES)
+
+
+def test_a_family_is_called_like_its_module():
+    model_names()
+    assert {FAMILIES[name].info.family for name in FAMILIES} == stems("families")
+
+
+def test_every_rewrites_module_registers_one():
+    recommended_rewrites()
+    homes = {REWRITES[name].apply.__module__.rsplit(".", 1)[-1] for name in REWRITES}
+    assert homes == stems("rewrites")
+    assert all(REWRITES[name].summary.endswith(".") for name in REWRITES)
+
+
+def test_a_registry_refuses_a_name_twice_and_lists_what_it_has():
+    fruit: Registry[int] = Registry("fruit")
+    fruit.register("pear")(1)
+    fruit.register("apple")(2)
+    with pytest.raises(ValueError, match="fruit 'pear' is registered twice"):
+        fruit.register("pear")(3)
+    assert list(fruit) == ["apple", "pear"] and len(fruit) == 2 and "plum" not in fruit
+    with pytest.raises(UsageError, match="unknown fruit 'plum'; choose one of: apple, pear"):
+        fruit["plum"]
+
+
+HEAVY = ("torch", "coremltools", "onnx", "onnxruntime", "numpy", "PIL", "rich")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import edgesam_export",
+        "import edgesam_export.cli",
+        "from edgesam_export.cli import main\ntry: main(['coreml', '--help'])\nexcept SystemExit: pass",
+    ],
+    ids=["package", "cli", "help"],
+)
+def test_importing_and_help_stay_quick(code):
+    check = f"{code}\nimport sys; print([n for n in {HEAVY} if n in sys.modules], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
