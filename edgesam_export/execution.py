@@ -90,7 +90,7 @@ def run_package(
 
     program = load_program(package) if function is None else load_program(package, function=function)
     feed = dict(read_input(text) for text in inputs)
-    known = {name for operation in program.operations for name in operation.outputs}
+    known = {output.name for operation in program.operations for output in operation.outputs}
     for name in probes:
         if name not in known:
             raise UsageError(f"'{package}' has no value '{name}' to probe; names are those of its operations' outputs")

@@ -13,6 +13,7 @@ import pytest
 from edgesam_export import files
 from edgesam_export.errors import UsageError
 from edgesam_export.files import read_json, sha256_of, staging_folder, write_json, write_text
+from edgesam_export.formats import recorded_artifacts
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -56,8 +57,9 @@ def test_whatever_stops_the_work_the_old_files_stay_and_nothing_new(tmp_path, er
 
 
 def test_a_full_disk_while_writing_is_one_line_and_leaves_nothing(tmp_path):
-    with pytest.raises(UsageError, match=r"cannot write to output folder '.*out': No space left"), (
-        staging_folder(tmp_path / "out") as staging
+    with (
+        pytest.raises(UsageError, match=r"cannot write to output folder '.*out': No space left"),
+        staging_folder(tmp_path / "out") as staging,
     ):
         (staging / "half").write_text("half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -153,6 +155,13 @@ def test_a_byte_moved_from_one_file_to_the_next_changes_a_folders_digest(tmp_pat
         (tmp_path / name / "1").write_text(one)
         (tmp_path / name / "2").write_text(two)
     assert sha256_of(tmp_path / "a") != sha256_of(tmp_path / "b")
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", '{"artifacts": []}', '{"artifacts": null}'])
+def test_a_damaged_export_record_is_begun_anew(tmp_path, text):
+    if text is not None:
+        (tmp_path / "export.json").write_text(text)
+    assert recorded_artifacts(tmp_path / "export.json") == {}
 
 
 def test_export_record_is_json_with_both_formats(coreml_files, onnx_files, export_folder):

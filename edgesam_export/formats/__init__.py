@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgesam_export.errors import UsageError
 from edgesam_export.files import read_json, sha256_of, write_json
 from edgesam_export.registry import Registry, import_submodules
 from edgesam_export.spec import Artifact
@@ -53,8 +54,7 @@ def make_artifacts(
         for component in components
     ]
     record = out_dir / "export.json"
-    document = read_json(record) if record.is_file() else {}
-    known: dict[str, Any] = document.get("artifacts", {}) if isinstance(document, dict) else {}
+    known = recorded_artifacts(record)
     for artifact in artifacts:
         known[artifact.path.name] = {
             "format": artifact.format,
@@ -65,3 +65,13 @@ def make_artifacts(
         }
     write_json(record, {"schema_version": 1, "artifacts": known})
     return artifacts
+
+
+def recorded_artifacts(record: Path) -> dict[str, Any]:
+    """Return what an earlier export into the folder recorded; a damaged record is begun anew."""
+    try:
+        document = read_json(record)
+    except UsageError:
+        return {}
+    known = document.get("artifacts") if isinstance(document, dict) else None
+    return known if isinstance(known, dict) else {}

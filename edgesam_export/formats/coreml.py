@@ -116,10 +116,14 @@ def input_type(spec: TensorSpec, free_dims: dict[str, tuple[int, int]]) -> Any:
 
 
 def module_path(op: Any) -> str:
-    """Return the dotted path of the torch module that an operation was traced in, empty when it is not known."""
+    """Return the dotted path of the torch module that an operation was traced in, empty when it is not known.
+
+    Containers that are not called themselves, such as a ``ModuleList``, do not appear in it.
+    """
     from coremltools.converters.mil.mil.scope import ScopeSource
 
-    return ".".join(op.scopes.get(ScopeSource.TORCHSCRIPT_MODULE_NAME, []))
+    # The innermost scope is the traced value's own name.
+    return ".".join(op.scopes.get(ScopeSource.TORCHSCRIPT_MODULE_NAME, [])[:-1])
 
 
 def within(path: str, modules: tuple[str, ...]) -> bool:

@@ -57,9 +57,10 @@ def open_artifact(source: Artifact | str | Path) -> Artifact:
 def recorded_modules(path: Path, digest: str) -> dict[str, str]:
     """Return the operation-to-module map that ``export.json`` has for this very file, or nothing."""
     record = path.parent / "export.json"
-    document = read_json(record) if record.is_file() else {}
-    entry = document.get("artifacts", {}).get(path.name, {}) if isinstance(document, dict) else {}
-    return entry.get("modules", {}) if entry.get("sha256") == digest else {}
+    found = read_json(record) if record.is_file() else {}
+    for key in ("artifacts", path.name):
+        found = found.get(key, {}) if isinstance(found, dict) else {}
+    return found.get("modules", {}) if isinstance(found, dict) and found.get("sha256") == digest else {}
 
 
 def open_runner(source: Any, *, numerics: str | None = None, device: str = "cpu") -> Any:

@@ -26,6 +26,7 @@ import pytest
 import torch
 from coremltools.models import MLModel
 
+from edgesam_export.errors import ProgramError
 from edgesam_export.mil.ops import OPS
 from edgesam_export.mil.program import load_program
 
@@ -96,9 +97,9 @@ def predict(self: MLModel, data: dict[str, Any] | list[dict[str, Any]], state: S
         program = program_of(self)
         OPS_RUN.update(operation.type for operation in program.operations)
         return Outputs(program.predict(data, numerics=NUMERICS["current"], state=inner))
-    except Exception:
+    except ProgramError as error:
         COUNTS["refusals"] += 1
-        raise
+        raise RuntimeError(f"Unable to compute the prediction using ML Program: {error}") from error  # Core ML's words
 
 
 def make_state(self: MLModel) -> State:

@@ -124,10 +124,13 @@ def read_exceptions(path: Path = HERE / "exceptions.toml") -> dict[str, str]:
 
 
 def choose_sample(records: dict[str, dict[str, Any]], exceptions: dict[str, str]) -> list[str]:
-    """Return one passing test per test function: the one whose id has the smallest CRC-32."""
+    """Return one passing test per test function: the one whose id has the smallest CRC-32.
+
+    Ids that spell out arrays are left out: the numbers in them are drawn when the file is imported.
+    """
     best: dict[str, str] = {}
     for test, record in records.items():
-        if judge(test, record, exceptions).kind == "passed" and record["seconds"] < 2:
+        if judge(test, record, exceptions).kind == "passed" and record["seconds"] < 2 and "array(" not in test:
             function = test.partition("[")[0]
             best[function] = min(test, best.get(function, test), key=lambda name: zlib.crc32(name.encode()))
     return sorted(best.values())

@@ -1,0 +1,319 @@
+"""What a program costs on one ANE family: a roofline over predicted segments. For ranking, never a promise of time.
+
+An operation takes the longer of its arithmetic and its memory traffic, plus a fixed issue time; a segment adds a
+dispatch and the transfer of what crosses its border; a prediction adds the framework's call. An activation that only
+follows a convolution or a product is computed on the way out and is free. Values stay on chip while they fit in the
+working set, least recently used out first; a last axis takes up whole 64 bytes. All constants: ``rules/roofline.toml``.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from edgesam_export.ane_report import CostEstimate, OpCost, OpPlacement
+from edgesam_export.errors import UsageError
+from edgesam_export.graph_view import GraphView, Node
+from edgesam_export.hardware import load_hardware
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib  # type: ignore[no-redef]
+
+__all__ = ["Demand", "Roofline", "demands_of", "estimate_cost", "load_roofline", "price", "spearman"]
+
+CONSTANTS = Path(__file__).with_name("rules") / "roofline.toml"
+PRODUCTS = frozenset({"dense", "pointwise", "depthwise", "matmul"})
+
+
+# ------------------------------------------------------------------------------------------------------------ constants
+@dataclass(frozen=True, kw_only=True)
+class Roofline:
+    """The constants of one family, with the fitted factors that all families share."""
+
+    family: str
+    peak_tflops: float
+    dram_gbps: float
+    transfer_gbps: float
+    working_set_bytes: int
+    dispatch_ms: float
+    launch_ms: float
+    cpu_gflops: float
+    call_ms: float
+    """One prediction through the framework, whatever the model."""
+    op_us: float
+    """Issue of one operation."""
+    onchip_gbps: float
+    dram_share: float
+    """Part of the memory bandwidth that the ANE gets."""
+    efficiency: Mapping[str, float]
+    """Part of the peak that each kind of product reaches."""
+    calibration: str
+
+
+@cache
+def constants() -> Mapping[str, Any]:
+    return tomllib.loads(CONSTANTS.read_text(encoding="utf-8"))
+
+
+def load_roofline(family: str) -> Roofline:
+    """Return the constants of a family.
+
+    Raises:
+        UsageError: the family is unknown.
+    """
+    facts = constants()
+    if family not in facts["families"]:
+        raise UsageError(f"no cost constants for family '{family}'; choose one of: {', '.join(facts['families'])}")
+    values = {name: entry["value"] for name, entry in (facts["defaults"] | facts["families"][family]).items()}
+    fitted = facts["fitted"]
+    values["working_set_bytes"] = load_hardware().limits["large_bytes"].of(family)
+    values |= {name: fitted[name] for name in ("call_ms", "op_us", "onchip_gbps", "dram_share")}
+    efficiency = {kind: fitted[kind] for kind in sorted(PRODUCTS)}
+    return Roofline(family=family, efficiency=efficiency, calibration=facts["judged"]["summary"], **values)
+
+
+# --------------------------------------------------------------------------------------------------------------- demand
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What one operation asks of the machine, before any rate is applied."""
+
+    operation: str
+    op_type: str
+    kind: str
+    on_ane: bool
+    fused: bool
+    """Computed while its only input is written."""
+    multiply_adds: int
+    dram_bytes: int
+    """Read or written outside the working set: weights, and activations that do not stay."""
+    onchip_bytes: int
+    transfer_bytes: int
+    """Crossing a segment's border at this operation."""
+    starts_segment: bool
+
+
+@dataclass
+class WorkingSet:
+    """On-chip memory of one segment: which values are there, and what passes its border to DRAM."""
+
+    capacity: int
+    held: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    stored: set[str] = field(default_factory=set)
+    """Values that DRAM has a copy of."""
+
+    def read(self, name: str, size: int) -> int:
+        """Bring a value in; return the DRAM bytes that this takes."""
+        if name in self.held:
+            self.held.move_to_end(name)
+            return 0
+        self.stored.add(name)
+        return size + self.hold(name, size)
+
+    def write(self, name: str, size: int) -> int:
+        """Take a new value in; return the DRAM bytes that this takes."""
+        if size > self.capacity:
+            self.stored.add(name)
+            return size
+        return self.hold(name, size)
+
+    def hold(self, name: str, size: int) -> int:
+        """Keep a value if it fits; return the bytes of those that had to be written out for it."""
+        if size > self.capacity:
+            return 0
+        self.held[name] = size
+        spilled = 0
+        while sum(self.held.values()) > self.capacity:
+            other, other_size = self.held.popitem(last=False)
+            spilled += 0 if other in self.stored else other_size
+            self.stored.add(other)
+        return spilled
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Forget values that nobody reads again."""
+        for name in names:
+            self.held.pop(name, None)
+
+
+def demands_of(graph: GraphView, off: frozenset[str], capacity_bytes: int) -> list[Demand]:
+    """Return what each operation asks for, given the locations of those that leave the ANE."""
+    return Walk(graph, off, capacity_bytes).run()
+
+
+class Walk:
+    """One pass in program order, with the working set of the current segment."""
+
+    def __init__(self, graph: GraphView, off: frozenset[str], capacity_bytes: int) -> None:
+        self.graph, self.off, self.capacity = graph, off, capacity_bytes
+        self.last_use = {name: node.index for node in graph.nodes for name in node.input_names}
+        self.last_use |= dict.fromkeys(graph.outputs, len(graph.nodes))
+        self.first_ane_use: dict[str, int] = {}
+        for node in graph.nodes:
+            if node.location not in off:
+                for name in node.input_names:
+                    self.first_ane_use.setdefault(name, node.index)
+
+    def run(self) -> list[Demand]:
+        memory = WorkingSet(self.capacity)
+        demands: list[Demand] = []
+        for node in self.graph.nodes:
+            on_ane = node.location not in self.off
+            starts = not demands or demands[-1].on_ane != on_ane
+            if starts:
+                memory = WorkingSet(self.capacity)
+            demands.append(self.demand(node, memory, starts))
+            memory.drop(name for name in node.input_names if self.last_use[name] <= node.index)
+        return demands
+
+    def demand(self, node: Node, memory: WorkingSet, starts: bool) -> Demand:
+        kind, fused = kind_of(self.graph, node), self.is_fused(node)
+        reads, writes = self.graph.data_inputs(node), node.outputs
+        moved = 0 if fused else sum(memory.read(value.name, value.padded_bytes) for value in reads)
+        if not self.feeds_fused(node):
+            moved += sum(memory.write(value.name, value.padded_bytes) for value in writes)
+        weights = sum(self.graph.values[name].bytes for name in node.input_names if name in self.graph.weights)
+        return Demand(
+            operation=node.label,
+            op_type=node.type,
+            kind=kind,
+            on_ane=node.location not in self.off,
+            fused=fused,
+            multiply_adds=self.graph.multiply_adds(node),
+            dram_bytes=moved + weights,
+            onchip_bytes=0 if fused else sum(value.padded_bytes for value in (*reads, *writes)),
+            transfer_bytes=self.crossing(node),
+            starts_segment=starts,
+        )
+
+    def is_fused(self, node: Node) -> bool:
+        """Whether an activation reads one convolution or product that nobody else reads, on its own side."""
+        reads = self.graph.data_inputs(node)
+        if len(reads) != 1 or kind_of(self.graph, node) != "activation" or reads[0].name in self.graph.outputs:
+            return False
+        maker = self.graph.producer(reads[0].name)
+        if maker is None or kind_of(self.graph, maker) not in PRODUCTS:
+            return False
+        return len(self.graph.consumers(reads[0].name)) == 1 and (maker.location in self.off) == (
+            node.location in self.off
+        )
+
+    def feeds_fused(self, node: Node) -> bool:
+        """Whether an activation takes this result over before it is written."""
+        return any(self.is_fused(reader) for reader in self.graph.after(node))
+
+    def crossing(self, node: Node) -> int:
+        """Bytes that enter the ANE here for the first time, or leave it from here."""
+        if node.location in self.off:
+            return 0
+        total = 0
+        for value in self.graph.data_inputs(node):
+            maker = self.graph.producer(value.name)
+            outside = maker is None or maker.location in self.off
+            total += value.bytes if outside and self.first_ane_use[value.name] == node.index else 0
+        for value in node.outputs:
+            leaves = value.name in self.graph.outputs
+            leaves |= any(reader.location in self.off for reader in self.graph.consumers(value.name))
+            total += value.bytes if leaves else 0
+        return total
+
+
+def kind_of(graph: GraphView, node: Node) -> str:
+    """Name the class of work: a kind of product, an activation, a reduction, a layout change, or elementwise."""
+    if node.type in ("conv", "conv_transpose"):
+        weight = graph.operand(node, "weight")
+        sizes = weight.sizes if weight else ()
+        if len(sizes) > 2 and sizes[1] == 1 and graph.const(node, "groups", 1) > 1:
+            return "depthwise"
+        return "pointwise" if prod(sizes[2:]) == 1 else "dense"
+    kinds = constants()["kinds"]
+    return next((kind for kind, types in kinds.items() if node.type in types), "elementwise")
+
+
+# ---------------------------------------------------------------------------------------------------------------- price
+def estimate_cost(graph: GraphView, placements: Sequence[OpPlacement], family: str) -> CostEstimate:
+    """Return the estimated cost of one prediction on a family; operations placed ``off`` run on the CPU.
+
+    Raises:
+        UsageError: the family is unknown.
+    """
+    roofline = load_roofline(family)
+    off = frozenset(placement.location for placement in placements if placement.placement == "off")
+    demands = demands_of(graph, off, roofline.working_set_bytes)
+    return price(demands, roofline)
+
+
+def price(demands: Sequence[Demand], roofline: Roofline) -> CostEstimate:
+    """Apply the rates of a family to what the operations ask for."""
+    rows = [op_cost(demand, roofline) for demand in demands]
+    totals = dict.fromkeys(("compute", "memory", "dispatch", "transfer"), 0.0)
+    for parts in rows:
+        for name, time in parts.items():
+            totals[name] += time
+    totals["dispatch"] += roofline.call_ms * 1e3
+    operations = tuple(
+        OpCost(
+            operation=demand.operation,
+            op_type=demand.op_type,
+            time_us=sum(parts.values()),
+            bound=max(parts, key=lambda name: parts[name]),  # type: ignore[arg-type]
+        )
+        for demand, parts in zip(demands, rows)
+    )
+    return CostEstimate(
+        family=roofline.family,
+        time_ms=sum(totals.values()) / 1e3,
+        compute_ms=totals["compute"] / 1e3,
+        memory_ms=totals["memory"] / 1e3,
+        dispatch_ms=totals["dispatch"] / 1e3,
+        transfer_ms=totals["transfer"] / 1e3,
+        operations=operations,
+        calibration=roofline.calibration,
+    )
+
+
+def op_cost(demand: Demand, roofline: Roofline) -> dict[str, float]:
+    """Microseconds of one operation by what they are spent on; only the longer of compute and memory counts."""
+    if demand.on_ane:
+        share = roofline.efficiency.get(demand.kind, 1.0)
+        compute = 2e-6 * demand.multiply_adds / (roofline.peak_tflops * share)
+        onchip = 1e-3 * demand.onchip_bytes / roofline.onchip_gbps
+        memory = max(onchip, 1e-3 * demand.dram_bytes / (roofline.dram_gbps * roofline.dram_share))
+        start = roofline.dispatch_ms
+    else:
+        compute = 2e-3 * demand.multiply_adds / roofline.cpu_gflops
+        memory = 1e-3 * demand.dram_bytes / roofline.dram_gbps
+        start = roofline.launch_ms
+    bound = "compute" if compute >= memory else "memory"
+    return {
+        "compute": compute if bound == "compute" else 0.0,
+        "memory": memory if bound == "memory" else 0.0,
+        "dispatch": (0.0 if demand.fused else roofline.op_us) + (start * 1e3 if demand.starts_segment else 0.0),
+        "transfer": 1e-3 * demand.transfer_bytes / roofline.transfer_gbps,
+    }
+
+
+# -------------------------------------------------------------------------------------------------------------- judging
+def spearman(estimated: Sequence[float], measured: Sequence[float]) -> float:
+    """Return the rank correlation of two series; ties share their mean rank.
+
+    Raises:
+        ValueError: fewer than two pairs, or a series without any difference.
+    """
+    if len(estimated) != len(measured) or len(measured) < 2:
+        raise ValueError(f"rank correlation needs pairs, got {len(estimated)} and {len(measured)} values")
+    first, second = ranks(estimated), ranks(measured)
+    middle = (len(first) + 1) / 2
+    spread = [sum((rank - middle) ** 2 for rank in series) for series in (first, second)]
+    if 0.0 in spread:
+        raise ValueError("rank correlation needs values that differ")
+    return sum((a - middle) * (b - middle) for a, b in zip(first, second)) / (spread[0] * spread[1]) ** 0.5
+
+
+def ranks(values: Sequence[float]) -> list[float]:
+    return [sum(other < value for other in values) + (sum(o == value for o in values) + 1) / 2 for value in values]

@@ -1,0 +1,146 @@
+"""The open set of ANE rules: one function = one rule, one module = one theme. Drop a function in and it is checked.
+
+A rule looks at a ``GraphView`` and the ``Limits`` of one hardware family and yields a ``Hit`` for each place it objects
+to; the registry decides when it runs. Thresholds are in ``hardware.toml``, never in a rule. The function's name is the
+rule's name and describes the smell. Its docstring's first line says what the rule does; ``Why:`` and ``Instead:`` follow;
+``explain`` adds the example and the source. ``flags`` and ``passes`` are programs in the text of ``read_example``, the
+offending line marked ``# flagged``; they are the rule's tests.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from edgesam_export.ane_report import Evidence, Severity
+from edgesam_export.graph_view import GraphView, Node
+from edgesam_export.hardware import Limits
+from edgesam_export.registry import Registry, import_submodules
+
+__all__ = ["RULES", "GraphView", "Hit", "Limits", "Rule", "all_rules", "explain", "rule"]
+
+Concern = Literal["placement", "speed", "numerics", "size", "interface"]
+Check = Callable[[GraphView, Limits], Iterator["Hit"]]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One objection of a rule; ``operation`` None means the whole program."""
+
+    operation: Node | None
+    message: str
+    severity: Severity | None = None
+    """Milder than the rule's own, when this case is."""
+    covers: tuple[Node, ...] = ()
+    """All operations it is about, when that is more than ``operation``."""
+    off: bool | None = None
+    """Whether the operations leave the ANE, when the severity does not say it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A rule with what is known about it."""
+
+    id: str
+    name: str
+    severity: Severity
+    evidence: Evidence
+    concerns: Concern
+    """``placement`` findings decide whether an operation stays on the ANE; the others are about cost or exactness."""
+    source: str
+    families: tuple[str, ...] | None
+    """Families it applies to; None: all."""
+    needs_placements: bool
+    """Whether it runs after the others and reads ``graph.off``."""
+    flags: tuple[str, ...]
+    passes: tuple[str, ...]
+    check: Check
+
+
+RULES: Registry[Rule] = Registry("rule")
+
+
+def rule(
+    *,
+    id: str,
+    severity: Severity,
+    evidence: Evidence,
+    concerns: Concern,
+    source: str,
+    flags: tuple[str, ...] | str,
+    passes: tuple[str, ...] | str,
+    families: tuple[str, ...] | None = None,
+    needs_placements: bool = False,
+) -> Callable[[Check], Check]:
+    """Register a function as a rule.
+
+    Raises:
+        ValueError: the id is taken, or hearsay is called an error.
+    """
+    if evidence == "folklore" and severity == "error":
+        raise ValueError(f"rule {id}: what is only said is never an error")
+
+    def store(check: Check) -> Check:
+        RULES.register(id)(
+            Rule(
+                id=id,
+                name=check.__name__.replace("_", "-"),
+                severity=severity,
+                evidence=evidence,
+                concerns=concerns,
+                source=source,
+                families=families,
+                needs_placements=needs_placements,
+                flags=programs(flags),
+                passes=programs(passes),
+                check=check,
+            )
+        )
+        return check
+
+    return store
+
+
+def programs(texts: tuple[str, ...] | str) -> tuple[str, ...]:
+    return tuple(textwrap.dedent(text).strip() for text in ((texts,) if isinstance(texts, str) else texts))
+
+
+def all_rules() -> list[Rule]:
+    """Return every rule, sorted by id."""
+    import_submodules(__name__)
+    return [RULES[id] for id in RULES]
+
+
+def explain(id: str) -> str:
+    """Return everything there is to say about a rule, under five headings.
+
+    Raises:
+        UsageError: no rule has this id.
+    """
+    import_submodules(__name__)
+    found = RULES[id.upper()]
+    what, why, instead = sections(found)
+    gate = f", {' '.join(found.families)} only" if found.families else ""
+    blocks = [
+        f"{found.id} {found.name}: {found.severity}, {found.evidence}{gate}, about {found.concerns}",
+        f"What it does\n{textwrap.indent(what, '  ')}",
+        f"Why it matters\n{textwrap.indent(why, '  ')}",
+        f"Example\n{textwrap.indent(found.flags[0], '  ')}",
+        f"Write instead\n{textwrap.indent(instead, '  ')}\n\n{textwrap.indent(found.passes[0], '  ')}",
+        f"References\n{textwrap.indent(found.source, '  ')}",
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def sections(found: Rule) -> tuple[str, str, str]:
+    """Return what a rule does, why it matters and what to write instead, from its docstring."""
+    text = inspect.getdoc(found.check) or ""
+    match = re.fullmatch(r"(.+?)\n\nWhy: (.+?)\n\nInstead: (.+)", text, re.DOTALL)
+    if match is None:
+        raise ValueError(f"rule {found.id}: its docstring needs a first line, then 'Why:' and 'Instead:'")
+    what, why, instead = match.groups()
+    return what, why, instead

@@ -1,0 +1,127 @@
+"""Rules about operations that the engine does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgesam_export.graph_view import GraphView
+from edgesam_export.hardware import Limits
+from edgesam_export.rules import Hit, rule
+
+UNSUPPORTED = (
+    *("acos", "acosh", "asin", "asinh", "atan", "atanh", "cosh", "sinh", "tan"),
+    *("scatter", "scatter_along_axis", "scatter_nd", "non_zero", "one_hot", "cumsum", "band_part", "mod", "reduce_prod"),
+    *("reverse_sequence", "sliding_windows", "random_bernoulli", "random_categorical", "random_normal", "random_uniform"),
+    *("gru", "lstm", "rnn", "cond", "while_loop", "non_maximum_suppression", "bitwise_and", "bitwise_or", "bitwise_xor"),
+    *("list_gather", "list_length", "list_read", "list_scatter", "list_write", "make_list"),
+)
+
+
+@rule(
+    id="A09",
+    severity="error",
+    evidence="measured",
+    concerns="placement",
+    source="ANEForge capabilities.json; single-operation probe on M4, macOS 27; coremltools, frontend/torch/ops.py (scatter)",
+    flags="""
+    x: fp16[1, 64, 32]
+    y: fp16[1, 64, 32] = cumsum(x=x, axis=-1)  # flagged
+    """,
+    passes="""
+    x: fp16[1, 64, 32]
+    y: fp16[1, 64, 32] = relu(x=x)
+    """,
+)
+def unsupported_operation(graph: GraphView, limits: Limits) -> Iterator[Hit]:
+    """Finds operations without a path on any family: scatter, control flow, recurrence, random numbers and others.
+
+    Why: They run on the CPU or GPU, and cut the engine's work in two.
+
+    Instead: Replace assignment by multiplication with a mask, cumulative sums by a product with a triangular matrix,
+    and move what depends on data into the app.
+    """
+    for node in graph.of(*UNSUPPORTED):
+        yield Hit(node, f"{node.type} has no path on the ANE; replace it or move it to the program's border")
+
+
+@rule(
+    id="A10",
+    severity="error",
+    evidence="measured",
+    concerns="placement",
+    source="smpanaro/more-ane-transformers, gather_ops_ane.py; roboflow/rf-detr PR 1495; "
+    "john-rocky/CoreML-LLM, PROBE_GEMMA4_VISION_ANE (gather_nd returned zeros)",
+    flags="""
+    x: fp16[1, 64, 32]
+    i: int32[1, 64, 32]
+    y: fp16[1, 64, 32] = gather_along_axis(x=x, indices=i, axis=-1)  # flagged
+    """,
+    passes="""
+    x: fp16[1, 64, 32]
+    y: fp16[1, 64, 8] = slice_by_size(x=x, begin=[0, 0, 0], size=[1, 64, 8])
+    """,
+)
+def gather_from_activation(graph: GraphView, limits: Limits) -> Iterator[Hit]:
+    """Finds gather operations on activations; plain gather is a warning.
+
+    Why: gather_nd and gather_along_axis left the engine wherever somebody looked. Plain gather used to, and was accepted
+    on an M4.
+
+    Instead: Slice at fixed places, or multiply with a constant selection matrix.
+    """
+    for node in graph.of("gather", "gather_nd", "gather_along_axis"):
+        milder = "warning" if node.type == "gather" else None
+        yield Hit(node, f"{node.type} of {node.output}; slice, or multiply with a selection matrix", severity=milder)
+
+
+@rule(
+    id="A12",
+    severity="error",
+    evidence="measured",
+    concerns="placement",
+    source="sbryngelson/ane-guide part 5/17",
+    flags="""
+    x: fp16[1, 8, 128]
+    y: fp16[1, 8, 128] = sin(x=x)  # flagged
+    """,
+    passes="""
+    x: fp16[1, 8, 128]
+    y: fp16[1, 8, 128] = sigmoid(x=x)
+    """,
+)
+def trigonometry(graph: GraphView, limits: Limits) -> Iterator[Hit]:
+    """Finds FP16 sine and cosine of activations; a warning where the engine has them.
+
+    Why: They are native from H15 on only, and an FP16 angle of 25 rad is off by up to 1/128, so the result is off by 1 %.
+
+    Instead: Compute positional encodings in FP32 at the program's border, or in the app.
+    """
+    for node in graph.of("sin", "cos"):
+        milder = "warning" if limits.native_trigonometry else None
+        yield Hit(node, f"{node.type} in FP16; compute it in FP32 at the border or in the app", severity=milder)
+
+
+@rule(
+    id="A13",
+    severity="error",
+    evidence="measured",
+    concerns="placement",
+    source="roboflow/rf-detr PR 1495 (left the engine of an M3 Pro); ANEForge op-quirks (H13)",
+    flags="""
+    x: fp16[1, 1024]
+    y: int32[1, 1024] = argsort(x=x, axis=-1)  # flagged
+    """,
+    passes="""
+    x: fp16[1, 1024]
+    y: fp16[1, 1] = reduce_max(x=x, axes=[-1], keep_dims=True)
+    """,
+)
+def sorting(graph: GraphView, limits: Limits) -> Iterator[Hit]:
+    """Finds topk and argsort.
+
+    Why: They leave the engine.
+
+    Instead: Return the scores and sort them in the app.
+    """
+    for node in graph.of("topk", "argsort"):
+        yield Hit(node, f"{node.type} leaves the ANE; return the values and sort them in the app")

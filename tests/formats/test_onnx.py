@@ -1,0 +1,191 @@
+"""ONNX files as they were saved: validity, shapes, types, contract, and what they compute in ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from edgesam_export.contract import CONTRACT_KEY
+from edgesam_export.errors import ConversionError, UsageError
+from edgesam_export.formats import onnx as onnx_format
+from edgesam_export.formats.onnx import export_onnx, save_onnx
+from edgesam_export.metrics import psnr_db
+from edgesam_export.spec import OnnxConfig
+from edgesam_export.trace import build_components, trace_component
+
+FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+
+
+@pytest.fixture(scope="module")
+def convert(model, tmp_path_factory) -> Callable[..., Path]:
+    """``convert(part, **config)`` -> the saved file of one component."""
+
+    def converted(part: str, **options) -> Path:
+        config = OnnxConfig(**options)
+        components, names = build_components(model, config, format="onnx")
+        component = next(one for one in components if one.name == part)
+        path = tmp_path_factory.mktemp(part) / f"{part}.onnx"
+        save_onnx(trace_component(component, model, config, names, format="onnx"), config, path)
+        return path
+
+    return converted
+
+
+@pytest.fixture(scope="module")
+def half_decoder(convert) -> Path:
+    """FP16, eight slots, newest opset but one."""
+    return convert("decoder", precision="fp16", points=8, opset=19)
+
+
+def features(values) -> dict[str, tuple]:
+    return {
+        value.name: (
+            value.type.tensor_type.elem_type,
+            [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim],
+        )
+        for value in values
+    }
+
+
+def kinds(path: Path) -> list[str]:
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+def run(path: Path, **feed) -> list[np.ndarray]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]).run(None, feed)
+
+
+def prompt(count: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(3)
+    coords = rng.uniform(0, 1023, (1, count, 2)).astype(np.float32)
+    return {"point_coords": coords, "point_labels": (np.arange(count)[None] % 2).astype(np.float32)}
+
+
+def test_files_are_valid_and_declare_every_shape(onnx_files, half_decoder):
+    for path in (*(artifact.path for artifact in onnx_files), half_decoder):
+        graph = onnx.load(path)
+        onnx.checker.check_model(graph, full_check=True)
+        typed = {v.name for v in (*graph.graph.value_info, *graph.graph.output) if v.type.tensor_type.HasField("shape")}
+        assert {name for node in graph.graph.node for name in node.output} <= typed
+
+
+def test_inputs_and_outputs_are_those_promised(onnx_files):
+    encoder, decoder = (onnx.load(artifact.path).graph for artifact in onnx_files)
+    assert features(encoder.input) == {"image": (FLOAT, [1, 3, 1024, 1024])}
+    assert features(encoder.output) == {"image_embeddings": (FLOAT, [1, 256, 64, 64])}
+    assert features(decoder.input) == {
+        "image_embeddings": (FLOAT, [1, 256, 64, 64]),
+        "point_coords": (FLOAT, [1, "points", 2]),
+        "point_labels": (FLOAT, [1, "points"]),
+        "mask_input": (FLOAT, [1, 1, 256, 256]),
+        "has_mask_input": (FLOAT, [1]),
+    }
+    assert features(decoder.output) == {"masks": (FLOAT, [1, 4, 256, 256]), "scores": (FLOAT, [1, 4])}
+
+
+def test_no_shape_is_computed_even_with_a_free_number_of_points(onnx_files):
+    for artifact in onnx_files:
+        assert not {"Shape", "Gather", "GatherND", "Where", "Tile", "Expand", "If", "Loop"} & set(kinds(artifact.path))
+
+
+def test_encoder_is_folded(onnx_files):
+    found = kinds(onnx_files[0].path)
+    assert 0 < found.count("Conv") <= 107
+    assert not {"BatchNormalization", "Resize", "Upsample", "Pow"} & set(found)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 16, 40])
+def test_any_number_of_points_gives_what_pytorch_gives(model, onnx_files, count):
+    embeddings = np.random.default_rng(4).standard_normal((1, 256, 64, 64)).astype(np.float32)
+    feed = prompt(count)
+    rest = {"mask_input": np.zeros((1, 1, 256, 256), np.float32), "has_mask_input": np.zeros(1, np.float32)}
+    masks, _ = run(onnx_files[1].path, image_embeddings=embeddings, **feed, **rest)
+    expected, _ = model.decode(*(torch.from_numpy(array) for array in (embeddings, *feed.values())))
+    assert psnr_db(expected.numpy(), masks) >= 80
+
+
+def test_fp16_is_fp32_only_in_the_prompt_the_ratio_and_the_norms(half_decoder):
+    graph = onnx.load(half_decoder).graph
+    types = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
+    exact = [
+        node for node in graph.node if types.get(node.output[0]) == FLOAT and node.op_type not in ("Cast", "Constant")
+    ]
+    outside = [
+        n.name
+        for n in exact
+        if not ("/prompt/" in n.name or "/ratio/" in n.name or "norm" in n.name or "output_upscaling.1" in n.name)
+    ]
+    assert not outside
+    assert {"Sin", "Cos"} <= {node.op_type for node in exact}
+    assert not {"Conv", "ConvTranspose", "MatMul", "Softmax"} & {n.op_type for n in exact if "/prompt/" not in n.name}
+    heavy = [node for node in graph.node if node.op_type in ("Conv", "ConvTranspose", "Softmax")]
+    assert heavy and all(types[node.output[0]] == HALF for node in heavy)
+
+
+def test_fp16_keeps_prompts_and_scores_in_fp32(half_decoder):
+    graph = onnx.load(half_decoder).graph
+    assert features(graph.input) == {
+        "image_embeddings": (HALF, [1, 256, 64, 64]),
+        "point_coords": (FLOAT, [1, 8, 2]),
+        "point_labels": (FLOAT, [1, 8]),
+    }
+    assert features(graph.output) == {"masks": (HALF, [1, 4, 256, 256]), "scores": (FLOAT, [1, 4])}
+
+
+def test_fp16_with_slots_is_close_to_pytorch(model, half_decoder):
+    embeddings = np.random.default_rng(4).standard_normal((1, 256, 64, 64)).astype(np.float16)
+    given, feed = prompt(3), prompt(8)
+    feed["point_coords"][:, :3], feed["point_labels"] = given["point_coords"], np.full((1, 8), -2, np.float32)
+    feed["point_labels"][:, :3] = given["point_labels"]
+    masks, scores = run(half_decoder, image_embeddings=embeddings, **feed)
+    reference = (torch.from_numpy(array) for array in (embeddings.astype(np.float32), *given.values()))
+    expected, _ = model.decode(*reference)
+    assert psnr_db(expected.numpy(), masks.astype(np.float32)) >= 40
+    inner, outer = ((masks > bound).sum((2, 3)) for bound in (1.0, -1.0))
+    assert np.abs(inner / outer - scores).max() <= 1e-5
+
+
+@pytest.mark.parametrize("opset", [17, 19])
+def test_the_opset_is_the_one_asked_for(onnx_files, half_decoder, opset):
+    path = onnx_files[1].path if opset == 17 else half_decoder
+    assert [entry.version for entry in onnx.load(path).opset_import if entry.domain == ""] == [opset]
+
+
+@pytest.mark.parametrize("opset", [16, 21])
+def test_other_opsets_are_refused(opset):
+    with pytest.raises(UsageError, match=f"opset is {opset}; 17 to 20 are supported"):
+        OnnxConfig(opset=opset)
+
+
+def test_a_file_carries_its_contract(onnx_files):
+    for artifact in onnx_files:
+        graph = onnx.load(artifact.path)
+        metadata = {entry.key: entry.value for entry in graph.metadata_props}
+        contract = json.loads(metadata[CONTRACT_KEY])
+        assert contract == json.loads(json.dumps(artifact.contract))
+        assert contract["component"] == artifact.component and contract["precision"] == "fp32"
+        assert contract["weights"]["random_seed"] == 11
+        assert metadata["licence"] == "none: random weights"
+        assert "RANDOM WEIGHTS (seed 11)" in graph.doc_string and graph.producer_name == "edgesam-export"
+        values = (*graph.graph.input, *graph.graph.output)
+        stated = {entry["name"]: entry["description"] for entry in (*contract["inputs"], *contract["outputs"])}
+        assert {value.name: value.doc_string for value in values} == stated and all(stated.values())
+
+
+def test_what_the_exporter_says_becomes_one_line_and_nothing_stays(model, tmp_path, monkeypatch):
+    def refuse(component, config):
+        raise RuntimeError("no such operator\nsecond line")
+
+    monkeypatch.setattr(onnx_format, "convert", refuse)
+    with pytest.raises(ConversionError, match=r"could not convert encoder to ONNX: no such operator$"):
+        export_onnx(model, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
