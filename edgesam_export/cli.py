@@ -36,6 +36,8 @@ def main(arguments: list[str] | None = None) -> None:
         code = fail(prefix, f"{error.format_message()} (see '{prefix} --help')", EXIT_USAGE)
     except (click.Abort, KeyboardInterrupt):
         code = fail(prefix, "interrupted; nothing half-written was left", EXIT_INTERRUPTED)
+    except SystemExit:  # click's own answer to a reader that went away, and only to that: `models | head`
+        code = EXIT_OK
     except BrokenPipeError:
         sys.stderr.close()
         code = EXIT_OK
@@ -224,7 +226,7 @@ def coreml(model: str, output: Path, as_json: bool, quiet: bool, **options: Any)
 @click.argument("model")
 @click.option("--points", type=int, help="Fix the number of prompt slots; default: any number.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True)
-@click.option("--opset", type=int, default=17, show_default=True)
+@click.option("--opset", type=int, default=17, show_default=True, help="ONNX operator set, 17 to 20.")
 @decoder_options
 @weights
 @common(output="build")

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from edgesam_export.ane_report import CostEstimate, OpCost, OpPlacement
 from edgesam_export.errors import UsageError
-from edgesam_export.graph_view import GraphView, Node
+from edgesam_export.graph_view import GraphView, Node, Value
 from edgesam_export.hardware import load_hardware
+from edgesam_export.segments import schedule
 
 try:
     import tomllib
@@ -29,6 +31,8 @@ except ModuleNotFoundError:  # Python 3.10
 __all__ = ["Demand", "Roofline", "demands_of", "estimate_cost", "load_roofline", "price", "spearman"]
 
 CONSTANTS = Path(__file__).with_name("rules") / "roofline.toml"
+WEIGHT_TYPES = frozenset({"fp16", "fp32", "bf16"})
+"""Other constants are parameters of the operation."""
 PRODUCTS = frozenset({"dense", "pointwise", "depthwise", "matmul"})
 
 
@@ -51,7 +55,9 @@ class Roofline:
     """Issue of one operation."""
     onchip_gbps: float
     dram_share: float
-    """Part of the memory bandwidth that the ANE gets."""
+    """Part of the memory bandwidth at which weights arrive."""
+    spill_gain: float
+    """Rate of activations outside the working set, in memory bandwidths: caches and tiling bring it above 1."""
     efficiency: Mapping[str, float]
     """Part of the peak that each kind of product reaches."""
     calibration: str
@@ -74,9 +80,17 @@ def load_roofline(family: str) -> Roofline:
     values = {name: entry["value"] for name, entry in (facts["defaults"] | facts["families"][family]).items()}
     fitted = facts["fitted"]
     values["working_set_bytes"] = load_hardware().limits["large_bytes"].of(family)
-    values |= {name: fitted[name] for name in ("call_ms", "op_us", "onchip_gbps", "dram_share")}
+    values |= {name: fitted[name] for name in ("call_ms", "op_us", "onchip_gbps", "dram_share", "spill_gain")}
     efficiency = {kind: fitted[kind] for kind in sorted(PRODUCTS)}
-    return Roofline(family=family, efficiency=efficiency, calibration=facts["judged"]["summary"], **values)
+    return Roofline(family=family, efficiency=efficiency, calibration=calibration(family), **values)
+
+
+def calibration(family: str) -> str:
+    """Say how far the estimate was off, and how many of the figures were of this family."""
+    judged = constants()["judged"]
+    own = judged["families"].get(family, 0)
+    scope = f"{own} of them on {family}" if own else f"none on {family}, whose constants are unchecked"
+    return f"{judged['summary']}, {scope}; {judged['unseen']}"
 
 
 # --------------------------------------------------------------------------------------------------------------- demand
@@ -91,8 +105,10 @@ class Demand:
     fused: bool
     """Computed while its only input is written."""
     multiply_adds: int
-    dram_bytes: int
-    """Read or written outside the working set: weights, and activations that do not stay."""
+    weight_bytes: int
+    """As the operation reads them, compressed ones expanded."""
+    spilled_bytes: int
+    """Activations read from or written to memory outside the working set."""
     onchip_bytes: int
     transfer_bytes: int
     """Crossing a segment's border at this operation."""
@@ -101,15 +117,15 @@ class Demand:
 
 @dataclass
 class WorkingSet:
-    """On-chip memory of one segment: which values are there, and what passes its border to DRAM."""
+    """On-chip memory of one segment: which values are there, and what passes its border."""
 
     capacity: int
     held: OrderedDict[str, int] = field(default_factory=OrderedDict)
     stored: set[str] = field(default_factory=set)
-    """Values that DRAM has a copy of."""
+    """Values that memory outside has a copy of."""
 
     def read(self, name: str, size: int) -> int:
-        """Bring a value in; return the DRAM bytes that this takes."""
+        """Bring a value in; return the bytes that this moves."""
         if name in self.held:
             self.held.move_to_end(name)
             return 0
@@ -117,7 +133,7 @@ class WorkingSet:
         return size + self.hold(name, size)
 
     def write(self, name: str, size: int) -> int:
-        """Take a new value in; return the DRAM bytes that this takes."""
+        """Take a new value in; return the bytes that this moves."""
         if size > self.capacity:
             self.stored.add(name)
             return size
@@ -141,51 +157,60 @@ class WorkingSet:
             self.held.pop(name, None)
 
 
-def demands_of(graph: GraphView, off: frozenset[str], capacity_bytes: int) -> list[Demand]:
-    """Return what each operation asks for, given the locations of those that leave the ANE."""
-    return Walk(graph, off, capacity_bytes).run()
+def demands_of(graph: GraphView, capacity_bytes: int) -> list[Demand]:
+    """Return what each operation asks for, in program order; ``graph.off`` says which leave the ANE."""
+    return Walk(graph, capacity_bytes).run()
+
+
+def find_runs(graph: GraphView) -> list[list[Node]]:
+    """Return the operations of each segment, first to run first."""
+    plans = [schedule(graph, start) for start in (True, False)]
+    return [nodes for _, nodes in min(plans, key=len)]
 
 
 class Walk:
-    """One pass in program order, with the working set of the current segment."""
+    """One pass in the order of the segments, with the working set of the current one."""
 
-    def __init__(self, graph: GraphView, off: frozenset[str], capacity_bytes: int) -> None:
-        self.graph, self.off, self.capacity = graph, off, capacity_bytes
-        self.last_use = {name: node.index for node in graph.nodes for name in node.input_names}
-        self.last_use |= dict.fromkeys(graph.outputs, len(graph.nodes))
+    def __init__(self, graph: GraphView, capacity_bytes: int) -> None:
+        self.graph, self.capacity = graph, capacity_bytes
+        self.runs = find_runs(graph)
+        self.last_use: dict[str, int] = {}
         self.first_ane_use: dict[str, int] = {}
-        for node in graph.nodes:
-            if node.location not in off:
-                for name in node.input_names:
+        for node in chain.from_iterable(self.runs):
+            for name in node.input_names:
+                self.last_use[name] = node.index
+                if node.index not in graph.off:
                     self.first_ane_use.setdefault(name, node.index)
+        self.last_use |= dict.fromkeys(graph.outputs, -1)
 
     def run(self) -> list[Demand]:
-        memory = WorkingSet(self.capacity)
-        demands: list[Demand] = []
-        for node in self.graph.nodes:
-            on_ane = node.location not in self.off
-            starts = not demands or demands[-1].on_ane != on_ane
-            if starts:
-                memory = WorkingSet(self.capacity)
-            demands.append(self.demand(node, memory, starts))
-            memory.drop(name for name in node.input_names if self.last_use[name] <= node.index)
-        return demands
+        found: dict[int, Demand] = {}
+        for nodes in self.runs:
+            memory = WorkingSet(self.capacity)
+            for node in nodes:
+                found[node.index] = self.demand(node, memory, starts=node is nodes[0])
+                memory.drop(name for name in node.input_names if self.last_use[name] == node.index)
+        return [found[node.index] for node in self.graph.nodes]
 
-    def demand(self, node: Node, memory: WorkingSet, starts: bool) -> Demand:
+    def demand(self, node: Node, memory: WorkingSet, *, starts: bool) -> Demand:
         kind, fused = kind_of(self.graph, node), self.is_fused(node)
-        reads, writes = self.graph.data_inputs(node), node.outputs
+        # What is there is used first; and the order in which a file lists operands says nothing.
+        reads = sorted(self.graph.data_inputs(node), key=lambda value: 0)
+        writes = node.outputs
         moved = 0 if fused else sum(memory.read(value.name, value.padded_bytes) for value in reads)
         if not self.feeds_fused(node):
             moved += sum(memory.write(value.name, value.padded_bytes) for value in writes)
-        weights = sum(self.graph.values[name].bytes for name in node.input_names if name in self.graph.weights)
+        constants_read = (self.graph.values[name] for name in node.input_names if name in self.graph.weights)
+        weights = sum(value.bytes for value in constants_read if value.dtype in WEIGHT_TYPES)
         return Demand(
             operation=node.label,
             op_type=node.type,
             kind=kind,
-            on_ane=node.location not in self.off,
+            on_ane=node.index not in self.graph.off,
             fused=fused,
             multiply_adds=self.graph.multiply_adds(node),
-            dram_bytes=moved + weights,
+            weight_bytes=weights,
+            spilled_bytes=moved,
             onchip_bytes=0 if fused else sum(value.padded_bytes for value in (*reads, *writes)),
             transfer_bytes=self.crossing(node),
             starts_segment=starts,
@@ -199,9 +224,8 @@ class Walk:
         maker = self.graph.producer(reads[0].name)
         if maker is None or kind_of(self.graph, maker) not in PRODUCTS:
             return False
-        return len(self.graph.consumers(reads[0].name)) == 1 and (maker.location in self.off) == (
-            node.location in self.off
-        )
+        same_side = (maker.index in self.graph.off) == (node.index in self.graph.off)
+        return same_side and len(self.graph.consumers(reads[0].name)) == 1
 
     def feeds_fused(self, node: Node) -> bool:
         """Whether an activation takes this result over before it is written."""
@@ -209,18 +233,26 @@ class Walk:
 
     def crossing(self, node: Node) -> int:
         """Bytes that enter the ANE here for the first time, or leave it from here."""
-        if node.location in self.off:
+        off = self.graph.off
+        if node.index in off:
             return 0
         total = 0
         for value in self.graph.data_inputs(node):
             maker = self.graph.producer(value.name)
-            outside = maker is None or maker.location in self.off
-            total += value.bytes if outside and self.first_ane_use[value.name] == node.index else 0
+            outside = maker is None or maker.index in off
+            total += self.passed_bytes(value) if outside and self.first_ane_use[value.name] == node.index else 0
         for value in node.outputs:
             leaves = value.name in self.graph.outputs
-            leaves |= any(reader.location in self.off for reader in self.graph.consumers(value.name))
+            leaves |= any(reader.index in off for reader in self.graph.consumers(value.name))
             total += value.bytes if leaves else 0
         return total
+
+    def passed_bytes(self, value: Value) -> int:
+        """Bytes of a value as it arrives: of an image four bytes a pixel, whatever type the program gives it."""
+        images = (feature.value for feature in self.graph.features if feature.kind == "image")
+        if any(image.name == value.name for image in images) and value.rank == 4:
+            return 4 * value.sizes[2] * value.sizes[3]
+        return value.bytes
 
 
 def kind_of(graph: GraphView, node: Node) -> str:
@@ -243,9 +275,9 @@ def estimate_cost(graph: GraphView, placements: Sequence[OpPlacement], family: s
         UsageError: the family is unknown.
     """
     roofline = load_roofline(family)
-    off = frozenset(placement.location for placement in placements if placement.placement == "off")
-    demands = demands_of(graph, off, roofline.working_set_bytes)
-    return price(demands, roofline)
+    off = {placement.location for placement in placements if placement.placement == "off"}
+    graph = replace(graph, off=frozenset(node.index for node in graph.nodes if node.location in off))
+    return price(demands_of(graph, roofline.working_set_bytes), roofline)
 
 
 def price(demands: Sequence[Demand], roofline: Roofline) -> CostEstimate:
@@ -283,11 +315,12 @@ def op_cost(demand: Demand, roofline: Roofline) -> dict[str, float]:
         share = roofline.efficiency.get(demand.kind, 1.0)
         compute = 2e-6 * demand.multiply_adds / (roofline.peak_tflops * share)
         onchip = 1e-3 * demand.onchip_bytes / roofline.onchip_gbps
-        memory = max(onchip, 1e-3 * demand.dram_bytes / (roofline.dram_gbps * roofline.dram_share))
+        offchip = demand.weight_bytes / roofline.dram_share + demand.spilled_bytes / roofline.spill_gain
+        memory = max(onchip, 1e-3 * offchip / roofline.dram_gbps)
         start = roofline.dispatch_ms
     else:
         compute = 2e-3 * demand.multiply_adds / roofline.cpu_gflops
-        memory = 1e-3 * demand.dram_bytes / roofline.dram_gbps
+        memory = 1e-3 * (demand.weight_bytes + demand.spilled_bytes) / roofline.dram_gbps
         start = roofline.launch_ms
     bound = "compute" if compute >= memory else "memory"
     return {

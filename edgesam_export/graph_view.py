@@ -18,7 +18,12 @@ __all__ = ["ALIGNMENT_BYTES", "Feature", "GraphView", "Node", "StoredValue", "Va
 
 ALIGNMENT_BYTES = 64
 """The last axis of an ANE buffer starts at a multiple of this (apple/coreai-models, neural_engine_rules.md)."""
-BYTES = {"fp32": 4, "fp64": 8, "int32": 4, "int64": 8, "uint32": 4, "uint64": 8, "fp16": 2, "bf16": 2, "int16": 2, "uint16": 2}  # noqa: E501
+BYTES = {
+    **dict.fromkeys(("fp64", "int64", "uint64"), 8),
+    **dict.fromkeys(("fp32", "int32", "uint32"), 4),
+    **dict.fromkeys(("fp16", "bf16", "int16", "uint16"), 2),
+}
+"""Size of one element; 1 for every other type."""
 SUB_BYTE_BITS = {"int4": 4, "uint6": 6, "uint4": 4, "uint3": 3, "uint2": 2, "uint1": 1}
 WIDE_FLOATS = frozenset({"fp32", "fp64"})
 
@@ -35,16 +40,20 @@ class Value:
     def rank(self) -> int:
         return len(self.shape or ())
 
+    def extent(self, axis: int) -> int:
+        """Elements along one axis, which may be negative; 1 when there is no such axis or it is open."""
+        return self.sizes[axis] if -self.rank <= axis < self.rank else 1
+
     @property
     def is_static(self) -> bool:
         return self.shape is not None and None not in self.shape
 
-    @property
+    @cached_property
     def sizes(self) -> tuple[int, ...]:
         """Shape with 1 in place of what is open: a lower bound."""
         return tuple(size or 1 for size in self.shape or ())
 
-    @property
+    @cached_property
     def elements(self) -> int:
         return prod(self.sizes)
 
@@ -89,14 +98,15 @@ class Node:
 
     @property
     def output(self) -> Value:
-        return self.outputs[0]
+        """What it produces, of several the first; an empty tuple's type when it produces nothing."""
+        return self.outputs[0] if self.outputs else Value(self.name, "tuple", None)
 
     @property
     def label(self) -> str:
         """Name of the value it produces."""
         return self.outputs[0].name if self.outputs else self.name
 
-    @property
+    @cached_property
     def input_names(self) -> tuple[str, ...]:
         return tuple(name for names in self.inputs.values() for name in names)
 
@@ -130,7 +140,7 @@ class GraphView:
     off: frozenset[int] = frozenset()
     """Indices of nodes that are expected off the ANE; filled in before the rules that look at placements."""
     border: frozenset[int] = frozenset()
-    """Indices of FP32 nodes in a small prologue or epilogue, which are off the ANE on purpose: other rules skip them."""
+    """Indices of FP32 nodes in a small prologue or epilogue, off the ANE on purpose: other rules skip them."""
 
     @cached_property
     def values(self) -> dict[str, Value]:
@@ -183,6 +193,21 @@ class GraphView:
         names = node.inputs.get(key, ())
         array = self.array(names[0]) if names else None
         return default if array is None else array.tolist() if isinstance(array, np.ndarray) else array
+
+    def numbers(self, node: Node, key: str, default: Sequence[Any] = ()) -> list[Any]:
+        """Return a constant input as a flat list, a scalar as a list of one."""
+        found = self.const(node, key)
+        return list(default) if found is None or isinstance(found, str) else np.ravel(found).tolist()
+
+    def number(self, node: Node, key: str, default: Any) -> Any:
+        """Return a constant input that is one number, ``default`` when it is none."""
+        found = self.numbers(node, key)
+        return found[0] if len(found) == 1 else default
+
+    def text(self, node: Node, key: str, default: str = "") -> str:
+        """Return a constant input that is a word."""
+        found = self.const(node, key)
+        return found if isinstance(found, str) else default
 
     def array(self, name: str) -> Any:
         """Return the value of a constant, None when ``name`` is none or its file is missing."""
@@ -238,12 +263,12 @@ def count_matmul(graph: GraphView, node: Node) -> int:
     x = graph.operand(node, "x")
     if x is None or not x.rank:
         return 0
-    axis = -2 if graph.const(node, "transpose_x", False) and x.rank > 1 else -1
-    return node.output.elements * x.sizes[axis]
+    axis = -2 if graph.number(node, "transpose_x", False) and x.rank > 1 else -1
+    return node.output.elements * x.extent(axis)
 
 
 def count_einsum(graph: GraphView, node: Node) -> int:
-    equation = graph.const(node, "equation", "").replace(" ", "").split("->")[0]
+    equation = graph.text(node, "equation").replace(" ", "").split("->")[0]
     extents: dict[str, int] = {}
     for letters, name in zip(equation.split(","), node.inputs.get("values", ())):
         extents.update(zip(letters, graph.values[name].sizes))
@@ -254,7 +279,7 @@ def count_attention(graph: GraphView, node: Node) -> int:
     query, key, value = (graph.operand(node, name) for name in ("query", "key", "value"))
     if query is None or key is None or value is None:
         return 0
-    return query.elements * key.sizes[-2] + prod(query.sizes[:-1]) * key.sizes[-2] * value.sizes[-1]
+    return (query.elements + prod(query.sizes[:-1]) * value.extent(-1)) * key.extent(-2)
 
 
 COUNTERS: dict[str, Callable[[GraphView, Node], int]] = {
@@ -371,7 +396,8 @@ def value_of(statement: ast.AnnAssign) -> Value:
     annotation = statement.annotation
     if isinstance(annotation, ast.Subscript):
         sizes = ast.literal_eval(annotation.slice)
-        return Value(ast.unparse(statement.target), ast.unparse(annotation.value), sizes if isinstance(sizes, tuple) else (sizes,))  # noqa: E501
+        shape = sizes if isinstance(sizes, tuple) else (sizes,)
+        return Value(ast.unparse(statement.target), ast.unparse(annotation.value), shape)
     return Value(ast.unparse(statement.target), ast.unparse(annotation), ())
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from edgesam_export import metrics
 from edgesam_export.divergence import Divergence, RangeRow, first_divergence, range_report
-from edgesam_export.errors import UsageError
+from edgesam_export.errors import EdgeSAMExportError, UsageError
 from edgesam_export.parity_inputs import (
     default_images,
     default_prompts,
@@ -39,6 +39,7 @@ from edgesam_export.parity_report import (
     Prompt,
 )
 from edgesam_export.predictor import MASK_SIDE, PreparedImage, pack_prompt, prepare, stability
+from edgesam_export.spec import Artifact
 
 __all__ = ["DEFAULT_GATES", "Gate", "ParityReport", "Prompt", "check_parity", "default_images", "default_prompts"]
 
@@ -369,16 +370,36 @@ class Trial:
         if row.passed or component in self.examined:
             return
         self.examined.add(component)
+        found: Divergence | str | None
         if self.numerics == "fp32":
-            # Weights stored in FP16 or a fault of the conversion: two runs of one program cannot tell.
-            reason = "the files differ from PyTorch in fp32 already"
-            self.found.append(f"{self.runner.name}: first divergence in the {component}: {reason}")
-            return
-        found = first_divergence(*replay(component), a="fp32", b=self.numerics, modules=modules)
-        if found is None:
-            self.found.append(f"{self.runner.name}: first divergence in the {component}: rounding alone, no operation")
+            found = self.against_fresh_export(files, *replay(component), modules=modules)
+        else:
+            found = first_divergence(*replay(component), a="fp32", b=self.numerics, modules=modules)
+            found = found or "rounding alone, no operation"
+        if isinstance(found, str):
+            self.found.append(f"{self.runner.name}: first divergence in the {component}: {found}")
         else:
             self.found.append(replace(found, component=component, candidate=self.runner.name))
+
+    def against_fresh_export(
+        self, files: list[Artifact], program: Any, feed: Any, *, modules: dict[str, str]
+    ) -> Divergence | str:
+        """The operation at which the saved file leaves what exporting the reference again gives, or why there is none.
+
+        FP32 numerics add no error of their own: either the file changed after the export, or conversion is wrong.
+        """
+        model = getattr(self.reference.runner, "model", None)
+        if model is None or not files:
+            return "the files differ from PyTorch in fp32 already"
+        from edgesam_export.runners.torch import fresh_program
+
+        try:
+            with fresh_program(model, files[0]) as (fresh, fresh_modules):
+                modules = fresh_modules or modules  # export.json knows only files that did not change
+                found = first_divergence(fresh, feed, a="fp32", b="fp32", other=program, modules=modules)
+        except EdgeSAMExportError as error:
+            return f"the files differ from PyTorch in fp32 already; exporting again to compare failed: {error}"
+        return found or "the files differ from PyTorch in fp32 already, and so does a fresh export"
 
     def finish(self) -> None:
         """Refuse a trial in which a component was not gated at all.

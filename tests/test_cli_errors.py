@@ -33,7 +33,7 @@ def refused(command) -> Callable[..., str]:
         found, out, err = command(*words, "--quiet")
         assert (found, out) == (code, ""), err
         assert err.startswith(f"edgesam-export {words[0]}: ") and err.endswith("\n")
-        assert err.count("\n") == 1 and "Traceback" not in err and "unexpected" not in err, err
+        assert err.count("\n") == 1 and "Traceback" not in err and "report it" not in err, err
         return err
 
     return run
@@ -207,7 +207,8 @@ def test_an_export_that_is_stopped_leaves_the_earlier_one_alone(command, monkeyp
     words = (format, "edge_sam_3x", "--random-weights", 2, "--output", earlier, "--no-verify", "--quiet")
     code, out, err = command(*words)
     assert (code, out) == ({"full disk": 2, "interrupt": 130}[how], "")
-    assert {"full disk": "No space left on device", "interrupt": "interrupted"}[how] in err and err.count("\n") == 1
+    assert {"full disk": "No space left on device", "interrupt": "interrupted"}[how] in err
+    assert len(err.strip().splitlines()) == 1  # click ends the line in which a terminal shows ^C
     assert contents(earlier) == before
 
 

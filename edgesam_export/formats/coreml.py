@@ -74,7 +74,7 @@ def save_package(component: TracedComponent, config: CoreMLConfig, path: Path) -
             raise
         except Exception as error:
             raise ConversionError(f"coremltools could not convert {component.name}: {first_line(error)}") from error
-        return module_paths(package)
+        return module_paths(package, {path for path, _ in component.module.named_modules()})
 
 
 def convert(component: TracedComponent, config: CoreMLConfig) -> Any:
@@ -131,10 +131,23 @@ def within(path: str, modules: tuple[str, ...]) -> bool:
     return any(path == module or path.startswith(module + ".") for module in modules)
 
 
-def module_paths(package: Any) -> dict[str, str]:
-    """Return operation name -> dotted torch module path, for every operation that still knows it."""
+def module_paths(package: Any, known: set[str]) -> dict[str, str]:
+    """Return operation name -> dotted torch module path (one of ``known``), for every operation that still knows it."""
     operations = [op for function in package._mil_program.functions.values() for op in function.operations]
-    return {op.outputs[0].name: path for op in operations if op.op_type != "const" and (path := module_path(op))}
+    paths = {op.outputs[0].name: module_path(op) for op in operations if op.op_type != "const"}
+    full = {path: with_containers(path, known) for path in set(paths.values())}
+    return {name: full[path] for name, path in paths.items() if path}
+
+
+def with_containers(path: str, known: set[str]) -> str:
+    """Return ``path`` with the containers between its parts put back, as far as they are unambiguous."""
+    found = ""
+    for part in path.split(".") if path else []:
+        direct = f"{found}.{part}".lstrip(".")
+        inside = [p for p in known if p.startswith(f"{found}." if found else "") and p.endswith(f".{part}")]
+        inside = [p for p in inside if p.count(".") == direct.count(".") + 1]
+        found = direct if direct in known or len(inside) != 1 else inside[0]
+    return found
 
 
 def describe(package: Any, component: TracedComponent) -> None:
@@ -145,10 +158,11 @@ def describe(package: Any, component: TracedComponent) -> None:
     package.license = contract["weights"]["licence"]
     package.version = contract["versions"]["edgesam-export"]
     package.user_defined_metadata[CONTRACT_KEY] = json.dumps(contract, sort_keys=True, allow_nan=False)
-    for spec in component.inputs:
-        package.input_description[spec.name] = spec.description
-    for spec in component.outputs:
-        package.output_description[spec.name] = spec.description
+    descriptions = {spec.name: spec.description for spec in (*component.inputs, *component.outputs)}
+    stated = package._spec.description  # input_description knows no package of several functions (coremltools 9.0)
+    for group in (stated, *stated.functions):
+        for feature in (*group.input, *group.output):
+            feature.shortDescription = descriptions.get(feature.name, "")
 
 
 def add_functions(

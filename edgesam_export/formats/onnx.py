@@ -142,6 +142,7 @@ def tidy_casts(graph: Any) -> None:
         source = made.get(node.input[0]) if node.op_type == "Cast" else None
         if source is not None and source.op_type == "Cast" and node.attribute[0].i == onnx.TensorProto.FLOAT:
             bypass[node.output[0]] = source.input[0]
+            node.input[0] = source.input[0]  # stays only where it makes an output of the graph
     for node in nodes:
         for index, name in enumerate(node.input):
             node.input[index] = bypass.get(name, name)

@@ -96,10 +96,11 @@ def decode_dimension(message: Any, where: str) -> int | None:
 
 
 class Decoder:
-    """Decodes the functions of one program; weight files are opened once."""
+    """Decodes the functions of one program; weight files are opened once, missing ones an error if required."""
 
-    def __init__(self, files: ModelFiles) -> None:
+    def __init__(self, files: ModelFiles, *, require_weights: bool = True) -> None:
         self.files = files
+        self.require_weights = require_weights
         self.weight_files: dict[str, WeightFile] = {}
 
     def function(self, name: str, message: Any) -> Function:
@@ -186,7 +187,10 @@ class Decoder:
         count = fixed_count(declared, where)
         try:
             if message.fileName not in self.weight_files:
-                self.weight_files[message.fileName] = WeightFile(self.files.resolve(message.fileName))
+                path = self.files.resolve(message.fileName)
+                if not self.require_weights and not path.exists():
+                    return Constant(declared)
+                self.weight_files[message.fileName] = WeightFile(path)
             file = self.weight_files[message.fileName]
             file.check(message.offset, declared.dtype, count)
         except ProgramError as error:

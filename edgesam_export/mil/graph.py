@@ -22,7 +22,7 @@ class Constant:
 
     type: ValueType
     value: Any = None
-    """NumPy array, ``str``, list or dict; None when ``file`` has it."""
+    """NumPy array, ``str``, list or dict; None when ``file`` has it, or the file is missing and was not required."""
     file: WeightFile | None = field(default=None, repr=False)
     offset: int = 0
 
@@ -34,8 +34,10 @@ class Constant:
         """Return the value: arrays in their declared shape, sub-byte types unpacked, BF16 as uint16 bit patterns.
 
         Raises:
-            ProgramError: the weight file changed since the program was loaded.
+            ProgramError: the weight file is missing, or changed since the program was loaded.
         """
+        if self.file is None and self.value is None:
+            raise ProgramError(f"a constant of type {self.type} is in a weight file that is missing")
         if self.file is None:
             return self.value
         shape: tuple[int, ...] = self.type.shape  # type: ignore[assignment]  # checked when the program was read

@@ -164,8 +164,11 @@ def usable_device(name: str) -> torch.device:
     return device
 
 
-def load_program(path: str | Path, *, function: str | None = None) -> Program:
+def load_program(path: str | Path, *, function: str | None = None, require_weights: bool = True) -> Program:
     """Return the ML Program in a ``.mlpackage`` or ``.mlmodel``; ``function`` names one of a multifunction package.
+
+    Without ``require_weights`` a missing weight file is no error: its constants have no value, and the program can be
+    looked at but not executed.
 
     Raises:
         ProgramError: no such file, damaged, another type of model, or a program that does not hold together.
@@ -178,7 +181,7 @@ def load_program(path: str | Path, *, function: str | None = None) -> Program:
         raise ProgramError(
             f"{files.path}: no function '{printable(name)}'; it has {', '.join(map(printable, sorted(functions)))}"
         )
-    decoded = Decoder(files).function(name, functions[name])
+    decoded = Decoder(files, require_weights=require_weights).function(name, functions[name])
     return Program(
         files=files,
         function=decoded,

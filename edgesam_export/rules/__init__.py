@@ -2,9 +2,9 @@
 
 A rule looks at a ``GraphView`` and the ``Limits`` of one hardware family and yields a ``Hit`` for each place it objects
 to; the registry decides when it runs. Thresholds are in ``hardware.toml``, never in a rule. The function's name is the
-rule's name and describes the smell. Its docstring's first line says what the rule does; ``Why:`` and ``Instead:`` follow;
-``explain`` adds the example and the source. ``flags`` and ``passes`` are programs in the text of ``read_example``, the
-offending line marked ``# flagged``; they are the rule's tests.
+rule's name and describes the smell. Its docstring's first line says what the rule does, ``Why:`` and ``Instead:``
+follow; ``explain`` adds the example and the source. ``flags`` and ``passes`` are programs in the text of
+``read_example``, the offending line marked ``# flagged``; they are the rule's tests.
 """
 
 from __future__ import annotations

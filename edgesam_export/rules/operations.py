@@ -10,9 +10,11 @@ from edgesam_export.rules import Hit, rule
 
 UNSUPPORTED = (
     *("acos", "acosh", "asin", "asinh", "atan", "atanh", "cosh", "sinh", "tan"),
-    *("scatter", "scatter_along_axis", "scatter_nd", "non_zero", "one_hot", "cumsum", "band_part", "mod", "reduce_prod"),
-    *("reverse_sequence", "sliding_windows", "random_bernoulli", "random_categorical", "random_normal", "random_uniform"),
-    *("gru", "lstm", "rnn", "cond", "while_loop", "non_maximum_suppression", "bitwise_and", "bitwise_or", "bitwise_xor"),
+    *("scatter", "scatter_along_axis", "scatter_nd", "non_zero", "one_hot", "cumsum", "band_part", "mod"),
+    *("reduce_prod", "reverse_sequence", "sliding_windows"),
+    *("random_bernoulli", "random_categorical", "random_normal", "random_uniform"),
+    *("gru", "lstm", "rnn", "cond", "while_loop", "non_maximum_suppression"),
+    *("bitwise_and", "bitwise_or", "bitwise_xor"),
     *("list_gather", "list_length", "list_read", "list_scatter", "list_write", "make_list"),
 )
 
@@ -22,7 +24,8 @@ UNSUPPORTED = (
     severity="error",
     evidence="measured",
     concerns="placement",
-    source="ANEForge capabilities.json; single-operation probe on M4, macOS 27; coremltools, frontend/torch/ops.py (scatter)",
+    source="ANEForge capabilities.json; single-operation probe on M4, macOS 27; "
+    "coremltools, frontend/torch/ops.py (scatter)",
     flags="""
     x: fp16[1, 64, 32]
     y: fp16[1, 64, 32] = cumsum(x=x, axis=-1)  # flagged
@@ -64,8 +67,7 @@ def unsupported_operation(graph: GraphView, limits: Limits) -> Iterator[Hit]:
 def gather_from_activation(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     """Finds gather operations on activations; plain gather is a warning.
 
-    Why: gather_nd and gather_along_axis left the engine wherever somebody looked. Plain gather used to, and was accepted
-    on an M4.
+    Why: gather_nd and gather_along_axis left the engine wherever somebody looked. Plain gather used to; an M4 took it.
 
     Instead: Slice at fixed places, or multiply with a constant selection matrix.
     """
@@ -92,11 +94,13 @@ def gather_from_activation(graph: GraphView, limits: Limits) -> Iterator[Hit]:
 def trigonometry(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     """Finds FP16 sine and cosine of activations; a warning where the engine has them.
 
-    Why: They are native from H15 on only, and an FP16 angle of 25 rad is off by up to 1/128, so the result is off by 1 %.
+    Why: They are native from H15 on only, and an FP16 angle of 25 rad is off by up to 1/128: so is the result.
 
     Instead: Compute positional encodings in FP32 at the program's border, or in the app.
     """
     for node in graph.of("sin", "cos"):
+        if graph.is_fp32(node):
+            continue
         milder = "warning" if limits.native_trigonometry else None
         yield Hit(node, f"{node.type} in FP16; compute it in FP32 at the border or in the app", severity=milder)
 

@@ -98,9 +98,8 @@ def kinds_of(region: list[Node]) -> str:
     source="coremltools guide, typed-execution.md; apple/coreai-models, neural_engine_rules.md",
     flags="""
     x: fp16[1, 64, 32, 32]
-    k: fp16[64] = const()
-    z: fp32[1, 64, 32, 32]
-    y: fp32[1, 64, 32, 32] = exp(x=z)  # flagged
+    z: fp32[1, 4, 32, 32]
+    y: fp32[1, 4, 32, 32] = relu(x=z)  # flagged
     v: fp16[1, 64, 32, 32] = relu(x=x)
     """,
     passes="""
@@ -140,6 +139,7 @@ def fp32_operation(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     b: fp32[1, 64, 32, 32] = cast(x=a, dtype="fp32")  # flagged
     c: fp16[1, 64, 32, 32] = cast(x=b, dtype="fp16")  # flagged
     d: fp16[1, 64, 32, 32] = relu(x=c)
+    off = ["d"]
     """,
     passes="""
     x: fp32[1, 16, 32, 32]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +14,15 @@ import torch
 from torch import nn
 
 from edgesam_export.errors import SchemaError, UsageError
+from edgesam_export.mil import Program, load_program
 from edgesam_export.modeling.common import stability_score
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.predictor import PreparedImage
 from edgesam_export.runners import RUNNERS, ArtifactRunner
 from edgesam_export.spec import Artifact, CoreMLConfig, OnnxConfig
-from edgesam_export.trace import build_components, fp32_modules
+from edgesam_export.trace import build_components, fp32_modules, trace_model
 
-__all__ = ["StoredWeightsRunner", "TorchRunner"]
+__all__ = ["StoredWeightsRunner", "TorchRunner", "fresh_program"]
 
 
 @RUNNERS.register("torch")
@@ -82,6 +86,7 @@ class StoredWeightsRunner(ArtifactRunner):
     def __init__(self, model: SamModel, artifacts: Sequence[Artifact]) -> None:
         super().__init__(list(artifacts))
         self.name = "torch, weights as stored"
+        self.model = model
         self.modules: dict[str, nn.Module] = {}
         for artifact in artifacts:
             config = config_of(artifact)
@@ -96,6 +101,10 @@ class StoredWeightsRunner(ArtifactRunner):
         """Not used: this runner reads no files."""
         raise NotImplementedError(path)
 
+    def encode(self, prepared: PreparedImage) -> np.ndarray:
+        """Return image embeddings; the model's own when there is only a decoder to judge."""
+        return super().encode(prepared) if "encoder" in self.modules else TorchRunner(self.model).encode(prepared)
+
     def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """Return embeddings of an 8-bit padded picture (S, S, 3) from an encoder with image input."""
         name = self.contract_of("encoder")["inputs"][0]["name"]
@@ -109,6 +118,25 @@ class StoredWeightsRunner(ArtifactRunner):
         outputs = self.modules[component](*tensors)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return {spec["name"]: value.numpy() for spec, value in zip(contract["outputs"], outputs)}
+
+
+@contextmanager
+def fresh_program(model: SamModel, artifact: Artifact) -> Iterator[tuple[Program, dict[str, str]]]:
+    """Yield what exporting ``model`` now with a package's own options gives: the program and its operations' modules.
+
+    Raises:
+        SchemaError: the contract does not hold the options.
+        ConversionError: the component can no longer be converted.
+    """
+    from edgesam_export.formats.coreml import save_package
+
+    config = replace(config_of(artifact), functions=())
+    components = trace_model(model, config, format="coreml")
+    component = next(part for part in components if part.name == artifact.component)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / artifact.path.name
+        modules = save_package(component, config, path)
+        yield load_program(path), modules
 
 
 def config_of(artifact: Artifact) -> CoreMLConfig | OnnxConfig:

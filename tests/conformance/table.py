@@ -52,12 +52,10 @@ def label(target: AvailableTarget) -> str:
 
 
 def has_literal_case(op: str) -> bool:
-    """Whether a test file of ``tests/mil/ops`` names the op; the reductions are written there without their prefix."""
+    """Whether a test file of ``tests/mil/ops`` names the op; some are written there without their prefix."""
+    names = f"{op}|{op.removeprefix('reduce_').removeprefix('upsample_')}"
     files = (ROOT / "tests" / "mil" / "ops").glob("test_*.py")
-    return any(
-        re.search(rf"[\"'](reduce_)?{op.removeprefix('reduce_')}[\"']", path.read_text(encoding="utf-8"))
-        for path in files
-    )
+    return any(re.search(rf"[\"']({names})[\"']", path.read_text(encoding="utf-8")) for path in files)
 
 
 def render() -> str:

@@ -126,8 +126,9 @@ def test_positional_encoding_is_not_fp16(decoder):
         assert operation.outputs[0].type.dtype == "fp32"
 
 
-def test_without_rewrites_the_export_still_converts_and_is_larger(convert, encoder, decoder):
-    plain = counts(convert("encoder", rewrites=(), tensor_input=True))
+def test_without_the_other_rewrites_the_export_still_converts_and_is_larger(convert, encoder, decoder):
+    # Core ML has no bicubic operation, so that one rewrite is needed
+    plain = counts(convert("encoder", rewrites=("bicubic_as_matmul",), tensor_input=True))
     assert plain["conv"] > 107 and plain["add"] > 29 and plain != counts(encoder)
     plain = convert("decoder", rewrites=())
     assert max(op.outputs[0].type.shape[-1] for op in plain.operations if op.type == "matmul") == 65536

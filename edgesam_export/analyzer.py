@@ -1,0 +1,310 @@
+"""Static ANE analysis of an ML Program: findings, expected placement, segments, totals. Needs the graph only.
+
+Where an operation ends up, only the phone can say; the most that is claimed here is that there is no known blocker.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from edgesam_export.ane_report import AneReport, CostEstimate, Finding, OpPlacement, Totals
+from edgesam_export.errors import UsageError
+from edgesam_export.graph_view import Feature, GraphView, Node, StoredValue, Value
+from edgesam_export.hardware import Limits, load_hardware, pick_target
+from edgesam_export.mil.graph import Constant, Operation
+from edgesam_export.mil.program import Program, load_program
+from edgesam_export.mil.types import ValueType
+from edgesam_export.rules import Hit, Rule, all_rules, explain
+from edgesam_export.rules.types import border_regions
+from edgesam_export.segments import find_segments
+
+__all__ = ["analyze", "check_graph", "explain", "place", "read_ranges", "total", "view_program"]
+
+LAYOUT_OPERATIONS = frozenset(
+    {
+        *("cast", "concat", "depth_to_space", "expand_dims", "pixel_shuffle", "pixel_unshuffle", "reshape"),
+        *(
+            "reshape_like",
+            "slice_by_index",
+            "slice_by_size",
+            "slice_update",
+            "space_to_batch",
+            "space_to_depth",
+            "split",
+        ),
+        *("squeeze", "stack", "tile", "transpose", "batch_to_space"),
+    }
+)
+"""Operations that move or retype values and compute nothing."""
+SEVERITIES = ("error", "warning", "info")
+FLOAT_WEIGHTS = frozenset({"fp16", "fp32", "fp64", "bf16"})
+
+
+def analyze(
+    source: Program | str | Path,
+    *,
+    target: str = "all",
+    function: str | None = None,
+    ranges: Mapping[str, float] | None = None,
+) -> AneReport:
+    """Return everything that the rules and the cost model say about one function of a program.
+
+    ``target`` is a device, a chip, a hardware family or ``all``; ``ranges`` the largest magnitude by operation, see
+    ``read_ranges``. A package whose weight file is missing is analysed without the rules that look at weights.
+
+    Raises:
+        UsageError: unknown target.
+        ProgramError: no readable ML Program.
+    """
+    wanted = pick_target(target)
+    if not isinstance(source, Program):
+        source = load_program(source, function=function, require_weights=False)
+    elif function is not None and function != source.function.name:
+        raise UsageError(f"the program given is function '{source.function.name}'; load '{function}' instead")
+    graph = view_program(source, ranges=ranges)
+    hits = check_graph(graph, wanted.families)
+    placements = place(graph, hits)
+    graph = replace(graph, off=indices_off(graph, placements))
+    return AneReport(
+        file=source.path.name,
+        function=source.function.name,
+        opset=source.opset,
+        artifact_sha256=source.sha256,
+        tool_version=tool_version(),
+        target=wanted.name,
+        families=wanted.families,
+        findings=make_findings(hits, module_finder(source)),
+        placements=placements,
+        segments=find_segments(graph),
+        totals=total(graph),
+        costs=tuple(estimate_costs(graph, placements, wanted.families)),
+    )
+
+
+def tool_version() -> str:
+    from importlib.metadata import version
+
+    return version("edgesam-export")
+
+
+def view_program(program: Program, *, ranges: Mapping[str, float] | None = None) -> GraphView:
+    """Return a program as the rules see it; weights are read when a rule asks for them."""
+    constants: dict[str, StoredValue] = {}
+    nodes: list[Node] = []
+    decompressions: list[Node] = []
+    for operation in program.operations:
+        if operation.is_constant:
+            add_constant(constants, operation.label, operation.attributes["val"])
+            continue
+        home = decompressions if operation.type.startswith("constexpr_") else nodes
+        home.append(view_operation(operation, len(home), constants))
+    return GraphView(
+        opset=program.opset,
+        inputs=tuple(view_value(value.name, value.type) for value in program.function.inputs),
+        outputs=tuple(program.function.block.outputs),
+        nodes=tuple(nodes),
+        decompressions=tuple(decompressions),
+        constants=constants,
+        features=tuple(view_features(program)),
+        ranges=dict(ranges or {}),
+    )
+
+
+def view_operation(operation: Operation, index: int, constants: dict[str, StoredValue]) -> Node:
+    """Return one operation; constants written in place get names, parameters of old constexpr ops count as inputs."""
+    inputs: dict[str, tuple[str, ...]] = {}
+    attributes = operation.attributes.items() if operation.type.startswith("constexpr_") else ()
+    for key, arguments in [*operation.inputs.items(), *((key, (value,)) for key, value in attributes)]:
+        names = []
+        for position, argument in enumerate(arguments):
+            if isinstance(argument, Constant):
+                name = f"{operation.location}:{key}[{position}]"
+                add_constant(constants, name, argument)
+                names.append(name)
+            else:
+                names.append(argument)
+        inputs[key] = tuple(names)
+    return Node(
+        index=index,
+        type=operation.type,
+        name=operation.name,
+        location=operation.location,
+        inputs=inputs,
+        outputs=tuple(view_value(output.name, output.type) for output in operation.outputs),
+    )
+
+
+def add_constant(constants: dict[str, StoredValue], name: str, constant: Constant) -> None:
+    has_value = constant.in_weight_file or constant.value is not None
+    load = lru_cache(maxsize=1)(constant.load) if has_value else None
+    constants[name] = StoredValue(view_value(name, constant.type), load)
+
+
+def view_value(name: str, declared: ValueType) -> Value:
+    if declared.element is not None and declared.dtype == "state":
+        declared = declared.element
+    return Value(name, declared.dtype, declared.shape)
+
+
+def view_features(program: Program) -> Iterator[Feature]:
+    for direction, specs in (("input", program.inputs), ("output", program.outputs)):
+        for spec in specs:
+            flexible: Any = "enumerated" if spec.choices is not None else "range" if spec.ranges is not None else None
+            yield Feature(Value(spec.name, spec.dtype, spec.shape), direction, spec.kind, flexible)  # type: ignore[arg-type]
+
+
+Found = dict[tuple[Rule, Hit], list[str]]
+"""What was found, with the families it applies to."""
+
+
+def check_graph(graph: GraphView, families: tuple[str, ...]) -> Found:
+    """Return the hits of all rules on a graph, sorted by severity, rule and place."""
+    hardware = load_hardware()
+    found: Found = {}
+    limits = {family: hardware.limits_of(family) for family in families}
+    for late in (False, True):
+        for family in families:
+            view = prepare(graph, limits[family], found if late else None)
+            for rule in all_rules():
+                if rule.needs_placements == late and (rule.families is None or family in rule.families):
+                    for hit in rule.check(view, limits[family]):
+                        found.setdefault((rule, hit), []).append(family)
+    order = {node.index: position for position, node in enumerate(graph.nodes)}
+
+    def rank(item: tuple[Rule, Hit]) -> tuple[int, str, int]:
+        rule, hit = item
+        place = -1 if hit.operation is None else order[hit.operation.index]
+        return SEVERITIES.index(hit.severity or rule.severity), rule.id, place
+
+    return {item: found[item] for item in sorted(found, key=rank)}
+
+
+def prepare(graph: GraphView, limits: Limits, found: Found | None) -> GraphView:
+    """Return the graph with its FP32 border marked, and with what is off the ANE once that is known."""
+    border = frozenset(node.index for region in border_regions(graph, limits) for node in region)
+    off = graph.off if found is None else graph.off | indices_off(graph, place(graph, found))
+    return replace(graph, border=border, off=off)
+
+
+def place(graph: GraphView, hits: Found) -> tuple[OpPlacement, ...]:
+    """Return where each operation is expected, and the rules behind it."""
+    off: dict[int, set[str]] = {}
+    risky: dict[int, set[str]] = {}
+    for rule, hit in hits:
+        severity = hit.severity or rule.severity
+        leaves = hit.off if hit.off is not None else severity == "error"
+        if rule.concerns != "placement" or not (leaves or severity == "warning"):
+            continue
+        for node in hit.covers or ((hit.operation,) if hit.operation else ()):
+            (off if leaves else risky).setdefault(node.index, set()).add(rule.id)
+    placements = []
+    for node in graph.nodes:
+        rules = off.get(node.index) or risky.get(node.index) or set()
+        where: Any = "off" if node.index in off else "at-risk" if node.index in risky else "expected"
+        placements.append(
+            OpPlacement(
+                operation=node.label,
+                op_type=node.type,
+                location=node.location,
+                placement=where,
+                rules=tuple(sorted(rules)),
+            )
+        )
+    return tuple(placements)
+
+
+def indices_off(graph: GraphView, placements: tuple[OpPlacement, ...]) -> frozenset[int]:
+    return frozenset(node.index for node, where in zip(graph.nodes, placements) if where.placement == "off")
+
+
+def make_findings(hits: Found, module_of: Any) -> tuple[Finding, ...]:
+    findings = []
+    for (rule, hit), families in hits.items():
+        node = hit.operation
+        findings.append(
+            Finding(
+                rule=rule.id,
+                name=rule.name,
+                severity=hit.severity or rule.severity,
+                evidence=rule.evidence,
+                message=hit.message,
+                operation=node.label if node else None,
+                op_type=node.type if node else None,
+                location=node.location if node else None,
+                module=module_of(node) if node else None,
+                families=tuple(families),
+                source=rule.source,
+            )
+        )
+    return tuple(findings)
+
+
+def module_finder(program: Program) -> Any:
+    """Return the function that names the torch module of a node, from ``export.json`` beside the package."""
+    from edgesam_export.runners import recorded_modules
+
+    modules = recorded_modules(program.path, program.sha256)
+    return lambda node: modules.get(node.label) or modules.get(node.name)
+
+
+def total(graph: GraphView) -> Totals:
+    """Return the sizes of a program."""
+    activations = [value for node in graph.nodes for value in node.outputs]
+    used = {name for node in graph.nodes for name in node.input_names}
+    unpacked = [v for node in graph.decompressions for v in node.outputs if v.name in used]
+    plain = [s.value for name, s in graph.constants.items() if name in used and s.value.dtype in FLOAT_WEIGHTS]
+    packed = {name for node in graph.decompressions for name in node.input_names if name in graph.constants}
+    compressed = sum(value.elements for value in unpacked)
+    parameters = compressed + sum(value.elements for value in plain)
+    stored = sum(value.bytes for value in plain) + sum(graph.constants[name].value.bytes for name in packed)
+    return Totals(
+        operations=len(graph.nodes),
+        layout_operations=sum(node.type in LAYOUT_OPERATIONS for node in graph.nodes),
+        multiply_adds=sum(graph.multiply_adds(node) for node in graph.nodes),
+        parameters=parameters,
+        weight_bytes=stored,
+        activation_bytes=sum(value.bytes for value in activations),
+        padded_activation_bytes=sum(value.padded_bytes for value in activations),
+        compressed_share=compressed / parameters if parameters else 0.0,
+    )
+
+
+def estimate_costs(
+    graph: GraphView, placements: tuple[OpPlacement, ...], families: tuple[str, ...]
+) -> Iterator[CostEstimate]:
+    if importlib.util.find_spec("edgesam_export.cost") is None:
+        return
+    estimate_cost = importlib.import_module("edgesam_export.cost").estimate_cost
+    for family in families:
+        yield estimate_cost(graph, placements, family)
+
+
+def read_ranges(document: Any, component: str | None = None) -> dict[str, float]:
+    """Return the largest magnitude by operation from a parity report (its ``ranges``) or rows of a range report.
+
+    ``component`` picks ``encoder`` or ``decoder`` where a report covers both. Infinity stands for what overflowed.
+
+    Raises:
+        UsageError: the document holds no ranges.
+    """
+    rows = document.get("ranges") if isinstance(document, Mapping) else document
+    if not isinstance(rows, list | tuple):
+        raise UsageError("no ranges in the document; give a parity report, or the rows of a range report")
+    found: dict[str, float] = {}
+    for row in rows:
+        entry = row if isinstance(row, Mapping) else vars(row)
+        if "operation" not in entry or "magnitude" not in entry:
+            raise UsageError("a row of the ranges has no 'operation' and 'magnitude'")
+        if component and entry.get("component") not in (None, "", component):
+            continue
+        size = entry["magnitude"]
+        size = math.inf if size is None or isinstance(size, str) else float(size)
+        found[entry["operation"]] = max(found.get(entry["operation"], 0.0), size)
+    return found

@@ -1,0 +1,378 @@
+"""Rules about FP16: what overflows, vanishes or loses precision. Those with a measured range need ``ranges``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from edgesam_export.graph_view import GraphView, Node
+from edgesam_export.hardware import Limits
+from edgesam_export.rules import Hit, rule
+from edgesam_export.rules.normalization import is_square, roots
+
+DIVIDING = ("inverse", "log", "real_div", "rsqrt", "sqrt")
+
+
+def peak(graph: GraphView, node: Node) -> float | None:
+    """Return the magnitude measured at a node, None when nobody measured it."""
+    return graph.ranges.get(node.label, graph.ranges.get(node.name))
+
+
+def is_fp16(node: Node) -> bool:
+    return any(value.dtype == "fp16" for value in node.outputs)
+
+
+def largest(array: np.ndarray) -> float:
+    return float(np.abs(array.astype(np.float32)).max()) if array.size else 0.0
+
+
+@rule(
+    id="N01",
+    severity="error",
+    evidence="documented",
+    concerns="numerics",
+    source="coremltools, quantization.py; apple/coreai-models, neural_engine_rules.md and common_issues.md",
+    flags="""
+    x: fp16[1, 8, 32]
+    y: fp16[1, 8, 32] = add(x=x, y=-1e9)  # flagged
+    """,
+    passes="""
+    x: fp16[1, 8, 32]
+    y: fp16[1, 8, 32] = add(x=x, y=-10000.0)
+    """,
+)
+def constant_out_of_range(graph: GraphView, limits: Limits) -> Iterator[Hit]:
+    """Finds constants beyond the FP16 range, infinity included.
+
+    Why: coremltools clamps them or skips the operation; minus infinity in an attention mask gives NaN on the engine.
+
+    Instead: -10000 in masks.
+    """
+    for node in graph.of():
+        for name in node.input_names:
+            array = graph.array(name)
+            if isinstance(array, np.ndarray) and array.dtype.kind == "f":
+                size = largest(array)
+                if not size <= limits.max_fp16:
+                    yield Hit(node, f"constant '{name}' holds {size:.4g}, FP16 ends at {limits.max_fp16:.0f}")
+
+
+@rule(
+    id="N02",
+    severity="error",
+    evidence="measured",
+    concerns="numerics",
+    source="sbryngelson/ane-guide part 1/03; john-rocky/CoreML-LLM, PROBE_GEMMA4_VISION_ANE",
+    flags=(
+        """
+        x: fp16[1, 8, 32]
+        y: fp16[1, 8, 32] = rsqrt(x=x, epsilon=1e-6)  # flagged
+        """,
+        """
+        x: fp16[1, 8, 32]
+        y: fp16[1, 8, 32] = layer_norm(x=x, axes=[1], epsilon=1e-6)  # flagged
+        """,
+    ),
+    passes="""
+    x: fp16[1, 8, 32]
+    y: fp16[1, 8, 32] = layer_norm(x=x, axes=[1], epsilon=0.0001)
+    """,
+)
+def tiny_epsilon(graph: GraphView, limits: Limits) -> Iterator[Hit]:
+    """Finds single constants below the normal FP16 range; an error where something is divided by the result.
+
+    Why: Such numbers are flushed to zero, so that rsqrt(0 + eps) becomes infinite. Below 6e-8 they are zero already.
+
+    Instead: An epsilon of 1e-4, or a larger scale before the norm and a parity check.
+    """
+    for node in graph.of():
+        if not is_fp16(node):
+            continue
+        for key, names in node.inputs.items():
+            value = graph.array(names[0]) if len(names) == 1 else None
+            if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or graph.values[names[0]].elements > 1:
+                continue
+            size = largest(value)
+            if 0 < size < limits.min_normal_fp16:
+                fate = "becomes 0" if size < limits.min_fp16 else "is subnormal"
+                divides = node.type in DIVIDING or any(reader.type in DIVIDING for reader in graph.after(node))
+                yield Hit(node, f"{key} {size:.2g} {fate} in FP16", severity=None if divides else "warning")
+
+
+@rule(
+    id="N03",
+    severity="warning",
+    evidence="documented",
+    concerns="numerics",
+    source="coremltools, frontend/torch/ops.py (rms_norm); sbryngelson/ane-guide part 1/03",
+    flags=(
+        """
+        x: fp16[1, 8, 32]
+        y: fp16[1, 8, 32] = square(x=x)  # flagged
+        """,
+        """
+        x: fp16[1, 8, 32]
+        y: fp16[1, 8, 32] = mul(x=x, y=x)  # flagged
+        ranges = {"y": 300.0}
+        """,
+    ),
+    passes=(
+        """
+        x: fp16[1, 8, 32]
+        y: fp16[1, 8, 32] = square(x=x)
+        ranges = {"y": 20.0}
+        """,
+        """
+        x: fp16[1, 8, 32]
+        z: fp16[1, 8, 32]
+        y: fp16[1, 8, 32] = mul(x=x, y=z)
+        """,
+    ),
+)
+def bare_square(graph: GraphView, limits: Limits) -> Iterator[Hit]:
+    """Finds squares of FP16 values, unless their measured magnitude is small or A33 already names the norm.
+
+    Why: They overflow from a magnitude of 256 on.
+
+    Instead: Scale before and after, or use layer_norm.
+    """
+    named = {square.index for _, squares in roots(graph) for square in squares}
+    for node in graph.of("square", "pow", "mul"):
+        if is_square(graph, node) and node.index not in named and is_fp16(node):
+            size = peak(graph, node)
+            if size is None or size > limits.max_squarable:
+                known = "of unknown magnitude" if size is None else f"of magnitude {size:.4g}"
+                yield Hit(node, f"squares an operand {known}; FP16 overflows beyond {limits.max_squarable:.0f}")
+
+
+@rule(
+    id="N04",
+    severity="error",
+    evidence="measured",
+    concerns="numerics",
+    source="ANEForge docs/numeric-cliffs.md, M1 to M5",
+    flags="""
+    x: fp16[1, 8, 32, 32]
+    w: fp16[8, 8, 3, 3] = const()
+    y: fp16[1, 8, 32, 32] = conv(x=x, weight=w, pad_type="same")  # flagged
+    ranges = {"y": 40000.0}
+    """,
+    passes=(
+        """
+        x: fp16[1, 8, 32, 32]
+        w: fp16[8, 8, 3, 3] = const()
+        y: fp16[1, 8, 32, 32] = conv(x=x, weight=w, pad_type="same")
+        ranges = {"y": 400.0}
+        """,
+        """
+        x: fp16[1, 8, 32, 32]
+        w: fp16[8, 8, 3, 3] = const()
+        y: fp16[1, 8, 32, 32] = conv(x=x, weight=w, pad_type="same")
+        """,
+    ),
+)
+def saturating_sum(graph: GraphView, limits: Limits) -> Iterator[Hit]:
+    """Finds convolutions and products whose measured output comes near 2^15. Needs measured ranges.
+
+    Why: The engine's accumulator saturates there, not at 65504.
+
+    Instead: Smaller weights here and a larger scale after.
+    """
+    for node in graph.of("conv", "conv_transpose", "einsum", "linear", "matmul"):
+        size = peak(graph, node)
+        if size is not None and size >= limits.saturation:
+            yield Hit(node, f"reaches {size:.5g}; the ANE saturates near {limits.saturation:.0f}")
+
+
+def is_bounded(graph: GraphView, node: Node) -> bool:
+    """Whether the operand of an exponential is cut off, or has its largest element subtracted."""
+    for maker in graph.before(node):
+        if maker.type in ("clip", "minimum"):
+            return True
+        if maker.type == "sub":
+            around = [*graph.before(maker), *(before for near in graph.before(maker) for before in graph.before(near))]
+            return any(near.type == "reduce_max" for near in around)
+    return False
+
+
+@rule(
+    id="N05",
+    severity="warning",
+    evidence="measured",
+    concerns="numerics",
+    source="apple/coremltools issues 2687, 2725, 2726, 2728 and 2814",
+    flags=(
+        """
+        x: fp16[1, 8, 32]
+        y: fp16[1, 8, 32] = exp(x=x)  # flagged
+        """,
+        """
+        x: fp16[1, 8, 32]
+        y: fp16[1, 8, 32] = softplus(x=x)  # flagged
+        """,
+    ),
+    passes=(
+        """
+        x: fp16[1, 8, 32]
+        m: fp16[1, 1, 32] = reduce_max(x=x, axes=[1], keep_dims=True)
+        d: fp16[1, 8, 32] = sub(x=x, y=m)
+        y: fp16[1, 8, 32] = exp(x=d)
+        """,
+        """
+        x: fp16[1, 8, 32]
+        y: fp16[1, 8, 32] = exp(x=x)
+        ranges = {"y": 3.0}
+        """,
+    ),
+)
+def unbounded_exponential(graph: GraphView, limits: Limits) -> Iterator[Hit]:
+    """Finds exponentials and logarithms of operands that nothing bounds.
+
+    Why: exp overflows FP16 beyond 11.09; softplus and logarithms gave infinity or wrong numbers on the engine.
+
+    Instead: Subtract the maximum first, use softmax, clip before the logarithm.
+    """
+    for node in graph.of("exp", "exp2", "softplus", "softplus_parametric", "reduce_log_sum_exp", "log"):
+        if not is_fp16(node):
+            continue
+        size = peak(graph, node)
+        known = size is not None and size <= limits.max_exponent and node.type != "log"
+        if known or is_bounded(graph, node):
+            continue
+        if node.type == "log" and any(maker.type in ("add", "maximum", "softmax") for maker in graph.before(node)):
+            continue
+        reached = "" if size is None else f" (measured {size:.4g})"
+        yield Hit(node, f"{node.type} of an unbounded operand{reached}; subtract the maximum or clip")
+
+
+@rule(
+    id="N06",
+    severity="warning",
+    evidence="documented",
+    concerns="numerics",
+    source="apple/coreai-models, common_issues.md",
+    flags="""
+    x: fp32[1, 8, 32]
+    a: fp16[1, 8, 32] = cast(x=x, dtype="fp16")
+    y: fp16[1, 8, 32] = silu(x=a)  # flagged
+    """,
+    passes="""
+    x: fp16[1, 8, 32]
+    s: fp16[1, 8, 32] = sigmoid(x=x)
+    y: fp16[1, 8, 32] = mul(x=x, y=s)
+    """,
+)
+def activation_between_casts(graph: GraphView, limits: Limits) -> Iterator[Hit]:
+    """Finds silu and tanh next to casts.
+
+    Why: Their lowering may add FP32 operations.
+
+    Instead: x * sigmoid(x), and 2 * sigmoid(2 x) - 1.
+    """
+    for node in graph.of("silu", "tanh"):
+        if any(near.type == "cast" for near in [*graph.before(node), *graph.after(node)]):
+            yield Hit(node, f"{node.type} next to a cast may become FP32; write it with sigmoid")
+
+
+@rule(
+    id="N07",
+    severity="info",
+    evidence="folklore",
+    concerns="numerics",
+    source="cadamcat/llms-on-apple-neural-engine",
+    flags="""
+    s: fp16[1, 8, 16, 4096]
+    p: fp16[1, 8, 16, 4096] = softmax(x=s, axis=-1)
+    v: fp16[1, 8, 4096, 32]
+    y: fp16[1, 8, 16, 32] = matmul(x=p, y=v)  # flagged
+    """,
+    passes="""
+    s: fp16[1, 8, 16, 256]
+    p: fp16[1, 8, 16, 256] = softmax(x=s, axis=-1)
+    v: fp16[1, 8, 256, 32]
+    y: fp16[1, 8, 16, 32] = matmul(x=p, y=v)
+    """,
+)
+def small_probabilities(graph: GraphView, limits: Limits) -> Iterator[Hit]:
+    """Finds products of values with attention probabilities over thousands of keys.
+
+    Why: Probabilities near 2e-4 were seen to cost about 5 % of the result.
+
+    Instead: Leave out the division of softmax and divide the product, or scale the probabilities by 64.
+    """
+    for node in graph.of("matmul"):
+        for maker in graph.before(node):
+            if maker.type == "softmax" and maker.output.rank:
+                keys = maker.output.extent(graph.number(maker, "axis", -1))
+                if keys >= limits.many_keys:
+                    yield Hit(node, f"probabilities over {keys} keys are small in FP16; normalise after the product")
+
+
+@rule(
+    id="N08",
+    severity="info",
+    evidence="folklore",
+    concerns="numerics",
+    source="sbryngelson/ane-guide part 1/04",
+    flags="""
+    x: fp16[1, 8, 64, 64]
+    y: fp16[1, 8, 1, 1] = reduce_sum(x=x, axes=[2, 3], keep_dims=True)  # flagged
+    """,
+    passes="""
+    x: fp16[1, 8, 8, 8]
+    y: fp16[1, 8, 1, 1] = reduce_mean(x=x, axes=[2, 3], keep_dims=True)
+    """,
+)
+def long_reduction(graph: GraphView, limits: Limits) -> Iterator[Hit]:
+    """Finds sums and means over many elements.
+
+    Why: The result is FP16 however wide the accumulation is, and long reductions take a tiled route.
+
+    Instead: A mean instead of a sum; in two steps when precision matters.
+    """
+    for node in graph.of("reduce_sum", "reduce_mean", "reduce_sum_square", "reduce_l1_norm", "reduce_l2_norm"):
+        x = graph.operand(node, "x")
+        axes = graph.numbers(node, "axes", range(x.rank)) if x else []
+        extent = math.prod(x.extent(axis) for axis in axes) if x else 0
+        if extent > limits.long_reduction and is_fp16(node):
+            yield Hit(node, f"{node.type} over {extent} elements; check the range, or reduce in two steps")
+
+
+@rule(
+    id="N09",
+    severity="warning",
+    evidence="measured",
+    concerns="numerics",
+    source="apple/coremltools issue 2625",
+    flags="""
+    x: fp16[1, 32, 32, 32]
+    g: fp16[1, 32, 32, 32] = sigmoid_hard(x=x, alpha=0.16, beta=0.5)
+    h: fp16[1, 32, 32, 32] = mul(x=x, y=g)
+    w: fp16[32, 1, 3, 3] = const()
+    y: fp16[1, 32, 32, 32] = conv(x=h, weight=w, groups=32, pad_type="same")  # flagged
+    """,
+    passes="""
+    x: fp16[1, 32, 32, 32]
+    h: fp16[1, 32, 32, 32] = relu(x=x)
+    w: fp16[32, 1, 3, 3] = const()
+    y: fp16[1, 32, 32, 32] = conv(x=h, weight=w, groups=32, pad_type="same")
+    """,
+)
+def hardswish_before_depthwise(graph: GraphView, limits: Limits) -> Iterator[Hit]:
+    """Finds a hard swish whose result goes into a depthwise convolution.
+
+    Why: Errors of 0.19 to 0.26 were reported on the engine, 0.06 to 0.09 on the CPU.
+
+    Instead: ReLU or GELU; at least a look at the device's numbers.
+    """
+    gates = ("sigmoid_hard", "relu6", "clip")
+    for node in graph.of("conv"):
+        x = graph.operand(node, "x")
+        if x is None or x.rank < 3 or not 1 < graph.number(node, "groups", 1) == x.sizes[1]:
+            continue
+        products = [maker for maker in graph.before(node) if maker.type in ("mul", "real_div")]
+        around = [*products, *(before for product in products for before in graph.before(product))]
+        if any(maker.type in gates for near in around for maker in graph.before(near)):
+            yield Hit(node, "a depthwise convolution after a hard swish was inexact on the ANE; check on the device")

@@ -1,0 +1,67 @@
+"""First divergence on real packages: faults planted into a saved decoder must be named."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+
+import numpy as np
+import pytest
+
+from edgesam_export.divergence import first_divergence
+from edgesam_export.mil import load_program
+from edgesam_export.parity import check_parity
+
+RECORD_OFFSET = 16  # of the data offset inside a weight file's 64-byte record
+
+
+def change_one_weight(package, operation) -> None:
+    """Overwrite the first weight of an operation in the package's weight file."""
+    name = operation.inputs["weight"][0]
+    program = load_program(package)
+    constant = next(op for op in program.operations if op.label == name).attributes["val"]
+    (path,) = package.rglob("weight.bin")
+    data = bytearray(path.read_bytes())
+    (offset,) = struct.unpack_from("<Q", data, constant.offset + RECORD_OFFSET)
+    data[offset : offset + 2] = np.float16(3.0).tobytes()
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("position", [5, 18, -1])
+def test_parity_names_the_operation_whose_weight_was_changed(model, coreml_files, tmp_path, position) -> None:
+    decoder = coreml_files[1].path
+    package = shutil.copytree(decoder, tmp_path / decoder.name)
+    changed = [op for op in load_program(package).operations if op.type == "conv"][position]
+    change_one_weight(package, changed)
+
+    report = check_parity(model, [package], numerics=("fp32",))
+
+    assert not report.passed
+    assert report.first_divergence is not None
+    assert report.first_divergence.operation == changed.label
+    assert report.first_divergence.module, "the torch module is known from a fresh export"
+
+
+def test_the_operation_that_overflows_in_fp16_is_named(coreml_files) -> None:
+    program = load_program(coreml_files[1].path)
+    feed = {
+        # A thousand times larger than real embeddings: some product passes 65504, which only FP16 minds.
+        "image_embeddings": 1e3 * np.random.default_rng(0).standard_normal((1, 256, 64, 64)).astype(np.float32),
+        "point_coords": np.full((1, 8, 2), 300.0, np.float32),
+        "point_labels": np.array([[1, -1, -2, -2, -2, -2, -2, -2]], np.float32),
+        "mask_input": np.zeros((1, 1, 256, 256), np.float32),
+        "has_mask_input": np.zeros(1, np.float32),
+    }
+    too_large: list[str] = []
+
+    def note(op, name, value) -> None:
+        if value.is_floating_point() and op.outputs[0].type.dtype == "fp16" and value.abs().max() > 65520:
+            too_large.append(name)
+
+    program.predict(feed, numerics="fp32", probe=note)
+    assert too_large, "the feed no longer overflows anything"
+
+    found = first_divergence(program, feed, a="fp32", b="fp16")
+
+    assert found is not None
+    assert (found.operation, found.kind) == (too_large[0], "overflow")
