@@ -9,7 +9,7 @@ working set, least recently used out first; a last axis takes up whole 64 bytes.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
@@ -123,6 +123,8 @@ class WorkingSet:
     held: OrderedDict[str, int] = field(default_factory=OrderedDict)
     stored: set[str] = field(default_factory=set)
     """Values that memory outside has a copy of."""
+    dying: frozenset[str] = frozenset()
+    """Values that nobody reads after the current operation: they make room first, without a copy."""
 
     def read(self, name: str, size: int) -> int:
         """Bring a value in; return the bytes that this moves."""
@@ -146,14 +148,15 @@ class WorkingSet:
         self.held[name] = size
         spilled = 0
         while sum(self.held.values()) > self.capacity:
-            other, other_size = self.held.popitem(last=False)
-            spilled += 0 if other in self.stored else other_size
+            other = next((held for held in self.held if held in self.dying), next(iter(self.held)))
+            other_size = self.held.pop(other)
+            spilled += 0 if other in self.stored | self.dying else other_size
             self.stored.add(other)
         return spilled
 
-    def drop(self, names: Iterable[str]) -> None:
+    def finish(self) -> None:
         """Forget values that nobody reads again."""
-        for name in names:
+        for name in self.dying:
             self.held.pop(name, None)
 
 
@@ -188,14 +191,15 @@ class Walk:
         for nodes in self.runs:
             memory = WorkingSet(self.capacity)
             for node in nodes:
+                memory.dying = frozenset(name for name in node.input_names if self.last_use[name] == node.index)
                 found[node.index] = self.demand(node, memory, starts=node is nodes[0])
-                memory.drop(name for name in node.input_names if self.last_use[name] == node.index)
+                memory.finish()
         return [found[node.index] for node in self.graph.nodes]
 
     def demand(self, node: Node, memory: WorkingSet, *, starts: bool) -> Demand:
         kind, fused = kind_of(self.graph, node), self.is_fused(node)
         # What is there is used first; and the order in which a file lists operands says nothing.
-        reads = sorted(self.graph.data_inputs(node), key=lambda value: 0)
+        reads = sorted(self.graph.data_inputs(node), key=lambda value: (value.name not in memory.held, value.name))
         writes = node.outputs
         moved = 0 if fused else sum(memory.read(value.name, value.padded_bytes) for value in reads)
         if not self.feeds_fused(node):

@@ -65,6 +65,8 @@ def trace_component(
     with torch.no_grad(), warnings.catch_warnings():
         # Shapes are constants of a fixed export; with free dimensions they stay in the graph.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        # torch 2.13 deprecates tracing; coremltools 9.0 still wants it.  Drop when torch.export serves both formats.
+        warnings.simplefilter("ignore", DeprecationWarning)
         traced = torch.jit.trace(module, component.example, check_trace=False, strict=True)
         outputs = traced(*component.example)
     check_outputs(component, outputs)

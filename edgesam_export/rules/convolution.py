@@ -144,7 +144,9 @@ def awkward_dilation(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     """
     for node in graph.of("conv", "conv_transpose"):
         dilations = graph.numbers(node, "dilations", [1])
-        if max(dilations, default=1) > limits.max_native_dilation or not all(made_of(d, limits.native_factors) for d in dilations):
+        if max(dilations, default=1) > limits.max_native_dilation or not all(
+            made_of(d, limits.native_factors) for d in dilations
+        ):
             yield Hit(node, f"dilations {dilations}; use 2 or 3")
 
 
@@ -251,7 +253,7 @@ def awkward_convolution(graph: GraphView, limits: Limits) -> Iterator[Hit]:
         if x is None or weight is None or x.rank < 3 or weight.rank < 2:
             continue
         groups, inner = graph.number(node, "groups", 1), x.sizes[1]
-        outer = node.output.sizes[1]
+        outer = node.output.extent(1)
         if x.rank > limits.max_conv_rank:
             yield Hit(node, f"{node.type} of {x.rank} axes; use a 2-D convolution")
         elif inner % groups or outer % groups:

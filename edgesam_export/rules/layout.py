@@ -148,5 +148,6 @@ def slice_of_last_axis(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     Instead: Slice the channel axis; split the layer before in two.
     """
     for node in graph.of("slice_by_index", "slice_by_size", "split"):
-        if cuts_last_axis(graph, node) and graph.ranges.get(node.label, limits.max_fp16) > limits.fixed_point_gain:
+        size = graph.ranges.get(node.label, limits.max_fp16)
+        if cuts_last_axis(graph, node) and size > limits.fixed_point_gain and node.output.dtype == "fp16":
             yield Hit(node, f"cuts the last axis of {graph.operand(node, 'x')}; slice another axis")

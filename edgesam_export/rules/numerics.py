@@ -51,7 +51,7 @@ def constant_out_of_range(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     Instead: -10000 in masks.
     """
     for node in graph.of():
-        for name in node.input_names:
+        for name in node.input_names if is_fp16(node) else ():
             array = graph.array(name)
             if isinstance(array, np.ndarray) and array.dtype.kind == "f":
                 size = largest(array)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgesam_export.graph_view import GraphView, Node
+from edgesam_export.graph_view import GraphView
 from edgesam_export.hardware import Limits
 from edgesam_export.rules import Hit, rule
 

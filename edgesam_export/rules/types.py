@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgesam_export.graph_view import WIDE_FLOATS, GraphView, Node
+from edgesam_export.graph_view import GraphView, Node
 from edgesam_export.hardware import Limits
 from edgesam_export.rules import Hit, rule
 
@@ -85,9 +85,13 @@ def crossing_bytes(graph: GraphView, region: list[Node]) -> int:
     return sum(crossing.values())
 
 
+NAMED = 4
+"""Kinds of operation that a message names."""
+
+
 def kinds_of(region: list[Node]) -> str:
     kinds = list(dict.fromkeys(node.type for node in region if node.type != "cast"))
-    return ", ".join(kinds[:4]) + (", ..." if len(kinds) > 4 else "")
+    return ", ".join(kinds[:NAMED]) + (", ..." if len(kinds) > NAMED else "")
 
 
 @rule(
@@ -157,7 +161,7 @@ def cast_inside(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     inputs = {value.name for value in graph.inputs}
     for node in graph.of("cast"):
         x = graph.operand(node, "x")
-        if x is None or not {x.dtype, node.output.dtype} & WIDE_FLOATS or x.name in inputs:
+        if x is None or {x.dtype, node.output.dtype} != {"fp16", "fp32"} or x.name in inputs:
             continue
         if node.label not in graph.outputs:
             yield Hit(node, f"casts {x} to {node.output.dtype} inside the program; keep one type throughout", off=True)
