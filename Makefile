@@ -55,6 +55,7 @@ conformance: setup  ## coremltools' own op tests against the executor, all of th
 bench: setup  ## Export and executor benchmarks: ratios measured in one run
 	$(RUN)/python benchmarks/export.py
 	$(RUN)/python benchmarks/executor.py
+	$(RUN)/python benchmarks/ane_cost.py
 
 op-table: setup  ## Rewrite the generated table of MIL ops
 	$(RUN)/python tests/conformance/table.py

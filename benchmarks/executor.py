@@ -1,7 +1,7 @@
 """The executor against ONNX Runtime on exports of the same weights, in one run.
 
-Bars: encoder fp32 at most 1.5 times, fp16 at most 3 times; decoder at most 3 times; peak memory at most 2 times; loading
-a package under 1 s.
+Bars: encoder fp32 at most 1.5 times, fp16 at most 3 times; decoder at most 3 times; peak memory at most 2 times;
+loading a package under 1 s.
 """
 
 from __future__ import annotations

@@ -48,7 +48,11 @@ def machine(threads: int) -> str:
 
 def run_child(code: str, *arguments: str) -> dict:
     """Run Python code in a fresh process; return the JSON object it prints last, with its ``peak_mb`` added."""
-    tail = "\nimport resource as _r, json as _j\nprint(_j.dumps({**result, 'peak_mb': _r.getrusage(_r.RUSAGE_SELF).ru_maxrss / 1024}))"
+    tail = """
+import json, resource
+peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts kilobytes
+print(json.dumps({**result, "peak_mb": peak_mb}))
+"""
     done = subprocess.run([sys.executable, "-c", code + tail, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"benchmark child failed:\n{done.stderr}")

@@ -5,8 +5,6 @@ Where an operation ends up, only the phone can say; the most that is claimed her
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -15,14 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from edgesam_export.ane_report import AneReport, CostEstimate, Finding, OpPlacement, Totals
+from edgesam_export.cost import estimate_cost
 from edgesam_export.errors import UsageError
+from edgesam_export.files import sha256_of
 from edgesam_export.graph_view import Feature, GraphView, Node, StoredValue, Value
 from edgesam_export.hardware import Limits, load_hardware, pick_target
+from edgesam_export.measured import find_measurements
 from edgesam_export.mil.graph import Constant, Operation
 from edgesam_export.mil.program import Program, load_program
 from edgesam_export.mil.types import ValueType
 from edgesam_export.rules import Hit, Rule, all_rules, explain
 from edgesam_export.rules.types import border_regions
+from edgesam_export.runners import recorded_modules
 from edgesam_export.segments import find_segments
 
 __all__ = ["analyze", "check_graph", "explain", "place", "read_ranges", "total", "view_program"]
@@ -53,11 +55,13 @@ def analyze(
     target: str = "all",
     function: str | None = None,
     ranges: Mapping[str, float] | None = None,
+    records: Path | None = None,
 ) -> AneReport:
     """Return everything that the rules and the cost model say about one function of a program.
 
     ``target`` is a device, a chip, a hardware family or ``all``; ``ranges`` the largest magnitude by operation, see
-    ``read_ranges``. A package whose weight file is missing is analysed without the rules that look at weights.
+    ``read_ranges``; ``records`` a folder of benchmark records, whose figures of this very file are added. A package
+    whose weight file is missing is analysed without the rules that look at weights.
 
     Raises:
         UsageError: unknown target.
@@ -68,6 +72,7 @@ def analyze(
         source = load_program(source, function=function, require_weights=False)
     elif function is not None and function != source.function.name:
         raise UsageError(f"the program given is function '{source.function.name}'; load '{function}' instead")
+    digest = sha256_of(source.path)
     graph = view_program(source, ranges=ranges)
     hits = check_graph(graph, wanted.families)
     placements = place(graph, hits)
@@ -76,15 +81,16 @@ def analyze(
         file=source.path.name,
         function=source.function.name,
         opset=source.opset,
-        artifact_sha256=source.sha256,
+        artifact_sha256=digest,
         tool_version=tool_version(),
         target=wanted.name,
         families=wanted.families,
-        findings=make_findings(hits, module_finder(source)),
+        findings=make_findings(hits, recorded_modules(source.path, digest)),
         placements=placements,
         segments=find_segments(graph),
         totals=total(graph),
-        costs=tuple(estimate_costs(graph, placements, wanted.families)),
+        costs=tuple(estimate_costs(graph, hits, wanted.families)),
+        measured=() if records is None else find_measurements(records, source.sha256, wanted.families),
     )
 
 
@@ -189,18 +195,20 @@ def check_graph(graph: GraphView, families: tuple[str, ...]) -> Found:
 def prepare(graph: GraphView, limits: Limits, found: Found | None) -> GraphView:
     """Return the graph with its FP32 border marked, and with what is off the ANE once that is known."""
     border = frozenset(node.index for region in border_regions(graph, limits) for node in region)
-    off = graph.off if found is None else graph.off | indices_off(graph, place(graph, found))
+    off = graph.off if found is None else graph.off | indices_off(graph, place(graph, found, limits.family))
     return replace(graph, border=border, off=off)
 
 
-def place(graph: GraphView, hits: Found) -> tuple[OpPlacement, ...]:
-    """Return where each operation is expected, and the rules behind it."""
+def place(graph: GraphView, hits: Found, family: str | None = None) -> tuple[OpPlacement, ...]:
+    """Return where each operation is expected, and the rules behind it: on one family, or the worst of all."""
     off: dict[int, set[str]] = {}
     risky: dict[int, set[str]] = {}
-    for rule, hit in hits:
+    for (rule, hit), families in hits.items():
         severity = hit.severity or rule.severity
         leaves = hit.off if hit.off is not None else severity == "error"
-        if rule.concerns != "placement" or not (leaves or severity == "warning"):
+        if rule.concerns != "placement" or not (leaves or severity == "warning") or hit.off is False:
+            continue
+        if family is not None and family not in families:
             continue
         for node in hit.covers or ((hit.operation,) if hit.operation else ()):
             (off if leaves else risky).setdefault(node.index, set()).add(rule.id)
@@ -224,7 +232,8 @@ def indices_off(graph: GraphView, placements: tuple[OpPlacement, ...]) -> frozen
     return frozenset(node.index for node, where in zip(graph.nodes, placements) if where.placement == "off")
 
 
-def make_findings(hits: Found, module_of: Any) -> tuple[Finding, ...]:
+def make_findings(hits: Found, modules: Mapping[str, str]) -> tuple[Finding, ...]:
+    """Return the hits as findings; ``modules`` maps operations to torch modules."""
     findings = []
     for (rule, hit), families in hits.items():
         node = hit.operation
@@ -238,20 +247,12 @@ def make_findings(hits: Found, module_of: Any) -> tuple[Finding, ...]:
                 operation=node.label if node else None,
                 op_type=node.type if node else None,
                 location=node.location if node else None,
-                module=module_of(node) if node else None,
+                module=(modules.get(node.label) or modules.get(node.name)) if node else None,
                 families=tuple(families),
                 source=rule.source,
             )
         )
     return tuple(findings)
-
-
-def module_finder(program: Program) -> Any:
-    """Return the function that names the torch module of a node, from ``export.json`` beside the package."""
-    from edgesam_export.runners import recorded_modules
-
-    modules = recorded_modules(program.path, program.sha256)
-    return lambda node: modules.get(node.label) or modules.get(node.name)
 
 
 def total(graph: GraphView) -> Totals:
@@ -276,14 +277,11 @@ def total(graph: GraphView) -> Totals:
     )
 
 
-def estimate_costs(
-    graph: GraphView, placements: tuple[OpPlacement, ...], families: tuple[str, ...]
-) -> Iterator[CostEstimate]:
-    if importlib.util.find_spec("edgesam_export.cost") is None:
-        return
-    estimate_cost = importlib.import_module("edgesam_export.cost").estimate_cost
+def estimate_costs(graph: GraphView, hits: Found, families: tuple[str, ...]) -> Iterator[CostEstimate]:
+    """Yield the cost on each family, with the placements expected on that family."""
     for family in families:
-        yield estimate_cost(graph, placements, family)
+        placements = place(graph, hits, family)
+        yield estimate_cost(replace(graph, off=indices_off(graph, placements)), placements, family)
 
 
 def read_ranges(document: Any, component: str | None = None) -> dict[str, float]:

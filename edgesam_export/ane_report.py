@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["AneReport", "CostEstimate", "Finding", "OpCost", "OpPlacement", "Segment", "Totals"]
+__all__ = ["AneReport", "CostEstimate", "Finding", "Measurement", "OpCost", "OpPlacement", "Segment", "Totals"]
 
 Severity = Literal["error", "warning", "info"]
 Evidence = Literal["documented", "measured", "folklore"]
@@ -106,6 +106,24 @@ class CostEstimate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What a benchmark record says about this very artifact on one device."""
+
+    device: str
+    family: str
+    system: str
+    compute_units: str
+    stage: str
+    """``encoder`` or ``decoder``."""
+    median_ms: float
+    smallest_ms: float
+    largest_ms: float
+    samples: int
+    record: str
+    """File name of the record."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AneReport:
     """Everything that ``analyze`` found about one function of one program."""
 
@@ -121,6 +139,8 @@ class AneReport:
     segments: tuple[Segment, ...]
     totals: Totals
     costs: tuple[CostEstimate, ...]
+    measured: tuple[Measurement, ...] = ()
+    """Measured beats estimated: shown before the estimates."""
     schema_version: int = 1
 
     def worst(self) -> Severity | None:

@@ -352,29 +352,23 @@ def parity(artifacts: tuple[Path, ...], output: Path, as_json: bool, quiet: bool
 @click.option("--target", default="all", show_default=True, help='Device, chip or family: "iPhone 14", A15, H14, all.')
 @click.option("--function", default=None, help="Function of a package that has several.")
 @click.option("--ranges", type=click.Path(path_type=Path), help="Parity report (JSON) whose magnitudes to use.")
+@click.option("--records", type=click.Path(path_type=Path), help="Folder of benchmark records of this artifact.")
 @click.option("--fail-on", type=click.Choice(["error", "warning"]), help="Exit 1 when there is such a finding.")
 @click.option("--baseline", type=click.Path(path_type=Path), help="Earlier JSON report: only new findings count.")
+@click.option("--compute-plan", type=click.Path(path_type=Path), help="Core ML's stored plan (JSON) to compare with.")
+@click.option("--native-plan", is_flag=True, help="Ask Core ML on this Mac for its plan, and compare.")
 @common(output="build/analysis")
 def analyze(package: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
     """Say what may keep a package off the Neural Engine, where, why, and what to write instead."""
-    from edgesam_export.analyzer import analyze as analyze_package
-    from edgesam_export.analyzer import read_ranges
-    from edgesam_export.files import read_json
-    from edgesam_export.report_ane import load_baseline, new_findings, to_json, to_text, write_ane_reports
+    from edgesam_export.inspection import inspect_package
 
-    ranges = None if options["ranges"] is None else read_ranges(read_json(options["ranges"]))
     with steps(quiet, f"analysing {package.name}"):
-        report = analyze_package(package, target=options["target"], function=options["function"], ranges=ranges)
-        paths = write_ane_reports(report, output)
-    baseline = () if options["baseline"] is None else load_baseline(options["baseline"])
-    counted = new_findings(report, baseline)
-    click.echo(to_json(report) if as_json else to_text(report), nl=not as_json)
-    note(quiet, f"report: {', '.join(str(path) for path in paths)}")
-    levels = {"error": ("error",), "warning": ("error", "warning")}.get(options["fail_on"], ())
-    failing = [finding for finding in counted if finding.severity in levels]
-    if failing:
+        result = inspect_package(package, output, **options)
+    click.echo(result.render(as_json=as_json), nl=False)
+    note(quiet, f"report: {', '.join(str(path) for path in result.paths)}")
+    if result.failing:
         what = "new findings" if options["baseline"] else "findings"
-        note(quiet, f"analyze: {len(failing)} {what} at or above {options['fail_on']}")
+        note(quiet, f"analyze: {len(result.failing)} {what} at or above {options['fail_on']}")
         raise click.exceptions.Exit(EXIT_GATE)
 
 

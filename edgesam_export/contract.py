@@ -108,7 +108,6 @@ def summary(contract: dict[str, Any]) -> str:
         origin = f"RANDOM WEIGHTS (seed {weights['random_seed']}): for timing and tests only, masks mean nothing"
     else:
         origin = f"weights {weights['source']} (sha256 {weights['sha256']})"
-    return (
-        f"{contract['model']} {contract['component']}, profile {contract['profile']}, {contract['precision']}; {origin}. "
-        f"Licence of the weights: {weights['licence']}. Made by edgesam-export {contract['versions']['edgesam-export']}."
-    )
+    kind = f"{contract['model']} {contract['component']}, profile {contract['profile']}, {contract['precision']}"
+    tool = f"edgesam-export {contract['versions']['edgesam-export']}"
+    return f"{kind}; {origin}. Licence of the weights: {weights['licence']}. Made by {tool}."

@@ -153,10 +153,9 @@ def load_reference(
     )
     found = model.provenance
     if (found.sha256, found.random_seed) != (weights["sha256"], weights["random_seed"]):
-        raise UsageError(
-            f"reference is {weights_text(found.source, found.sha256, found.random_seed)}, but the files were exported from"
-            f" {weights_text(weights['source'], weights['sha256'], weights['random_seed'])}; give that with --checkpoint"
-        )
+        given = weights_text(found.source, found.sha256, found.random_seed)
+        wanted = weights_text(weights["source"], weights["sha256"], weights["random_seed"])
+        raise UsageError(f"reference is {given}, the files were exported from {wanted}; give that with --checkpoint")
     return model
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.ane_report import AneReport, CostEstimate, Finding, Totals
+from edgesam_export.ane_report import AneReport, CostEstimate, Finding, Measurement, Totals
 from edgesam_export.errors import SchemaError
 from edgesam_export.files import read_json, staging_folder
 
@@ -69,6 +69,7 @@ def to_text(report: AneReport) -> str:
         [heading(report)],
         list(totals_lines(report.totals)),
         list(segment_lines(report)),
+        list(measured_lines(report.measured)),
         list(cost_lines(report)),
         list(finding_lines(report.findings)),
         [summary_line(report)],
@@ -117,6 +118,14 @@ def segment_lines(report: AneReport) -> Iterator[str]:
         yield f"{number:>7}  {side:4}{segment.operations:>12}{crossing}  {segment.first} .. {segment.last}"
     if len(report.segments) > SEGMENTS_SHOWN:
         yield f"         and {len(report.segments) - SEGMENTS_SHOWN} more segments"
+
+
+def measured_lines(measured: Sequence[Measurement]) -> Iterator[str]:
+    if measured:
+        yield "measured, this very file:"
+    for m in measured:
+        spread = f"{m.smallest_ms:.2f} to {m.largest_ms:.2f}, {m.samples} samples"
+        yield f"  {m.device} ({m.system}), {m.compute_units}: median {m.median_ms:.2f} ms ({spread}), {m.record}"
 
 
 def cost_lines(report: AneReport) -> Iterator[str]:
@@ -207,6 +216,8 @@ def to_markdown(report: AneReport, *, picture: str | None = None) -> str:
             for n, s in enumerate(report.segments, 1)
         ]
         lines += markdown_table(("segment", "side", "operations", "bytes in", "bytes out"), rows)
+    lines += [f"- {escaped(line.strip())}" for line in list(measured_lines(report.measured))[1:]]
+    lines += [""] if report.measured else []
     lines += markdown_costs(report.costs)
     return "\n".join(lines).rstrip() + "\n"
 

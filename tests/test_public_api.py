@@ -16,6 +16,7 @@ from edgesam_export import (
     export_coreml,
     load_program,
 )
+from edgesam_export.parity_inputs import default_images
 
 
 def test_every_public_name_has_one_home():
@@ -61,11 +62,12 @@ def test_program_of_the_example(files):
 
 
 def test_parity_of_the_example_passes_every_gate(model, files):
-    report = check_parity(reference=model, candidate=files)
+    # fp32: a difference is a defect; what FP16 does to stand-in weights, whose logits lie near 0, says nothing
+    report = check_parity(reference=model, candidate=files, images=list(default_images())[:2], numerics=("fp32",))
     assert report.passed, [row.label for row in report.failures][:5]
-    judged = {(row.numerics, row.prompt) for row in report.rows if row.checks}
-    kinds = ("point", "points", "box", "box+point")
-    assert judged >= {(numerics, kind) for numerics in ("fp32", "fp16", "ane") for kind in kinds}
+    judged = {(row.component, row.prompt) for row in report.rows if row.checks}
+    assert judged == {("encoder", ""), *(("decoder", kind) for kind in ("point", "points", "box", "box+point"))}
+    assert any("mask" in line for line in report.skipped)  # exported without a mask prompt
     assert {artifact.sha256 for artifact in report.artifacts} == {artifact.sha256 for artifact in files}
 
 

@@ -147,7 +147,7 @@ class Decoder:
         attributes = {key: self.constant(value, f"{where}: '{key}'") for key, value in message.attributes.items()}
         inputs = {
             key: tuple(self.argument(binding, f"{where}: input '{key}'") for binding in value.arguments)
-            for key, value in message.inputs.items()
+            for key, value in sorted(message.inputs.items())  # a protobuf map has no order of its own
         }
         blocks = (self.block(b, f"{location}/block {i}", depth + 1) for i, b in enumerate(message.blocks))
         stated = attributes.pop("name", None)

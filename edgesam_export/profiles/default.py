@@ -108,8 +108,8 @@ class ExactRatio(nn.Module):
 class StabilityScore(nn.Module):
     """Stability score whose counts stay exact although the logits are FP16.
 
-    The share of one row of 256 pixels is a multiple of 1/256, exact in FP16; only the last step is FP32.  A mask without
-    any pixel above -1 scores 0.
+    The share of one row of 256 pixels is a multiple of 1/256, exact in FP16; only the last step is FP32.  A mask
+    without any pixel above -1 scores 0.
     Source: Kirillov et al. 2023 (Segment Anything), appendix B; offset 1.0 as in segment_anything's mask generator.
     """
 

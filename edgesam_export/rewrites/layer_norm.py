@@ -17,9 +17,9 @@ __all__ = ["ChannelLayerNorm", "layer_norm_2d"]
 class ChannelLayerNorm(nn.Module):
     """LayerNorm over axis 1 of a (B, C, H, W) tensor.
 
-    Core ML's converter turns ``(x - mean) * rsqrt(mean((x - mean)^2) + eps)``, followed by adding bias / weight and then
-    multiplying by weight, into one ``layer_norm(axes=[1])``, whose squares no longer pass through FP16 (they overflow
-    above 255).  Where a weight is so small that bias / weight is not safe, scale and shift stay separate operations.
+    Core ML's converter turns ``(x - mean) * rsqrt(mean((x - mean)^2) + eps)``, followed by adding bias / weight and
+    then multiplying by weight, into one ``layer_norm(axes=[1])``, whose squares no longer pass through FP16 (they
+    overflow above 255).  Where a weight is so small that bias / weight is not safe, scale and shift stay separate.
     ONNX has no such operation for axis 1, so there the chain itself stays FP32.
     Source: coremltools passes/defs/optimize_normalization.py, pattern 5.
     """

@@ -53,9 +53,9 @@ class ChannelsFirstAttention(nn.Module):
         """Return (1, heads, width, Tq), normalised after the product with the values.
 
         Over 4096 keys a probability is about 2.4e-4 and whatever lies below a quarter of that is subnormal in FP16,
-        which the Neural Engine is reported to flush.  Exponentials shifted to at most 1/4 reach 8.3 nats below the largest
-        score; sums of 4096 of them times a value stay below 2^15, where it is reported to saturate, for values up to 32.
-        The shift cancels, so its own rounding does no harm.
+        which the Neural Engine is reported to flush.  Exponentials shifted to at most 1/4 reach 8.3 nats below the
+        largest score; sums of 4096 of them times a value stay below 2^15, where it is reported to saturate, for values
+        up to 32.  The shift cancels, so its own rounding does no harm.
         """
         scores = q.transpose(2, 3) @ k  # (1, heads, Tq, Tk)
         shift = scores.amax(3, keepdim=True) + math.log(4.0)

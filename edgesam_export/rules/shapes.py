@@ -30,7 +30,7 @@ def too_many_axes(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     """Finds values with more axes than the engine has.
 
     Why: An intermediate of higher rank is rejected, so the operations that make and read it leave the engine. Window
-    partition in one reshape to six axes is the usual case.
+    partition in one reshape to six axes is the usual case. coremltools refuses to write such programs, other tools do.
 
     Instead: Partition in two steps of at most five axes, one spatial axis at a time.
     """

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from edgesam_export.errors import RunnerUnavailableError, UsageError
+from edgesam_export.mil.program import load_program
 from edgesam_export.quiet import quiet
 from edgesam_export.runners import RUNNERS, ArtifactRunner
 from edgesam_export.spec import Artifact
 
-__all__ = ["CoreMLRunner"]
+__all__ = ["CoreMLRunner", "dump_compute_plan"]
 
 UNITS = {"all": "ALL", "cpu_only": "CPU_ONLY", "cpu_and_gpu": "CPU_AND_GPU", "cpu_and_ne": "CPU_AND_NE"}
 
@@ -51,3 +57,84 @@ class CoreMLRunner(ArtifactRunner):
         """Execute one component; outputs by name."""
         pictures = {name: Image.fromarray(v) if v.dtype == np.uint8 else v for name, v in feed.items()}
         return self.models[component].predict(pictures)
+
+
+def dump_compute_plan(package: Path, units: str = "all") -> dict[str, Any]:
+    """Return Core ML's compute plan of a package on this Mac: the document described in ``compute_plan``.
+
+    Compiles the package first, since Core ML reads plans of compiled models only. It is this Mac's anticipation: a
+    phone may decide otherwise. Not verified here: written from coremltools' interface; it needs macOS 14.4.
+
+    Raises:
+        UsageError: unknown compute units.
+        RunnerUnavailableError: not on macOS, or Core ML gives no plan.
+        ProgramError: the package cannot be read, or is no ML Program.
+    """
+    if units not in UNITS:
+        raise UsageError(f"compute units '{units}'; choose one of: {', '.join(UNITS)}")
+    if sys.platform != "darwin":
+        raise RunnerUnavailableError(
+            f"cannot ask Core ML for its plan here: it needs macOS 14.4 (this is {sys.platform}); "
+            "dump it on a Mac or a phone and give --compute-plan FILE"
+        )
+    program = load_program(package, require_weights=False)
+    with quiet(), tempfile.TemporaryDirectory() as folder:
+        import coremltools as ct
+        from coremltools.models.compute_plan import MLComputePlan
+
+        try:
+            compiled = ct.models.utils.compile_model(str(package), str(Path(folder) / f"{package.stem}.mlmodelc"))
+            plan = MLComputePlan.load_from_path(compiled, compute_units=getattr(ct.ComputeUnit, UNITS[units]))
+            functions = plan.model_structure.program.functions
+        except Exception as error:
+            raise RunnerUnavailableError(
+                f"Core ML gives no plan of '{package.name}' ({error}); it needs macOS 14.4 and an ML Program"
+            ) from error
+        operations = list(plan_rows(plan, functions[program.function.name].block))
+    return {
+        "kind": "compute_plan",
+        "schema_version": 1,
+        "model": {"file": package.name, "function": program.function.name, "artifact_sha256": program.sha256},
+        "compute_units": units,
+        "device": this_mac(),
+        "operations": operations,
+    }
+
+
+def plan_rows(plan: Any, block: Any) -> Iterator[dict[str, Any]]:
+    """Yield what the plan says about each operation of a block and of the blocks inside."""
+    for operation in block.operations:
+        usage = plan.get_compute_device_usage_for_mlprogram_operation(operation)
+        cost = plan.get_estimated_cost_for_mlprogram_operation(operation)
+        if operation.operator_name.rpartition(".")[2] != "const" and operation.outputs:
+            yield {
+                "name": operation.outputs[0].name,
+                "type": operation.operator_name,
+                "preferred": None if usage is None else unit_of(usage.preferred_compute_device),
+                "supported": [] if usage is None else sorted(map(unit_of, usage.supported_compute_devices)),
+                "cost": None if cost is None else min(max(cost.weight, 0.0), 1.0),
+            }
+        for inner in operation.blocks:
+            yield from plan_rows(plan, inner)
+
+
+def unit_of(device: Any) -> str:
+    """Return the plan document's word for a compute device of coremltools."""
+    words = {"MLNeuralEngineComputeDevice": "ane", "MLGPUComputeDevice": "gpu", "MLCPUComputeDevice": "cpu"}
+    return words[type(device).__name__]
+
+
+def this_mac() -> dict[str, str | None]:
+    """Return what this Mac is, as a plan document names it."""
+
+    def ask(*command: str) -> str | None:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.stdout.strip() or None
+
+    return {
+        "product_type": ask("sysctl", "-n", "hw.model"),
+        "marketing_name": None,
+        "chip": (ask("sysctl", "-n", "machdep.cpu.brand_string") or "").removeprefix("Apple ") or None,
+        "os_version": platform.mac_ver()[0] or None,
+        "os_build": ask("sw_vers", "-buildVersion"),
+    }
