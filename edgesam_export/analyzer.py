@@ -31,17 +31,10 @@ __all__ = ["analyze", "check_graph", "explain", "place", "read_ranges", "total",
 
 LAYOUT_OPERATIONS = frozenset(
     {
-        *("cast", "concat", "depth_to_space", "expand_dims", "pixel_shuffle", "pixel_unshuffle", "reshape"),
-        *(
-            "reshape_like",
-            "slice_by_index",
-            "slice_by_size",
-            "slice_update",
-            "space_to_batch",
-            "space_to_depth",
-            "split",
-        ),
-        *("squeeze", "stack", "tile", "transpose", "batch_to_space"),
+        *("cast", "concat", "stack", "split", "tile"),
+        *("expand_dims", "reshape", "reshape_like", "squeeze", "transpose"),
+        *("slice_by_index", "slice_by_size", "slice_update"),
+        *("batch_to_space", "depth_to_space", "pixel_shuffle", "pixel_unshuffle", "space_to_batch", "space_to_depth"),
     }
 )
 """Operations that move or retype values and compute nothing."""
@@ -90,7 +83,7 @@ def analyze(
         segments=find_segments(graph),
         totals=total(graph),
         costs=tuple(estimate_costs(graph, hits, wanted.families)),
-        measured=() if records is None else find_measurements(records, source.sha256, wanted.families),
+        measured=() if records is None else find_measurements(records, digest, wanted.families),
     )
 
 

@@ -17,7 +17,6 @@ stands where nothing is known::
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,9 +104,9 @@ class ComputePlan:
     @property
     def target(self) -> str | None:
         """Chip or device, as ``analyze`` takes it; None when the plan names none that is known."""
-        for name in (self.device.chip, self.device.marketing_name):
+        for name in filter(None, (self.device.chip, self.device.marketing_name)):
             try:
-                return pick_target(name.removeprefix("Apple ")).name if name else None
+                return pick_target(name.removeprefix("Apple ")).name
             except UsageError:
                 continue
         return None
@@ -198,7 +197,7 @@ class Reader:
             raise self.complain(f"{field}.supported", f"a list of {', '.join(DEVICES)}", supported)
         preferred, cost = entry.get("preferred"), entry.get("cost")
         number = isinstance(cost, int | float) and not isinstance(cost, bool)
-        if cost is not None and not (number and math.isfinite(cost) and 0 <= cost <= 1):
+        if cost is not None and not (number and 0 <= cost <= 1):  # false for NaN
             raise self.complain(f"{field}.cost", "a number from 0 to 1", cost)
         return PlanOperation(
             name=self.text(entry.get("name"), f"{field}.name"),

@@ -39,6 +39,7 @@ def inspect_package(
     target: str = "all",
     function: str | None = None,
     ranges: Path | None = None,
+    records: Path | None = None,
     fail_on: str | None = None,
     baseline: Path | None = None,
     compute_plan: Path | None = None,
@@ -46,7 +47,8 @@ def inspect_package(
 ) -> Inspection:
     """Analyse a package, write the reports to ``output``, and judge it.
 
-    With a plan and target ``all``, the analysis is for the plan's device when it names one.
+    ``records`` is a folder of benchmark records. With a plan and target ``all``, the analysis is for the plan's device
+    when it names one.
 
     Raises:
         UsageError: a file, the target, or the pair of package and plan cannot be used.
@@ -58,7 +60,7 @@ def inspect_package(
     magnitudes = None if ranges is None else read_ranges(read_json(ranges))
     known = () if baseline is None else load_baseline(baseline)
     plan = obtain_plan(compute_plan, native=native_plan, package=package)
-    report = analyze(package, target=target_of(plan, target), function=function, ranges=magnitudes)
+    report = analyze(package, target=target_of(plan, target), function=function, ranges=magnitudes, records=records)
     comparison = None if plan is None else compare_plan(report, plan)
     paths = write_ane_reports(report, output)
     if comparison is not None:

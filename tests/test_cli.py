@@ -34,6 +34,14 @@ def coreml_pair(coreml_files) -> list[Path]:
     return [artifact.path for artifact in coreml_files]
 
 
+@pytest.fixture(scope="module")
+def two_pictures(photo, tmp_path_factory) -> tuple[str | Path, ...]:
+    """Options that compare on as few pictures as parity takes."""
+    mirrored = tmp_path_factory.mktemp("mirrored") / "mirrored.png"
+    Image.open(photo).transpose(Image.Transpose.ROTATE_90).save(mirrored)
+    return ("--image", photo, "--image", mirrored)
+
+
 # --------------------------------------------------------------------------------------- help
 
 
@@ -128,10 +136,10 @@ def test_onnx_exports_a_checkpoint_into_the_same_folder_and_passes_its_gates(com
     assert {Path(name).suffix for name in record} == {".onnx", ".mlpackage"} and len(record) == 4
 
 
-def test_parity_takes_the_checkpoint_that_was_exported(command, built, tmp_path):
+def test_parity_takes_the_checkpoint_that_was_exported(command, built, two_pictures, tmp_path):
     checkpoint, folder = built
     decoder = folder / "edge_sam_3x_decoder.onnx"
-    code, out, _ = command("parity", decoder, "--checkpoint", checkpoint, "--output", tmp_path, "--json")
+    code, out, _ = command("parity", decoder, "--checkpoint", checkpoint, *two_pictures, "--output", tmp_path, "--json")
     assert code == 0 and json.loads(out)["passed"] is True
 
 
@@ -193,8 +201,8 @@ def test_coreml_with_random_weights_prints_json_only_on_stdout(command, tmp_path
 # --------------------------------------------------------------------------------------- parity
 
 
-def test_parity_of_a_package_writes_four_reports(command, coreml_pair, tmp_path):
-    code, out, err = command("parity", coreml_pair[1], "--numerics", "fp16", "--output", tmp_path)
+def test_parity_of_a_package_writes_four_reports(command, coreml_pair, two_pictures, tmp_path):
+    code, out, err = command("parity", coreml_pair[1], "--numerics", "fp16", *two_pictures, "--output", tmp_path)
     assert code == 0
     assert "parity" in out.splitlines()[-1]
     html = next(tmp_path.glob("*.html"))
@@ -206,14 +214,15 @@ def test_parity_of_a_package_writes_four_reports(command, coreml_pair, tmp_path)
     assert report["artifacts"][0]["sha256"] == sha256_of(coreml_pair[1])
 
 
-def test_a_changed_weight_fails_the_gates_with_exit_code_1(command, onnx_pair, tmp_path):
+def test_a_changed_weight_fails_the_gates_with_exit_code_1(command, onnx_pair, two_pictures, tmp_path):
     graph = onnx.load(onnx_pair[1])
     largest = max(graph.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
     values = numpy_helper.to_array(largest).copy()
     values[values.shape[0] // 2 :] *= -1
     largest.CopyFrom(numpy_helper.from_array(values, largest.name))
     onnx.save(graph, tmp_path / "changed.onnx")
-    code, out, err = command("parity", tmp_path / "changed.onnx", "--output", tmp_path / "report", "--json", "--quiet")
+    words = (*two_pictures, "--output", tmp_path / "report", "--json", "--quiet")
+    code, out, err = command("parity", tmp_path / "changed.onnx", *words)
     assert (code, err) == (1, "")
     assert json.loads(out)["passed"] is False
     assert "FAIL" in next((tmp_path / "report").glob("*.md")).read_text()

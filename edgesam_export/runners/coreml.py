@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from edgesam_export.errors import RunnerUnavailableError, UsageError
+from edgesam_export.files import sha256_of
 from edgesam_export.mil.program import load_program
 from edgesam_export.quiet import quiet
 from edgesam_export.runners import RUNNERS, ArtifactRunner
@@ -94,7 +95,7 @@ def dump_compute_plan(package: Path, units: str = "all") -> dict[str, Any]:
     return {
         "kind": "compute_plan",
         "schema_version": 1,
-        "model": {"file": package.name, "function": program.function.name, "artifact_sha256": program.sha256},
+        "model": {"file": package.name, "function": program.function.name, "artifact_sha256": sha256_of(package)},
         "compute_units": units,
         "device": this_mac(),
         "operations": operations,
