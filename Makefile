@@ -10,7 +10,7 @@ OUT ?= out/demo
 # Without CHECKPOINT=path the demo runs on random weights: it shows the pipeline, not good masks.
 WEIGHTS := $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT),--random-weights 0)
 
-.PHONY: help setup demo test lint fmt check conformance bench goldens op-table swift-test loc wheel clean
+.PHONY: help setup demo test lint fmt check conformance bench op-table swift-test loc wheel clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16

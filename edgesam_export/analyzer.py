@@ -15,7 +15,6 @@ from typing import Any
 from edgesam_export.ane_report import AneReport, CostEstimate, Finding, OpPlacement, Totals
 from edgesam_export.cost import estimate_cost
 from edgesam_export.errors import UsageError
-from edgesam_export.files import sha256_of
 from edgesam_export.graph_view import Feature, GraphView, Node, StoredValue, Value
 from edgesam_export.hardware import Limits, load_hardware, pick_target
 from edgesam_export.measured import find_measurements
@@ -65,7 +64,7 @@ def analyze(
         source = load_program(source, function=function, require_weights=False)
     elif function is not None and function != source.function.name:
         raise UsageError(f"the program given is function '{source.function.name}'; load '{function}' instead")
-    digest = sha256_of(source.path)
+    digest = source.sha256
     graph = view_program(source, ranges=ranges)
     hits = check_graph(graph, wanted.families)
     placements = place(graph, hits)

@@ -145,7 +145,7 @@ def parse_plan(document: Any, *, where: str = "the compute plan") -> ComputePlan
         shown = repr(version)[:40]
         raise SchemaError(f"{where} has schema version {shown}; this version reads up to {SCHEMA_VERSION}")
     model = reader.mapping(plan.get("model"), "model")
-    device = reader.mapping(plan.get("device") or {}, "device")
+    device = reader.mapping({} if plan.get("device") is None else plan["device"], "device")
     entries = plan.get("operations")
     if not isinstance(entries, list) or len(entries) > MAX_OPERATIONS:
         raise SchemaError(f"{where}: 'operations' must be a list of at most {MAX_OPERATIONS}; dump the plan anew")
@@ -192,7 +192,7 @@ class Reader:
 
     def operation(self, value: Any, field: str) -> PlanOperation:
         entry = self.mapping(value, field)
-        supported = entry.get("supported") or []
+        supported = [] if entry.get("supported") is None else entry["supported"]
         if not isinstance(supported, list) or len(supported) > len(DEVICES):
             raise self.complain(f"{field}.supported", f"a list of {', '.join(DEVICES)}", supported)
         preferred, cost = entry.get("preferred"), entry.get("cost")

@@ -165,6 +165,7 @@ def test_a_bad_package_gets_exactly_its_findings(bad_package):
         "product": ("A15",),
     }
     assert report.worst() == "error"
+    assert report.totals.layout_operations == 3  # two casts, one reshape
 
 
 def test_the_segments_of_a_bad_package_carry_what_crosses(bad_package):

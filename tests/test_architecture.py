@@ -24,7 +24,7 @@ ROOT = Path(edgesam_export.__file__).parent
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 FUNCTION_LINES, FILE_LINES = 60, 450
 LONG_FUNCTIONS: set[str] = set()
-LONG_FILES: set[str] = set()
+LONG_FILES = {"cli.py"}  # one short function for each command
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,18 +34,6 @@ class ModelFiles:
         if not reference.startswith(MODEL_PATH_PREFIX) or not reference.isprintable():
             raise ProgramError(f"{self.path}: weight file '{printable(reference)}' does not start with @model_path/")
         return inside(self.model.parent / reference[len(MODEL_PATH_PREFIX) :], self.root, self.path)
-
-    def sha256(self) -> str:
-        """Return the hex digest of the file; of a folder, over sorted relative paths and contents."""
-        digest = hashlib.sha256()
-        files = [self.path] if self.path.is_file() else sorted(p for p in self.path.rglob("*") if p.is_file())
-        for file in files:
-            if file != self.path:
-                digest.update(file.relative_to(self.path).as_posix().encode() + b"\0")
-            with file.open("rb") as stream:
-                while chunk := stream.read(1 << 20):
-                    digest.update(chunk)
-        return digest.hexdigest()
 
 
 def find_files(path: Path) -> ModelFiles:

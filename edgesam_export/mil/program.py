@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from edgesam_export.errors import ProgramError, RunnerUnavailableError
+from edgesam_export.files import sha256_of
 from edgesam_export.mil.decode import Decoder
 from edgesam_export.mil.descriptions import decode_features
 from edgesam_export.mil.features import FeatureSpec, ProgramState, check_feed, read_output
@@ -74,8 +75,8 @@ class Program:
 
     @cached_property
     def sha256(self) -> str:
-        """Digest of the file; of a package, over sorted relative paths and contents."""
-        return self.files.sha256()
+        """Digest of the file or package, the one that ``export.json`` records."""
+        return sha256_of(self.path)
 
     def make_state(self) -> ProgramState:
         """Return fresh state for ``predict``: zeros, as Core ML starts."""
