@@ -49,8 +49,10 @@ def machine(threads: int) -> str:
 def run_child(code: str, *arguments: str) -> dict:
     """Run Python code in a fresh process; return the JSON object it prints last, with its ``peak_mb`` added."""
     tail = """
-import json, resource
-peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts kilobytes
+import json, pathlib
+# Not getrusage: what it reports of a child starts at the size of the parent that forked it.
+status = pathlib.Path("/proc/self/status").read_text()
+peak_mb = int(status.split("VmHWM:")[1].split()[0]) / 1024
 print(json.dumps({**result, "peak_mb": peak_mb}))
 """
     done = subprocess.run([sys.executable, "-c", code + tail, *arguments], capture_output=True, text=True, check=False)
