@@ -56,9 +56,11 @@ bench: setup  ## Export and executor benchmarks: ratios measured in one run
 	$(RUN)/python benchmarks/export.py
 	$(RUN)/python benchmarks/executor.py
 	$(RUN)/python benchmarks/ane_cost.py
+	$(RUN)/python benchmarks/rewrites.py
 
-op-table: setup  ## Rewrite the generated table of MIL ops
-	$(RUN)/python tests/conformance/table.py
+op-table: setup  ## Rewrite the generated tables: MIL ops, ANE rules
+	PYTHONPATH=. $(RUN)/python tests/conformance/table.py
+	$(RUN)/python tests/test_ane_docs.py
 
 loc:  ## Lines of code by folder
 	@for d in edgesam_export edgesam_export/* tests; do [ -d $$d ] && printf '%6d  %s\n' $$(find $$d -name '*.py' -exec cat {} + | wc -l) $$d; done; true

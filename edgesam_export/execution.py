@@ -100,7 +100,7 @@ def run_package(
 
     def probe(op: Any, name: str, value: Any) -> None:
         if name in probes:
-            seen[name] = np.array(value.cpu())
+            seen[name] = value.cpu().numpy().copy()
 
     state = program.make_state() if program.states else None
     results = program.predict(feed, numerics=numerics, state=state, probe=probe if probes else None)

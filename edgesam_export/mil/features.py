@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
 from edgesam_export.errors import ProgramError
-from edgesam_export.mil.types import CARRIERS, StateBox, ValueType
+from edgesam_export.mil.types import CARRIER_NAMES, StateBox, ValueType
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["ARRAY_TYPES", "FeatureSpec", "ProgramState", "check_feed", "read_output"]
 
@@ -99,7 +101,7 @@ class ProgramState:
         if tuple(np.shape(value)) != tuple(box.value.shape):
             raise ProgramError(f"state '{name}' has shape {tuple(box.value.shape)}, got {tuple(np.shape(value))}")
         rounded = np.asarray(value, ARRAY_TYPES[self.dtypes[name]])
-        box.value = torch.from_numpy(np.array(rounded)).to(box.value)
+        box.value = box.value.new_tensor(rounded)
 
     def box(self, name: str) -> StateBox:
         if name not in self.boxes:
@@ -132,9 +134,10 @@ def check_feed(
 
 
 def to_carrier(spec: FeatureSpec, array: np.ndarray, declared: ValueType, device: torch.device) -> torch.Tensor:
-    carrier = str(CARRIERS[declared.dtype]).removeprefix("torch.")
+    import torch
+
     with np.errstate(over="ignore"):
-        tensor = torch.from_numpy(np.array(array, dtype=carrier, order="C")).to(device)
+        tensor = torch.from_numpy(np.array(array, dtype=CARRIER_NAMES[declared.dtype], order="C")).to(device)
     if declared.shape == () and tensor.numel() == 1:
         return tensor.reshape(())  # Core ML has no array of rank 0: the feature of a scalar has shape (1,)
     if declared.shape is not None and len(declared.shape) != tensor.dim():
@@ -148,7 +151,7 @@ def tensor_array(spec: FeatureSpec, value: Any) -> np.ndarray:
     Raises:
         ProgramError: not numbers, not representable in the declared type, or a wrong shape.
     """
-    array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else as_array(spec, value)
+    array = value.detach().cpu().numpy() if hasattr(value, "detach") else as_array(spec, value)
     if array.dtype.kind not in "fiub":
         raise ProgramError(f"input '{spec.name}' has type {array.dtype}; expected {spec.expected}")
     if array.ndim == 0 and spec.shape == (1,):
@@ -207,7 +210,7 @@ def read_output(spec: FeatureSpec, value: Any, held_dtype: str) -> Any:
 
     ``held_dtype`` is the element type that numerics left the value in: ``fp32`` numerics keep FP16 outputs as float32.
     """
-    if not isinstance(value, torch.Tensor):
+    if not hasattr(value, "detach"):  # a string, list or dict
         return value
     array = value.detach().cpu().numpy()
     if spec.kind == "image":

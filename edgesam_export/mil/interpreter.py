@@ -15,10 +15,11 @@ import torch
 
 from edgesam_export.errors import ProgramError, UnsupportedOpError
 from edgesam_export.mil.binding import Call, Fixed, Operand, bind_arguments, signature_of
+from edgesam_export.mil.carriers import CARRIERS
 from edgesam_export.mil.graph import Argument, Block, Constant, Function, Operation, carrier_array
 from edgesam_export.mil.numerics import Numerics
 from edgesam_export.mil.ops import OPS, SPECIALISATIONS, OpVersion
-from edgesam_export.mil.types import CARRIERS, StateBox, ValueType
+from edgesam_export.mil.types import CARRIER_NAMES, StateBox, ValueType
 
 __all__ = ["PreparedFunction", "Probe", "check_supported", "while_executing"]
 
@@ -286,8 +287,7 @@ class PreparedFunction:
         """Return a constant as ops see it: a tensor on the device; a string or list as it is."""
         if not constant.type.is_tensor:
             return constant.load()
-        carrier = str(CARRIERS[constant.type.dtype]).removeprefix("torch.")
-        value = torch.from_numpy(carrier_array(constant, carrier)).to(self.device)
+        value = torch.from_numpy(carrier_array(constant, CARRIER_NAMES[constant.type.dtype])).to(self.device)
         return self.numerics.round("const", value, constant.type, fresh=True) if self.numerics.hardware else value
 
     def fold(self, step: Step) -> None:

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from edgesam_export.errors import ProgramError, RunnerUnavailableError
 from edgesam_export.files import sha256_of
@@ -20,10 +18,13 @@ from edgesam_export.mil.decode import Decoder
 from edgesam_export.mil.descriptions import decode_features
 from edgesam_export.mil.features import FeatureSpec, ProgramState, check_feed, read_output
 from edgesam_export.mil.graph import Function, Operation
-from edgesam_export.mil.interpreter import PreparedFunction, Probe
-from edgesam_export.mil.numerics import numerics_for
 from edgesam_export.mil.package import ModelFiles, find_files, printable
-from edgesam_export.mil.types import CARRIERS, StateBox, ValueType
+from edgesam_export.mil.types import CARRIER_NAMES, StateBox, ValueType
+
+if TYPE_CHECKING:  # only executing needs torch; looking at a program is quick without it
+    import torch
+
+    from edgesam_export.mil.interpreter import PreparedFunction, Probe
 
 __all__ = ["Program", "load_program"]
 
@@ -80,10 +81,11 @@ class Program:
 
     def make_state(self) -> ProgramState:
         """Return fresh state for ``predict``: zeros, as Core ML starts."""
+        import torch
+
         declared = self.declared_inputs()
-        boxes = {
-            s.name: StateBox(torch.zeros(s.shape, dtype=CARRIERS[inner_dtype(declared[s.name])])) for s in self.states
-        }
+        carriers = {s.name: getattr(torch, CARRIER_NAMES[inner_dtype(declared[s.name])]) for s in self.states}
+        boxes = {s.name: StateBox(torch.zeros(s.shape, dtype=carriers[s.name])) for s in self.states}
         return ProgramState(boxes, {s.name: s.dtype for s in self.states})
 
     def predict(
@@ -115,6 +117,11 @@ class Program:
 
     def prepare(self, numerics: str = "fp16", device: torch.device | str = "cpu") -> PreparedFunction:
         """Return the function ready to run: ops looked up, constants in memory; done once per policy and device."""
+        import torch
+
+        from edgesam_export.mil.interpreter import PreparedFunction
+        from edgesam_export.mil.numerics import numerics_for
+
         key = (numerics, str(device))
         with self.lock:
             if key not in self.prepared:
@@ -156,6 +163,8 @@ def usable_device(name: str) -> torch.device:
     Raises:
         RunnerUnavailableError: this machine does not have it.
     """
+    import torch
+
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -1,4 +1,4 @@
-"""Types of a MIL program and the torch types that carry their values.
+"""Types of a MIL program and what carries their values.
 
 FP16 and BF16 values are carried as float32 that holds only representable numbers: the numerics policy rounds, ops
 never do.
@@ -10,32 +10,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
+__all__ = ["BITS", "CARRIER_NAMES", "FLOATS", "StateBox", "ValueType"]
 
-__all__ = ["BITS", "CARRIERS", "FLOATS", "StateBox", "ValueType"]
-
-CARRIERS: dict[str, torch.dtype] = {
-    "fp16": torch.float32,
-    "bf16": torch.float32,
-    "fp32": torch.float32,
-    "fp64": torch.float64,
-    "bool": torch.bool,
-    "int4": torch.int8,
-    "int8": torch.int8,
-    "int16": torch.int16,
-    "int32": torch.int32,
-    "int64": torch.int64,
-    "uint1": torch.uint8,
-    "uint2": torch.uint8,
-    "uint3": torch.uint8,
-    "uint4": torch.uint8,
-    "uint6": torch.uint8,
-    "uint8": torch.uint8,
-    "uint16": torch.int32,
-    "uint32": torch.int64,
-    "uint64": torch.int64,
+CARRIER_NAMES = {
+    "fp16": "float32",
+    "bf16": "float32",
+    "fp32": "float32",
+    "fp64": "float64",
+    "bool": "bool",
+    "int4": "int8",
+    "int8": "int8",
+    "int16": "int16",
+    "int32": "int32",
+    "int64": "int64",
+    "uint1": "uint8",
+    "uint2": "uint8",
+    "uint3": "uint8",
+    "uint4": "uint8",
+    "uint6": "uint8",
+    "uint8": "uint8",
+    "uint16": "int32",
+    "uint32": "int64",
+    "uint64": "int64",
 }
-"""MIL element type -> torch dtype of the tensor that carries it."""
+"""MIL element type -> name, in torch and in NumPy, of the element type that carries it."""
 
 FLOATS = frozenset({"fp16", "bf16", "fp32", "fp64"})
 
@@ -45,7 +43,7 @@ BITS = {
     "fp32": 32,
     "fp64": 64,
     "bool": 8,
-    **{name: int(name.lstrip("uint")) for name in CARRIERS if "int" in name},
+    **{name: int(name.lstrip("uint")) for name in CARRIER_NAMES if "int" in name},
 }
 """Width of one stored element, bits."""
 
@@ -55,7 +53,7 @@ class ValueType:
     """Declared type of a value; ``str()`` gives it as coremltools prints it, e.g. ``fp16(1, 3, ?)``."""
 
     dtype: str
-    """Element type of a tensor (a key of ``CARRIERS``, or ``string``), or ``list``, ``state``, ``tuple``, ``dict``."""
+    """Element type of a tensor (a key of ``CARRIER_NAMES`` or ``string``); ``list``, ``state``, ``tuple``, ``dict``."""
     shape: tuple[int | None, ...] | None = ()
     """Sizes, None where the program leaves one open; None altogether when the rank is open. Of a list: its length."""
     element: ValueType | None = None
@@ -63,7 +61,7 @@ class ValueType:
 
     @property
     def is_tensor(self) -> bool:
-        return self.dtype in CARRIERS
+        return self.dtype in CARRIER_NAMES
 
     def __str__(self) -> str:
         if self.element is not None:

@@ -243,7 +243,7 @@ def test_operations_know_their_torch_module(decoder, coreml_files):
     known = [op for op in decoder.operations if not op.is_constant and op.label in modules]
     assert len(known) >= 0.7 * sum(counts(decoder).values())
     assert {"prompt", "stability.ratio"} <= set(modules.values())
-    assert any(path.startswith("mask_decoder.transformer.0.") for path in modules.values())
+    assert any(path.startswith("mask_decoder.transformer.layers.0.") for path in modules.values())
     assert any(path.startswith("image_encoder") for path in record[coreml_files[0].path.name]["modules"].values())
 
 

@@ -71,7 +71,7 @@ def test_ane_keeps_nan_visible() -> None:
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_rounding_in_place_of_a_large_tensor_equals_numpy(layout: torch.memory_format) -> None:
-    value = torch.randn(1, 5, 300, 401).contiguous(memory_format=layout) * 100
+    value = torch.randn(1, 5, 600, 801).contiguous(memory_format=layout) * 100
     assert value.numel() > 2 * CHUNK
     expected = value.numpy().astype(np.float16).astype(np.float32)
     address, strides = value.data_ptr(), value.stride()

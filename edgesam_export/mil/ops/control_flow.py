@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from edgesam_export.errors import ProgramError
+from edgesam_export.mil.carriers import CARRIERS
 from edgesam_export.mil.ops import register_op
 from edgesam_export.mil.ops.tensor_operation import require_size
-from edgesam_export.mil.types import CARRIERS
 
 __all__ = [
     "MAX_LENGTH",

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from edgesam_export.errors import ProgramError
+from edgesam_export.mil.carriers import CARRIERS
 from edgesam_export.mil.ops import register_op
-from edgesam_export.mil.types import BITS, CARRIERS, FLOATS
+from edgesam_export.mil.types import BITS, FLOATS
 
 __all__ = [
     "abs_",

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgesam_export.mil.carriers import CARRIERS
 from edgesam_export.mil.ops import register_op
-from edgesam_export.mil.types import CARRIERS, ValueType
+from edgesam_export.mil.types import ValueType
 
 __all__ = ["einsum", "linear", "matmul", "matmul_mixed"]
 

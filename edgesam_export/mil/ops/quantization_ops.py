@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from edgesam_export.errors import ProgramError
+from edgesam_export.mil.carriers import CARRIERS
 from edgesam_export.mil.ops import register_op
-from edgesam_export.mil.types import CARRIERS
 
 __all__ = ["along_axis", "dequantize", "quantize"]
 

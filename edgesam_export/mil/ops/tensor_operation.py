@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from edgesam_export.errors import ProgramError
+from edgesam_export.mil.carriers import CARRIERS
 from edgesam_export.mil.ops import register_op
-from edgesam_export.mil.types import CARRIERS, ValueType
+from edgesam_export.mil.types import ValueType
 
 __all__ = [
     "MAX_BYTES",
