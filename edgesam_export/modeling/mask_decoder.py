@@ -25,7 +25,7 @@ class MaskProduct(nn.Module):
             hyper (B, M, C); upscaled (B, C, H, W); returns (B, M, H, W)
         """
         product = hyper @ upscaled.flatten(2)
-        return product.unflatten(2, upscaled.shape[-2:])  # (B, M, H*W) -> (B, M, H, W)
+        return product.reshape(*product.shape[:2], *upscaled.shape[-2:])  # (B, M, H*W) -> (B, M, H, W)
 
 
 class Hypernetworks(nn.ModuleList):

@@ -48,7 +48,7 @@ class Attention(nn.Module):
 
     def split_heads(self, x: Tensor) -> Tensor:
         """Give every head its share of the channels: (B, T, inner) -> (B, heads, T, inner // heads)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.reshape(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
 
 
 class MlpBlock(nn.Module):
@@ -145,4 +145,6 @@ class TwoWayTransformer(nn.Module):
             tokens, image = layer(tokens, image, token_pe, placing, token_bias)
         attended = self.final_attn_token_to_image(tokens + token_pe, image + placing, image)
         tokens = self.norm_final_attn(tokens + attended)
-        return tokens, image.transpose(1, 2).unflatten(2, (height, width))  # (B, H*W, D) -> (B, D, H, W)
+        return tokens, image.transpose(1, 2).reshape(
+            *image_embedding.shape[:2], height, width
+        )  # (B, H*W, D) -> (B, D, H, W)

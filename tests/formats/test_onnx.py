@@ -189,3 +189,19 @@ def test_what_the_exporter_says_becomes_one_line_and_nothing_stays(model, tmp_pa
     with pytest.raises(ConversionError, match=r"could not convert encoder to ONNX: no such operator$"):
         export_onnx(model, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_without_any_rewrite_the_decoder_takes_any_number_of_points(model, tmp_path) -> None:
+    decoder = export_onnx(model, tmp_path, OnnxConfig(rewrites=()))[1]
+    session = onnxruntime.InferenceSession(str(decoder.path))
+    random = np.random.default_rng(3)
+    for count in (1, 6):
+        feed = {
+            "image_embeddings": random.standard_normal((1, 256, 64, 64)).astype(np.float32),
+            "point_coords": random.uniform(0, 1024, (1, count, 2)).astype(np.float32),
+            "point_labels": np.ones((1, count), np.float32),
+        }
+        with torch.inference_mode():
+            logits, _ = model.decode(*(torch.from_numpy(array) for array in feed.values()))
+        masks, _ = session.run(["masks", "scores"], feed)
+        assert np.abs(masks - logits.numpy()).max() <= 1e-4 * float(logits.abs().max())
