@@ -32,6 +32,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         code = stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        code = EXIT_USAGE
     except click.ClickException as error:
         code = fail(prefix, f"{error.format_message()} (see '{prefix} --help')", EXIT_USAGE)
     except (click.Abort, KeyboardInterrupt):

@@ -32,8 +32,7 @@ COREMLTOOLS = Path(find_spec("coremltools").origin).parent
 OP_TESTS = COREMLTOOLS / "converters" / "mil" / "mil" / "ops" / "tests"
 TORCH_TESTS = COREMLTOOLS / "converters" / "mil" / "frontend" / "torch" / "test"
 TORCH_CLASSES = (
-    "TestConvolution",
-    "TestConvTranspose",
+    "TestConv",
     "TestLayerNorm",
     "TestBatchNorm",
     "TestUpsample",
