@@ -24,6 +24,7 @@ __all__ = [
     "SchemaError",
     "UnsupportedOpError",
     "UsageError",
+    "first_line",
 ]
 
 
@@ -61,3 +62,8 @@ class RunnerUnavailableError(EdgeSAMExportError):
 
 class SchemaError(EdgeSAMExportError):
     """A stored report or record does not have the form that this version reads."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what another library said, or the error's type when it said nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgesam_export.contract import CONTRACT_KEY, summary
-from edgesam_export.errors import ConversionError
+from edgesam_export.errors import ConversionError, first_line
 from edgesam_export.files import staging_folder
 from edgesam_export.formats import FORMATS, component_path, make_artifacts
 from edgesam_export.modeling.sam import SamModel
@@ -95,11 +95,6 @@ def convert(component: TracedComponent, config: CoreMLConfig) -> Any:
         compute_precision=precision,
         skip_model_load=True,
     )
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its type when it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def input_type(spec: TensorSpec, free_dims: dict[str, tuple[int, int]]) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from edgesam_export.contract import CONTRACT_KEY, summary
-from edgesam_export.errors import ConversionError
+from edgesam_export.errors import ConversionError, first_line
 from edgesam_export.files import staging_folder
 from edgesam_export.formats import FORMATS, component_path, make_artifacts
 from edgesam_export.modeling.sam import SamModel
@@ -69,8 +69,7 @@ def save_onnx(component: TracedComponent, config: OnnxConfig, path: Path) -> Non
             describe(graph, component)
             onnx.checker.check_model(graph, full_check=True)
         except Exception as error:
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ConversionError(f"could not convert {component.name} to ONNX: {line}") from error
+            raise ConversionError(f"could not convert {component.name} to ONNX: {first_line(error)}") from error
         onnx.save(graph, path)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgesam_export.errors import UsageError
+from edgesam_export.errors import UsageError, first_line
 from edgesam_export.runners import RUNNERS, ArtifactRunner
 from edgesam_export.spec import Artifact
 
@@ -51,5 +51,4 @@ def open_session(path: Path):
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"ONNX Runtime cannot load '{path}': {line}") from error
+        raise UsageError(f"ONNX Runtime cannot load '{path}': {first_line(error)}") from error
