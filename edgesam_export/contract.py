@@ -16,6 +16,10 @@ CONTRACT_KEY = "edgesam_export.contract"
 # 1: first version.
 SCHEMA_VERSION = 1
 
+RESIZE = {
+    "longest_side": "longest side to size, each side int(side * scale + 0.5), bilinear with antialiasing, 8-bit RGB",
+    "stretch": "both sides to size, bilinear with half-pixel centres, no antialiasing",
+}
 LABELS = {
     "1": "foreground point",
     "0": "background point",
@@ -60,10 +64,13 @@ def make_contract(
             "mean": list(frame.mean),
             "std": list(frame.std),
             "pad_colour": list(frame.pad_colour),
-            "resize": "longest side to size, each side int(side * scale + 0.5), bilinear with antialiasing, 8-bit RGB",
+            "fit": frame.fit,
+            "mask_resize": frame.mask_resize,
+            "resize": RESIZE[frame.fit],
             "pad": "right and bottom; zeros after normalisation, pad_colour in an 8-bit image",
         },
         "upsample": info.upsample,
+        "padding_point": info.padding_point,
         "inputs": [tensor_entry(spec) for spec in inputs],
         "outputs": [tensor_entry(spec) for spec in outputs],
         "labels": LABELS,

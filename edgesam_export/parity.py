@@ -24,6 +24,7 @@ from edgesam_export.parity_inputs import (
     default_prompts,
     load_pictures,
     open_candidates,
+    pack,
     open_runner,
 )
 from edgesam_export.parity_report import (
@@ -38,7 +39,7 @@ from edgesam_export.parity_report import (
     ParityRow,
     Prompt,
 )
-from edgesam_export.predictor import MASK_SIDE, PreparedImage, pack_prompt, prepare, stability
+from edgesam_export.predictor import MASK_SIDE, PreparedImage, prepare, stability
 from edgesam_export.spec import Artifact
 
 __all__ = ["DEFAULT_GATES", "Gate", "ParityReport", "Prompt", "check_parity", "default_images", "default_prompts"]
@@ -185,7 +186,7 @@ class Reference:
             if prompt.kind == "mask":
                 before = self.truth(name, from_pixels, replace(prompt, kind="point"))
                 mask_input = before.logits[before.scores.argmax()][None, None]
-            coords, labels = pack(self.prepared[name], prompt, None)
+            coords, labels = pack(self.prepared[name], prompt, None, self.runner.info.padding_point)
             logits, scores = self.runner.decode(self.embedding(name, from_pixels), coords, labels, mask_input)
             what = f"of {name}, prompt {prompt.kind}"
             self.truths[key] = Truth(
@@ -199,15 +200,6 @@ def trusted(array: np.ndarray, what: str) -> np.ndarray:
     if not np.isfinite(array).all():
         raise UsageError(f"the reference's {what} are not finite; check the checkpoint for NaN")
     return array
-
-
-def pack(prepared: PreparedImage, prompt: Prompt, slots: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Decoder inputs of a prompt."""
-    points = prompt.points or None
-    labels = prompt.labels if points else None
-    return pack_prompt(
-        prepared, points=points, labels=labels, box=prompt.box, slots=slots, has_mask=prompt.kind == "mask"
-    )
 
 
 def numerics_of(runner: Any) -> str:
@@ -225,6 +217,8 @@ class Trial:
         self.reference = reference
         self.numerics = numerics_of(runner)
         self.gates = tuple(gate for gate in gates if gate.numerics == self.numerics)
+        if getattr(runner, "selects", False):
+            raise UsageError(f"{runner.name}: this decoder picks one mask itself; judge an export with --candidates 4")
         self.components = {artifact.component for artifact in runner.artifacts} or {"encoder", "decoder"}
         self.rows: list[ParityRow] = []
         self.found: list[Divergence | ParityPicture | RangeRow | str] = []
@@ -250,12 +244,13 @@ class Trial:
         if prompt.kind == "mask" and not self.runner.accepts_mask_input:
             self.found.append(f"{self.runner.name}: prompt mask: the decoder was exported without mask input")
             return None
-        needed = pack(prepared, prompt, None)[1].shape[1]
+        padding_point = self.runner.info.padding_point
+        needed = pack(prepared, prompt, None, padding_point)[1].shape[1]
         if self.runner.slots is not None and needed > self.runner.slots:
             reason = f"needs {needed} slots, the decoder has {self.runner.slots}"
             self.found.append(f"{self.runner.name}: prompt {prompt.kind}: {reason}")
             return None
-        return pack(prepared, prompt, self.runner.slots)
+        return pack(prepared, prompt, self.runner.slots, padding_point)
 
     def compare_prompt(
         self,

@@ -13,9 +13,18 @@ from PIL import Image
 from edgesam_export.errors import UsageError
 from edgesam_export.parity_report import Prompt
 from edgesam_export.picture import open_picture, rgb_array
+from edgesam_export.predictor import PreparedImage, pack_prompt
 from edgesam_export.spec import Artifact
 
-__all__ = ["default_images", "default_prompts", "load_pictures", "load_reference", "open_candidates", "open_runner"]
+__all__ = [
+    "default_images",
+    "default_prompts",
+    "load_pictures",
+    "load_reference",
+    "open_candidates",
+    "open_runner",
+    "pack",
+]
 
 MIN_IMAGES = 2
 
@@ -63,12 +72,15 @@ def is_runner(source: Any) -> bool:
 
 def open_candidates(candidate: Any, numerics: tuple[str, ...]) -> list[Any]:
     """Runners of everything to judge; Core ML files once for each kind of numerics."""
+    from edgesam_export.runners import list_files, open_artifact
+
     sources = list(candidate) if isinstance(candidate, list | tuple) else [candidate]
     runners = [source for source in sources if is_runner(source)]
-    groups: dict[str, list[Any]] = {}
+    groups: dict[str, list[Artifact]] = {}
     for source in sources:
-        for file in [] if is_runner(source) else files_of(source):
-            groups.setdefault(format_of(file), []).append(file)
+        for file in [] if is_runner(source) else list_files(source):
+            artifact = file if isinstance(file, Artifact) else open_artifact(file)
+            groups.setdefault(artifact.format, []).append(artifact)
     for kind, files in sorted(groups.items()):
         for chosen in numerics if kind == "coreml" else (None,):
             runners.append(open_runner(files, chosen))
@@ -77,27 +89,21 @@ def open_candidates(candidate: Any, numerics: tuple[str, ...]) -> list[Any]:
     return runners
 
 
-def files_of(source: Any) -> list[Any]:
-    """An artifact or exported file as it is, a folder as the exported files in it."""
-    if isinstance(source, Artifact):
-        return [source]
-    path = Path(source)
-    if path.is_dir() and path.suffix != ".mlpackage":
-        members = sorted([*path.glob("*.mlpackage"), *path.glob("*.onnx")])
-        if not members:
-            raise UsageError(f"'{path}' holds no .mlpackage and no .onnx; give exported files or their folder")
-        return members
-    return [path]
-
-
-def format_of(source: Artifact | Path) -> str:
-    """Export format of a file."""
-    if isinstance(source, Artifact):
-        return source.format
-    formats = {".mlpackage": "coreml", ".onnx": "onnx"}
-    if source.suffix not in formats or not source.exists():
-        raise UsageError(f"'{source}' is no exported file; give an existing .mlpackage or .onnx")
-    return formats[source.suffix]
+def pack(
+    prepared: PreparedImage, prompt: Prompt, slots: int | None, padding_point: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decoder inputs of a prompt."""
+    points = prompt.points or None
+    labels = prompt.labels if points else None
+    return pack_prompt(
+        prepared,
+        points=points,
+        labels=labels,
+        box=prompt.box,
+        slots=slots,
+        has_mask=prompt.kind == "mask",
+        padding_point=padding_point,
+    )
 
 
 def load_pictures(images: Iterable[Any]) -> dict[str, np.ndarray]:
@@ -134,9 +140,9 @@ def load_reference(
         CheckpointError: the checkpoint cannot be read or obtained.
     """
     from edgesam_export.families import load_model
-    from edgesam_export.runners import open_artifact
+    from edgesam_export.runners import list_files, open_artifact
 
-    files = [open_artifact(file) for source in artifacts for file in files_of(source)]
+    files = [open_artifact(file) for file in list_files(artifacts)]
     models = sorted({file.model for file in files})
     if len(models) != 1:
         raise UsageError(f"files of several models ({', '.join(models)}); compare one model at a time")

@@ -65,7 +65,7 @@ class PreparedImage:
     @property
     def prompt_extent(self) -> tuple[int, int]:
         """Height and width of the picture inside the prompt frame."""
-        return scaled_size(self.source_size, self.frame.prompt_size)
+        return fitted_size(self.source_size, self.frame.prompt_size, self.frame.fit)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -122,8 +122,22 @@ def scaled_size(source_size: tuple[int, int], side: int) -> tuple[int, int]:
     return height, width
 
 
+def fitted_size(source_size: tuple[int, int], side: int, fit: str) -> tuple[int, int]:
+    """Height and width of a picture inside a square of ``side``, see ``ImageFrame.fit``."""
+    return (side, side) if fit == "stretch" else scaled_size(source_size, side)
+
+
+def stretched(image: np.ndarray, side: int) -> np.ndarray:
+    """Picture with both sides ``side``: bilinear, half-pixel centres, no antialiasing, float32 0..255."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    pixels = torch.from_numpy(image.astype(np.float32).transpose(2, 0, 1)[None].copy())
+    return interpolate(pixels, (side, side), mode="bilinear", align_corners=False)[0].numpy().transpose(1, 2, 0)
+
+
 def prepare(image: np.ndarray, frame: ImageFrame) -> PreparedImage:
-    """Resize a picture to the frame, pad it right and bottom, and normalise it.
+    """Resize a picture to the frame, pad it right and bottom, and normalise it; see ``ImageFrame``.
 
     Shapes: image uint8 (H, W, 3) RGB
     Raises: UsageError when the array is not such a picture.
@@ -134,11 +148,14 @@ def prepare(image: np.ndarray, frame: ImageFrame) -> PreparedImage:
     if image.size == 0:
         raise UsageError(f"image has size {image.shape[1]}x{image.shape[0]}; both sides must be at least 1 pixel")
     source_size = (image.shape[0], image.shape[1])
-    height, width = scaled_size(source_size, frame.size)
-    resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    height, width = fitted_size(source_size, frame.size, frame.fit)
+    if frame.fit == "stretch":
+        resized = stretched(image, frame.size)
+    else:
+        resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
     pixels = np.empty((frame.size, frame.size, 3), np.uint8)
     pixels[:] = frame.pad_colour
-    pixels[:height, :width] = resized
+    pixels[:height, :width] = resized if resized.dtype == np.uint8 else np.rint(resized)
     tensor = np.zeros((1, 3, frame.size, frame.size), np.float32)
     normalised = (resized.astype(np.float32) - np.float32(frame.mean)) / np.float32(frame.std)
     tensor[0, :, :height, :width] = normalised.transpose(2, 0, 1)  # (H, W, C) -> (C, H, W)
@@ -167,11 +184,12 @@ def pack_prompt(
     box: NumbersLike | None = None,
     slots: int | None = None,
     has_mask: bool = False,
+    padding_point: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Decoder inputs for one prompt: points, then the box's corners, then empty slots.
 
-    Points without a box are followed by one not-a-point token, as SAM was trained; a mask prompt alone
-    (``has_mask``) is that token and nothing else. ``labels`` default to foreground.
+    Points without a box are followed by one not-a-point token, as SAM was trained, unless ``padding_point`` is False;
+    a mask prompt alone (``has_mask``) is that token and nothing else. ``labels`` default to foreground.
 
     Shapes:
         points (N, 2) x, y in source pixels, inside the picture; labels (N,) 1 foreground, 0 background
@@ -185,13 +203,14 @@ def pack_prompt(
         raise UsageError("no prompt: give at least one point, a box or a mask")
     coords = to_frame(np.concatenate([points, corners]), prepared)
     kinds = [*labels, *BOX_LABELS[: len(corners)]]
-    if not len(corners):
+    padded = padding_point and not len(corners)
+    if padded:
         coords = np.concatenate([coords, np.zeros((1, 2), np.float32)])
         kinds.append(NOT_A_POINT)
     if slots is not None and len(kinds) > slots:
-        extra = "the box takes 2" if len(corners) else "1 more because there is no box"
+        extra = ", the box takes 2" if len(corners) else ", 1 more because there is no box" if padded else ""
         raise UsageError(
-            f"the prompt needs {len(kinds)} slots (points: {len(points)}, {extra})"
+            f"the prompt needs {len(kinds)} slots (points: {len(points)}{extra})"
             f" but the decoder has {slots}; export it again with --points {len(kinds)} or give fewer points"
         )
     free = 0 if slots is None else slots - len(kinds)
@@ -254,7 +273,8 @@ def numbers(values: Any, name: str) -> np.ndarray:
 def masks_to_source(logits: np.ndarray, prepared: PreparedImage) -> np.ndarray:
     """Logits at the size of the source picture, as SAM's post-processing makes them.
 
-    To the prompt frame, crop the padding, to source size; both steps bilinear with half-pixel centres.
+    To the prompt frame, crop the padding, to source size; both steps bilinear with half-pixel centres. Frames that say
+    ``mask_resize="bicubic"`` go to source size in one bicubic step.
 
     Shapes: logits (M, 256, 256); returns float32 (M, h, w)
     Source: ``Sam.postprocess_masks`` of segment-anything.
@@ -265,6 +285,8 @@ def masks_to_source(logits: np.ndarray, prepared: PreparedImage) -> np.ndarray:
     side = prepared.frame.prompt_size
     height, width = prepared.prompt_extent
     maps = torch.from_numpy(np.ascontiguousarray(logits, np.float32))[None]
+    if prepared.frame.mask_resize == "bicubic":
+        return interpolate(maps, prepared.source_size, mode="bicubic", align_corners=False)[0].numpy()
     maps = interpolate(maps, (side, side), mode="bilinear", align_corners=False)[..., :height, :width]
     return interpolate(maps, prepared.source_size, mode="bilinear", align_corners=False)[0].numpy()
 
@@ -347,6 +369,7 @@ class Predictor:
             box=box,
             slots=self.runner.slots,
             has_mask=mask_input is not None,
+            padding_point=self.runner.info.padding_point,
         )
         logits, scores = self.runner.decode(self.embeddings, coords, kinds, mask_prompt)
         logits, scores = np.asarray(logits[0], np.float32), np.asarray(scores[0], np.float32)

@@ -35,7 +35,7 @@ PRECISIONS = ("fp16", "fp32")
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFrame:
-    """The square picture a network sees: longest side resized to ``size``, normalised, padded right and bottom."""
+    """The square picture a network sees: resized to ``size``, normalised, padded right and bottom."""
 
     size: int = 1024
     """Side of the encoder's input, pixels."""
@@ -43,6 +43,11 @@ class ImageFrame:
     """Side of the frame that prompt coordinates live in, pixels."""
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    fit: Literal["longest_side", "stretch"] = "longest_side"
+    """``longest_side``: proportions are kept, bilinear with antialiasing on 8 bits. ``stretch``: both sides become
+    ``size``, bilinear without antialiasing; nothing is padded."""
+    mask_resize: Literal["bilinear", "bicubic"] = "bilinear"
+    """How logits come to source size: ``bilinear`` to the prompt frame, crop, bilinear; ``bicubic`` in one step."""
 
     @property
     def pad_colour(self) -> tuple[int, int, int]:
@@ -61,6 +66,10 @@ class ModelInfo:
     default_score: Literal["iou", "stability"] = "iou"
     """What ``scores`` are unless the export says otherwise."""
     upsample: Literal["bicubic", "bilinear"] = "bicubic"
+    padding_point: bool = True
+    """Points without a box are followed by one not-a-point token."""
+    slots: int | None = None
+    """The only number of prompt slots the decoder knows, None when it takes any."""
     description: str = ""
 
 

@@ -372,9 +372,7 @@ def test_core_ml_files_are_opened_once_for_each_numerics_and_onnx_once(monkeypat
         opened.append((len(source), numerics))
         return FakeRunner(str(numerics))
 
-    module = SimpleNamespace(open_runner=open_runner)
-    monkeypatch.setitem(__import__("sys").modules, "edgesam_export.runners", module)
-    monkeypatch.setattr("edgesam_export.runners", module, raising=False)
+    monkeypatch.setattr("edgesam_export.runners.open_runner", open_runner)
     files = [
         artifact("encoder"),
         artifact("decoder"),
@@ -389,9 +387,7 @@ def test_a_runner_that_this_machine_lacks_is_never_a_silent_pass(monkeypatch):
     def unavailable(source, numerics=None):
         raise RunnerUnavailableError("cannot run here")
 
-    module = SimpleNamespace(open_runner=unavailable)
-    monkeypatch.setitem(__import__("sys").modules, "edgesam_export.runners", module)
-    monkeypatch.setattr("edgesam_export.runners", module, raising=False)
+    monkeypatch.setattr("edgesam_export.runners.open_runner", unavailable)
     with pytest.raises(RunnerUnavailableError):
         check([artifact("encoder")])
 

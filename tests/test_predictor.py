@@ -338,7 +338,7 @@ class FakeRunner:
 
     slots: int | None = 6
     accepts_mask_input: bool = False
-    info: object = field(default_factory=lambda: SimpleNamespace(frame=ImageFrame()))
+    info: object = field(default_factory=lambda: SimpleNamespace(frame=ImageFrame(), padding_point=True))
     encoded: list = field(default_factory=list)
     decoded: list = field(default_factory=list)
     fails: bool = False
@@ -431,3 +431,36 @@ def test_bad_mask_prompt_is_refused(accepts, mask, said):
 
 if __name__ == "__main__":
     GEOMETRY.write_text(geometry_text(), encoding="utf-8")
+
+
+def test_a_stretched_frame_has_no_padding_and_each_axis_its_own_factor():
+    frame = ImageFrame(size=8, prompt_size=16, fit="stretch", mean=(0, 0, 0), std=(1, 1, 1))
+    row = np.array([0, 100, 200, 40], np.uint8)
+    prepared = prepare(np.repeat(np.tile(row, (2, 1))[..., None], 3, axis=2), frame)
+    # 4 samples to 8, half-pixel centres: a quarter of the way to the neighbour, edges repeated.
+    np.testing.assert_array_equal(prepared.tensor[0, 0, 3], [0, 25, 75, 125, 175, 160, 80, 40])
+    assert prepared.scaled_size == (8, 8) and prepared.prompt_extent == (16, 16)
+    np.testing.assert_array_equal(to_frame([(1, 1)], prepared), [[4, 8]])
+
+
+def test_bicubic_masks_go_to_source_size_in_one_step():
+    frame = ImageFrame(fit="stretch", mask_resize="bicubic")
+    prepared = prepare(np.zeros((512, 256, 3), np.uint8), frame)
+    logits = np.zeros((1, 256, 256), np.float32)
+    logits[0, :, 128:] = 1
+    found = masks_to_source(logits, prepared)
+    assert found.shape == (1, 512, 256)
+    np.testing.assert_allclose(found[0, ::2], logits[0], atol=1e-6)  # width is unchanged, rows are constant
+    # Doubling a height of two rows: cubic weights for a quarter sample (a = -0.75), edges repeated.
+    rows = np.zeros((1, 256, 256), np.float32)
+    rows[0, 128:] = 1
+    near = masks_to_source(rows, prepared)[0, 253:259, 0]
+    weights = [-0.10546875, 0.87890625, 0.26171875, -0.03515625]
+    np.testing.assert_allclose(near[1:3], [weights[0], weights[2] + weights[3]], atol=1e-6)
+
+
+def test_a_model_without_padding_point_gets_none():
+    coords, labels = pack_prompt(blank(20, 30), points=[(1, 1)], slots=3, padding_point=False)
+    assert labels.tolist() == [[1, -2, -2]] and coords.shape == (1, 3, 2)
+    with pytest.raises(UsageError, match=r"needs 2 slots \(points: 2\) but the decoder has 1"):
+        pack_prompt(blank(20, 30), points=[(1, 1), (2, 2)], slots=1, padding_point=False)

@@ -194,6 +194,7 @@ def decoder(model: SamModel, config: ExportConfig) -> Component:
         details={
             **decoder_details(None, config, score),
             "candidates": [0, 1, 2, 3],
+            "outputs_of": {"masks": "low_res_masks", "scores": "iou_predictions"},
             "selection": "best of the candidates, (points - 2.5) * 1000 added to token 0" if single else "all",
         },
     )

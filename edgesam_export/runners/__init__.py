@@ -139,13 +139,19 @@ class ArtifactRunner(ABC):
                 prompt_size=frame["prompt_size"],
                 mean=tuple(frame["mean"]),
                 std=tuple(frame["std"]),
+                # Files of before these two fields existed had only the first of each.
+                fit=frame.get("fit", "longest_side"),
+                mask_resize=frame.get("mask_resize", "bilinear"),
             ),
+            padding_point=first.get("padding_point", True),
         )
         decoder = self.contracts.get("decoder", {})
         self.slots: int | None = decoder.get("slots")
         self.accepts_mask_input: bool = decoder.get("mask_input", False)
         self.candidates: tuple[int, ...] = tuple(decoder.get("candidates", ()))
         self.score_kind: str = decoder.get("score", "iou")
+        self.selects: bool = decoder.get("selection", "all") != "all"
+        """The graph picks one of the candidates itself."""
         self.takes_image: bool = self.contracts.get("encoder", {}).get("image_input", False)
 
     @staticmethod
@@ -163,8 +169,8 @@ class ArtifactRunner(ABC):
         Raises:
             UsageError: no encoder among the files.
         """
-        spec = self.contract_of("encoder")["inputs"][0]
-        outputs = self.run("encoder", {spec["name"]: encoder_input(prepared, spec)})
+        contract = self.contract_of("encoder")
+        outputs = self.run("encoder", {contract["inputs"][0]["name"]: encoder_input(prepared, contract)})
         return outputs["image_embeddings"].astype(np.float32)
 
     def decode(
@@ -191,11 +197,9 @@ class ArtifactRunner(ABC):
         values["orig_im_size"] = np.full(2, self.info.frame.prompt_size, np.float32)
         feed = {spec["name"]: cast(values[spec["name"]], spec) for spec in contract["inputs"]}
         outputs = self.run("decoder", feed)
-        masks, scores = (
-            contract.get("outputs_of", {}).get("masks", "masks"),
-            contract.get("outputs_of", {}).get("scores", "scores"),
-        )
-        return outputs[masks].astype(np.float32), outputs[scores].astype(np.float32)
+        # Low-resolution logits and scores have other names in the contracts of some consumers.
+        names = {"masks": "masks", "scores": "scores", **contract.get("outputs_of", {})}
+        return outputs[names["masks"]].astype(np.float32), outputs[names["scores"]].astype(np.float32)
 
     def contract_of(self, component: str) -> dict[str, Any]:
         """Return the contract of a component, or say that its file is missing."""
@@ -206,11 +210,16 @@ class ArtifactRunner(ABC):
 
 def cast(value: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
     """Return ``value`` in the type that a contract declares for a tensor."""
-    return np.asarray(value, np.float16 if spec["dtype"] == "fp16" else np.float32)
+    return np.asarray(value, {"fp16": np.float16, "uint8": np.uint8}.get(spec["dtype"], np.float32))
 
 
-def encoder_input(prepared: PreparedImage, spec: dict[str, Any]) -> np.ndarray:
-    """Return the picture as the encoder's contract wants it: 8-bit padded image or normalised tensor."""
+def encoder_input(prepared: PreparedImage, contract: dict[str, Any]) -> np.ndarray:
+    """Return the picture as the encoder's contract wants it: 8-bit padded image, bare pixels or normalised tensor."""
+    spec = contract["inputs"][0]
+    if contract.get("padded_by") == "graph":
+        height, width = prepared.scaled_size
+        bare = prepared.pixels[:height, :width]
+        return cast(bare if contract["input_layout"] == "HWC" else bare.transpose(2, 0, 1)[None], spec)
     return prepared.pixels if spec["dtype"] == "image" else cast(prepared.tensor, spec)
 
 

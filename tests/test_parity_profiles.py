@@ -1,0 +1,30 @@
+"""Parity of files made for other programs: other tensor names, unpadded pictures, masks at source size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgesam_export.errors import UsageError
+from edgesam_export.formats.onnx import export_onnx
+from edgesam_export.parity import check_parity
+from edgesam_export.spec import OnnxConfig
+
+PICTURES = [
+    (f"noise {height}x{width}", np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8))
+    for height, width in ((60, 100), (120, 90))
+]
+
+
+@pytest.mark.parametrize("profile", ["sam6", "x-anylabeling"])
+def test_a_consumers_files_pass_the_gates(model, tmp_path, profile):
+    files = export_onnx(model, tmp_path, OnnxConfig(profile=profile))
+    report = check_parity(reference=model, candidate=files, images=PICTURES)
+    assert report.passed, [row for row in report.rows if not row.passed]
+    assert {row.component for row in report.rows} == {"encoder", "decoder"}
+
+
+def test_a_decoder_that_picks_the_mask_itself_is_refused(model, tmp_path):
+    files = export_onnx(model, tmp_path, OnnxConfig(profile="sam6", candidates=1, score="iou"))
+    with pytest.raises(UsageError, match="picks one mask itself; judge an export with --candidates 4"):
+        check_parity(reference=model, candidate=files, images=PICTURES)
