@@ -46,8 +46,10 @@ fmt: setup  ## Format the code
 
 check: test  ## What CI runs
 
-swift-test:  ## Swift tests, where there is a Swift package and a toolchain
-	@if [ -f swift/Package.swift ] && command -v swift >/dev/null; then cd swift && swift test; else echo "swift: nothing to test here"; fi
+swift-test: setup  ## Swift: build and test the package, the predictor on real packages included
+	@if command -v swift >/dev/null; then \
+	  EDGESAM_PYTHON=$(abspath $(RUN))/python swift test --package-path swift; \
+	else echo "swift: no toolchain on PATH, so the Swift package is not tested here"; fi
 
 conformance: setup  ## coremltools' own op tests against the executor, all of them
 	$(RUN)/python tests/conformance/run.py

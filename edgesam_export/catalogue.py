@@ -1,32 +1,86 @@
-"""What ``models`` lists: every registered model with its published checkpoint."""
+"""What ``models`` lists: every registered model with its checkpoint, its measured figures and the published ones."""
 
 from __future__ import annotations
 
+import json
+import sys
 from typing import Any
 
-__all__ = ["catalogue"]
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["PUBLISHED_NAMES", "catalogue", "measured_figures", "published_figures"]
+
+PUBLISHED_NAMES = {
+    "edge_sam": "EdgeSAM",
+    "edge_sam_3x": "EdgeSAM",
+    "edge_sam_rpn": "EdgeSAM-RPN",
+    "efficient_sam_s": "EfficientSAM-S",
+    "efficient_sam_ti": "EfficientSAM-Ti",
+    "efficientvit_sam_l0": "EfficientViT-SAM-L0",
+    "efficientvit_sam_l1": "EfficientViT-SAM-L1",
+    "efficientvit_sam_l2": "EfficientViT-SAM-L2",
+    "efficientvit_sam_xl0": "EfficientViT-SAM-XL0",
+    "efficientvit_sam_xl1": "EfficientViT-SAM-XL1",
+    "fast_sam": "FastSAM",
+    "mobile_sam": "MobileSAM",
+    "sam_vit_b": "SAM ViT-B",
+    "sam_vit_h": "SAM ViT-H",
+    "sam_vit_l": "SAM ViT-L",
+}
+"""Our name -> the name in benchmarks/published.toml."""
+FIGURE_FIELDS = ("part", "device", "value", "unit", "setup", "source")
 
 
 def catalogue() -> list[dict[str, Any]]:
-    """Return one plain entry per model, sorted by name."""
-    from edgesam_export.download import checkpoint_for
-    from edgesam_export.families import model_info, model_names
+    """Return one plain entry per model, sorted by name; those that cannot be exported say why in ``not_exported``."""
+    from edgesam_export.families import NOT_EXPORTED, model_names
 
-    entries = []
-    for name in model_names():
-        info, file = model_info(name), checkpoint_for(name)
-        entries.append(
-            {
-                "name": name,
-                "family": info.family,
-                "description": info.description,
-                "input_size": info.frame.size,
-                "default_score": info.default_score,
-                "checkpoint": file.name if file else None,
-                "url": file.url if file else None,
-                "bytes": file.bytes if file else None,
-                "sha256": file.sha256 if file else None,
-                "licence": file.licence if file else None,
-            }
-        )
-    return entries
+    exported = [model_entry(name) for name in model_names()]
+    refused = [
+        {"name": name, "not_exported": reason, "published": published_figures(name)}
+        for name, reason in NOT_EXPORTED.items()
+    ]
+    return sorted([*exported, *refused], key=lambda entry: entry["name"])
+
+
+def model_entry(name: str) -> dict[str, Any]:
+    """Return what is known about a registered model."""
+    from edgesam_export.download import checkpoint_for
+    from edgesam_export.families import model_info
+
+    info, file = model_info(name), checkpoint_for(name)
+    return {
+        "name": name,
+        "family": info.family,
+        "description": info.description,
+        "input_size": info.frame.size,
+        "default_score": info.default_score,
+        "checkpoint": file.name if file else None,
+        "url": file.url if file else None,
+        "bytes": file.bytes if file else None,
+        "sha256": file.sha256 if file else None,
+        "licence": file.licence if file else None,
+        "measured": measured_figures().get(name),
+        "published": published_figures(name),
+    }
+
+
+def measured_figures() -> dict[str, Any]:
+    """Return models/figures.json: parameters, multiply-adds, sizes, findings and parity of our exports, by model."""
+    from edgesam_export.download import manifest_path
+
+    path = manifest_path().with_name("figures.json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def published_figures(name: str) -> list[dict[str, Any]]:
+    """Return the published figures of a model, each with its device, setup and source."""
+    from edgesam_export.bench_compare import published_path
+
+    document = tomllib.loads(published_path().read_text(encoding="utf-8"))
+    rows = [*document["figure"], *document.get("reference", ())]
+    wanted = PUBLISHED_NAMES.get(name)
+    return [{field: row[field] for field in FIGURE_FIELDS} for row in rows if row["model"] == wanted]

@@ -1,4 +1,4 @@
-"""The command line: parse, one library call, render, exit code. The only module that imports click or prints.
+"""The command line: parse, one library call, render, exit code. It and ``cli_bench`` alone import click and print.
 
 Heavy imports stay inside commands, so that ``--help`` answers at once.
 """
@@ -194,10 +194,26 @@ def models(as_json: bool, quiet: bool) -> None:
     if as_json:
         emit({"models": entries})
         return
-    rows = [
-        (e["name"], e["family"], str(e["input_size"]), e["checkpoint"] or "-", e["licence"] or "-") for e in entries
-    ]
-    click.echo(table(("model", "family", "input", "checkpoint", "licence of the weights"), rows))
+    rows = [model_row(entry) for entry in entries if "not_exported" not in entry]
+    headings = ("model", "input", "parameters", "G multiply-adds", "checkpoint", "licence of the weights")
+    click.echo(table(headings, rows))
+    for entry in entries:
+        if "not_exported" in entry:
+            click.echo(f"{entry['name']}: not exported, {entry['not_exported']}")
+
+
+def model_row(entry: dict[str, Any]) -> tuple[str, ...]:
+    """Return what ``models`` shows of a model; figures are those of models/figures.json."""
+    found = entry["measured"]
+    parts = [found[part]["multiply_adds"] for part in ("encoder", "decoder")] if found else ()
+    return (
+        entry["name"],
+        str(entry["input_size"]),
+        f"{found['parameters'] / 1e6:.1f} M" if found else "-",
+        " + ".join(f"{count / 1e9:.1f}" for count in parts) or "-",
+        entry["checkpoint"] or "-",
+        entry["licence"] or "-",
+    )
 
 
 @cli.command()
@@ -458,5 +474,8 @@ def segment(image: Path, output: Path, as_json: bool, quiet: bool, **options: An
     note(quiet, result.summary())
 
 
+import edgesam_export.cli_bench  # noqa: E402, F401  # its commands are made of what stands above
+
 if __name__ == "__main__":
-    main()
+    # That import made a second copy of this module, the one that knows all commands.
+    sys.modules["edgesam_export.cli"].main()

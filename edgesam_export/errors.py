@@ -7,7 +7,12 @@
     ├── ProgramError              a Core ML package cannot be loaded or executed
     │   └── UnsupportedOpError    the executor has no such operation
     ├── RunnerUnavailableError    this machine cannot do that (exit code 3)
-    └── SchemaError               a report or record file does not have the form this version reads
+    ├── SchemaError               a report or record file does not have the form this version reads
+    └── DeviceFailure             a benchmark on a device failed (exit code 6)
+        ├── DeviceSetupFailure    this machine cannot drive a device (exit code 3)
+        ├── DeviceNotReady        no such device, or it does not accept work now (exit code 4)
+        ├── BuildFailure          the app could not be built, signed or installed (exit code 5)
+        └── InvalidResult         a case breaks the rules of measuring, under --strict (exit code 7)
 
 A message is one line: what, where, which values, what to do.
 A check that fails (parity out of tolerance, an ANE finding) is a result, never an exception.
@@ -16,9 +21,14 @@ A check that fails (parity out of tolerance, an ANE finding) is a result, never 
 from __future__ import annotations
 
 __all__ = [
+    "BuildFailure",
     "CheckpointError",
     "ConversionError",
+    "DeviceFailure",
+    "DeviceNotReady",
+    "DeviceSetupFailure",
     "EdgeSAMExportError",
+    "InvalidResult",
     "ProgramError",
     "RunnerUnavailableError",
     "SchemaError",
@@ -62,6 +72,53 @@ class RunnerUnavailableError(EdgeSAMExportError):
 
 class SchemaError(EdgeSAMExportError):
     """A stored report or record does not have the form that this version reads."""
+
+
+class DeviceFailure(EdgeSAMExportError):
+    """A benchmark on a device failed.
+
+    ``kind`` names the row of the failure table, ``chain`` holds the tool's nested errors as (domain, code, text), and
+    ``record`` is the file into which what had been measured was written, if any.
+    """
+
+    exit_code = 6
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str = "unclassified",
+        chain: tuple[tuple[str, int | None, str], ...] = (),
+        record: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.chain = chain
+        self.record = record
+
+
+class DeviceSetupFailure(DeviceFailure):
+    """This machine cannot drive a device."""
+
+    exit_code = 3
+
+
+class DeviceNotReady(DeviceFailure):
+    """There is no such device, or it does not accept work now."""
+
+    exit_code = 4
+
+
+class BuildFailure(DeviceFailure):
+    """The benchmark app could not be built, signed or installed."""
+
+    exit_code = 5
+
+
+class InvalidResult(DeviceFailure):
+    """A case breaks the rules of measuring and the caller asked for strictness."""
+
+    exit_code = 7
 
 
 def first_line(error: BaseException) -> str:

@@ -128,12 +128,19 @@ def fitted_size(source_size: tuple[int, int], side: int, fit: str) -> tuple[int,
 
 
 def stretched(image: np.ndarray, side: int) -> np.ndarray:
-    """Picture with both sides ``side``: bilinear, half-pixel centres, no antialiasing, float32 0..255."""
-    import torch
-    from torch.nn.functional import interpolate
+    """Picture with both sides ``side``: bilinear, half-pixel centres, no antialiasing, float32 0..255.
 
-    pixels = torch.from_numpy(image.astype(np.float32).transpose(2, 0, 1)[None].copy())
-    return interpolate(pixels, (side, side), mode="bilinear", align_corners=False)[0].numpy().transpose(1, 2, 0)
+    In double precision, so that rounding to 8 bits gives the same picture in Swift.
+    """
+    whole = image.astype(np.float64)
+    for axis in (1, 0):
+        length = image.shape[axis]
+        position = np.clip((np.arange(side) + 0.5) * (length / side) - 0.5, 0, None)
+        low = position.astype(np.int64)
+        share = (position - low).reshape(-1, *[1] * (2 - axis))
+        high = np.minimum(low + 1, length - 1)
+        whole = whole.take(low, axis) * (1 - share) + whole.take(high, axis) * share
+    return whole.astype(np.float32)
 
 
 def prepare(image: np.ndarray, frame: ImageFrame) -> PreparedImage:

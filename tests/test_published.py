@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib  # type: ignore[no-redef]
+
 from edgesam_export.cost import constants, load_roofline
 from edgesam_export.hardware import load_hardware
 
@@ -37,6 +42,20 @@ def test_a_figure_says_what_was_measured_where_and_by_whom(figure):
 def test_no_figure_is_listed_twice():
     seen = Counter((figure.model, figure.part, figure.device, figure.setup) for figure in FIGURES)
     assert max(seen.values()) == 1
+
+
+def test_further_figures_are_for_comparison_alone_and_complete():
+    # the fit and the verdict read [[figure]] only; these are of other machines, tasks and sizes
+    entries = tomllib.loads(ane_cost.PUBLISHED.read_text(encoding="utf-8"))["reference"]
+    fields = {"model", "part", "device", "value", "unit", "setup", "source", "use", "why", "basis"}
+    for entry in entries:
+        assert set(entry) == fields, entry["model"]
+        assert entry["use"] == "reference" and entry["basis"] in ("published", "inferred")
+        assert entry["unit"] in ("ms", "fps", "images/s") and entry["value"] > 0
+        assert len(entry["source"]) > 15 and len(entry["setup"]) > 5 and entry["why"]
+    keys = Counter((e["model"], e["part"], e["device"], e["setup"]) for e in entries)
+    keys += Counter((figure.model, figure.part, figure.device, figure.setup) for figure in FIGURES)
+    assert max(keys.values()) == 1
 
 
 @pytest.mark.parametrize("name", PUBLISHED_SIZES)

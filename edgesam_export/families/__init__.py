@@ -17,10 +17,23 @@ from edgesam_export.spec import ModelInfo
 if TYPE_CHECKING:
     from edgesam_export.modeling.sam import SamModel
 
-__all__ = ["FAMILIES", "RegisteredModel", "build_model", "load_model", "model_info", "model_names", "register_model"]
+__all__ = [
+    "FAMILIES",
+    "NOT_EXPORTED",
+    "RegisteredModel",
+    "build_model",
+    "load_model",
+    "model_info",
+    "model_names",
+    "register_model",
+]
 
 Builder = Callable[[ModelInfo], "SamModel"]
 UPSAMPLES = ("bicubic", "bilinear")
+NOT_EXPORTED = {
+    "fast_sam": "it is a detector whose prompts only choose among its masks, so it has no prompt decoder; AGPL-3.0",
+}
+"""Models that people ask for and this project does not export, with the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +63,17 @@ def registered_models() -> Registry[RegisteredModel]:
     return FAMILIES
 
 
+def registered(name: str) -> RegisteredModel:
+    """What is known about a model, and its builder.
+
+    Raises:
+        UsageError: no such model, or one that is not exported.
+    """
+    if name in NOT_EXPORTED:
+        raise UsageError(f"model '{name}' is not exported: {NOT_EXPORTED[name]}")
+    return registered_models()[name]
+
+
 def model_names() -> list[str]:
     """Names of all models, sorted."""
     return list(registered_models())
@@ -61,7 +85,7 @@ def model_info(name: str) -> ModelInfo:
     Raises:
         UsageError: no such model.
     """
-    return registered_models()[name].info
+    return registered(name).info
 
 
 def build_model(name: str, *, upsample: str | None = None) -> SamModel:
@@ -72,7 +96,7 @@ def build_model(name: str, *, upsample: str | None = None) -> SamModel:
     Raises:
         UsageError: no such model, or no such upsampling.
     """
-    entry = registered_models()[name]
+    entry = registered(name)
     if upsample is None:
         return entry.build(entry.info)
     if upsample not in UPSAMPLES:

@@ -129,7 +129,8 @@ def pretend_to_be_a_mac() -> None:
 def has_fp16_data(item: pytest.Item) -> bool:
     """Whether a parameter of the test asks for FP16 inputs or weights, whatever precision it converts in."""
     parameters = getattr(getattr(item, "callspec", None), "params", {})
-    return "float16" in str([value for name, value in parameters.items() if name != "backend"])
+    values = [value for name, value in parameters.items() if name != "backend"]
+    return "float16" in str(values) or "fp16" in values
 
 
 def numerics_of(item: pytest.Item) -> str:

@@ -1,0 +1,118 @@
+"""The record of ``bench --host``: Python's runtimes, then the Swift runner (Core ML on a Mac, else its stand-in)."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edgesam_export.bench_host import HostPlan, measure_host
+from edgesam_export.bench_machine import host_entry
+from edgesam_export.bench_record import check_strict, make_record, read_record, write_record
+from edgesam_export.bench_request import BenchPlan, MatrixRow, Schedule, Workload
+from edgesam_export.errors import EdgeSAMExportError
+from edgesam_export.spec import Artifact
+
+__all__ = ["plan_host", "record_host", "with_swift_cases"]
+
+
+def plan_host(sources: Any, model: Any, *, schedule: Schedule, workload: Workload) -> HostPlan:
+    """Return the plan for exported files of one model, in either format or both, and the PyTorch model itself.
+
+    Raises:
+        UsageError: files that do not go together, or that cannot do what is asked.
+    """
+    from edgesam_export.runners import list_files, open_artifact, pick_pair
+
+    opened: dict[str, list[Artifact]] = {"coreml": [], "onnx": []}
+    for file in list_files(sources):
+        artifact = open_artifact(file)
+        opened[artifact.format].append(artifact)
+    files = {format: tuple(pick_pair(artifacts)) if artifacts else () for format, artifacts in opened.items()}
+    return HostPlan(model=model, schedule=schedule, workload=workload, **files)
+
+
+def record_host(
+    plan: HostPlan,
+    *,
+    records: Path,
+    runs: Path,
+    matrix: tuple[MatrixRow, ...] = (MatrixRow(),),
+    swift: bool = True,
+    strict: bool = False,
+    progress: Callable[..., None] | None = None,
+    on_status: Callable[[dict[str, Any]], None] | None = None,
+) -> Path:
+    """Measure this machine and write the record; return its path.
+
+    Raises:
+        InvalidResult: under ``strict``, a case is not valid; the record is written all the same.
+        UsageError: the records folder cannot be written.
+    """
+    result = measure_host(plan, progress=progress)
+    if swift and plan.coreml:
+        packages = BenchPlan(
+            artifacts=plan.coreml,
+            matrix=matrix,
+            schedule=plan.schedule,
+            workload=plan.workload,
+            reference=plan.model,
+        )
+        result = with_swift_cases(result, packages, runs, on_status)
+    record = make_record(result, host=host_entry())
+    record |= {"schedule": asdict(plan.schedule), "workload": asdict(plan.workload)}
+    path = write_record(record, records)
+    if strict:
+        check_strict(record, path)
+    return path
+
+
+def with_swift_cases(
+    result: Mapping[str, Any], plan: BenchPlan, runs: Path, on_status: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
+    """Return the result with the cases of the Swift runner; one skipped case with the reason where it cannot run."""
+    try:
+        record = run_swift(plan, runs, on_status)
+    except EdgeSAMExportError as error:
+        return {**result, "cases": [*result["cases"], skipped_case(str(error))]}
+    return {**result, "cases": [*result["cases"], *record["cases"]], "app": record.get("app")}
+
+
+def run_swift(plan: BenchPlan, runs: Path, on_status: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+    """Measure a plan with ``edgesam-bench-host``, built first where there is only a toolchain; return the record.
+
+    Raises:
+        DeviceFailure: there is neither, or the run failed before anything was measured.
+    """
+    from edgesam_export.benchmark import run_benchmark
+    from edgesam_export.devices import BackendOptions, DeviceFailure
+
+    options = BackendOptions(build=shutil.which("swift") is not None)
+    with tempfile.TemporaryDirectory(prefix="edgesam-bench-") as folder:
+        try:
+            path = run_benchmark(
+                plan, backend="local", options=options, runs=runs, records=Path(folder), on_status=on_status
+            )
+        except DeviceFailure as error:
+            if error.record is None:
+                raise
+            path = Path(error.record)  # what was measured before it failed says itself what went wrong
+        return read_record(path)
+
+
+def skipped_case(reason: str) -> dict[str, Any]:
+    """Return the case that stands for a runner that could not run."""
+    runtime = "coreml" if sys.platform == "darwin" else "coreml_stand_in"
+    return {
+        "id": f"{runtime}/skipped",
+        "runtime": runtime,
+        "compute_units": {},
+        "stages": {},
+        "validity": {"reasons": []},
+        "outcome": "skipped",
+        "error": {"stage": "setup", "message": reason},
+    }

@@ -1,0 +1,303 @@
+"""Benchmark records: statistics from raw samples, what makes a case valid, files that are written once."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from edgesam_export.bench_request import METHOD_SCHEDULE, PROTOCOL_VERSION
+from edgesam_export.bench_schema import SCHEMA_VERSION, check_document, read_document
+from edgesam_export.errors import InvalidResult, SchemaError, UsageError
+from edgesam_export.files import write_json
+
+__all__ = [
+    "METHOD",
+    "PERCENTILE_METHOD",
+    "check_strict",
+    "hash_udid",
+    "invalid_reasons",
+    "make_record",
+    "read_record",
+    "read_records",
+    "record_path",
+    "stage_statistics",
+    "tool_entry",
+    "write_record",
+]
+
+METHOD = "edgesam-bench/1"
+"""How samples are taken and turned into figures: the schedule's minimum, warm-up left out, raw samples kept. A change
+that makes figures incomparable with earlier ones is a new number."""
+PERCENTILE_METHOD = "linear"
+"""Between the two nearest samples, as NumPy's default: sample number (n - 1) p, counted from 0."""
+P99_SAMPLES = 100
+SUSTAINED_S = 60.0
+TRIM = 0.1
+NS = 1e9
+PAUSES = 0.95
+"""Share of a duration that samples must fill: the moments between two calls belong to it as well."""
+
+
+# ---------------------------------------------------------------------------------------------------------- statistics
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Return a percentile of sorted samples by linear interpolation."""
+    position = (len(ordered) - 1) * share
+    low = math.floor(position)
+    high = min(low + 1, len(ordered) - 1)
+    return float(ordered[low] + (ordered[high] - ordered[low]) * (position - low))
+
+
+def stage_statistics(samples_ns: Sequence[int]) -> dict[str, float | int | None]:
+    """Return the figures of one stage, nanoseconds; None where there are too few samples to say."""
+    names = ("min", "p50", "p90", "p95", "p99", "max", "mean", "std", "trimmed_mean", "head_tail_ratio")
+    found: dict[str, float | int | None] = {"n": len(samples_ns), **dict.fromkeys(names)}
+    if not samples_ns:
+        return found
+    ordered = sorted(samples_ns)
+    cut = int(len(ordered) * TRIM)
+    quarter = len(samples_ns) // 4
+    head = statistics.median(samples_ns[:quarter]) if quarter else 0
+    found |= {"min": ordered[0], "max": ordered[-1], "mean": statistics.fmean(ordered)}
+    found |= {name: percentile(ordered, int(name[1:]) / 100) for name in ("p50", "p90", "p95")}
+    found["p99"] = percentile(ordered, 0.99) if len(ordered) >= P99_SAMPLES else None
+    found["std"] = statistics.stdev(ordered) if len(ordered) > 1 else None
+    found["trimmed_mean"] = statistics.fmean(ordered[cut : len(ordered) - cut])
+    found["head_tail_ratio"] = statistics.median(samples_ns[-quarter:]) / head if head else None
+    return found
+
+
+def frame_rates(case: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return ``fps_p50`` (one point, medians of both stages) and ``fps_sustained`` (frames of a window of 60 s)."""
+    medians = [case.get("stages", {}).get(stage, {}).get("p50") for stage in ("encoder", "decoder")]
+    countable = case.get("n_points") == 1 and not case.get("vary_points")
+    together = sum(medians) if countable and None not in medians else 0
+    sustained = case.get("sustained") or {"window_s": 0.0, "frames": 0}
+    whole = sustained["window_s"] >= SUSTAINED_S
+    return {
+        "fps_p50": NS / together if together else None,
+        "fps_sustained": sustained["frames"] / sustained["window_s"] if whole else None,
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------ validity
+
+
+def schedule_reasons(case: Mapping[str, Any]) -> list[str]:
+    """Return what keeps a case below the method's own minimum, whatever its run was asked for."""
+    stages: dict[str, list[str]] = {}
+    for name, stage in sorted(case.get("stages", {}).items()):
+        samples, seconds = len(stage["samples_ns"]), sum(stage["samples_ns"]) / NS
+        if samples < METHOD_SCHEDULE.min_iterations:
+            text = f"{samples} iterations, {METHOD} asks for {METHOD_SCHEDULE.min_iterations}"
+        elif seconds < METHOD_SCHEDULE.min_duration_s * PAUSES:
+            text = f"{seconds:.1f} s measured, {METHOD} asks for {METHOD_SCHEDULE.min_duration_s:g} s"
+        else:
+            continue
+        stages.setdefault(text, []).append(name)
+    return [f"{', '.join(names)}: {text}" for text, names in stages.items()]
+
+
+def invalid_reasons(case: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return why a case may not be ranked; nothing for a valid one."""
+    if case["outcome"] != "ok":
+        error = case.get("error") or {}
+        return (f"{case['outcome']}: {error.get('message', 'no reason given')}",)
+    return tuple(case["validity"]["reasons"])
+
+
+def check_strict(record: Mapping[str, Any], path: Path | str) -> None:
+    """Raise InvalidResult when a case is not valid; the record keeps everything."""
+    bad = [(case["id"], invalid_reasons(case)) for case in record["cases"] if invalid_reasons(case)]
+    if bad:
+        name, reasons = bad[0]
+        raise InvalidResult(
+            f"{len(bad)} of {len(record['cases'])} cases are not valid, first '{name}': {'; '.join(reasons)}; "
+            f"everything measured is in {path}",
+            kind="invalid_result",
+            record=str(path),
+        )
+
+
+# ------------------------------------------------------------------------------------------------------- making records
+
+
+def hash_udid(udid: str) -> str:
+    """Return the first 8 hex digits of a device identifier's SHA-256: enough to tell two phones apart."""
+    return hashlib.sha256(udid.encode()).hexdigest()[:8]
+
+
+def tool_entry() -> dict[str, Any]:
+    """Return what made a record: name, version, and the commit when it runs from a checkout."""
+    from importlib.metadata import version
+
+    return {
+        "name": "edgesam-export",
+        "version": version("edgesam-export"),
+        "git": git_commit(Path(__file__).parents[1]),
+    }
+
+
+def git_commit(folder: Path) -> str | None:
+    """Return the checked-out commit, read from its files; None outside a checkout."""
+    try:
+        head = (folder / ".git" / "HEAD").read_text().strip()
+        if not head.startswith("ref: "):
+            return head
+        name = head[5:]
+        loose = folder / ".git" / name
+        if loose.is_file():
+            return loose.read_text().strip()
+        packed = (folder / ".git" / "packed-refs").read_text().splitlines()
+        return next((line.split()[0] for line in packed if line.endswith(f" {name}")), None)
+    except OSError:
+        return None
+
+
+def make_record(
+    result: Mapping[str, Any],
+    *,
+    host: Mapping[str, Any],
+    request: Mapping[str, Any] | None = None,
+    device: Mapping[str, Any] | None = None,
+    udid: str | None = None,
+    out_folder: Path | None = None,
+    expected: Path | None = None,
+) -> dict[str, Any]:
+    """Return the record of a result: the same document with statistics, parity, validity and what made it.
+
+    ``request`` adds what was asked for and where the models come from, ``device`` fields that the result left out,
+    ``out_folder`` (with ``expected``) the outputs that are compared with PyTorch's.
+
+    Raises:
+        SchemaError: the result does not have its form.
+    """
+    given = {name: value for name, value in (device or {}).items() if value is not None}
+    reported = {name: value for name, value in (result.get("device") or {}).items() if value is not None}
+    result = {**result, "device": given | reported}
+    check_document(result, "result", "result")
+    known = {entry["id"]: entry for entry in (request or {}).get("models", ())}
+    record = {
+        **result,
+        "method": METHOD,
+        "percentile_method": PERCENTILE_METHOD,
+        "tool": tool_entry(),
+        "host": dict(host),
+        "models": [origin(known.get(entry["id"], {})) | dict(entry) for entry in result["models"]],
+        "cases": [record_case(case, out_folder, expected) for case in result["cases"]],
+    }
+    if udid is not None:
+        record["device"]["udid_sha256_8"] = hash_udid(udid)
+    if request is not None:
+        record |= {"schedule": request["schedule"], "workload": request["workload"]}
+    check_document(record, "record", "record")
+    return record
+
+
+def origin(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a request's model entry adds to a record."""
+    left_out = ("relative_path", "sha256_tree", "input_spec")
+    return {name: value for name, value in entry.items() if name not in left_out}
+
+
+def record_case(case: Mapping[str, Any], out_folder: Path | None, expected: Path | None) -> dict[str, Any]:
+    """Return a case with its figures."""
+    stages = {
+        name: {**stage, **stage_statistics(stage["samples_ns"])} for name, stage in case.get("stages", {}).items()
+    }
+    done = {**case, "stages": stages}
+    done |= frame_rates(done)
+    done["validity"] = dict(case.get("validity") or {"reasons": []})
+    reasons = list(done["validity"]["reasons"])
+    if case["outcome"] == "ok":
+        reasons += [reason for reason in schedule_reasons(done) if reason not in reasons]
+    if out_folder is not None and expected is not None and "parity" not in case:
+        from edgesam_export.bench_parity import judge_case
+
+        try:
+            done["parity"] = judge_case(case, out_folder, expected)
+        except SchemaError as error:
+            reasons.append(f"parity unknown: {error}")
+    done["validity"]["reasons"] = reasons
+    return done
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+
+
+def slug(name: str) -> str:
+    """Return a name as a folder is called: lower case, letters and digits joined by hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:64] or "device"
+
+
+def record_path(record: Mapping[str, Any], folder: Path) -> Path:
+    """Return where a record belongs: ``<folder>/<device>/<date>_<first 8 digits of the run's id>.json``."""
+    started = str(record.get("started_at") or datetime.now(timezone.utc).isoformat())[:10]
+    day = started if re.fullmatch(r"\d{4}-\d{2}-\d{2}", started) else f"{datetime.now(timezone.utc):%Y-%m-%d}"
+    return folder / slug(record["device"]["marketing_name"]) / f"{day}_{record['run_id'][:8]}.json"
+
+
+def write_record(record: Mapping[str, Any], folder: Path) -> Path:
+    """Write a record once; return its path.
+
+    Raises:
+        UsageError: there is one at that path already, or the folder cannot be written.
+        SchemaError: the record does not have its form.
+    """
+    path = record_path(record, folder)
+    check_document(record, "record", str(path))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        raise UsageError(f"'{path}' exists already; records are written once: give another --records folder") from None
+    except OSError as error:
+        raise UsageError(f"cannot write '{path}': {error.strerror or error}; give another --records folder") from None
+    try:
+        write_json(path, record)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Return a record.
+
+    Raises:
+        SchemaError: the file is not one.
+    """
+    return read_document(path, "record")
+
+
+def read_records(sources: Sequence[Path]) -> tuple[tuple[Path, dict[str, Any]], ...]:
+    """Return the records in files and, in any depth, in folders.
+
+    Raises:
+        UsageError: no such file, or a folder without records.
+        SchemaError: a file that is not a record.
+    """
+    found: list[Path] = []
+    for source in sources:
+        if source.is_dir():
+            members = sorted(source.rglob("*.json"))
+            if not members:
+                raise UsageError(f"'{source}' holds no records; make one with `edgesam-export bench`")
+            found += members
+        elif source.is_file():
+            found.append(source)
+        else:
+            raise UsageError(f"'{source}' does not exist; give records or folders of them")
+    return tuple((path, read_record(path)) for path in dict.fromkeys(found))
+
+
+def empty_result(run_id: str, nonce: str) -> dict[str, Any]:
+    """Return the fields that every result begins with."""
+    return {"schema_version": SCHEMA_VERSION, "protocol_version": PROTOCOL_VERSION, "run_id": run_id, "nonce": nonce}

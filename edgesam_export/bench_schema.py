@@ -1,0 +1,120 @@
+"""Checking benchmark documents against their JSON schemas, on writing and on reading.
+
+The schemas are data of this package, one file for each kind and version. Readers tolerate unknown fields.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from edgesam_export.errors import SchemaError
+
+__all__ = ["KINDS", "SCHEMA_VERSION", "check_document", "parse_document", "read_document"]
+
+SCHEMA_VERSION = 1
+KINDS = ("request", "status", "result", "record")
+SCHEMAS = Path(__file__).with_name("schemas")
+VERSION_FIELDS = {"request": "protocol_version", "status": "protocol_version"}
+MAX_BYTES = {"request": 4 << 20, "status": 1 << 20, "result": 256 << 20, "record": 256 << 20}
+"""A status of megabytes or a result of more than all samples of a day is no such document."""
+SHOWN_CHARACTERS = 60
+
+
+@cache
+def validator_of(kind: str) -> Any:
+    """Return the validator of one kind of document, built once."""
+    from jsonschema import Draft202012Validator
+    from referencing import Registry, Resource
+
+    schemas = {
+        f"{name}_v{SCHEMA_VERSION}.schema.json": json.loads(
+            (SCHEMAS / f"{name}_v{SCHEMA_VERSION}.schema.json").read_text(encoding="utf-8")
+        )
+        for name in KINDS
+    }
+    registry = Registry().with_resources((name, Resource.from_contents(schema)) for name, schema in schemas.items())
+    return Draft202012Validator(schemas[f"{kind}_v{SCHEMA_VERSION}.schema.json"], registry=registry)
+
+
+def check_document(document: Any, kind: str, where: str) -> None:
+    """Raise SchemaError, one line, unless the document has the form of its kind."""
+    field = VERSION_FIELDS.get(kind, "schema_version")
+    version = document.get(field) if isinstance(document, dict) else None
+    if isinstance(version, int) and not isinstance(version, bool) and version != SCHEMA_VERSION:
+        raise SchemaError(
+            f"{where}: $.{field}: found {version}, expected {SCHEMA_VERSION}; it was written by another version"
+        )
+    try:
+        problem = next(validator_of(kind).iter_errors(document), None)
+    except RecursionError:
+        raise SchemaError(f"{where}: nested too deeply for a {kind}") from None
+    if problem is not None:
+        raise SchemaError(f"{where}: {problem.json_path}: {finding(problem)}")
+
+
+def finding(error: Any) -> str:
+    """Return what was found and what was expected."""
+    if error.validator == "required":
+        missing = next(name for name in error.validator_value if name not in error.instance)
+        return f"found no '{missing}', expected {', '.join(error.validator_value)}"
+    expected = {
+        "const": lambda value: json.dumps(value),
+        "enum": lambda value: "one of " + ", ".join(json.dumps(item) for item in value),
+        "type": lambda value: " or ".join([value] if isinstance(value, str) else value),
+        "pattern": lambda value: f"text like {value}",
+        "minimum": lambda value: f"at least {value}",
+        "exclusiveMinimum": lambda value: f"more than {value}",
+        "maximum": lambda value: f"at most {value}",
+    }
+    rule = expected.get(str(error.validator), lambda value: f"{error.validator} {json.dumps(value)}")
+    return f"found {shown(error.instance)}, expected {rule(error.validator_value)}"
+
+
+def shown(value: Any) -> str:
+    """Return a value in a few characters."""
+    text = json.dumps(value)
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
+
+
+def parse_document(text: str, where: str) -> Any:
+    """Return JSON data; NaN and numbers too large to be finite are refused.
+
+    Raises:
+        SchemaError: not JSON, or a number that JSON does not have.
+    """
+
+    def refuse(word: str) -> float:
+        raise SchemaError(f"{where}: found {word}, expected finite numbers only")
+
+    def finite(word: str) -> float:
+        value = float(word)
+        return value if abs(value) != float("inf") else refuse(word)
+
+    try:
+        return json.loads(text, parse_constant=refuse, parse_float=finite)
+    except (ValueError, RecursionError) as error:
+        line = " ".join(str(error).split())
+        raise SchemaError(f"{where}: found no JSON document ({line}); it may be cut off") from None
+
+
+def read_document(path: Path, kind: str) -> dict[str, Any]:
+    """Return a checked document from a file.
+
+    Raises:
+        SchemaError: missing, too large, not JSON, or not of this kind.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES[kind]:
+            raise SchemaError(f"{path}: found {size} bytes, expected at most {MAX_BYTES[kind]}; not a {kind}")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SchemaError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise SchemaError(f"{path}: found bytes that are not UTF-8, expected a JSON document") from None
+    document = parse_document(text, str(path))
+    check_document(document, kind, str(path))
+    return document

@@ -1,0 +1,174 @@
+"""Where a benchmark runs: backends that reach a phone through Xcode's tools, or a process on this machine.
+
+A backend moves folders and starts a process; it knows nothing of the benchmark's protocol. ``driver.drive`` knows the
+protocol and nothing of the tools behind a backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from edgesam_export.errors import BuildFailure, DeviceFailure, DeviceNotReady, DeviceSetupFailure, InvalidResult
+from edgesam_export.registry import Registry, import_submodules
+
+__all__ = [
+    "DEVICES",
+    "BackendOptions",
+    "BuildFailure",
+    "DeviceBackend",
+    "DeviceDescription",
+    "DeviceFailure",
+    "DeviceNotReady",
+    "DeviceSetupFailure",
+    "InvalidResult",
+    "make_backend",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceDescription:
+    """One device as its tool describes it; a field that the tool left out is None."""
+
+    backend: str
+    identifier: str
+    """What the backend's commands take."""
+    name: str | None = None
+    udid: str | None = None
+    serial: str | None = None
+    platform: str | None = None
+    reality: str | None = None
+    """physical or simulated."""
+    product_type: str | None = None
+    marketing_name: str | None = None
+    hardware_model: str | None = None
+    os_version: str | None = None
+    os_build: str | None = None
+    transport: str | None = None
+    """wired, localNetwork, or local for this machine."""
+    pairing_state: str | None = None
+    tunnel_state: str | None = None
+    developer_mode: str | None = None
+    rejection: str | None = None
+    """Why it cannot be used now, with what to do; None when it can."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        return self.rejection is None
+
+    @property
+    def title(self) -> str:
+        """Name, model and system in one phrase."""
+        model = self.marketing_name or self.product_type or self.platform
+        details = ", ".join(part for part in (model, self.os_version and f"OS {self.os_version}") if part)
+        return f"{self.name or self.identifier}{f' ({details})' if details else ''}"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"usable": self.usable, "warnings": list(self.warnings)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendOptions:
+    """What a caller may say about reaching and building for a device; a backend reads what concerns it."""
+
+    team: str | None = None
+    """Development team that signs the app."""
+    bundle_id: str | None = None
+    """None: the app's usual identifier, with the team appended."""
+    app: Path | None = None
+    """A built and signed EdgeSAMBench.app; None builds it."""
+    skip_install: bool = False
+    """The app on the device is up to date."""
+    swift_folder: Path | None = None
+    """The folder of Package.swift; None looks beside this package and in the current folder."""
+    executable: Path | None = None
+    """A built edgesam-bench-host, for the local backend."""
+    build: bool = False
+    """Let the local backend build edgesam-bench-host, or bring it up to date."""
+    allow_wifi: bool = False
+    register_device: bool = False
+    """Let Xcode add the device to the developer account."""
+    authentication_key: tuple[Path, str, str] | None = None
+    """App Store Connect key: file, key id, issuer id."""
+    documents: Path | None = None
+    """What the local backend uses as the app's Documents folder; None: ``documents`` in the run's folder."""
+
+
+class DeviceBackend(Protocol):
+    """What the driver needs of a device. Device paths are relative to the app's data container.
+
+    Every method raises a DeviceFailure whose ``kind`` is a row of ``devices.failures.FAILURES``.
+    """
+
+    name: str
+    survives_host: bool
+    """Whether a run goes on when this process ends."""
+
+    def list(self) -> tuple[DeviceDescription, ...]:
+        """Return every device seen, those that cannot be used too."""
+        ...
+
+    def describe(self, device: DeviceDescription) -> DeviceDescription:
+        """Return what a closer look at one device says."""
+        ...
+
+    def install(self, device: DeviceDescription) -> None:
+        """Build the app if needed and put it on the device."""
+        ...
+
+    def push(self, device: DeviceDescription, folder: Path, destination: str) -> None:
+        """Copy a folder to a path that does not exist yet."""
+        ...
+
+    def launch(self, device: DeviceDescription, environment: Mapping[str, str]) -> int:
+        """Start the app, ending one that runs; return its process id."""
+        ...
+
+    def pull(self, device: DeviceDescription, source: str, destination: Path) -> Path:
+        """Copy one file from the device to ``destination`` and return it; kind ``file_missing`` if it is not there."""
+        ...
+
+    def processes(self, device: DeviceDescription) -> tuple[int, ...]:
+        """Return the ids of the device's running processes."""
+        ...
+
+    def terminate(self, device: DeviceDescription, pid: int) -> None:
+        """End a process; one that is gone already is a success."""
+        ...
+
+    def uninstall(self, device: DeviceDescription) -> None:
+        """Remove the app with everything it stored."""
+        ...
+
+    def crash_logs(self, device: DeviceDescription, destination: Path) -> tuple[Path, ...]:
+        """Copy the app's crash logs, as far as that works; never raises a DeviceFailure."""
+        ...
+
+    def exit_reason(self, pid: int) -> str | None:
+        """Return what is known about the end of a process, None where nothing is."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """Return the fields of BackendOptions with which another process reaches the same app."""
+        ...
+
+    def host(self) -> dict[str, Any]:
+        """Return what a record says of this side: os, xcode, devicectl, backend."""
+        ...
+
+
+DEVICES: Registry[Callable[..., DeviceBackend]] = Registry("device backend")
+"""Backend classes by name, called with options (BackendOptions) and run_folder (None: keep no logs)."""
+
+
+def make_backend(name: str, options: BackendOptions | None = None, run_folder: Path | None = None) -> DeviceBackend:
+    """Return a backend by name: devicectl (iPhone and iPad) or local (this machine).
+
+    Raises:
+        UsageError: no such backend.
+    """
+    import_submodules("edgesam_export.devices")
+    return DEVICES[name](options=options or BackendOptions(), run_folder=run_folder)

@@ -1,0 +1,195 @@
+"""What comes back from a device: heartbeat, finished cases and the result, none of it trusted before it is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgesam_export.bench_schema import MAX_BYTES, check_document, parse_document, read_document
+from edgesam_export.devices import DeviceDescription
+from edgesam_export.errors import DeviceFailure, SchemaError
+from edgesam_export.files import sha256_of
+
+__all__ = [
+    "PROTOCOL_VERSION",
+    "assemble",
+    "case_ids",
+    "outputs_of",
+    "read_cases",
+    "read_result",
+    "read_status",
+    "result_problem",
+]
+
+PROTOCOL_VERSION = 1
+MAX_CASES = 10000
+REBUILD = "build and install it again: start `edgesam-export bench` anew"
+
+
+def read_status(path: Path, run_id: str, nonce: str) -> dict[str, Any] | None:
+    """Return a heartbeat of this run; None for one of another run and for what is no heartbeat at all.
+
+    Raises:
+        DeviceFailure: it is this run's, but of a protocol that this version does not speak.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES["status"]:
+            return None
+        document = parse_document(path.read_text(encoding="utf-8"), path.name)
+    except (OSError, UnicodeDecodeError, SchemaError):
+        return None
+    if not isinstance(document, dict) or (document.get("run_id"), document.get("nonce")) != (run_id, nonce):
+        return None
+    version = document.get("protocol_version")
+    if version != PROTOCOL_VERSION:
+        spoken = "none" if version is None else str(version)[:20]
+        raise DeviceFailure(
+            f"the app on the device speaks protocol {spoken}, this version {PROTOCOL_VERSION}; {REBUILD}",
+            kind="old_app",
+        )
+    try:
+        check_document(document, "status", path.name)
+    except SchemaError as error:
+        raise DeviceFailure(
+            f"the app's heartbeat is not what was agreed ({error}); {REBUILD}", kind="old_app"
+        ) from None
+    return document
+
+
+def read_cases(path: Path) -> list[dict[str, Any]]:
+    """Return the finished cases of ``partial.ndjson``; a line that was cut off ends them."""
+    cases: list[dict[str, Any]] = []
+    try:
+        if path.stat().st_size > MAX_BYTES["result"]:
+            return cases
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return cases
+    for line in lines[:MAX_CASES]:
+        try:
+            case = parse_document(line, path.name)
+        except SchemaError:
+            continue
+        if isinstance(case, dict) and isinstance(case.get("id"), str):
+            cases.append(case)
+    return cases
+
+
+def result_problem(path: Path, announced: dict[str, Any]) -> str | None:
+    """Return how a pulled file differs from what the heartbeat announced, None when it does not."""
+    size = path.stat().st_size
+    if size != announced["bytes"]:
+        return f"it has {size} bytes, announced were {announced['bytes']}"
+    if (found := sha256_of(path)) != announced["sha256"]:
+        return f"its sha256 is {found[:12]}..., announced was {announced['sha256'][:12]}..."
+    return None
+
+
+def read_result(path: Path, run_id: str, nonce: str) -> dict[str, Any]:
+    """Return the result of this run.
+
+    Raises:
+        SchemaError: it is not a result, or another run's.
+    """
+    document = read_document(path, "result")
+    if (document["run_id"], document["nonce"]) != (run_id, nonce):
+        raise SchemaError(f"{path}: it belongs to run {document['run_id']}, not to {run_id}")
+    return document
+
+
+def outputs_of(document: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return path, relative to the app's folder of results, and SHA-256 of every output a result refers to."""
+    found = {
+        (entry["file"], entry["sha256"]) for case in document["cases"] for entry in case.get("parity_outputs") or ()
+    }
+    return sorted(found)
+
+
+def case_ids(request: dict[str, Any]) -> list[str]:
+    """Return the ids of a request's cases, in the order in which the app runs them."""
+    workload = request["workload"]
+    ids = []
+    for row in request["matrix"]:
+        units, hints = row["compute_units"], row.get("hints") or {}
+        parts = [units["encoder"], units["decoder"]]
+        parts += [f"reshape_{hints['reshape_frequency']}"] if hints.get("reshape_frequency") else []
+        parts += [f"specialize_{hints['specialization_strategy']}"] if hints.get("specialization_strategy") else []
+        ids += ["/".join([*parts, f"n{count}"]) for count in workload["n_points"]]
+        if workload.get("vary_points") and "decoder" in workload["stages"]:
+            ids.append("/".join([*parts, f"n{max(workload['n_points'])}", "vary"]))
+    return ids
+
+
+def assemble(
+    request: dict[str, Any],
+    finished: Sequence[dict[str, Any]],
+    device: DeviceDescription,
+    *,
+    outcome: str,
+    error: dict[str, Any],
+    status: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return a result from the cases that were finished before a run broke off.
+
+    The first case that is missing was under way: it gets ``outcome`` and ``error``. Those after it are skipped.
+    """
+    expected = case_ids(request)
+    units = {"/".join(name.split("/")[:2]) + "/": name.split("/")[:2] for name in expected}
+    cases = [case for case in finished if is_case(case)]
+    have = {case["id"] for case in cases}
+    broken_off = False
+    for name in (name for name in expected if name not in have):
+        encoder, decoder = next(pair for start, pair in units.items() if name.startswith(start))
+        cases.append(
+            {
+                "id": name,
+                "runtime": "coreml_stand_in" if device.platform == "Linux" else "coreml",
+                "compute_units": {"encoder": encoder, "decoder": decoder},
+                "n_points": int(next(part[1:] for part in name.split("/") if part[0] == "n" and part[1:].isdigit())),
+                "vary_points": name.endswith("/vary"),
+                "outcome": "skipped" if broken_off else outcome,
+                "error": {"message": "the run broke off before this case"} if broken_off else error,
+                "validity": {"reasons": [outcome if not broken_off else "skipped"]},
+            }
+        )
+        broken_off = True
+    status = status or {}
+    return {
+        "schema_version": 1,
+        "protocol_version": PROTOCOL_VERSION,
+        "run_id": request["run_id"],
+        "nonce": request["nonce"],
+        "started_at": None,
+        "finished_at": None,
+        "app": {"version": status.get("app_version"), "build_configuration": status.get("build_configuration")},
+        "device": {
+            "product_type": device.product_type,
+            "marketing_name": device.marketing_name or device.product_type or device.name or "unknown",
+            "hardware_model": device.hardware_model,
+            "os_version": device.os_version or "unknown",
+            "os_build": device.os_build,
+        },
+        "models": [
+            {"id": model["id"], "role": model["role"], "sha256": model["sha256_tree"]} for model in request["models"]
+        ],
+        "cases": cases,
+    }
+
+
+def is_case(case: dict[str, Any]) -> bool:
+    """Return whether a line of ``partial.ndjson`` is a case that a record can hold."""
+    document = {
+        "schema_version": 1,
+        "protocol_version": PROTOCOL_VERSION,
+        "run_id": "00000000-0000-4000-8000-000000000000",
+        "nonce": "0" * 32,
+        "device": {"marketing_name": "unknown", "os_version": "unknown"},
+        "models": [{"id": "any", "role": "encoder", "sha256": "0" * 64}],
+        "cases": [case],
+    }
+    try:
+        check_document(document, "result", "case")
+    except SchemaError:
+        return False
+    return True

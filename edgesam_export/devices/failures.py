@@ -1,0 +1,357 @@
+"""What can go wrong on the way to a device, as data: how to recognise it, what it means, what to do.
+
+A tool reports a chain of nested errors, the outermost being a wrapper. ``classify`` looks at (domain, code) from the
+innermost outwards and only then at words, because words change between versions and are translated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from edgesam_export.errors import BuildFailure, DeviceFailure, DeviceNotReady, DeviceSetupFailure
+
+__all__ = [
+    "BUILD_FAILURES",
+    "FAILURES",
+    "RETRIES",
+    "ErrorLink",
+    "Failure",
+    "Retry",
+    "classify",
+    "describe_chain",
+    "failure_of_kind",
+    "make_failure",
+]
+
+ErrorLink = tuple[str, "int | None", str]
+"""Domain, code and words of one error of a chain."""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often a command is tried, None being until a deadline, and the first wait, which doubles each time."""
+
+    attempts: int | None
+    first_wait_s: float = 0.0
+
+
+RETRIES = {
+    "never": Retry(1),
+    "once": Retry(2, 2.0),
+    "busy": Retry(4, 3.0),
+    "transient": Retry(4, 1.0),
+    "unlock": Retry(None, 3.0),
+    "reconnect": Retry(None, 1.0),
+    "expected": Retry(1),
+}
+"""Policies by name. ``expected`` marks what is normal while polling."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One row: an error matches by domain and code, by domain and words, or by words alone.
+
+    ``domain`` is compared with the whole domain or with its last dotted parts; ``text`` in lower case, any of several
+    separated by "|". ``only_in`` limits the row to commands of that name.
+    """
+
+    kind: str
+    domain: str | None
+    code: int | None
+    text: str | None
+    meaning: str
+    hint: str
+    error: type[DeviceFailure]
+    retry: str = "never"
+    only_in: str | None = None
+
+    def matches_code(self, link: ErrorLink) -> bool:
+        domain, code, _ = link
+        return self.code is not None and code == self.code and same_domain(domain, self.domain)
+
+    def matches_text(self, domain: str | None, words: str) -> bool:
+        if self.text is None or self.code is not None:
+            return False
+        if self.domain is not None and (domain is None or not same_domain(domain, self.domain)):
+            return False
+        return any(part in words for part in self.text.split("|"))
+
+
+def same_domain(domain: str, wanted: str | None) -> bool:
+    return wanted is not None and (domain == wanted or domain.endswith(f".{wanted}"))
+
+
+CORE = "com.apple.dt.CoreDeviceError"
+FBS = "FBSOpenApplicationErrorDomain"
+UNLOCK = "unlock the device and keep its screen on"
+PAIR = "connect the cable, unlock the device and tap Trust, or run `xcrun devicectl manage pair`"
+DEVELOPER_MODE = "switch on Settings > Privacy & Security > Developer Mode and restart the device"
+CABLE = "connect the device with a cable"
+TRUST = "on the device open Settings > General > VPN & Device Management and trust the developer"
+ROOM = "free storage on the device; the models are stored twice, once as pushed and once compiled"
+READ_ONLY = "pushed files are read-only for the app by design; uninstall the app to remove them"
+LOOK = "look at the device's screen for a question that waits for an answer"
+
+FAILURES: tuple[Failure, ...] = (
+    # what is asked for and its state
+    Failure("not_paired", CORE, 2, None, "the device is not paired", PAIR, DeviceNotReady),
+    Failure("wifi_only", CORE, 4, None, "no connection over Wi-Fi", CABLE, DeviceNotReady),
+    Failure("device_gone", CORE, 1000, None, "the device was not found", CABLE, DeviceNotReady, "reconnect"),
+    Failure("device_gone", CORE, 1011, None, "the device was not found", CABLE, DeviceNotReady, "reconnect"),
+    Failure(
+        "unsupported", CORE, 1001, None, "the device cannot do that", "use a physical iPhone or iPad", DeviceNotReady
+    ),
+    Failure(
+        "developer_mode", CORE, 12040, None, "the developer disk image is not usable", DEVELOPER_MODE, DeviceNotReady
+    ),
+    # launching: 10002 is a wrapper, the reason lies below
+    Failure("locked", FBS, 7, None, "the device is locked", UNLOCK, DeviceNotReady, "unlock"),
+    Failure("untrusted", FBS, 3, None, "the developer is not trusted on the device", TRUST, DeviceNotReady),
+    Failure("busy", FBS, None, "busy", "the device is busy", LOOK, DeviceNotReady, "busy"),
+    Failure("locked", "mobiledevice", -402653181, None, "the device may be locked", UNLOCK, DeviceNotReady, "unlock"),
+    Failure(
+        "not_installed", "NSOSStatusErrorDomain", -10814, None, "the app is not installed", "install it", DeviceFailure
+    ),
+    # installing
+    Failure("bundle_invalid", CORE, 3000, None, "the app bundle is not valid", "build the app again", BuildFailure),
+    Failure(
+        "install_interrupted",
+        "IXRemoteErrorDomain",
+        6,
+        None,
+        "the installation was interrupted",
+        "leave the cable alone and try again",
+        BuildFailure,
+        "once",
+    ),
+    Failure(
+        "install_refused",
+        CORE,
+        3002,
+        None,
+        "the device refused the app",
+        "check team, profile and free storage, and delete an app of the same identifier from another team",
+        BuildFailure,
+    ),
+    # connections
+    Failure("transient", CORE, 4000, None, "the connection broke right away", CABLE, DeviceNotReady, "transient"),
+    Failure("transient", "RemotePairingError", 4, None, "the tunnel broke", CABLE, DeviceNotReady, "transient"),
+    Failure(
+        "device_gone",
+        "com.apple.CoreDevice.ControlChannelConnectionError",
+        1,
+        None,
+        "the device left in the middle",
+        CABLE,
+        DeviceNotReady,
+        "reconnect",
+    ),
+    Failure(
+        "device_gone", "Network.NWError", 60, None, "the device does not answer", CABLE, DeviceNotReady, "reconnect"
+    ),
+    # files
+    Failure("file_missing", CORE, 7000, None, "no such file on the device", "wait for it", DeviceFailure, "expected"),
+    Failure("source_missing", CORE, 1005, None, "a file to copy is missing", "prepare the run again", DeviceFailure),
+    Failure("disk_full", "NSPOSIXErrorDomain", 28, None, "the device has no room left", ROOM, DeviceFailure),
+    Failure("disk_full", "NSCocoaErrorDomain", 640, None, "the device has no room left", ROOM, DeviceFailure),
+    Failure("not_writable", "NSCocoaErrorDomain", 513, None, "the file cannot be changed", READ_ONLY, DeviceFailure),
+    Failure("not_writable", "NSPOSIXErrorDomain", 1, None, "the file cannot be changed", READ_ONLY, DeviceFailure),
+    Failure("not_writable", "NSPOSIXErrorDomain", 13, None, "the file cannot be changed", READ_ONLY, DeviceFailure),
+    Failure(
+        "process_gone", "NSPOSIXErrorDomain", 3, None, "the process has ended", "", DeviceFailure, only_in="terminate"
+    ),
+    # words, for versions that carry no known code
+    Failure(
+        "untrusted", None, None, "not been explicitly trusted", "the developer is not trusted", TRUST, DeviceNotReady
+    ),
+    Failure(
+        "locked",
+        None,
+        None,
+        "could not be, unlocked|is locked|device was locked|unlock the device",
+        "the device is locked",
+        UNLOCK,
+        DeviceNotReady,
+        "unlock",
+    ),
+    Failure("developer_mode", None, None, "developer mode", "Developer Mode is off", DEVELOPER_MODE, DeviceNotReady),
+    Failure("not_paired", None, None, "must be paired|not paired", "the device is not paired", PAIR, DeviceNotReady),
+    Failure(
+        "not_installed", None, None, "fbsapplicationlibrary", "the app is not installed", "install it", DeviceFailure
+    ),
+    Failure(
+        "disk_full",
+        None,
+        None,
+        "no space left|not enough space|insufficient storage",
+        "no room left",
+        ROOM,
+        DeviceFailure,
+    ),
+    Failure(
+        "container_missing",
+        None,
+        None,
+        "container not found|no container|container for",
+        "the app has no data folder yet",
+        "start the app once",
+        DeviceFailure,
+        only_in="push",
+    ),
+    Failure(
+        "option_unknown",
+        None,
+        None,
+        "unknown option",
+        "this version of devicectl lacks an option",
+        "update Xcode",
+        DeviceSetupFailure,
+    ),
+    Failure(
+        "tool_missing",
+        None,
+        None,
+        "unable to find utility|command not found|no such file or directory: xcrun",
+        "devicectl is not to be had",
+        "install Xcode 15 or later and select it with `sudo xcode-select -s /Applications/Xcode.app`",
+        DeviceSetupFailure,
+    ),
+    # what the commands themselves do; no error of the tool behind them
+    Failure("tool_timeout", None, None, None, "the command did not finish in time", CABLE, DeviceNotReady, "once"),
+    Failure(
+        "no_answer",
+        None,
+        None,
+        None,
+        "the command said nothing that can be read",
+        "try again, and report the log if it persists",
+        DeviceFailure,
+        "once",
+    ),
+)
+"""Failures of device commands. Among rows that match, the innermost error's wins, then the first of the table."""
+
+BUILD_FAILURES: tuple[Failure, ...] = (
+    Failure(
+        "no_team",
+        None,
+        None,
+        "requires a development team",
+        "no development team is set",
+        "give --team, the ten characters beside your name in Xcode > Settings > Accounts",
+        BuildFailure,
+    ),
+    Failure(
+        "keychain",
+        None,
+        None,
+        "errsecinternalcomponent",
+        "the keychain is locked",
+        "run `security unlock-keychain` in this session, as over ssh it stays locked",
+        BuildFailure,
+    ),
+    Failure(
+        "device_not_registered",
+        None,
+        None,
+        "registered in your developer account|isn't registered|isn’t registered|not registered",
+        "the device is not registered with the team",
+        "give --register-device",
+        BuildFailure,
+    ),
+    Failure(
+        "team_without_devices",
+        None,
+        None,
+        "has no devices",
+        "the team has no device to make a profile for",
+        "connect the device and give --register-device",
+        BuildFailure,
+    ),
+    Failure(
+        "no_account",
+        None,
+        None,
+        "no accounts|no account for team",
+        "Xcode knows no account",
+        "add one in Xcode > Settings > Accounts, or give an App Store Connect key",
+        BuildFailure,
+    ),
+    Failure(
+        "no_profile",
+        None,
+        None,
+        "no profiles for|requires a provisioning profile|doesn't include signing certificate",
+        "no provisioning profile fits",
+        "give a --bundle-id of your own and check the team",
+        BuildFailure,
+    ),
+    Failure(
+        "identifier_taken",
+        None,
+        None,
+        "failed registering bundle identifier",
+        "the bundle identifier belongs to somebody else",
+        "give a --bundle-id of your own",
+        BuildFailure,
+    ),
+    Failure(
+        "platform_missing",
+        None,
+        None,
+        'is not installed. please download|sdk "iphoneos" cannot be located|unable to find a destination',
+        "the iOS platform is not installed in Xcode",
+        "run `xcodebuild -downloadPlatform iOS`",
+        BuildFailure,
+    ),
+)
+"""Failures of building and signing, by words of xcodebuild and codesign."""
+
+
+def classify(
+    chain: Iterable[ErrorLink], words: str = "", *, command: str = "", table: tuple[Failure, ...] = FAILURES
+) -> Failure | None:
+    """Return the row that explains a chain of errors, outermost first, or what a tool printed; None for the unknown."""
+    links = tuple(chain)
+    rows = [row for row in table if row.only_in in (None, command)]
+    for link in reversed(links):
+        for row in rows:
+            if row.matches_code(link):
+                return row
+    for domain, _, text in reversed(links):
+        for row in rows:
+            if row.matches_text(domain, text.lower()):
+                return row
+    return next((row for row in rows if row.matches_text(None, words.lower())), None)
+
+
+def failure_of_kind(kind: str) -> Failure:
+    """Return the first row of a kind."""
+    return next(row for row in (*FAILURES, *BUILD_FAILURES) if row.kind == kind)
+
+
+def describe_chain(chain: Iterable[ErrorLink]) -> str:
+    """Return a chain in one line, outermost first."""
+    links = []
+    for domain, code, text in chain:
+        number = "" if code is None else f" {code}"
+        phrase = " ".join(text.split())
+        links.append(f"{domain}{number}{f': {phrase}' if phrase else ''}")
+    return " -> ".join(links)
+
+
+def make_failure(
+    what: str, row: Failure | None, chain: tuple[ErrorLink, ...] = (), detail: str = "", *, log: str | None = None
+) -> DeviceFailure:
+    """Return the exception for a row, or a generic one that carries the whole chain.
+
+    ``what`` names the command and the device, ``detail`` is what is known where there is no chain.
+    """
+    evidence = describe_chain(chain) or " ".join(detail.split())[:300]
+    where = f"; log: {log}" if log else ""
+    if row is None:
+        return DeviceFailure(f"{what} failed: {evidence or 'no reason was given'}{where}", chain=chain)
+    reason = f" ({evidence})" if evidence else ""
+    hint = f"; {row.hint}" if row.hint else ""
+    return row.error(f"{what} failed: {row.meaning}{reason}{hint}{where}", kind=row.kind, chain=chain)

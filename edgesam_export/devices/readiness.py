@@ -1,0 +1,123 @@
+"""Which devices can be used: from what devicectl lists to one device, with a reason for each that is not it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from edgesam_export.devices import DeviceDescription
+from edgesam_export.devices.devicectl_json import string_at
+from edgesam_export.errors import DeviceNotReady, UsageError
+
+__all__ = ["MINIMUM_OS", "choose_device", "describe_device"]
+
+MINIMUM_OS = 17
+"""First iOS on which devicectl reaches a device and the benchmark app runs."""
+
+
+def describe_device(entry: Any, *, allow_wifi: bool = False) -> DeviceDescription | None:
+    """Return one entry of ``result.devices`` with the verdict on it, None for an entry that cannot be addressed."""
+    connection, properties, hardware = (
+        ("connectionProperties",),
+        ("deviceProperties",),
+        ("hardwareProperties",),
+    )
+    identifier = string_at(entry, "identifier") or string_at(entry, *hardware, "udid")
+    if identifier is None:
+        return None
+    facts = {
+        "name": string_at(entry, *properties, "name"),
+        "udid": string_at(entry, *hardware, "udid"),
+        "serial": string_at(entry, *hardware, "serialNumber"),
+        "platform": string_at(entry, *hardware, "platform"),
+        "reality": string_at(entry, *hardware, "reality"),
+        "product_type": string_at(entry, *hardware, "productType"),
+        "marketing_name": string_at(entry, *hardware, "marketingName"),
+        "hardware_model": string_at(entry, *hardware, "hardwareModel"),
+        "os_version": string_at(entry, *properties, "osVersionNumber"),
+        "os_build": string_at(entry, *properties, "osBuildUpdate"),
+        "transport": string_at(entry, *connection, "transportType"),
+        "pairing_state": string_at(entry, *connection, "pairingState"),
+        "tunnel_state": string_at(entry, *connection, "tunnelState"),
+        "developer_mode": string_at(entry, *properties, "developerModeStatus"),
+    }
+    return DeviceDescription(
+        backend="devicectl",
+        identifier=identifier,
+        **facts,
+        rejection=rejection_of(facts, allow_wifi),
+        warnings=tuple(warnings_of(facts)),
+    )
+
+
+def rejection_of(facts: dict[str, str | None], allow_wifi: bool) -> str | None:
+    """Return why a device cannot be used, the most basic reason first."""
+    if facts["reality"] not in (None, "physical"):
+        return f"it is {facts['reality']}: a simulator measures the Mac, not a phone"
+    if facts["platform"] not in (None, "iOS"):
+        return f"its platform is {facts['platform']}, not iOS"
+    if facts["pairing_state"] not in (None, "paired"):
+        return "it is not paired; connect the cable, unlock it and tap Trust, or run `xcrun devicectl manage pair`"
+    if facts["tunnel_state"] == "unavailable":
+        return "it is unavailable; connect it with a cable and unlock it"
+    if facts["developer_mode"] == "disabled":
+        return "Developer Mode is off; switch it on in Settings > Privacy & Security > Developer Mode"
+    if (major := major_version(facts["os_version"])) is not None and major < MINIMUM_OS:
+        return f"it runs OS {facts['os_version']}; iOS {MINIMUM_OS} or later is needed"
+    if facts["transport"] == "localNetwork" and not allow_wifi:
+        return "it is connected over Wi-Fi only; connect a cable or give --wifi"
+    return None
+
+
+def warnings_of(facts: dict[str, str | None]) -> list[str]:
+    """Return doubts that do not rule a device out. A wired device whose tunnel is down is ready: it comes up on use."""
+    found = []
+    if facts["transport"] == "localNetwork":
+        found.append("connected over Wi-Fi: copying is slow and may break off")
+    elif facts["transport"] != "wired":
+        found.append(f"connected by {facts['transport'] or 'unknown means'}, not known to be a cable")
+    if facts["tunnel_state"] not in ("connected", "disconnected"):
+        found.append(f"its tunnel is {facts['tunnel_state'] or 'in an unknown state'}")
+    return found
+
+
+def major_version(version: str | None) -> int | None:
+    match = re.match(r"\d+", version or "")
+    return int(match.group()) if match else None
+
+
+def choose_device(devices: Sequence[DeviceDescription], wanted: str | None = None) -> DeviceDescription:
+    """Return the only device that can be used, or the one that ``wanted`` names by udid, identifier, name or serial.
+
+    Raises:
+        DeviceNotReady: there is none, or the one wanted cannot be used.
+        UsageError: several fit.
+    """
+    if wanted is None:
+        fitting = [device for device in devices if device.usable]
+        if not fitting:
+            raise DeviceNotReady(f"no device can be used: {seen(devices)}", kind="no_device")
+    else:
+        fitting = [device for device in devices if wanted.casefold() in names_of(device)]
+        if not fitting:
+            raise DeviceNotReady(f"no device is called '{wanted}': {seen(devices)}", kind="no_device")
+        if len(fitting) > 1:  # a name may belong to an old phone in a drawer as well
+            fitting = [device for device in fitting if device.usable] or fitting
+    if len(fitting) > 1:
+        choices = ", ".join(f"{device.title} = {device.udid or device.identifier}" for device in fitting)
+        raise UsageError(f"several devices fit: {choices}; choose one with --device")
+    if (rejection := fitting[0].rejection) is not None:
+        raise DeviceNotReady(f"{fitting[0].title} cannot be used: {rejection}", kind="rejected")
+    return fitting[0]
+
+
+def names_of(device: DeviceDescription) -> set[str]:
+    return {name.casefold() for name in (device.udid, device.identifier, device.name, device.serial) if name}
+
+
+def seen(devices: Sequence[DeviceDescription]) -> str:
+    """Return what was seen and why each was rejected."""
+    if not devices:
+        return "none is connected or paired; connect an iPhone with a cable and unlock it"
+    return "; ".join(f"{device.title}: {device.rejection or 'ready'}" for device in devices)

@@ -1,0 +1,15 @@
+import Foundation
+
+/// What the host asks for through the environment; an app gets no arguments from devicectl.
+struct LaunchRequest: Equatable {
+    /// The run to take up; nil takes the newest unanswered one.
+    var runID: String?
+    /// Only make the folders that the host pushes into, then exit.
+    var preparesOnly: Bool
+
+    init(environment: [String: String]) {
+        let id = environment["EDGESAM_BENCH_RUN_ID"]?.trimmingCharacters(in: .whitespacesAndNewlines)
+        runID = id.flatMap { $0.isEmpty ? nil : $0 }
+        preparesOnly = environment["EDGESAM_BENCH_MODE"] == "prepare"
+    }
+}

@@ -1,0 +1,95 @@
+import EdgeSAMCore
+import Foundation
+
+/// Everything that can go wrong between two files and a mask; each case says what, where and what to do.
+///
+/// A cancelled task throws `CancellationError` instead.
+public enum EdgeSAMError: Error, Equatable, Sendable {
+    /// Part of the work that was going on.
+    public enum Stage: String, Sendable {
+        case encoder
+        case decoder
+    }
+
+    case missingFile(path: String)
+    /// Neither `.mlpackage` nor `.mlmodelc`.
+    case notAModel(path: String)
+    case cannotCompile(file: String, reason: String)
+    case cannotLoad(file: String, reason: String)
+    case noContract(file: String)
+    case badContract(file: String, ContractError)
+    case wrongComponent(file: String, expected: Contract.Component, found: Contract.Component)
+    case unsupportedProfile(file: String, profile: String, supported: [String])
+    case differentModels(encoder: String, decoder: String)
+    case differentFrames(encoder: String, decoder: String)
+    /// The program's inputs or outputs are not those that its contract promises.
+    case contractBroken(file: String, detail: String)
+    case unknownFunction(name: String, known: [String])
+    case systemTooOld(feature: String, needs: String)
+    case picture(ImageError)
+    /// A pixel buffer of another format than 32BGRA; four-character code.
+    case pixelFormat(found: String)
+    case noPixels(detail: String)
+    case prompt(PromptError)
+    case maskPromptNotTaken
+    case foreignEmbedding(embedding: String, predictor: String)
+    case predictionFailed(Stage, reason: String)
+    case badScores(MaskScoreError)
+    case unloaded
+}
+
+extension EdgeSAMError: LocalizedError {
+    public var errorDescription: String? {
+        switch self {
+        case .missingFile(let path):
+            "no file at '\(path)'; check that the model is part of the app"
+        case .notAModel(let path):
+            "'\(path)' is no Core ML model; give an .mlpackage or an .mlmodelc"
+        case .cannotCompile(let file, let reason):
+            "Core ML cannot compile '\(file)': \(oneLine(reason)); export it again"
+        case .cannotLoad(let file, let reason):
+            "Core ML cannot load '\(file)': \(oneLine(reason)); check the system version it was exported for"
+        case .noContract(let file):
+            "'\(file)' carries no contract of edgesam-export; only models made by this tool can be used"
+        case .badContract(let file, let error):
+            "'\(file)': \(error.errorDescription ?? "bad contract")"
+        case .wrongComponent(let file, let expected, let found):
+            "'\(file)' is the \(found.rawValue), not the \(expected.rawValue); check which file is given as what"
+        case .unsupportedProfile(let file, let profile, let supported):
+            "'\(file)' has profile '\(profile)'; export it with one of: \(supported.joined(separator: ", "))"
+        case .differentModels(let encoder, let decoder):
+            "encoder of '\(encoder)' with decoder of '\(decoder)'; give both files of one model"
+        case .differentFrames(let encoder, let decoder):
+            "encoder of frame \(encoder) with decoder of frame \(decoder); give both files of one export"
+        case .contractBroken(let file, let detail):
+            "'\(file)' is not what its contract says: \(detail); export it again"
+        case .unknownFunction(let name, let known):
+            "the decoder has no function '\(name)'; it has: \(known.joined(separator: ", "))"
+        case .systemTooOld(let feature, let needs):
+            "\(feature) needs \(needs); leave it out on older systems"
+        case .picture(let error):
+            error.errorDescription
+        case .pixelFormat(let found):
+            "pixel buffer has format '\(found)'; ask the camera or decoder for kCVPixelFormatType_32BGRA"
+        case .noPixels(let detail):
+            "picture cannot be read: \(detail)"
+        case .prompt(let error):
+            error.errorDescription
+        case .maskPromptNotTaken:
+            "this decoder takes no mask prompt; export it again with --mask-input"
+        case .foreignEmbedding(let embedding, let predictor):
+            "embedding of '\(embedding)' given to a predictor of '\(predictor)'; call setImage of this predictor"
+        case .predictionFailed(let stage, let reason):
+            "Core ML could not run the \(stage.rawValue): \(oneLine(reason)); try again, or other compute units"
+        case .badScores(let error):
+            error.errorDescription
+        case .unloaded:
+            "the models were unloaded; call load() before the next picture or prompt"
+        }
+    }
+
+    /// The first line of what another library says.
+    private func oneLine(_ reason: String) -> String {
+        reason.split(whereSeparator: \.isNewline).first.map(String.init) ?? "no reason given"
+    }
+}

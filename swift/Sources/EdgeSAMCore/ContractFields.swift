@@ -1,0 +1,61 @@
+/// The JSON of a contract as it is written, before anything is checked.
+struct ContractFields: Decodable {
+    struct Version: Decodable {
+        let schemaVersion: Int
+    }
+
+    struct Frame: Decodable {
+        let size: Int
+        let promptSize: Int
+        let mean: [Double]
+        let std: [Double]
+        let padColour: [Int]
+        let fit: String?
+        let enlarge: Bool?
+        let maskResize: String?
+    }
+
+    struct Tensor: Decodable {
+        let name: String
+        let shape: [Size]
+        let dtype: String
+        let description: String
+    }
+
+    /// A size, or the name of a free dimension.
+    enum Size: Decodable {
+        case fixed(Int)
+        case free(String)
+
+        init(from decoder: any Decoder) throws {
+            let container = try decoder.singleValueContainer()
+            if let name = try? container.decode(String.self) {
+                self = .free(name)
+            } else {
+                self = .fixed(try container.decode(Int.self))
+            }
+        }
+    }
+
+    struct Weights: Decodable {
+        let source: String
+        let sha256: String?
+        let licence: String
+        let randomSeed: Int?
+    }
+
+    let model: String
+    let family: String
+    let component: String
+    let profile: String
+    let frame: Frame
+    let paddingPoint: Bool?
+    let inputs: [Tensor]
+    let outputs: [Tensor]
+    let slots: Int?
+    let maskInput: Bool?
+    let candidates: [Int]?
+    let score: String?
+    let imageInput: Bool?
+    let weights: Weights
+}

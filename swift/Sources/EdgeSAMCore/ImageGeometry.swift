@@ -1,0 +1,58 @@
+/// Where one picture lies in the picture frame and in the prompt frame.
+///
+/// *Source*: pixels of the picture as it was given. *Picture frame*: the `frame.size` square that the encoder sees.
+/// *Prompt frame*: the `frame.promptSize` square in which prompt coordinates and low-resolution masks live.
+public struct ImageGeometry: Sendable, Hashable {
+    /// Size of the picture as it was given.
+    public let source: PixelSize
+    public let frame: ImageFrame
+    /// Size of the picture inside the picture frame.
+    public let scaledSize: PixelSize
+    /// Size of the picture inside the prompt frame.
+    public let promptExtent: PixelSize
+
+    /// - Precondition: both sides of `source` are at least 1.
+    public init(source: PixelSize, frame: ImageFrame) {
+        precondition(source.width > 0 && source.height > 0, "a picture has at least one pixel")
+        self.source = source
+        self.frame = frame
+        switch frame.fit {
+        case .stretch:
+            scaledSize = PixelSize(width: frame.size, height: frame.size)
+            promptExtent = PixelSize(width: frame.promptSize, height: frame.promptSize)
+        case .longestSide:
+            // A picture that is not enlarged fills as much of the frame as a larger one would that ends where it ends.
+            let longest = max(source.width, source.height)
+            let filled = frame.enlarge ? longest : max(longest, frame.size)
+            scaledSize = Self.scaled(source, to: frame.size, from: filled)
+            promptExtent = Self.scaled(source, to: frame.promptSize, from: filled)
+        }
+    }
+
+    /// Each side times `side / longest`, halves rounded up, at least 1.
+    ///
+    /// Double precision in this order: sizes that fall on a half then round as they do in segment-anything.
+    static func scaled(_ source: PixelSize, to side: Int, from longest: Int) -> PixelSize {
+        let scale = Double(side) / Double(longest)
+        func length(_ pixels: Int) -> Int { max(1, Int(Double(pixels) * scale + 0.5)) }
+        return PixelSize(width: length(source.width), height: length(source.height))
+    }
+
+    /// A point of the source picture in the prompt frame.
+    ///
+    /// Each axis has its own factor, new side / old side, because the new sides are whole pixels.
+    public func toPromptFrame(x: Double, y: Double) -> (x: Float, y: Float) {
+        (
+            Float(x * (Double(promptExtent.width) / Double(source.width))),
+            Float(y * (Double(promptExtent.height) / Double(source.height)))
+        )
+    }
+
+    /// A point of the prompt frame in source pixels; the inverse of `toPromptFrame`.
+    public func toSource(x: Float, y: Float) -> (x: Double, y: Double) {
+        (
+            Double(x) * (Double(source.width) / Double(promptExtent.width)),
+            Double(y) * (Double(source.height) / Double(promptExtent.height))
+        )
+    }
+}

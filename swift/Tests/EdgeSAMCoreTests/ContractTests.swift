@@ -1,0 +1,66 @@
+import EdgeSAMCore
+import FixtureSupport
+import Foundation
+import Testing
+
+struct ContractTests {
+    private func text(_ component: String) throws -> String {
+        let file = Fixtures.goldens.appending(path: "geometry/contract_\(component).json")
+        return try String(contentsOf: file, encoding: .utf8)
+    }
+
+    private func changed(_ old: String, _ new: String) throws -> String {
+        let text = try text("decoder")
+        try #require(text.contains(old))
+        return text.replacingOccurrences(of: old, with: new)
+    }
+
+    @Test func decoderOfThePythonPackageIsRead() throws {
+        let contract = try Contract(json: text("decoder"))
+        #expect(contract.model == "edge_sam" && contract.component == .decoder && contract.profile == "default")
+        #expect(contract.frame == ImageFrame())
+        #expect(contract.slots == 8 && contract.maskInput && contract.score == "stability")
+        #expect(contract.candidates == [1, 2, 3])
+        #expect(contract.inputs.map(\.name) == ["image_embeddings", "point_coords"])
+        #expect(contract.inputs[1].shape == [.fixed(1), .free("points"), .fixed(2)])
+        #expect(contract.weights.randomSeed == 7 && contract.weights.sha256 == nil)
+    }
+
+    @Test func encoderOfThePythonPackageIsRead() throws {
+        let contract = try Contract(json: text("encoder"))
+        #expect(contract.component == .encoder && contract.imageInput && contract.slots == nil)
+        #expect(contract.inputs.first?.dtype == "image")
+        #expect(contract.candidates.isEmpty && contract.score == nil && !contract.maskInput)
+    }
+
+    @Test func newerVersionIsToldAsSuch() throws {
+        let newer = "{\"schema_version\": 2}"
+        #expect(throws: ContractError.schemaVersion(2)) { try Contract(json: newer) }
+    }
+
+    @Test func missingFieldsAreNamed() throws {
+        let without = try changed("\"prompt_size\"", "\"other\"")
+        #expect(throws: ContractError.missing("frame.prompt_size")) { try Contract(json: without) }
+    }
+
+    @Test(arguments: [
+        ["\"size\": 1024", "\"size\": 0", "frame.size"], ["\"size\": 1024", "\"size\": \"x\"", "frame.size"],
+        ["58.395", "0", "frame.std"], ["  103.53", "  103.53, 1", "frame.mean"],
+        ["  124,", "  256,", "frame.pad_colour"],
+        ["\"slots\": 8", "\"slots\": 0", "slots"], ["\"component\": \"decoder\"", "\"component\": \"x\"", "component"],
+    ])
+    func badFieldsAreNamed(_ change: [String]) throws {
+        let bad = try changed(change[0], change[1])
+        let error = #expect(throws: ContractError.self) { try Contract(json: bad) }
+        guard case .invalid(let field, _, _)? = error else {
+            Issue.record("\(String(describing: error)) is another error")
+            return
+        }
+        #expect(field == change[2])
+    }
+
+    @Test(arguments: ["", "[]", "{", "null", String(repeating: "[", count: 100_000)])
+    func otherTextIsNotAContract(_ text: String) {
+        #expect(throws: ContractError.self) { try Contract(json: text) }
+    }
+}

@@ -1,0 +1,209 @@
+"""Packages with random weights and what Python's predictor makes of them, for the Swift tests.
+
+Run by ``Fixtures.swift`` (or by hand) and quick when nothing changed: the stamp is a hash of the sources that shape the
+files.  Everything lies in ``out/swift-fixtures`` under the repository's root:
+
+    edge_sam_3x_{encoder,decoder}.mlpackage   recommended export with 8 slots and mask prompt
+    tensor/...                                encoder that takes an fp16 tensor; decoder with 3 slots, and 2 in its
+                                              function points_2, no mask prompt
+    official/...                              profile of the released files: everything fp32, number of points free
+    broken/*.mlpackage                        tiny programs whose contract is missing, damaged or of another kind
+    pictures/<name>.npy                       uint8 (h, w, 3) RGB
+    expected[_tensor|_official]/<picture>_<prompt>_{scores,logits,bits}.npy
+                                              float32 (M,); float32 (M, 256, 256); uint8 (M, bytes), packed bits
+    fixtures.json                             pairs of packages with their prompts, best masks
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "out" / "swift-fixtures"
+PACKAGE = ROOT / "edgesam_export"
+MODEL, SEED, SLOTS = "edge_sam_3x", 11, 8
+SHAPING = (
+    *("families", "modeling", "rewrites", "profiles", "formats", "mil", "runners", "samples"),
+    *("trace.py", "contract.py", "predictor.py", "picture.py", "spec.py", "checkpoint.py", "registry.py"),
+    *("files.py", "quiet.py"),
+)
+"""Parts of the package that can change a package or an expected number."""
+Prompt = dict[str, Any]
+
+
+def stamp() -> str:
+    """Return the hash of everything that shapes the fixtures."""
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for name in SHAPING:
+        part = PACKAGE / name
+        members = [part] if part.is_file() else sorted(m for m in part.rglob("*") if m.suffix in (".py", ".jpg"))
+        for member in members:
+            digest.update(member.relative_to(ROOT).as_posix().encode())
+            digest.update(member.read_bytes())
+    return digest.hexdigest()
+
+
+def pattern(height: int, width: int, seed: int) -> np.ndarray:
+    """Return a picture drawn with integers only: two gradients, a disc, noise; uint8 (H, W, 3)."""
+    y, x = np.mgrid[0:height, 0:width]
+    noise = np.random.default_rng(seed).integers(0, 48, (height, width, 3))
+    base = np.stack([x * 160 // width, y * 160 // height, (x + y) * 160 // (width + height)], axis=-1)
+    radius = min(height, width) // 4
+    inside = (x - width // 2) ** 2 + (y - height // 3) ** 2 < radius * radius
+    base[inside] = (200, 60, 40)
+    return (base + noise).astype(np.uint8)
+
+
+def pictures() -> dict[str, np.ndarray]:
+    """Return the three pictures by name: a landscape photo, a portrait beyond the frame, a small square."""
+    from edgesam_export.picture import open_picture
+
+    return {
+        "landscape": open_picture(PACKAGE / "samples" / "cat.jpg"),
+        "portrait": pattern(1090, 613, 3),
+        "small": pattern(97, 97, 4),
+    }
+
+
+def prompts(height: int, width: int) -> dict[str, Prompt]:
+    """Return the prompts of one picture in source pixels; ``mask_of`` names the prediction whose best logits prompt."""
+    middle = [width * 0.5, height / 3]
+    box = [width * 0.2, height * 0.125, width * 0.8, height * 0.625]
+    return {
+        "point": {"points": [middle], "labels": [1]},
+        "points": {"points": [middle, [width * 0.25, height * 0.75], [0, 0]], "labels": [1, 0, 0]},
+        "box": {"box": box},
+        "box_point": {"points": [middle], "labels": [1], "box": box},
+        "mask": {"mask_of": "point"},
+        "mask_point": {"points": [middle], "labels": [1], "mask_of": "box"},
+    }
+
+
+def write_expected(
+    folder: Path, files: list[Path], shown: dict[str, np.ndarray], names: list[str]
+) -> list[dict[str, Any]]:
+    """Run Python's predictor on ``files``, write what it gives, and return the rows for ``fixtures.json``."""
+    from edgesam_export.predictor import Predictor
+
+    folder.mkdir()
+    predictor = Predictor(files)
+    rows = []
+    for name, picture in shown.items():
+        predictor.set_image(picture)
+        logits: dict[str, np.ndarray] = {}
+        for kind, prompt in prompts(*picture.shape[:2]).items():
+            if kind not in names:
+                continue
+            given = {key: value for key, value in prompt.items() if key != "mask_of"}
+            if "mask_of" in prompt:
+                given["mask_input"] = logits[prompt["mask_of"]]
+            found = predictor.predict(**given)
+            logits[kind] = found.logits[found.best_index]
+            packed = np.packbits(found.masks.reshape(len(found.masks), -1), axis=1)
+            for part, array in (("scores", found.scores), ("logits", found.logits), ("bits", packed)):
+                np.save(folder / f"{name}_{kind}_{part}.npy", array)
+            rows.append({"picture": name, "name": kind, "best": found.best_index, **prompt})
+    return rows
+
+
+def write_packages(folder: Path) -> dict[str, list[Path]]:
+    """Export every pair of packages; return their paths by folder name, "" for the recommended pair."""
+    from edgesam_export import CoreMLConfig, export_coreml, load_model
+
+    model = load_model(MODEL, random_weights=SEED)
+    configs = {
+        "": CoreMLConfig(points=SLOTS, mask_input=True),
+        "tensor": CoreMLConfig(tensor_input=True, points=3, functions=(2,), target="iOS18"),
+        "official": CoreMLConfig(profile="official", precision="fp32"),
+    }
+    return {
+        name: [artifact.path for artifact in export_coreml(model, folder / name, config)]
+        for name, config in configs.items()
+    }
+
+
+def write_broken(folder: Path, decoder: Path) -> None:
+    """Write tiny programs whose contract is missing, damaged or of another kind than the predictor takes."""
+    import coremltools as ct
+    from coremltools.converters.mil import Builder as mb
+
+    from edgesam_export.contract import CONTRACT_KEY
+    from edgesam_export.quiet import quiet
+    from edgesam_export.runners import open_artifact
+
+    @mb.program(input_specs=[mb.TensorSpec(shape=(1, 2))], opset_version=ct.target.iOS16)
+    def twice(x: Any) -> Any:
+        return mb.mul(x=x, y=2.0, name="doubled")
+
+    contract = {key: value for key, value in open_artifact(decoder).contract.items() if key != "modules"}
+    texts = {
+        "no_contract": None,
+        "not_json": "{",
+        "newer_schema": json.dumps({**contract, "schema_version": 99}),
+        "other_profile": json.dumps({**contract, "profile": "sam6"}),
+        "other_model": json.dumps({**contract, "model": "mobile_sam"}),
+        "other_frame": json.dumps({**contract, "frame": {**contract["frame"], "prompt_size": 512}}),
+        "hostile_slots": json.dumps({**contract, "slots": 4_000_000_000}),
+    }
+    for name, text in texts.items():
+        with quiet():
+            package = ct.convert(twice, minimum_deployment_target=ct.target.iOS16, skip_model_load=True)
+        if text is not None:
+            package.user_defined_metadata[CONTRACT_KEY] = text
+        package.save(str(folder / f"{name}.mlpackage"))
+
+
+def build(folder: Path) -> None:
+    """Write every fixture into an empty folder."""
+    import torch
+
+    torch.set_num_threads(1)
+    for name in ("pictures", "broken"):
+        (folder / name).mkdir()
+    shown = pictures()
+    for name, picture in shown.items():
+        np.save(folder / "pictures" / f"{name}.npy", picture)
+    pairs = write_packages(folder)
+    small = {"small": shown["small"]}
+    every = list(prompts(1, 1))
+    index = {
+        "model": MODEL,
+        "slots": SLOTS,
+        "prompts": write_expected(folder / "expected", pairs[""], shown, every),
+        "tensor_prompts": write_expected(folder / "expected_tensor", pairs["tensor"], small, ["point", "box"]),
+        "official_prompts": write_expected(folder / "expected_official", pairs["official"], small, ["points", "box"]),
+    }
+    write_broken(folder / "broken", pairs[""][1])
+    (folder / "fixtures.json").write_text(json.dumps(index, indent=1, sort_keys=True))
+
+
+def main() -> None:
+    """Build the fixtures unless those there are of the same sources; print the folder."""
+    FOLDER.parent.mkdir(parents=True, exist_ok=True)
+    with (FOLDER.parent / "swift-fixtures.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes may ask at once
+        wanted, mark = stamp(), FOLDER / "stamp"
+        if not (mark.is_file() and mark.read_text() == wanted):
+            staging = Path(tempfile.mkdtemp(prefix=".swift-fixtures-", dir=FOLDER.parent))
+            staging.chmod(0o755)
+            try:
+                build(staging)
+                (staging / "stamp").write_text(wanted)
+                shutil.rmtree(FOLDER, ignore_errors=True)
+                staging.rename(FOLDER)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+    sys.stdout.write(f"{FOLDER}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""This machine measured: order of calls, schedule, and one record of every runtime."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edgesam_export import bench_local
+from edgesam_export.bench_host import Candidate, HostPlan, finished, judge_schedule, run_sustained, sample_stage
+from edgesam_export.bench_local import plan_host, record_host
+from edgesam_export.bench_machine import cpu_name, host_device, weights_digest
+from edgesam_export.bench_record import read_record
+from edgesam_export.bench_request import DAY_S, QUICK_SCHEDULE, Schedule, Workload
+from edgesam_export.errors import InvalidResult, RunnerUnavailableError, UsageError
+
+TWICE = Schedule(
+    warmup_iterations=1,
+    min_iterations=2,
+    min_duration_s=0,
+    max_duration_s=DAY_S,
+    sustained_duration_s=0,
+    load_repeats=1,
+)
+
+
+ONCE = replace(TWICE, warmup_iterations=0, min_iterations=1)
+
+
+class Invented(Candidate):
+    """A candidate whose calls take as long as it says."""
+
+    def __init__(self, name, nanoseconds, log):
+        self.runtime, self.nanoseconds, self.log, self.facts = name, nanoseconds, log, {}
+
+    def prepare_calls(self, inputs):
+        return {}
+
+    def outputs(self, inputs):
+        return None, None
+
+    def timed(self, call):
+        self.log.append(self.runtime)
+        return self.nanoseconds
+
+
+def sampled(schedule, **times_ns):
+    log = []
+    able = [
+        (Invented(name, ns, log), {"stages": {}, "validity": {"reasons": []}}, print) for name, ns in times_ns.items()
+    ]
+    sample_stage("encoder", able, schedule, lambda *_: None)
+    return (
+        log,
+        {candidate.runtime: case["stages"]["encoder"] for candidate, case, _ in able},
+        [case for _, case, _ in able],
+    )
+
+
+def test_candidates_take_turns_and_warm_ups_are_kept_apart():
+    log, stages, _ = sampled(TWICE, a=5, b=7)
+    assert log == ["a", "b"] * 3
+    assert stages["a"] == {"warmup_n": 1, "warmup_ns": [5], "samples_ns": [5, 5]}
+    assert stages["b"]["samples_ns"] == [7, 7]
+
+
+def test_a_fast_candidate_goes_on_until_its_duration_is_reached():
+    schedule = Schedule(warmup_iterations=0, min_iterations=2, min_duration_s=1.0, max_duration_s=5.0)
+    _, stages, _ = sampled(schedule, slow=600_000_000, fast=100_000_000)
+    assert len(stages["slow"]["samples_ns"]) == 2  # 1.2 s
+    assert len(stages["fast"]["samples_ns"]) == 10  # 1.0 s
+
+
+def test_what_does_not_reach_its_iterations_in_time_is_not_valid():
+    schedule = Schedule(warmup_iterations=0, min_iterations=100, min_duration_s=1.0, max_duration_s=3.0)
+    _, stages, cases = sampled(schedule, slow=1_000_000_000)
+    assert len(stages["slow"]["samples_ns"]) == 3
+    judge_schedule(cases[0], schedule)
+    assert cases[0]["validity"] == {
+        "min_iterations_met": False,
+        "min_duration_met": True,
+        "reasons": ["3 of 100 iterations within 3 s"],
+    }
+
+
+def test_enough_is_iterations_and_duration_both():
+    schedule = Schedule(min_iterations=2, min_duration_s=1.0, max_duration_s=2.0)
+    assert not finished([600_000_000], schedule)
+    assert not finished([100_000_000] * 9, schedule)
+    assert finished([600_000_000] * 2, schedule)
+    assert finished([2_000_000_000], schedule)  # as long as it may
+
+
+def test_a_sustained_run_counts_frames_in_its_window():
+    found = run_sustained(Invented("a", 1, []), print, 0.02)
+    assert found["frames"] > 0 and found["window_s"] >= 0.02
+
+
+def test_a_plan_of_nothing_is_refused():
+    with pytest.raises(UsageError, match="nothing to measure"):
+        HostPlan()
+
+
+def test_the_processor_is_called_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.platform", "linux")
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Fast CPU @ 3 GHz\nmodel name\t: other\n")
+    assert cpu_name(tmp_path / "cpuinfo") == "Fast CPU @ 3 GHz"
+    assert cpu_name(tmp_path / "none")  # the architecture, where nothing says more
+    assert host_device()["active_cores"] >= 1
+
+
+def test_the_digest_of_weights_tells_models_apart(model):
+    from edgesam_export.families import load_model
+
+    assert weights_digest(model) == weights_digest(model) != weights_digest(load_model("edge_sam_3x", random_weights=1))
+
+
+@pytest.fixture(scope="module")
+def host_record(coreml_files, onnx_files, model, tmp_path_factory):
+    """One iteration of every runtime, without Swift."""
+    folder = tmp_path_factory.mktemp("host")
+
+    def missing(*_):
+        raise RunnerUnavailableError("edgesam-bench-host is not built")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench_local, "run_swift", missing)
+        plan = plan_host([*coreml_files, *onnx_files], model, schedule=ONCE, workload=Workload())
+        path = record_host(plan, records=folder / "records", runs=folder / "runs")
+    return read_record(path)
+
+
+def test_one_record_holds_every_runtime(host_record):
+    names = ["pytorch/n1", "onnxruntime/n1", "executor_fp32/n1", "executor_fp16/n1", "executor_ane/n1"]
+    cases = {case["id"]: case for case in host_record["cases"]}
+    assert list(cases)[: len(names)] == names
+    for name in names:
+        stages = cases[name]["stages"]
+        assert {stage: entry["n"] for stage, entry in stages.items()} == {"encoder": 1, "decoder": 1, "end_to_end": 1}
+        assert all(value > 0 for entry in stages.values() for value in entry["samples_ns"])
+        assert cases[name]["fps_p50"] > 0 and cases[name]["fps_sustained"] is None
+        assert cases[name]["validity"]["reasons"]  # one iteration is no measurement
+    assert len(cases["onnxruntime/n1"]["load"]["encoder"]["repeats_ms"]) == 1
+    assert host_record["schedule"]["min_iterations"] == 1
+
+
+def test_what_cannot_run_is_a_skipped_case_with_the_reason(host_record):
+    skipped = host_record["cases"][-1]
+    assert skipped["outcome"] == "skipped" and skipped["stages"] == {}
+    assert skipped["error"]["message"] == "edgesam-bench-host is not built"
+
+
+def test_every_runtime_agrees_with_pytorch(host_record):
+    parity = {case["id"]: case.get("parity") for case in host_record["cases"]}
+    assert parity["pytorch/n1"] is None  # it is what the others are compared with
+    assert parity["onnxruntime/n1"]["encoder"]["psnr_db"] > 100  # FP32 on both sides
+    for name in ("executor_fp32/n1", "executor_fp16/n1", "executor_ane/n1"):
+        assert parity[name]["encoder"]["psnr_db"] > 40 and parity[name]["decoder"]["mask_iou"] > 0.98
+
+
+def test_the_files_are_listed_with_digest_and_origin(host_record, coreml_files, onnx_files):
+    files = [*coreml_files, *onnx_files]
+    assert [entry["sha256"] for entry in host_record["models"]] == [artifact.sha256 for artifact in files]
+    assert {entry["model"] for entry in host_record["models"]} == {"edge_sam_3x"}
+    assert host_record["models"][0]["weights"]["random_seed"] == 11
+
+
+def test_a_candidate_that_cannot_load_leaves_the_others_alone(coreml_files, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgesam_export.bench_host.FileCandidate.load", lambda *_: fail())
+    plan = HostPlan(
+        coreml=(coreml_files[1],), numerics=("fp16",), schedule=QUICK_SCHEDULE, workload=Workload(stages=("decoder",))
+    )
+    path = record_host(plan, records=tmp_path, runs=tmp_path, swift=False)
+    (case,) = read_record(path)["cases"]
+    assert case["outcome"] == "failed" and case["error"]["message"] == "no memory"
+    with pytest.raises(InvalidResult, match="1 of 1 cases are not valid"):
+        record_host(plan, records=tmp_path, runs=tmp_path, swift=False, strict=True)
+
+
+def fail():
+    raise RuntimeError("no memory\nand more")
