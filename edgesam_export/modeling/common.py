@@ -40,6 +40,8 @@ class MLP(nn.Module):
         (..., input_dim) -> (..., output_dim)
     """
 
+    activation = nn.ReLU
+
     def __init__(
         self, input_dim: int, hidden_dim: int, output_dim: int, num_layers: int, sigmoid_output: bool = False
     ) -> None:

@@ -80,8 +80,12 @@ class MaskDecoder(nn.Module):
         source = repeat_batch(image_embeddings + dense, tokens.shape[0])
         tokens, image = self.transformer(source, image_pe, tokens, bias)
         hyper = self.output_hypernetworks_mlps(tokens[:, 1 : 1 + self.num_mask_tokens])
-        logits = self.mask_product(hyper, self.output_upscaling(image))
+        logits = self.mask_product(hyper, self.upscale(image))
         return logits, self.iou_prediction_head(tokens[:, 0])
+
+    def upscale(self, image: Tensor) -> Tensor:
+        """Four times the size: (B, D, H, W) -> (B, D / 8, 4H, 4W)."""
+        return self.output_upscaling(image)
 
     def add_output_tokens(self, sparse: Tensor) -> Tensor:
         """Put the IoU token and the mask tokens before the prompt: (B, N, D) -> (B, 1 + M + N, D)."""

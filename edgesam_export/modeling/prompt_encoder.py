@@ -37,6 +37,16 @@ class PositionEncodingRandom(nn.Module):
         angle = 2 * math.pi * projected
         return torch.cat([torch.sin(angle), torch.cos(angle)], dim=-1)
 
+    def encode_grid(self, grid: tuple[int, int]) -> Tensor:
+        """Encode the centres of all cells of a grid of (height, width) cells: (1, 2 * half_dim, height, width)."""
+        height, width = grid
+        like = self.positional_encoding_gaussian_matrix
+        y = (torch.arange(height, dtype=like.dtype, device=like.device) + 0.5) / height
+        x = (torch.arange(width, dtype=like.dtype, device=like.device) + 0.5) / width
+        rows, columns = torch.meshgrid(y, x, indexing="ij")
+        encoded = self.encode(torch.stack([columns, rows], dim=-1))
+        return encoded.permute(2, 0, 1).unsqueeze(0)  # (H, W, D) -> (1, D, H, W)
+
 
 class PromptEncoder(nn.Module):
     """Points, boxes and masks to what the mask decoder takes.
@@ -89,10 +99,4 @@ class PromptEncoder(nn.Module):
 
     def dense_pe(self) -> Tensor:
         """Positional encoding of the centre of every cell of the image embedding, (1, D, *grid)."""
-        height, width = self.grid
-        like = self.pe_layer.positional_encoding_gaussian_matrix
-        y = (torch.arange(height, dtype=like.dtype, device=like.device) + 0.5) / height
-        x = (torch.arange(width, dtype=like.dtype, device=like.device) + 0.5) / width
-        rows, columns = torch.meshgrid(y, x, indexing="ij")
-        encoded = self.pe_layer.encode(torch.stack([columns, rows], dim=-1))
-        return encoded.permute(2, 0, 1).unsqueeze(0)  # (H, W, D) -> (1, D, H, W)
+        return self.pe_layer.encode_grid(self.grid)

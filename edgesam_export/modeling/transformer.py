@@ -7,11 +7,12 @@ Attribute names and their order are the keys of the released checkpoints.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Attention", "MlpBlock", "TwoWayAttentionBlock", "TwoWayTransformer"]
+__all__ = ["Attention", "MlpBlock", "TwoWayAttentionBlock", "TwoWayTransformer", "attend_to_tokens"]
 
 
 class Attention(nn.Module):
@@ -54,6 +55,8 @@ class Attention(nn.Module):
 class MlpBlock(nn.Module):
     """Two linear layers with ReLU between them, width kept."""
 
+    activation = nn.ReLU
+
     def __init__(self, dim: int, mlp_dim: int) -> None:
         super().__init__()
         self.lin1 = nn.Linear(dim, mlp_dim)
@@ -66,23 +69,33 @@ class MlpBlock(nn.Module):
 class TwoWayAttentionBlock(nn.Module):
     """Self-attention of the tokens, tokens to image, MLP, image to tokens; a LayerNorm after each.
 
-    ``first`` marks the first layer: its tokens still are their own positional encoding, so nothing is added to them and
-    the self-attention replaces them instead of being added.
+    ``first`` marks the first layer: its tokens still are their own positional encoding, so nothing is added to them.
+    ``keep_position`` and ``mlp`` are what EfficientSAM does otherwise, see ``attend_to_tokens``; ``mlp`` makes the MLP
+    from the two widths and says by ``activation`` what stands between its linear layers.
     """
 
     def __init__(
-        self, dim: int = 256, heads: int = 8, mlp_dim: int = 2048, *, first: bool = False, layer_norm_eps: float = 1e-5
+        self,
+        dim: int = 256,
+        heads: int = 8,
+        mlp_dim: int = 2048,
+        *,
+        first: bool = False,
+        keep_position: bool = False,
+        mlp: Callable[[int, int], nn.Module] = MlpBlock,
+        layer_norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         self.self_attn = Attention(dim, heads)
         self.norm1 = nn.LayerNorm(dim, eps=layer_norm_eps)
         self.cross_attn_token_to_image = Attention(dim, heads, downsample=2)
         self.norm2 = nn.LayerNorm(dim, eps=layer_norm_eps)
-        self.mlp = MlpBlock(dim, mlp_dim)
+        self.mlp = mlp(dim, mlp_dim)
         self.norm3 = nn.LayerNorm(dim, eps=layer_norm_eps)
         self.norm4 = nn.LayerNorm(dim, eps=layer_norm_eps)
         self.cross_attn_image_to_token = Attention(dim, heads, downsample=2)
         self.first = first
+        self.keep_position = keep_position
 
     def forward(
         self, tokens: Tensor, image: Tensor, token_pe: Tensor, image_pe: Tensor, token_bias: Tensor | None = None
@@ -93,18 +106,27 @@ class TwoWayAttentionBlock(nn.Module):
             tokens, token_pe (B, T, D); image (B, H*W, D); image_pe (1, H*W, D); token_bias (B, 1, 1, T) or None
             returns tokens (B, T, D), image (B, H*W, D)
         """
-        if self.first:
-            tokens = self.self_attn(tokens, tokens, tokens, token_bias)
-        else:
-            placed = tokens + token_pe
-            tokens = tokens + self.self_attn(placed, placed, tokens, token_bias)
-        tokens = self.norm1(tokens)
-
+        tokens = self.norm1(attend_to_tokens(self, tokens, token_pe, token_bias))
         placed_image = image + image_pe
         tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + token_pe, placed_image, image))
         tokens = self.norm3(tokens + self.mlp(tokens))
         attended = self.cross_attn_image_to_token(placed_image, tokens + token_pe, tokens, token_bias)
         return tokens, self.norm4(image + attended)
+
+
+def attend_to_tokens(block: nn.Module, tokens: Tensor, token_pe: Tensor, token_bias: Tensor | None) -> Tensor:
+    """Tokens after a block's self-attention, before its norm; in whatever layout ``block.self_attn`` takes.
+
+    SAM: the first layer's attention replaces the tokens; later ones are added, the position in queries and keys only.
+    With ``keep_position`` the attention is always added, and the position once added stays, in the values too.
+    """
+    if block.keep_position:
+        placed = tokens if block.first else tokens + token_pe
+        return placed + block.self_attn(placed, placed, placed, token_bias)
+    if block.first:
+        return block.self_attn(tokens, tokens, tokens, token_bias)
+    placed = tokens + token_pe
+    return tokens + block.self_attn(placed, placed, tokens, token_bias)
 
 
 class TwoWayTransformer(nn.Module):
@@ -117,11 +139,21 @@ class TwoWayTransformer(nn.Module):
         heads: int = 8,
         mlp_dim: int = 2048,
         *,
+        keep_position: bool = False,
+        mlp: Callable[[int, int], nn.Module] = MlpBlock,
         layer_norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            TwoWayAttentionBlock(dim, heads, mlp_dim, first=index == 0, layer_norm_eps=layer_norm_eps)
+            TwoWayAttentionBlock(
+                dim,
+                heads,
+                mlp_dim,
+                first=index == 0,
+                keep_position=keep_position,
+                mlp=mlp,
+                layer_norm_eps=layer_norm_eps,
+            )
             for index in range(depth)
         )
         self.final_attn_token_to_image = Attention(dim, heads, downsample=2)

@@ -1,6 +1,8 @@
-"""Exact bicubic 2x upsampling without a bicubic operation, as a constant linear map."""
+"""Exact bicubic upsampling without a bicubic operation, as a constant linear map."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -50,39 +52,54 @@ class BicubicMatmul(nn.Module):
 
 
 class BicubicPhases(nn.Module):
-    """Bicubic 2x as one depthwise convolution with four phases per channel and a pixel shuffle.
+    """Bicubic upsampling by a whole factor as one depthwise convolution with all phases of a channel, then a shuffle.
 
-    An output sample lies 1/4 sample before or after an input sample, so every output of one parity has the same taps.
+    Output samples at the same place between input samples have the same taps; 2x has two such places along an axis.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, scale: int = 2) -> None:
         super().__init__()
-        taps = torch.tensor([[cubic_kernel(shift - tap) for tap in range(-2, 3)] for shift in (-0.25, 0.25)])
-        phases = torch.einsum("iy,jx->ijyx", taps, taps).reshape(4, 1, 5, 5)  # phase = 2 * row parity + column parity
+        shifts = [(phase + 0.5) / scale - 0.5 for phase in range(scale)]
+        taps = torch.tensor([[cubic_kernel(shift - tap) for tap in range(-2, 3)] for shift in shifts])
+        # phase = scale * row phase + column phase
+        phases = torch.einsum("iy,jx->ijyx", taps, taps).reshape(scale * scale, 1, 5, 5)
         self.channels = channels
+        self.scale = scale
         self.register_buffer("weight", phases.repeat(channels, 1, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return (B, C, 2H, 2W) from (B, C, H, W)."""
+        """Return (B, C, scale * H, scale * W) from (B, C, H, W)."""
         padded = nn.functional.pad(x, (2, 2, 2, 2), mode="replicate")
-        return nn.functional.pixel_shuffle(nn.functional.conv2d(padded, self.weight, groups=self.channels), 2)
+        return nn.functional.pixel_shuffle(nn.functional.conv2d(padded, self.weight, groups=self.channels), self.scale)
 
 
-def replace_bicubic(model: SamModel, build) -> None:
-    """Replace each module that says ``is_bicubic_2x`` by ``build(module)``."""
-    replace_modules(model.image_encoder, lambda m: build(m) if getattr(m, "is_bicubic_2x", False) else None)
+def bicubic_scale(module: nn.Module) -> int | None:
+    """Return by how much a module upsamples bicubically, None when it does not.
+
+    A module says so by ``bicubic_scale``, or by ``is_bicubic_2x``.
+    """
+    return getattr(module, "bicubic_scale", 2 if getattr(module, "is_bicubic_2x", False) else None)
+
+
+def replace_bicubic(model: SamModel, build: Callable[[nn.Module, int], nn.Module]) -> None:
+    """Replace each module that upsamples bicubically by ``build(module, scale)``."""
+
+    def chosen(module: nn.Module) -> nn.Module | None:
+        scale = bicubic_scale(module)
+        return None if scale is None else build(module, scale)
+
+    replace_modules(model.image_encoder, chosen)
 
 
 # 1e-6: the same sum of products in another order.
 @register_rewrite(tolerance=1e-6)
 def bicubic_as_matmul(model: SamModel) -> None:
-    """Turn bicubic 2x upsampling into two products with constant interpolation matrices."""
-    grid = model.prompt_encoder.grid
-    half = (grid[0] // 2, grid[1] // 2)
-    replace_bicubic(model, lambda module: BicubicMatmul(half, grid))
+    """Turn bicubic upsampling to the embedding's size into two products with constant interpolation matrices."""
+    rows, columns = model.prompt_encoder.grid
+    replace_bicubic(model, lambda module, scale: BicubicMatmul((rows // scale, columns // scale), (rows, columns)))
 
 
 @register_rewrite(tolerance=1e-6, recommended=False)
 def bicubic_as_phases(model: SamModel) -> None:
-    """Turn bicubic 2x upsampling into a four-phase depthwise convolution and a pixel shuffle."""
-    replace_bicubic(model, lambda module: BicubicPhases(module.channels))
+    """Turn bicubic upsampling into a depthwise convolution with all phases of a channel and a pixel shuffle."""
+    replace_bicubic(model, lambda module, scale: BicubicPhases(module.channels, scale))

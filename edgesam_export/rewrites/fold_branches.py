@@ -23,4 +23,4 @@ def fold_branches(model: SamModel) -> None:
         folded = getattr(module, "folded", None)
         return folded() if folded is not None else None
 
-    replace_modules(model.image_encoder, build)
+    replace_modules(model, build)

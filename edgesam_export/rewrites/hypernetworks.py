@@ -18,15 +18,16 @@ class GroupedHypernetworks(nn.Module):
         super().__init__()
         groups = len(mlps)
         layers: list[nn.Module] = []
-        for parts in zip(*(mlp.layers for mlp in mlps)):
+        linears = [[part for part in mlp.modules() if isinstance(part, nn.Linear)] for mlp in mlps]
+        for parts in zip(*linears):
             inputs, outputs = parts[0].in_features, parts[0].out_features
             conv = nn.Conv2d(groups * inputs, groups * outputs, 1, groups=groups)
             conv.weight.data = torch.cat([part.weight.detach() for part in parts])[:, :, None, None].clone()
             conv.bias.data = torch.cat([part.bias.detach() for part in parts])
-            layers += [conv, nn.ReLU()]
+            layers += [conv, mlps[0].activation()]
         self.layers = nn.Sequential(*layers[:-1])
         self.groups = groups
-        self.inputs, self.outputs = mlps[0].layers[0].in_features, mlps[0].layers[-1].out_features
+        self.inputs, self.outputs = linears[0][0].in_features, linears[0][-1].out_features
 
     def forward(self, mask_tokens: torch.Tensor) -> torch.Tensor:
         """Return (1, M, D / 8) from (1, M, D)."""

@@ -45,7 +45,7 @@ def as_phase_convolution(upscale: nn.ConvTranspose2d) -> nn.Conv2d:
 def mask_product_by_phases(model: SamModel) -> None:
     """Take the mask product before the last 2x2 interleaving, so that no matmul is 65536 wide."""
     decoder = model.mask_decoder
-    upscale = decoder.output_upscaling[3]
+    path, upscale = [item for item in decoder.named_modules() if isinstance(item[1], nn.ConvTranspose2d)][-1]
     rows, columns = model.prompt_encoder.grid
-    decoder.output_upscaling[3] = as_phase_convolution(upscale)
+    decoder.set_submodule(path, as_phase_convolution(upscale))
     decoder.mask_product = PhaseMaskProduct(decoder.num_mask_tokens, upscale.out_channels, (2 * rows, 2 * columns))

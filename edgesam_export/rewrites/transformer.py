@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.modeling.transformer import Attention, TwoWayTransformer
+from edgesam_export.modeling.transformer import Attention, TwoWayTransformer, attend_to_tokens
 from edgesam_export.rewrites import register_rewrite
 from edgesam_export.rewrites.layer_norm import ChannelLayerNorm
 
@@ -91,23 +91,20 @@ class ChannelsFirstBlock(nn.Module):
     def __init__(self, block: nn.Module, grid: tuple[int, int]) -> None:
         super().__init__()
         self.first = block.first
+        self.keep_position = block.keep_position
         self.self_attn = ChannelsFirstAttention(block.self_attn)
         self.norm1 = as_channel_norm(block.norm1)
         self.cross_attn_token_to_image = ChannelsFirstAttention(block.cross_attn_token_to_image, image_keys=True)
         self.norm2 = as_channel_norm(block.norm2)
-        self.mlp = nn.Sequential(as_convolution(block.mlp.lin1), nn.ReLU(), as_convolution(block.mlp.lin2))
+        inner, outer = (as_convolution(part) for part in block.mlp.modules() if isinstance(part, nn.Linear))
+        self.mlp = nn.Sequential(inner, block.mlp.activation(), outer)
         self.norm3 = as_channel_norm(block.norm3)
         self.cross_attn_image_to_token = ChannelsFirstAttention(block.cross_attn_image_to_token, grid=grid)
         self.norm4 = as_channel_norm(block.norm4)
 
     def forward(self, tokens, image, token_pe, image_pe, token_bias):
         """Return tokens (1, D, 1, T) and image (1, D, H, W)."""
-        if self.first:
-            tokens = self.self_attn(tokens, tokens, tokens, token_bias)
-        else:
-            q = tokens + token_pe
-            tokens = tokens + self.self_attn(q, q, tokens, token_bias)
-        tokens = self.norm1(tokens)
+        tokens = self.norm1(attend_to_tokens(self, tokens, token_pe, token_bias))
         tokens = tokens + self.cross_attn_token_to_image(tokens + token_pe, image + image_pe, image)
         tokens = self.norm2(tokens)
         tokens = self.norm3(tokens + self.mlp(tokens))

@@ -1,25 +1,17 @@
-"""The golden files, for the tests of this folder."""
+"""The golden files' own weights and pictures, for the tests of this folder."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 
-
-@pytest.fixture(scope="session")
-def goldens() -> Path:
-    return GOLDENS
-
-
-@pytest.fixture(scope="session")
-def manifest() -> dict:
-    return json.loads((GOLDENS / "edge_sam.manifest.json").read_text())
+pytest.register_assert_rewrite("golden_picture")
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +21,12 @@ def synthetic() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Results do not depend on the machine, and time not on who else uses it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

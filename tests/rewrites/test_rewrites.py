@@ -17,6 +17,8 @@ from edgesam_export.rewrites.layer_norm import ChannelLayerNorm
 NAMES = list(all_rewrites())
 COORDS = torch.tensor([[[100.0, 200.0], [700.5, 301.0], [900.0, 1000.0]]])
 LABELS = torch.tensor([[1.0, 0.0, -1.0]])
+ELSEWHERE = {"linear_attention_as_means"}
+"""Rewrites that find nothing to do in EdgeSAM; each has a test file of its own."""
 
 
 def random(*shape: int, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
@@ -62,7 +64,8 @@ def test_a_rewrite_keeps_the_output_to_its_tolerance(original, name):
     assert 0 < rewrite.tolerance <= 1e-4
     rewritten = apply_rewrites(model, (name,))
     changed_encoder = repr(rewritten.image_encoder) != repr(model.image_encoder)
-    assert changed_encoder or repr(rewritten) != repr(model), f"{name} changes nothing"
+    changed = changed_encoder or repr(rewritten) != repr(model)
+    assert changed != (name in ELSEWHERE), f"{name} changes {'this model' if changed else 'nothing'}"
     if changed_encoder:
         side = side_for(rewritten)
         assert relative(rewritten.encode(picture(side)), embeddings[side]) <= rewrite.tolerance

@@ -1,0 +1,266 @@
+"""MobileSAM: a TinyViT-5M encoder distilled from SAM's, and SAM's own prompt encoder and mask decoder.
+
+Zhang et al. 2023, "Faster Segment Anything: Towards Lightweight SAM for Mobile Applications",
+https://arxiv.org/abs/2306.14289
+Wu et al. 2022, "TinyViT: Fast Pretraining Distillation for Small Vision Transformers",
+https://arxiv.org/abs/2207.10666
+
+Attribute names and their order are the keys of the released checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from edgesam_export.families import register_model
+from edgesam_export.modeling.channels_first import PointwiseLinear, Windows
+from edgesam_export.modeling.common import LayerNorm2d
+from edgesam_export.modeling.mask_decoder import MaskDecoder
+from edgesam_export.modeling.prompt_encoder import PromptEncoder
+from edgesam_export.modeling.sam import SamModel
+from edgesam_export.spec import ModelInfo
+
+__all__ = ["ConvBN", "MBConv", "Stage", "TinyViTBlock", "TinyViTEncoder", "WindowAttention"]
+
+EMBEDDING_DIM = 256
+NORM_EPS = 1e-5
+CLASSES = 1000
+"""Outputs of the classifier that checkpoints still hold; nothing reads it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One stage; ``window`` 0 is the convolutional one, ``stride`` that of the downsampling after it (0: none)."""
+
+    width: int
+    depth: int
+    heads: int
+    window: int
+    stride: int
+
+
+# TinyViT-5M; the last stage keeps 1/16 of the picture's size, where the classifier goes down to 1/32.
+STAGES = (
+    StageConfig(width=64, depth=2, heads=0, window=0, stride=2),
+    StageConfig(width=128, depth=2, heads=4, window=7, stride=2),
+    StageConfig(width=160, depth=6, heads=5, window=14, stride=1),
+    StageConfig(width=320, depth=2, heads=10, window=7, stride=0),
+)
+
+
+class ConvBN(nn.Module):
+    """Convolution without bias, then batch norm; padded so that stride 1 keeps the size."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.c = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(outputs, eps=1e-5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.c(x))
+
+    def folded(self) -> nn.Conv2d:
+        """Return one convolution with bias that equals this in evaluation mode."""
+        return fuse_conv_bn_eval(self.c, self.bn)
+
+
+class PatchEmbedding(nn.Module):
+    """Two convolutions of stride 2: (B, 3, S, S) -> (B, C, S/4, S/4)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.seq = nn.Sequential(ConvBN(3, width // 2, 3, stride=2), nn.GELU(), ConvBN(width // 2, width, 3, stride=2))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.seq(image)
+
+
+class MBConv(nn.Module):
+    """Inverted residual: 1x1 to four times the width, depthwise 3x3, 1x1 back; GELU after each, the last after the sum.
+
+    Source: Sandler et al. 2018, "MobileNetV2", https://arxiv.org/abs/1801.04381.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = ConvBN(width, 4 * width)
+        self.conv2 = ConvBN(4 * width, 4 * width, 3, groups=4 * width)
+        self.conv3 = ConvBN(4 * width, width)
+        self.act = nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.act(self.conv2(self.act(self.conv1(x))))
+        return self.act(x + self.conv3(inner))
+
+
+class PatchMerging(nn.Module):
+    """From one stage's width to the next one's, with a depthwise 3x3 of ``stride`` between two 1x1 convolutions."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = ConvBN(inputs, outputs)
+        self.conv2 = ConvBN(outputs, outputs, 3, stride=stride, groups=outputs)
+        self.conv3 = ConvBN(outputs, outputs)
+        self.act = nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv3(self.act(self.conv2(self.act(self.conv1(x)))))
+
+
+class WindowAttention(nn.Module):
+    """LayerNorm and self-attention within windows, with a learned bias for each head and distance.
+
+    The grid is padded with zeros before the norm and nothing is masked, so a padded token takes part: as the norm's
+    bias.  Keys lie before queries in the scores, so that queries stay on the last axis.
+    """
+
+    def __init__(self, grid: int, config: StageConfig) -> None:
+        super().__init__()
+        self.width, self.heads = config.width, config.heads
+        self.head_width = config.width // config.heads
+        self.attention_biases = nn.Parameter(torch.zeros(config.heads, config.window**2))
+        self.norm = LayerNorm2d(config.width, eps=NORM_EPS)
+        self.qkv = PointwiseLinear(config.width, 3 * config.width)
+        self.proj = PointwiseLinear(config.width, config.width)
+        self.distances = distance_indexes(config.window)  # no buffer: whole numbers, not weights
+        self.windows = Windows(grid, config.window)
+        self.pads_before_norm = True
+        self.key_scale = self.head_width**-0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend: (B, C, grid, grid) -> the same."""
+        x = self.norm(self.windows.pad(x)) if self.pads_before_norm else self.windows.pad(self.norm(x))
+        x = self.windows.cut(x, self.width)  # (N, C, 1, tokens), N windows
+        tokens = self.windows.size**2
+        heads = self.qkv(x).reshape(-1, self.heads, 3 * self.head_width, tokens)
+        q, k, v = heads.split(self.head_width, dim=2)  # (N, heads, d, tokens)
+        k = k if self.key_scale == 1 else k * self.key_scale
+        scores = k.transpose(2, 3) @ q  # (N, heads, keys, queries)
+        weights = (scores + self.attention_biases[:, self.distances]).softmax(dim=2)
+        attended = (v @ weights).reshape(-1, self.width, 1, tokens)
+        return self.windows.join(self.proj(attended), self.width)
+
+    def folded(self) -> WindowAttention:
+        """Return the same with the norm's weight and bias and the scale of the keys moved into ``qkv``.
+
+        So the norm never sees the padding: a padded token has variance 0, and where the norm's epsilon is below what
+        the hardware's FP16 holds, it would be divided by 0.  And no scale is stored that FP16 cannot hold exactly.
+        """
+        folded = copy.deepcopy(self)
+        folded.pads_before_norm, folded.key_scale = False, 1.0
+        folded.qkv.bias.data += self.qkv.weight @ self.norm.bias
+        folded.qkv.weight.data *= self.norm.weight
+        folded.norm.weight.data.fill_(1.0)
+        folded.norm.bias.data.zero_()
+        for parameter in (folded.qkv.weight, folded.qkv.bias):
+            parameter.data.view(self.heads, 3, self.head_width, -1)[:, 1] *= self.key_scale
+        return folded
+
+
+def distance_indexes(size: int) -> Tensor:
+    """Return (keys, queries) positions in the bias table: distances are numbered as first met from the first cell.
+
+    From the first cell of a window, in reading order, the distance (|dy|, |dx|) is the cell's own place (y, x).
+    """
+    place = torch.arange(size)
+    apart = (place[:, None] - place[None, :]).abs()
+    rows = apart[:, None, :, None].expand(size, size, size, size)  # (key y, key x, query y, query x)
+    columns = apart[None, :, None, :].expand(size, size, size, size)
+    return (rows * size + columns).reshape(size * size, size * size)
+
+
+class MLP(nn.Module):
+    """LayerNorm, then two linear layers with GELU between them, four times as wide inside."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = LayerNorm2d(width, eps=NORM_EPS)
+        self.fc1 = PointwiseLinear(width, 4 * width)
+        self.fc2 = PointwiseLinear(4 * width, width)
+        self.act = nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.act(self.fc1(self.norm(x))))
+
+
+class TinyViTBlock(nn.Module):
+    """Window attention, a depthwise convolution that lets windows talk to each other, and an MLP."""
+
+    def __init__(self, grid: int, config: StageConfig) -> None:
+        super().__init__()
+        self.attn = WindowAttention(grid, config)
+        self.mlp = MLP(config.width)
+        self.local_conv = ConvBN(config.width, config.width, 3, groups=config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.local_conv(x + self.attn(x))
+        return x + self.mlp(x)
+
+
+class Stage(nn.Module):
+    """Blocks of one width, then the way to the next stage's."""
+
+    def __init__(self, grid: int, config: StageConfig, next_width: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(
+            *(TinyViTBlock(grid, config) if config.window else MBConv(config.width) for _ in range(config.depth))
+        )
+        if config.stride:
+            self.downsample = PatchMerging(config.width, next_width, config.stride)
+        else:
+            self.downsample = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.downsample(self.blocks(x))
+
+
+class TinyViTEncoder(nn.Module):
+    """TinyViT-5M for pictures of ``size`` x ``size``, and SAM's neck."""
+
+    def __init__(self, size: int = 1024) -> None:
+        super().__init__()
+        self.patch_embed = PatchEmbedding(STAGES[0].width)
+        grid = size // 4
+        stages = []
+        for config, following in zip(STAGES, (*STAGES[1:], STAGES[-1]), strict=True):
+            stages.append(Stage(grid, config, following.width))
+            grid //= config.stride or 1
+        self.layers = nn.ModuleList(stages)
+        width = STAGES[-1].width
+        self.norm_head = nn.LayerNorm(width, eps=NORM_EPS)
+        self.head = nn.Linear(width, CLASSES)
+        self.neck = nn.Sequential(
+            nn.Conv2d(width, EMBEDDING_DIM, kernel_size=1, bias=False),
+            LayerNorm2d(EMBEDDING_DIM),
+            nn.Conv2d(EMBEDDING_DIM, EMBEDDING_DIM, kernel_size=3, padding=1, bias=False),
+            LayerNorm2d(EMBEDDING_DIM),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Embed a picture.
+
+        Shapes:
+            image (B, 3, S, S), normalised; returns (B, 256, S/16, S/16)
+        """
+        x = self.patch_embed(image)
+        for stage in self.layers:
+            x = stage(x)
+        return self.neck(x)
+
+
+@register_model(
+    ModelInfo(name="mobile_sam", family="mobile_sam", default_score="iou", description="MobileSAM, TinyViT-5M")
+)
+def build(info: ModelInfo) -> SamModel:
+    """MobileSAM with PyTorch's random initialisation."""
+    return SamModel(
+        info=info,
+        image_encoder=TinyViTEncoder(info.frame.size),
+        prompt_encoder=PromptEncoder(prompt_size=info.frame.prompt_size),
+        mask_decoder=MaskDecoder(),
+    )

@@ -1,0 +1,217 @@
+"""Segment Anything: a plain vision transformer (ViT-B, ViT-L or ViT-H) with windowed attention in most blocks.
+
+Kirillov et al. 2023, "Segment Anything", https://arxiv.org/abs/2304.02643
+Li, Mao, Girshick, He 2022, "Exploring Plain Vision Transformer Backbones for Object Detection",
+https://arxiv.org/abs/2203.16527, for the encoder: windows, a few global blocks, the neck.
+Li et al. 2022, "MViTv2", https://arxiv.org/abs/2112.01526, for relative positions decomposed into rows and columns.
+
+Attribute names and their order are the keys of the released checkpoints.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from edgesam_export.families import register_model
+from edgesam_export.modeling.channels_first import PointwiseLinear, Windows
+from edgesam_export.modeling.common import LayerNorm2d
+from edgesam_export.modeling.mask_decoder import MaskDecoder
+from edgesam_export.modeling.prompt_encoder import PromptEncoder
+from edgesam_export.modeling.sam import SamModel
+from edgesam_export.spec import ModelInfo
+
+__all__ = ["Attention", "Block", "SamEncoder", "ViTConfig"]
+
+EMBEDDING_DIM = 256
+PATCH = 16
+FOLD = 4
+"""Side of the blocks of pixels that become channels in the exported patch embedding."""
+GRID = 64
+"""Cells per side of the picture: 1024 / 16."""
+WINDOW = 14
+QUERY_ROWS = 8
+"""Rows of queries that attend at once in a global block; the scores of all 64 would be 0.8 GB in float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViTConfig:
+    """Size of an encoder; ``global_blocks`` attend to the whole picture, the others within windows."""
+
+    width: int
+    depth: int
+    heads: int
+    global_blocks: tuple[int, ...]
+
+
+CONFIGS = {
+    "sam_vit_b": ViTConfig(width=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11)),
+    "sam_vit_l": ViTConfig(width=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23)),
+    "sam_vit_h": ViTConfig(width=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31)),
+}
+
+
+class PatchEmbedding(nn.Module):
+    """Non-overlapping patches to vectors: (B, 3, S, S) -> (B, C, S/16, S/16)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, kernel_size=PATCH, stride=PATCH)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.proj(image)
+
+    def folded(self) -> nn.Sequential:
+        """Return the same with a kernel of 4 on blocks of 4 x 4 pixels: 16 is wider than the Neural Engine takes."""
+        weight = self.proj.weight.detach()
+        outputs, inputs = weight.shape[:2]
+        block, kernel = FOLD, PATCH // FOLD
+        conv = nn.Conv2d(inputs * block * block, outputs, kernel, stride=kernel)
+        taps = weight.reshape(outputs, inputs, kernel, block, kernel, block)  # pixel y = kernel y * block + block y
+        conv.weight.data = taps.permute(0, 1, 3, 5, 2, 4).reshape(conv.weight.shape).clone()
+        conv.bias.data = self.proj.bias.detach().clone()
+        return nn.Sequential(nn.PixelUnshuffle(block), conv)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over a ``side`` x ``side`` grid with decomposed relative positions.
+
+    score(key, query) = key . query / sqrt(d) + query . R_h[y_q - y_k] + query . R_w[x_q - x_k]; the relative positions
+    see the query as it is, not divided by sqrt(d).
+    Keys lie before queries everywhere: so the queries stay on the last axis, relative positions are broadcast along a
+    key axis each, and neither they nor the values are transposed.
+    """
+
+    def __init__(self, width: int, heads: int, side: int) -> None:
+        super().__init__()
+        self.width = width
+        self.heads = heads
+        self.head_width = width // heads
+        self.side = side
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, self.head_width))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, self.head_width))
+        self.qkv = PointwiseLinear(width, 3 * width)
+        self.proj = PointwiseLinear(width, width)
+        place = torch.arange(side)
+        # (query, key) -> row of the tables; no buffer: whole numbers, not weights
+        self.offsets = place[:, None] - place[None, :] + side - 1
+        self.key_scale = self.head_width**-0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend.
+
+        Shapes:
+            x (B, C, 1, side * side), cells in reading order -> the same
+        """
+        q, k, v = self.qkv(x).chunk(3, dim=1)
+        q = q.reshape(-1, self.head_width, self.side, self.side)  # (B * heads, d, y, x)
+        k = (k if self.key_scale == 1 else k * self.key_scale).reshape(-1, self.head_width, self.side * self.side)
+        v = v.reshape(-1, self.head_width, self.side * self.side)
+        rows, columns = self.rel_pos_h[self.offsets], self.rel_pos_w[self.offsets]  # (query, key, d)
+        step = QUERY_ROWS if self.side > WINDOW else self.side
+        attended = []
+        for first in range(0, self.side, step):
+            last = min(first + step, self.side)
+            attended.append(self.attend(q[:, :, first:last], k, v, rows[first:last], columns, last - first))
+        joined = torch.cat(attended, dim=2) if len(attended) > 1 else attended[0]
+        return self.proj(joined.reshape(-1, self.width, 1, self.side * self.side))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor, count: int) -> Tensor:
+        """Attend from ``count`` rows of queries to every key.
+
+        Shapes (N = batch * heads, Y = count, S = side):
+            q (N, d, Y, S); k, v (N, d, S * S); rows (Y, S, d); columns (S, S, d); returns (N, d, Y, S)
+        """
+        queries, side = count * self.side, self.side
+        by_row = (rows @ q.transpose(1, 2)).transpose(1, 2)  # (N, Y, key y, S) -> (N, key y, Y, S)
+        by_column = (columns @ q.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (N, S, key x, Y) -> (N, key x, Y, S)
+        scores = k.transpose(1, 2) @ q.reshape(-1, self.head_width, queries)  # (N, S * S, queries)
+        scores = scores.reshape(-1, side, side, queries)  # (N, key y, key x, queries)
+        scores = scores + by_row.reshape(-1, side, 1, queries) + by_column.reshape(-1, 1, side, queries)
+        weights = scores.reshape(-1, side * side, queries).softmax(dim=1)
+        return (v @ weights).reshape(-1, self.head_width, count, side)
+
+    def folded(self) -> Attention:
+        """Return the same with the scale of the keys in ``qkv``: FP16 does not hold every scale exactly."""
+        folded = copy.deepcopy(self)
+        folded.key_scale = 1.0
+        for parameter in (folded.qkv.weight, folded.qkv.bias):
+            parameter.data[self.width : 2 * self.width] *= self.key_scale
+        return folded
+
+
+class MLP(nn.Module):
+    """Two linear layers with GELU between them, four times as wide inside: (B, C, H, W) -> the same."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.lin1 = PointwiseLinear(width, 4 * width)
+        self.lin2 = PointwiseLinear(4 * width, width)
+        self.act = nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lin2(self.act(self.lin1(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block; ``window`` is the grid's side for a global one."""
+
+    def __init__(self, config: ViTConfig, window: int) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm2d(config.width, eps=1e-6)
+        self.attn = Attention(config.width, config.heads, window)
+        self.norm2 = LayerNorm2d(config.width, eps=1e-6)
+        self.mlp = MLP(config.width)
+        self.windows = Windows(GRID, window)
+        self.width = config.width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Update the grid, (B, C, 64, 64) -> the same; padding attends and is attended to, as upstream's."""
+        windows = self.windows.cut(self.windows.pad(self.norm1(x)), self.width)
+        x = x + self.windows.join(self.attn(windows), self.width)
+        return x + self.mlp(self.norm2(x))
+
+
+class SamEncoder(nn.Module):
+    """Vision transformer with absolute and relative positions, and a convolutional neck."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.pos_embed = nn.Parameter(torch.zeros(1, GRID, GRID, config.width))
+        self.patch_embed = PatchEmbedding(config.width)
+        self.blocks = nn.ModuleList(
+            Block(config, GRID if index in config.global_blocks else WINDOW) for index in range(config.depth)
+        )
+        self.neck = nn.Sequential(
+            nn.Conv2d(config.width, EMBEDDING_DIM, kernel_size=1, bias=False),
+            LayerNorm2d(EMBEDDING_DIM),
+            nn.Conv2d(EMBEDDING_DIM, EMBEDDING_DIM, kernel_size=3, padding=1, bias=False),
+            LayerNorm2d(EMBEDDING_DIM),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Embed a picture.
+
+        Shapes:
+            image (B, 3, 1024, 1024), normalised; returns (B, 256, 64, 64)
+        """
+        x = self.patch_embed(image) + self.pos_embed.permute(0, 3, 1, 2)  # (1, 64, 64, C) -> (1, C, 64, 64)
+        for block in self.blocks:
+            x = block(x)
+        return self.neck(x)
+
+
+@register_model(ModelInfo(name="sam_vit_b", family="sam", default_score="iou", description="Segment Anything, ViT-B"))
+@register_model(ModelInfo(name="sam_vit_l", family="sam", default_score="iou", description="Segment Anything, ViT-L"))
+@register_model(ModelInfo(name="sam_vit_h", family="sam", default_score="iou", description="Segment Anything, ViT-H"))
+def build(info: ModelInfo) -> SamModel:
+    """Segment Anything with PyTorch's random initialisation."""
+    return SamModel(
+        info=info,
+        image_encoder=SamEncoder(CONFIGS[info.name]),
+        prompt_encoder=PromptEncoder(prompt_size=info.frame.prompt_size),
+        mask_decoder=MaskDecoder(),
+    )
