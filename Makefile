@@ -10,7 +10,7 @@ OUT ?= out/demo
 # Without CHECKPOINT=path the demo runs on random weights: it shows the pipeline, not good masks.
 WEIGHTS := $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT),--random-weights 0)
 
-.PHONY: help setup demo test lint fmt check conformance bench op-table swift-test loc wheel clean
+.PHONY: help setup demo test lint fmt check conformance bench model-table families op-table swift-test loc wheel clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -59,6 +59,12 @@ bench: setup  ## Export and executor benchmarks: ratios measured in one run
 	$(RUN)/python benchmarks/executor.py
 	$(RUN)/python benchmarks/ane_cost.py
 	$(RUN)/python benchmarks/rewrites.py
+
+model-table: setup  ## Export and analyse every model that has no figures yet; write the table of the README
+	$(RUN)/python benchmarks/model_table.py
+
+families: setup  ## Time every family on this machine, PyTorch and ONNX Runtime
+	$(RUN)/python benchmarks/families.py
 
 op-table: setup  ## Rewrite the generated tables: MIL ops, ANE rules
 	PYTHONPATH=. $(RUN)/python tests/conformance/table.py

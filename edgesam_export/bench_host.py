@@ -238,7 +238,8 @@ def candidates_of(plan: HostPlan) -> list[Candidate]:
 def open_executor(numerics: str, artifact: Artifact) -> Any:
     """Return a package in the executor, its constants in memory."""
     runner = RUNNERS["mil"]([artifact], numerics=numerics)
-    runner.programs[artifact.component].prepare(numerics)
+    for program in runner.programs[artifact.component]:
+        program.prepare(numerics)
     return runner
 
 

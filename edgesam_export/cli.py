@@ -170,8 +170,9 @@ def table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 def size_text(path: Path) -> str:
     """Return the size of a file or folder in MB."""
-    files = [path] if path.is_file() else [member for member in path.rglob("*") if member.is_file()]
-    return f"{sum(member.stat().st_size for member in files) / 1e6:.1f} MB"
+    from edgesam_export.files import files_of
+
+    return f"{sum(member.stat().st_size for member in files_of(path)) / 1e6:.1f} MB"
 
 
 # ---------------------------------------------------------------------------------------------------------- commands
@@ -223,6 +224,7 @@ def model_row(entry: dict[str, Any]) -> tuple[str, ...]:
 @click.option("--target", type=click.Choice(["iOS16", "iOS17", "iOS18"]), default="iOS17", show_default=True)
 @click.option("--precision", type=click.Choice(["fp16", "fp32"]), default="fp16", show_default=True)
 @click.option("--tensor-input", is_flag=True, help="Encoder takes a normalised tensor instead of an image.")
+@click.option("--split-encoder", is_flag=True, help="Encoder as two packages, for weights above 1 GB.")
 @decoder_options
 @weights
 @common(output="build")
@@ -236,6 +238,7 @@ def coreml(model: str, output: Path, as_json: bool, quiet: bool, **options: Any)
         target=options["target"],
         precision=options["precision"],
         tensor_input=options["tensor_input"],
+        split_encoder=options["split_encoder"],
         **shared_config(options),
     )
     export("coreml", model, config, output, options, as_json=as_json, quiet=quiet)
@@ -309,6 +312,9 @@ def export(
         if as_json:
             break
         click.echo(f"{artifact.path}  {artifact.component}  {size_text(artifact.path)}  sha256 {artifact.sha256[:12]}")
+    for artifact in artifacts:
+        for warning in artifact.contract.get("warnings", ()):
+            note(quiet, f"{artifact.path.name}: {warning}")
     passed = True
     if not options["no_verify"]:
         report = judge(loaded, artifacts, quiet=quiet)

@@ -9,7 +9,7 @@ from typing import Any
 from edgesam_export.errors import SchemaError
 from edgesam_export.spec import ExportConfig, ModelInfo, Provenance, TensorSpec
 
-__all__ = ["CONTRACT_KEY", "LABELS", "SCHEMA_VERSION", "make_contract", "read_contract", "summary"]
+__all__ = ["CONTRACT_KEY", "LABELS", "SCHEMA_VERSION", "make_contract", "part_contract", "read_contract", "summary"]
 
 CONTRACT_KEY = "edgesam_export.contract"
 """Metadata key of the JSON text, in Core ML's user-defined metadata and ONNX's metadata_props."""
@@ -19,6 +19,10 @@ SCHEMA_VERSION = 1
 RESIZE = {
     "longest_side": "longest side to size, each side int(side * scale + 0.5), bilinear with antialiasing, 8-bit RGB",
     "stretch": "both sides to size, bilinear with half-pixel centres, no antialiasing",
+}
+PAD = {
+    "longest_side": "right and bottom; zeros after normalisation, pad_colour in an 8-bit image",
+    "stretch": "none",
 }
 LABELS = {
     "1": "foreground point",
@@ -67,7 +71,7 @@ def make_contract(
             "fit": frame.fit,
             "mask_resize": frame.mask_resize,
             "resize": RESIZE[frame.fit],
-            "pad": "right and bottom; zeros after normalisation, pad_colour in an 8-bit image",
+            "pad": PAD[frame.fit],
         },
         "upsample": info.upsample,
         "padding_point": info.padding_point,
@@ -83,6 +87,14 @@ def make_contract(
         "versions": tool_versions(),
         **details,
     }
+
+
+def part_contract(
+    whole: dict[str, Any], part: int, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> dict[str, Any]:
+    """Return the contract of one half of a component: ``part`` is 1 or 2 of ``[part, 2]``, the tensors are its own."""
+    tensors = {"inputs": [tensor_entry(spec) for spec in inputs], "outputs": [tensor_entry(spec) for spec in outputs]}
+    return {**whole, "part": [part, 2], **tensors}
 
 
 def tensor_entry(spec: TensorSpec) -> dict[str, Any]:
@@ -116,5 +128,7 @@ def summary(contract: dict[str, Any]) -> str:
     else:
         origin = f"weights {weights['source']} (sha256 {weights['sha256']})"
     kind = f"{contract['model']} {contract['component']}, profile {contract['profile']}, {contract['precision']}"
+    if "part" in contract:
+        kind += f", part {contract['part'][0]} of {contract['part'][1]}"
     tool = f"edgesam-export {contract['versions']['edgesam-export']}"
     return f"{kind}; {origin}. Licence of the weights: {weights['licence']}. Made by {tool}."

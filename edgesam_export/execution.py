@@ -12,7 +12,7 @@ import numpy as np
 from edgesam_export.errors import UsageError
 from edgesam_export.files import staging_folder
 from edgesam_export.picture import mask_image, open_picture, overlay, save_png
-from edgesam_export.predictor import Predictor
+from edgesam_export.predictor import Predictor, to_frame
 
 __all__ = ["RunResult", "SegmentResult", "choose_files", "run_package", "segment_image"]
 
@@ -167,6 +167,8 @@ class SegmentResult:
     overlay_path: Path
     logits_path: Path
     runner: str
+    prompt_box: tuple[float, float, float, float] | None
+    """The box that took part: the user's, or what the model proposed for a point."""
 
     def summary(self) -> str:
         """One line for people."""
@@ -184,6 +186,7 @@ class SegmentResult:
             "overlay": str(self.overlay_path),
             "logits": str(self.logits_path),
             "runner": self.runner,
+            "prompt_box": list(self.prompt_box) if self.prompt_box else None,
         }
 
 
@@ -222,6 +225,8 @@ def segment_image(
 ) -> SegmentResult:
     """Segment a picture with a loaded model or exported files; write mask, overlay and logits into ``output``.
 
+    A model with a proposal head adds a box of its own to points that come without box and mask.
+
     Raises:
         UsageError: an unreadable picture, a prompt outside it, or a prompt the decoder does not take.
     """
@@ -233,6 +238,8 @@ def segment_image(
     labels = [1] * len(points) + [0] * len(background)
     logits = None if mask_input is None else read_array(mask_input)
     predictor = Predictor(runner=runner).set_image(picture)
+    if points and box is None and mask_input is None:
+        box = proposed_box(predictor, points[0], prompts=len(coords))
     found = predictor.predict(points=coords or None, labels=labels or None, box=box, mask_input=logits)
     drawn = overlay(picture, found.best, points=coords, labels=labels, box=box)
     with staging_folder(output) as staging:
@@ -248,7 +255,31 @@ def segment_image(
         overlay_path=output / f"{image.stem}_overlay.png",
         logits_path=output / f"{image.stem}_logits.npy",
         runner=runner.name,
+        prompt_box=box,
     )
+
+
+def proposed_box(
+    predictor: Predictor, point: tuple[float, float], *, prompts: int
+) -> tuple[float, float, float, float] | None:
+    """Return the box that the model's proposals suggest for a point, in source pixels.
+
+    None without a proposal head, when no proposal contains the point, or when ``prompts`` points and a box are more
+    than the decoder has slots.
+    """
+    runner, prepared = predictor.runner, predictor.prepared
+    if not getattr(runner, "proposes", False) or (runner.slots is not None and prompts + 2 > runner.slots):
+        return None
+    from edgesam_export.modeling.proposals import merge_proposals
+
+    boxes, scores = runner.propose(predictor.embeddings)
+    found = merge_proposals(boxes[0], scores[0], to_frame([point], prepared)[0])
+    if found is None:
+        return None
+    (height, width), (new_height, new_width) = prepared.source_size, prepared.prompt_extent
+    corners = found.reshape(2, 2) * (width / new_width, height / new_height)
+    x0, y0, x1, y1 = corners.clip(0, (width, height)).reshape(-1).tolist()
+    return x0, y0, x1, y1
 
 
 def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:

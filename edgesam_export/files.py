@@ -14,19 +14,34 @@ from typing import Any
 
 from edgesam_export.errors import UsageError
 
-__all__ = ["read_json", "sha256_of", "staging_folder", "write_json", "write_text"]
+__all__ = ["data_beside", "files_of", "read_json", "sha256_of", "staging_folder", "write_json", "write_text"]
 
 CHUNK_BYTES = 1 << 20
+DATA_SUFFIX = ".data"
+
+
+def data_beside(path: Path) -> Path:
+    """Return where a large ONNX file keeps its weights: ``<file name>.data`` beside it."""
+    return path.with_name(path.name + DATA_SUFFIX)
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files that make up what was exported to ``path``: it and its data, or all in a folder, sorted."""
+    if path.is_dir():
+        return sorted(member for member in path.rglob("*") if member.is_file())
+    return [path, data_beside(path)] if path.suffix == ".onnx" and data_beside(path).is_file() else [path]
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, or of a folder: over sorted relative paths, sizes and contents."""
+    """Return the SHA-256 of a file; of a folder, or an ONNX file and its data, over sorted names, sizes, contents."""
     digest = hashlib.sha256()
-    if path.is_file():
+    members = files_of(path)
+    if members == [path]:
         feed(digest, path)
         return digest.hexdigest()
-    for member in sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(f"{member.relative_to(path).as_posix()}\0{member.stat().st_size}\0".encode())
+    root = path if path.is_dir() else path.parent
+    for member in members:
+        digest.update(f"{member.relative_to(root).as_posix()}\0{member.stat().st_size}\0".encode())
         feed(digest, member)
     return digest.hexdigest()
 
@@ -56,14 +71,28 @@ def staging_folder(out_dir: Path) -> Iterator[Path]:
         ) from None
     try:
         yield staging
-        for item in sorted(staging.iterdir()):
-            move_over(item, out_dir / item.name)
+        move_all(staging, out_dir)
     except OSError as error:
         raise UsageError(
             f"cannot write to output folder '{out_dir}': {error.strerror or error}; nothing was changed"
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def move_all(staging: Path, out_dir: Path) -> None:
+    """Move everything in ``staging`` to ``out_dir``.
+
+    An ONNX file is away while its data changes, so that nobody reads one with the weights of another.
+    """
+    items = sorted(staging.iterdir(), key=lambda item: (item.suffix != DATA_SUFFIX, item.name))
+    for item in items:
+        data = data_beside(out_dir / item.name)
+        if item.suffix == ".onnx" and (data.exists() or data_beside(item).exists()):
+            (out_dir / item.name).unlink(missing_ok=True)
+            data.unlink(missing_ok=True)
+    for item in items:
+        move_over(item, out_dir / item.name)
 
 
 def move_over(source: Path, final: Path) -> None:

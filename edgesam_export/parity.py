@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -24,9 +24,10 @@ from edgesam_export.parity_inputs import (
     default_prompts,
     load_pictures,
     open_candidates,
-    pack,
     open_runner,
+    pack,
 )
+from edgesam_export.parity_reference import Reference, Truth
 from edgesam_export.parity_report import (
     DEFAULT_GATES,
     METRICS,
@@ -39,7 +40,7 @@ from edgesam_export.parity_report import (
     ParityRow,
     Prompt,
 )
-from edgesam_export.predictor import MASK_SIDE, PreparedImage, prepare, stability
+from edgesam_export.predictor import MASK_SIDE, PreparedImage, stability
 from edgesam_export.spec import Artifact
 
 __all__ = ["DEFAULT_GATES", "Gate", "ParityReport", "Prompt", "check_parity", "default_images", "default_prompts"]
@@ -138,70 +139,6 @@ def assemble(
     )
 
 
-@dataclass(frozen=True)
-class Truth:
-    """The reference's answer to one prompt. Shapes: logits (4, 256, 256), scores (4,), mask_input (1, 1, 256, 256)."""
-
-    logits: np.ndarray
-    scores: np.ndarray
-    mask_input: np.ndarray | None
-
-
-class Reference:
-    """The PyTorch runner, which computes everything once whatever the number of candidates."""
-
-    def __init__(self, runner: Any, frame: Any) -> None:
-        self.runner = runner
-        self.frame = frame
-        self.prepared: dict[str, PreparedImage] = {}
-        self.embeddings: dict[tuple[str, bool], np.ndarray] = {}
-        self.truths: dict[tuple[str, bool, Prompt], Truth] = {}
-        self.ranged: set[str] = set()
-        """Digests of files whose ranges are known; they do not depend on the numerics of the runner."""
-
-    def prepare(self, name: str, picture: np.ndarray) -> PreparedImage:
-        if name not in self.prepared:
-            self.prepared[name] = prepare(picture, self.frame)
-        return self.prepared[name]
-
-    def embedding(self, name: str, from_pixels: bool) -> np.ndarray:
-        """Embedding (1, 256, 64, 64) of the tensor, or of the 8-bit padded picture that an image input gets.
-
-        Padding differs between both: zero after normalisation, or the nearest 8-bit colour to it.
-        """
-        key = name, from_pixels
-        if key not in self.embeddings:
-            prepared = self.prepared[name]
-            encode, given = self.runner.encode, prepared
-            if from_pixels:
-                encode, given = self.runner.encode_pixels, prepared.pixels
-            self.embeddings[key] = trusted(encode(given), f"embedding of {name}")
-        return self.embeddings[key]
-
-    def truth(self, name: str, from_pixels: bool, prompt: Prompt) -> Truth:
-        """Answer on the reference's own embedding, with exactly as many tokens as the prompt has."""
-        key = name, from_pixels, prompt
-        if key not in self.truths:
-            mask_input = None
-            if prompt.kind == "mask":
-                before = self.truth(name, from_pixels, replace(prompt, kind="point"))
-                mask_input = before.logits[before.scores.argmax()][None, None]
-            coords, labels = pack(self.prepared[name], prompt, None, self.runner.info.padding_point)
-            logits, scores = self.runner.decode(self.embedding(name, from_pixels), coords, labels, mask_input)
-            what = f"of {name}, prompt {prompt.kind}"
-            self.truths[key] = Truth(
-                trusted(logits, f"logits {what}")[0], trusted(scores, f"scores {what}")[0], mask_input
-            )
-        return self.truths[key]
-
-
-def trusted(array: np.ndarray, what: str) -> np.ndarray:
-    """The reference's array, refused when it is not finite: nothing can be judged by it."""
-    if not np.isfinite(array).all():
-        raise UsageError(f"the reference's {what} are not finite; check the checkpoint for NaN")
-    return array
-
-
 def numerics_of(runner: Any) -> str:
     """Numerics that a runner's gates are chosen by: its own word, else its files' precision, else exact."""
     declared = getattr(runner, "numerics", None)
@@ -225,7 +162,7 @@ class Trial:
         self.examined: set[str] = set()
 
     def compare(self, name: str, picture: np.ndarray, prompts: Sequence[Prompt]) -> None:
-        """Judge both components on one picture."""
+        """Judge every component on one picture."""
         prepared = self.reference.prepare(name, picture)
         embeddings = {"reference": self.reference.embedding(name, self.runner.takes_image)}
         if "encoder" in self.components:
@@ -238,6 +175,8 @@ class Trial:
             packed = self.pack(prepared, prompt)
             for source in embeddings if packed else ():
                 self.compare_prompt(name, picture, prompt, (source, embeddings[source]), packed)
+        for source in embeddings if "proposals" in self.components else ():
+            self.compare_proposals(name, source, embeddings[source])
 
     def pack(self, prepared: PreparedImage, prompt: Prompt) -> tuple[np.ndarray, np.ndarray] | None:
         """The prompt for the candidate, None with the reason noted when its decoder cannot take it."""
@@ -275,6 +214,17 @@ class Trial:
         if masks.metrics and (embeddings[0] == "own" or "encoder" not in self.components):
             sides = expected[0][best, :height, :width], logits[0, best, :height, :width]
             self.found.append(self.picture(name, picture, prompt, sides, masks))
+
+    def compare_proposals(self, name: str, source: str, embeddings: np.ndarray) -> None:
+        """Judge boxes and their scores on one embedding."""
+        found = self.runner.propose(embeddings)
+        expected = self.reference.proposals(name, self.runner.takes_image)
+        rows = [
+            self.judge(output, *sides, component="proposals", image=name, embeddings=source)
+            for output, *sides in zip(("boxes", "box_scores"), expected, found)
+        ]
+        if source == "reference":
+            self.examine("proposals", next((row for row in rows if not row.passed), rows[0]))
 
     def reference_scores(self, truth: Truth, chosen: list[int]) -> np.ndarray:
         """The reference's scores of the same kind as the candidate's."""
@@ -358,19 +308,24 @@ class Trial:
         files = [file for file in self.runner.artifacts if file.component == component]
         modules = next((file.contract.get("modules") for file in files), None) or {}
         digest = files[0].sha256 if files else f"{self.runner.name} {component}"
+        # A component in two parts has a program and a feed for each.
+        calls = [replay(component), *(replay(component, part) for part in range(1, len(files)))]
         if digest not in self.reference.ranged:
             self.reference.ranged.add(digest)
-            rows = range_report(*replay(component), modules=modules)[:RANGES_KEPT]
+            rows = [found for call in calls for found in range_report(*call, modules=modules)]
+            rows = sorted(rows, key=lambda found: -found.share)[:RANGES_KEPT]
             self.found += [replace(found, component=component) for found in rows]
         if row.passed or component in self.examined:
             return
         self.examined.add(component)
         found: Divergence | str | None
         if self.numerics == "fp32":
-            found = self.against_fresh_export(files, *replay(component), modules=modules)
+            parts = [[file] for file in files] or [[]]
+            answers = [self.against_fresh_export(f, *call, modules=modules) for f, call in zip(parts, calls)]
+            found = next((answer for answer in answers if not isinstance(answer, str)), answers[0])
         else:
-            found = first_divergence(*replay(component), a="fp32", b=self.numerics, modules=modules)
-            found = found or "rounding alone, no operation"
+            answers = [first_divergence(*call, a="fp32", b=self.numerics, modules=modules) for call in calls]
+            found = next((answer for answer in answers if answer), "rounding alone, no operation")
         if isinstance(found, str):
             self.found.append(f"{self.runner.name}: first divergence in the {component}: {found}")
         else:

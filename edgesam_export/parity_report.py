@@ -35,7 +35,7 @@ NUMERICS = ("fp32", "fp16", "ane")
 class Gate:
     """Bound that a metric of an output must keep under one kind of numerics; exactly one of minimum and maximum."""
 
-    output: Literal["image_embeddings", "masks", "scores"]
+    output: Literal["image_embeddings", "masks", "scores", "boxes", "box_scores"]
     metric: str
     numerics: str
     minimum: float | None = None
@@ -64,6 +64,8 @@ METRICS = {
     "image_embeddings": ("psnr_db", "cosine", "max_abs_error", "rms_error"),
     "masks": ("mask_iou", "best_mask_iou", "sign_agreement", "psnr_db", "max_abs_error"),
     "scores": ("best_mask_gap", "max_abs_error"),
+    "boxes": ("psnr_db", "max_abs_error", "rms_error"),
+    "box_scores": ("psnr_db", "max_abs_error", "rms_error"),
 }
 """Metrics of each output. ``mask_iou`` is the worst of all masks returned, ``best_mask_iou`` that of the mask which the
 reference scores highest; ``sign_agreement`` and ``psnr_db`` are over all logits."""
@@ -79,7 +81,8 @@ def default_gates() -> tuple[Gate, ...]:
     psnr = {"fp32": 80.0, "fp16": 40.0, "ane": 35.0}
     iou = {"fp32": 0.99, "fp16": 0.99, "ane": 0.98}
     tie = {"fp32": 1e-5, "fp16": 1e-3, "ane": 1e-3}
-    gates = [Gate(output="image_embeddings", metric="psnr_db", numerics=n, minimum=psnr[n]) for n in NUMERICS]
+    dense = ("image_embeddings", "boxes", "box_scores")
+    gates = [Gate(output=o, metric="psnr_db", numerics=n, minimum=psnr[n]) for o in dense for n in NUMERICS]
     gates += [Gate(output="masks", metric="mask_iou", numerics=n, minimum=iou[n]) for n in NUMERICS]
     gates += [Gate(output="masks", metric="sign_agreement", numerics=n, minimum=0.999) for n in NUMERICS]
     gates += [Gate(output="scores", metric="best_mask_gap", numerics=n, maximum=tie[n]) for n in NUMERICS]
@@ -112,7 +115,7 @@ class ParityRow:
 
     candidate: str
     numerics: str
-    component: Literal["encoder", "decoder"]
+    component: Literal["encoder", "decoder", "proposals"]
     embeddings: Literal["", "reference", "own"]
     """Whose embedding the decoder was given; empty for the encoder."""
     image: str

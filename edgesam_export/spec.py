@@ -135,6 +135,8 @@ class CoreMLConfig(ExportConfig):
     """Oldest system the package loads on: iOS16, iOS17 or iOS18."""
     tensor_input: bool = False
     """Encoder takes a normalised tensor instead of an image."""
+    split_encoder: bool = False
+    """Write the encoder as two packages that are run one after the other, for weights above what iOS loads at once."""
     functions: tuple[int, ...] = ()
     """Further numbers of prompt slots, one function each in the same package, weights shared (iOS18)."""
 
@@ -171,7 +173,7 @@ class Artifact:
 
     path: Path
     format: Literal["coreml", "onnx"]
-    component: Literal["encoder", "decoder"]
+    component: Literal["encoder", "decoder", "proposals"]
     model: str
     sha256: str
     """SHA-256 of the file; of a folder, over sorted relative paths and contents."""

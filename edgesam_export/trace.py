@@ -1,8 +1,9 @@
-"""SamModel -> traced encoder and traced decoder: rewrites, the profile's wrappers, then ``torch.jit.trace``."""
+"""SamModel -> traced components: rewrites, the profile's wrappers, then ``torch.jit.trace``."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from edgesam_export.profiles import Component, find_profile
 from edgesam_export.rewrites import apply_rewrites, recommended_rewrites
 from edgesam_export.spec import ExportConfig, TensorSpec
 
-__all__ = ["TracedComponent", "build_components", "fp32_modules", "trace_component", "trace_model"]
+__all__ = ["TracedComponent", "build_components", "fp32_modules", "trace_component", "trace_each", "trace_model"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,8 @@ class TracedComponent:
     """A component as TorchScript, with everything that a format needs to know about it."""
 
     name: str
-    module: torch.jit.ScriptModule
+    module: torch.jit.ScriptModule | None
+    """None once it is converted: its weights may be large."""
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     example: tuple[torch.Tensor, ...]
@@ -34,27 +36,39 @@ class TracedComponent:
 
 
 def trace_model(model: SamModel, config: ExportConfig, *, format: str) -> list[TracedComponent]:
-    """Return encoder and decoder of ``model``, rewritten and traced for ``format``.
+    """Return encoder, decoder and extra components of ``model``, rewritten and traced for ``format``.
 
     Raises:
         UsageError: the profile does not exist for this format, or a rewrite is unknown.
         ConversionError: a traced component does not compute what the module computes.
     """
+    return list(trace_each(model, config, format=format))
+
+
+def trace_each(model: SamModel, config: ExportConfig, *, format: str) -> Iterator[TracedComponent]:
+    """Yield the same one by one, so that a component's weights can go before the next one's are traced."""
     components, names = build_components(model, config, format=format)
-    return [trace_component(component, model, config, names, format=format) for component in components]
+    waiting = list(reversed(components))
+    del components
+    while waiting:
+        yield trace_component(waiting.pop(), model, config, names, format=format)
 
 
 def build_components(
     model: SamModel, config: ExportConfig, *, format: str
-) -> tuple[tuple[Component, Component], tuple[str, ...]]:
-    """Return encoder and decoder as the modules that will be traced, and the names of the rewrites applied."""
+) -> tuple[tuple[Component, ...], tuple[str, ...]]:
+    """Return the modules that will be traced, and the names of the rewrites applied.
+
+    Encoder and decoder come first; a model with more to export has ``extra_components(config)``, which returns it.
+    """
     profile = find_profile(config.profile)
     if format not in profile.formats:
         known = ", ".join(profile.formats)
         raise UsageError(f"profile '{profile.name}' is for {known}, not for {format}")
     names = recommended_rewrites() if config.rewrites is None else tuple(config.rewrites)
     rewritten = apply_rewrites(model, names)
-    return (profile.encoder(rewritten, config), profile.decoder(rewritten, config)), names
+    extra = rewritten.extra_components(config) if hasattr(rewritten, "extra_components") else ()
+    return (profile.encoder(rewritten, config), profile.decoder(rewritten, config), *extra), names
 
 
 def trace_component(

@@ -11,6 +11,7 @@ Attribute names and their order are the keys of the released checkpoints.
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,8 @@ FOLD = 4
 GRID = 64
 """Cells per side of the picture: 1024 / 16."""
 WINDOW = 14
+HEADROOM = math.log(4.0)
+"""Weights are at most 1/4 before they are divided: 4096 of them, times values up to 32, stay below 2^15."""
 QUERY_ROWS = 8
 """Rows of queries that attend at once in a global block; the scores of all 64 would be 0.8 GB in float32."""
 
@@ -99,6 +102,7 @@ class Attention(nn.Module):
         # (query, key) -> row of the tables; no buffer: whole numbers, not weights
         self.offsets = place[:, None] - place[None, :] + side - 1
         self.key_scale = self.head_width**-0.5
+        self.divides_last = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend.
@@ -131,12 +135,22 @@ class Attention(nn.Module):
         scores = k.transpose(1, 2) @ q.reshape(-1, self.head_width, queries)  # (N, S * S, queries)
         scores = scores.reshape(-1, side, side, queries)  # (N, key y, key x, queries)
         scores = scores + by_row.reshape(-1, side, 1, queries) + by_column.reshape(-1, 1, side, queries)
-        weights = scores.reshape(-1, side * side, queries).softmax(dim=1)
-        return (v @ weights).reshape(-1, self.head_width, count, side)
+        scores = scores.reshape(-1, side * side, queries)
+        if self.divides_last:
+            weights = torch.exp(scores - (scores.amax(1, keepdim=True) + HEADROOM))
+            attended = (v @ weights) / weights.sum(1, keepdim=True)
+        else:
+            attended = v @ scores.softmax(dim=1)
+        return attended.reshape(-1, self.head_width, count, side)
 
     def folded(self) -> Attention:
-        """Return the same with the scale of the keys in ``qkv``: FP16 does not hold every scale exactly."""
+        """Return the same for FP16: the scale of the keys, which it may not hold exactly, goes into ``qkv``.
+
+        In a global block the division by the sum of weights comes after the product with the values: over 4096 keys
+        probabilities are about 2.4e-4 and many of them subnormal, which the Neural Engine is reported to flush.
+        """
         folded = copy.deepcopy(self)
+        folded.divides_last = self.side > WINDOW
         folded.key_scale = 1.0
         for parameter in (folded.qkv.weight, folded.qkv.bias):
             parameter.data[self.width : 2 * self.width] *= self.key_scale

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from edgesam_export.spec import Artifact
 if TYPE_CHECKING:
     from edgesam_export.trace import TracedComponent
 
-__all__ = ["FORMATS", "component_path", "find_format", "make_artifacts"]
+__all__ = ["FORMATS", "component_path", "find_format", "make_artifacts", "without_module"]
 
 FORMATS: Registry[Callable[..., list[Artifact]]] = Registry("format")
 """Format name -> ``export(model, out_dir, config, *, progress=None) -> list[Artifact]``."""
@@ -31,8 +32,14 @@ def find_format(name: str) -> Callable[..., list[Artifact]]:
 
 
 def component_path(folder: Path, component: TracedComponent, suffix: str) -> Path:
-    """Return where a component goes: ``<MODEL>_<component><suffix>``."""
-    return folder / f"{component.contract['model']}_{component.name}{suffix}"
+    """Return where a component goes: ``<MODEL>_<component><suffix>``; a part has ``_part1`` or ``_part2`` before it."""
+    part = f"_part{component.contract['part'][0]}" if "part" in component.contract else ""
+    return folder / f"{component.contract['model']}_{component.name}{part}{suffix}"
+
+
+def without_module(component: TracedComponent) -> TracedComponent:
+    """Return what is left to say of a converted component, its weights let go."""
+    return replace(component, module=None)
 
 
 def make_artifacts(

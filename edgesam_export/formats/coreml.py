@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,14 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from edgesam_export.contract import CONTRACT_KEY, summary
+from edgesam_export.contract import CONTRACT_KEY, part_contract, summary
 from edgesam_export.errors import ConversionError, first_line
 from edgesam_export.files import staging_folder
-from edgesam_export.formats import FORMATS, component_path, make_artifacts
+from edgesam_export.formats import FORMATS, component_path, make_artifacts, without_module
+from edgesam_export.hardware import load_hardware
+from edgesam_export.mil.package import find_files
+from edgesam_export.mil.program import read_model
+from edgesam_export.mil.weights import WeightFile
 from edgesam_export.modeling.sam import SamModel
+from edgesam_export.program_split import copy_weights, split_model
 from edgesam_export.quiet import quiet
 from edgesam_export.spec import Artifact, CoreMLConfig, TensorSpec
-from edgesam_export.trace import TracedComponent, trace_model
+from edgesam_export.trace import TracedComponent, trace_each, trace_model
 
 __all__ = ["export_coreml"]
 
@@ -34,7 +40,7 @@ def export_coreml(
     *,
     progress: Callable[[str], None] | None = None,
 ) -> list[Artifact]:
-    """Export encoder and decoder as two packages into ``out_dir``; return them in that order.
+    """Export encoder, decoder and extra components as packages into ``out_dir``; return them in that order.
 
     ``progress`` is called with a short line before each step.
 
@@ -48,14 +54,19 @@ def export_coreml(
     modules = {}
     with staging_folder(out_dir) as staging:
         report("tracing")
-        components = trace_model(model, config, format="coreml")
-        for component in components:
+        components = []
+        for component in trace_each(model, config, format="coreml"):
             report(f"converting {component.name}")
             path = component_path(staging, component, SUFFIX)
             modules[component.name] = save_package(component, config, path)
+            components.append(without_module(component))
+            del component
         if config.functions:
             decoder = components[1]
             add_functions(model, config, decoder, component_path(staging, decoder, SUFFIX), report)
+        if config.split_encoder:
+            report("splitting encoder")
+            components[:1] = split_package(components[0], component_path(staging, components[0], SUFFIX))
     return make_artifacts(out_dir, components, format="coreml", suffix=SUFFIX, modules=modules)
 
 
@@ -68,6 +79,7 @@ def save_package(component: TracedComponent, config: CoreMLConfig, path: Path) -
     with quiet():
         try:
             package = convert(component, config)
+            note_size(component.contract, Path(package.weights_dir))
             describe(package, component)
             package.save(str(path))
         except OSError:
@@ -158,6 +170,62 @@ def describe(package: Any, component: TracedComponent) -> None:
     for group in (stated, *stated.functions):
         for feature in (*group.input, *group.output):
             feature.shortDescription = descriptions.get(feature.name, "")
+
+
+def note_size(contract: dict[str, Any], weights: Path) -> None:
+    """Write the bytes of a package's weights into its contract, and a warning if a phone does not load so many."""
+    contract["weight_bytes"] = sum(member.stat().st_size for member in weights.iterdir())
+    limit = int(load_hardware().limits["max_package_bytes"].value)
+    contract.pop("warnings", None)
+    if contract["weight_bytes"] > limit:
+        contract["warnings"] = [
+            f"C01: {contract['weight_bytes'] / 1e9:.2f} GB of weights in one package, the Neural Engine on iOS takes "
+            f"{limit / 1e9:.2f} GB; export with --split-encoder"
+        ]
+
+
+def split_package(component: TracedComponent, path: Path) -> list[TracedComponent]:
+    """Replace the package at ``path`` by two, ``..._part1`` and ``..._part2``, that are run one after the other.
+
+    Raises:
+        ConversionError: it has no place where it can be cut.
+    """
+    import coremltools as ct
+
+    files = find_files(path)
+    weights = WeightFile(files.model.parent / "weights" / "weight.bin")
+    models = split_model(read_model(files), weights)
+    crossing = crossing_tensors(models[1].description.input)
+    ends = ((component.inputs, crossing), (crossing, component.outputs))
+    parts = []
+    for number, (model, (inputs, outputs)) in enumerate(zip(models, ends), 1):
+        contract = part_contract(component.contract, number, inputs, outputs)
+        part = replace(component, inputs=inputs, outputs=outputs, contract=contract)
+        with tempfile.TemporaryDirectory(prefix=".edgesam-export-", dir=path.parent.parent) as folder, quiet():
+            copy_weights(model, weights, Path(folder) / "weight.bin")
+            note_size(contract, Path(folder))
+            package = ct.models.MLModel(model, weights_dir=folder, skip_model_load=True)
+            describe(package, part)
+            package.save(str(component_path(path.parent, part, SUFFIX)))
+        parts.append(part)
+    shutil.rmtree(path)
+    return parts
+
+
+def crossing_tensors(features: Any) -> tuple[TensorSpec, ...]:
+    """Return the tensors that go from the first part to the second."""
+    from coremltools.proto.FeatureTypes_pb2 import ArrayFeatureType
+
+    types = {ArrayFeatureType.FLOAT16: "fp16", ArrayFeatureType.FLOAT32: "fp32"}
+    return tuple(
+        TensorSpec(
+            name=feature.name,
+            shape=tuple(feature.type.multiArrayType.shape),
+            dtype=types.get(feature.type.multiArrayType.dataType, "int32"),
+            description="from the first part of the encoder to the second",
+        )
+        for feature in features
+    )
 
 
 def add_functions(

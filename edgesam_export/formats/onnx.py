@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,19 @@ import torch
 
 from edgesam_export.contract import CONTRACT_KEY, summary
 from edgesam_export.errors import ConversionError, first_line
-from edgesam_export.files import staging_folder
-from edgesam_export.formats import FORMATS, component_path, make_artifacts
+from edgesam_export.files import data_beside, staging_folder
+from edgesam_export.formats import FORMATS, component_path, make_artifacts, without_module
 from edgesam_export.modeling.sam import SamModel
+from edgesam_export.onnx_data import is_outside, move_weights_out, tensors, weight_bytes
 from edgesam_export.quiet import quiet
 from edgesam_export.spec import Artifact, OnnxConfig, TensorSpec
-from edgesam_export.trace import TracedComponent, trace_model
+from edgesam_export.trace import TracedComponent, trace_each
 
 __all__ = ["export_onnx"]
 
 SUFFIX = ".onnx"
+EXTERNAL_BYTES = 1_500_000_000
+"""Above this the weights lie in ``<name>.onnx.data`` beside the graph; protobuf's own limit is 2 GiB."""
 
 
 @FORMATS.register("onnx")
@@ -32,7 +35,7 @@ def export_onnx(
     *,
     progress: Callable[[str], None] | None = None,
 ) -> list[Artifact]:
-    """Export encoder and decoder as two ONNX files into ``out_dir``; return them in that order.
+    """Export encoder, decoder and extra components as ONNX files into ``out_dir``; return them in that order.
 
     ``progress`` is called with a short line before each step.
 
@@ -45,10 +48,12 @@ def export_onnx(
     out_dir = Path(out_dir)
     with staging_folder(out_dir) as staging:
         report("tracing")
-        components = trace_model(model, config, format="onnx")
-        for component in components:
+        components = []
+        for component in trace_each(model, config, format="onnx"):
             report(f"converting {component.name}")
             save_onnx(component, config, component_path(staging, component, SUFFIX))
+            components.append(without_module(component))
+            del component
     return make_artifacts(out_dir, components, format="onnx", suffix=SUFFIX, modules={})
 
 
@@ -60,24 +65,34 @@ def save_onnx(component: TracedComponent, config: OnnxConfig, path: Path) -> Non
     """
     import onnx
 
-    with quiet():
+    # Beside the staging folder, whose content all moves to the final place.
+    with quiet(), tempfile.TemporaryDirectory(prefix=".edgesam-export-", dir=path.parent.parent) as folder:
+        weights = Path(folder)
         try:
-            graph = convert(component, config)
+            graph = convert(component, config, weights)
             if config.precision == "fp16":
-                graph = to_fp16(graph, component)
+                graph = to_fp16(graph, component, weights)
+            large = weight_bytes(graph, weights) > EXTERNAL_BYTES
+            if large:
+                move_weights_out(graph, weights, data_beside(path))
             graph = onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True)
             describe(graph, component)
-            onnx.checker.check_model(graph, full_check=True)
+            if not large:
+                onnx.checker.check_model(graph, full_check=True)
+            onnx.save(graph, path)
+            if large:
+                onnx.checker.check_model(path, full_check=True)  # by its path, to find the weights
+        except OSError:
+            raise
         except Exception as error:
             raise ConversionError(f"could not convert {component.name} to ONNX: {first_line(error)}") from error
-        onnx.save(graph, path)
 
 
-def convert(component: TracedComponent, config: OnnxConfig) -> Any:
-    """Return the FP32 ONNX graph of a traced component."""
+def convert(component: TracedComponent, config: OnnxConfig, folder: Path) -> Any:
+    """Return the FP32 ONNX graph of a traced component; of more than 2 GB, the weights are left in ``folder``."""
     import onnx
 
-    stream = io.BytesIO()
+    path = folder / "graph.onnx"
     free = {
         spec.name: {axis: size for axis, size in enumerate(spec.shape) if isinstance(size, str)}
         for spec in (*component.inputs, *component.outputs)
@@ -85,7 +100,7 @@ def convert(component: TracedComponent, config: OnnxConfig) -> Any:
     torch.onnx.export(
         component.module,
         component.example,
-        stream,
+        str(path),
         input_names=[spec.name for spec in component.inputs],
         output_names=[spec.name for spec in component.outputs],
         dynamic_axes={name: axes for name, axes in free.items() if axes},
@@ -93,7 +108,8 @@ def convert(component: TracedComponent, config: OnnxConfig) -> Any:
         # The exporter that torch prefers since 2.9 needs onnxscript and re-captures the model; we have a trace already.
         dynamo=False,
     )
-    graph = onnx.load_model_from_string(stream.getvalue())
+    graph = onnx.load_model(path, load_external_data=False)
+    path.unlink()
     for spec, value in zip(component.outputs, graph.graph.output):
         declare_shape(value, spec)
     return graph
@@ -108,15 +124,24 @@ def declare_shape(value: Any, spec: TensorSpec) -> None:
             dim.dim_value = size
 
 
-def to_fp16(graph: Any, component: TracedComponent) -> Any:
+def to_fp16(graph: Any, component: TracedComponent, folder: Path) -> Any:
     """Return the graph in FP16, but for the modules that ask for FP32 and the inputs and outputs declared FP32."""
+    import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
+    graph = onnx.shape_inference.infer_shapes(graph)  # before the weights are here: it copies, through protobuf
+    for tensor in tensors(graph):
+        if is_outside(tensor):
+            onnx.external_data_helper.load_external_data_for_tensor(tensor, str(folder))
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            del tensor.external_data[:]
     blocks = tuple("/" + module.replace(".", "/") + "/" for module in component.fp32_modules)
     fp32_nodes = [node.name for node in graph.graph.node if node.name.startswith(blocks)]
     fp32_tensors = [spec.name for spec in (*component.inputs, *component.outputs) if spec.dtype == "fp32"]
-    half = convert_float_to_float16(graph, keep_io_types=fp32_tensors, node_block_list=fp32_nodes, op_block_list=[])
+    half = convert_float_to_float16(
+        graph, keep_io_types=fp32_tensors, disable_shape_infer=True, node_block_list=fp32_nodes, op_block_list=[]
+    )
     tidy_casts(half)
     # The converter appends its casts at the end of the graph.
     OnnxModel.graph_topological_sort(half.graph)

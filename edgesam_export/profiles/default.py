@@ -7,6 +7,7 @@ import math
 import torch
 from torch import nn
 
+from edgesam_export.errors import UsageError
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.profiles import PROFILES, Component, Profile
 from edgesam_export.spec import EMPTY_SLOT, NOT_A_POINT, CoreMLConfig, ExportConfig, ImageFrame, TensorSpec
@@ -32,16 +33,22 @@ def token_indexes(candidates: int) -> tuple[int, ...]:
 
 
 class Normalise(nn.Module):
-    """8-bit RGB values to the network's input: subtract the mean, divide by the standard deviation, per channel."""
+    """8-bit RGB values to the network's input: subtract the mean, divide by the standard deviation, per channel.
+
+    The nearest whole number is subtracted first, which FP16 does exactly, and the rest at the end.  The mean itself is
+    off by up to 1/32 in FP16, the same at every pixel; that can be most of the error of a whole FP16 encoder.
+    """
 
     def __init__(self, frame: ImageFrame) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(frame.mean).reshape(1, 3, 1, 1))
-        self.register_buffer("inverse_std", 1.0 / torch.tensor(frame.std).reshape(1, 3, 1, 1))
+        mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (frame.mean, frame.std))
+        self.register_buffer("whole", mean.round())
+        self.register_buffer("inverse_std", 1.0 / std)
+        self.register_buffer("rest", (mean - mean.round()) / std)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return (B, 3, H, W) normalised from values 0..255 of the same shape."""
-        return (image - self.mean) * self.inverse_std
+        return (image - self.whole) * self.inverse_std - self.rest
 
 
 class EncoderForExport(nn.Module):
@@ -125,17 +132,32 @@ class StabilityScore(nn.Module):
 
 
 class DecoderForExport(nn.Module):
-    """Prompt encoder and mask decoder behind one fixed set of tensors."""
+    """Prompt encoder and mask decoder behind one fixed set of tensors.
 
-    def __init__(self, model: SamModel, *, candidates: int, score: str) -> None:
+    A prompt encoder with other rules than SAM's has a method ``exact_prompt() -> nn.Module``, which returns what stands
+    in for ``ExactPrompt``; one that knows no mask prompt has no ``mask_downscaling``.
+
+    Raises:
+        UsageError: the model's number of prompt slots is fixed, and it is not ``slots`` (None: any number).
+    """
+
+    def __init__(self, model: SamModel, *, candidates: int, score: str, slots: int | None = None) -> None:
         super().__init__()
-        self.prompt = ExactPrompt(model)
+        fixed = model.info.slots
+        if fixed not in (None, slots):
+            raise UsageError(
+                f"{model.info.name} has exactly {fixed} prompt slots, this profile"
+                f" {'leaves their number free' if slots is None else f'has {slots}'}; use profile 'default'"
+            )
+        exact_prompt = getattr(model.prompt_encoder, "exact_prompt", None)
+        self.prompt = ExactPrompt(model) if exact_prompt is None else exact_prompt()
         self.mask_decoder = model.mask_decoder
-        self.mask_downscaling = model.prompt_encoder.mask_downscaling
+        self.mask_downscaling = getattr(model.prompt_encoder, "mask_downscaling", None)
         self.tokens = token_indexes(candidates)
         self.stability = StabilityScore() if score == "stability" else None
         self.register_buffer("image_pe", model.prompt_encoder.dense_pe().detach())
-        self.register_buffer("no_mask", model.prompt_encoder.no_mask_embed.weight.detach().reshape(1, -1, 1, 1).clone())
+        no_mask = model.prompt_encoder.dense(None)[:, :, :1, :1]  # the same at every position
+        self.register_buffer("no_mask", no_mask.detach().clone())
 
     def forward(self, image_embeddings, point_coords, point_labels, mask_input=None, has_mask_input=None):
         """Return masks (1, M, 256, 256) logits and scores (1, M).
@@ -164,14 +186,7 @@ def encoder(model: SamModel, config: ExportConfig) -> Component:
     """Return the encoder: an image for Core ML unless asked otherwise, a normalised tensor for ONNX."""
     size = model.info.frame.size
     as_image = isinstance(config, CoreMLConfig) and not config.tensor_input
-    if as_image:
-        meaning = (
-            f"RGB picture, longest side resized to {size}, padded right and bottom with the colour of the contract"
-        )
-    else:
-        meaning = (
-            f"RGB, longest side resized to {size}, normalised with the contract's mean and std, zeros right and below"
-        )
+    meaning = picture_meaning(model.info.frame, as_image=as_image)
     dtype = "image" if as_image else config.precision
     return Component(
         name="encoder",
@@ -179,8 +194,26 @@ def encoder(model: SamModel, config: ExportConfig) -> Component:
         inputs=(TensorSpec(name="image", shape=(1, 3, size, size), dtype=dtype, description=meaning),),
         outputs=(embeddings_spec(config.precision),),
         example=(torch.zeros(1, 3, size, size),),
-        details={"image_input": as_image},
+        details={"image_input": as_image, **label_details(model)},
     )
+
+
+def picture_meaning(frame: ImageFrame, *, as_image: bool) -> str:
+    """Return what the encoder's input is."""
+    size = frame.size
+    if frame.fit == "stretch":
+        resized = f"stretched to {size} x {size}"
+        return f"RGB picture, {resized}" if as_image else f"RGB, {resized}, normalised with the contract's mean and std"
+    resized = f"longest side resized to {size}"
+    if as_image:
+        return f"RGB picture, {resized}, padded right and bottom with the colour of the contract"
+    return f"RGB, {resized}, normalised with the contract's mean and std, zeros right and below"
+
+
+def label_details(model: SamModel) -> dict:
+    """Return the contract's labels where the prompt encoder gives them another meaning than SAM's."""
+    labels = getattr(model.prompt_encoder, "label_meanings", None)
+    return {} if labels is None else {"labels": labels}
 
 
 def embeddings_spec(dtype: str) -> TensorSpec:
@@ -189,8 +222,34 @@ def embeddings_spec(dtype: str) -> TensorSpec:
     return TensorSpec(name="image_embeddings", shape=(1, 256, 64, 64), dtype=dtype, description=description)
 
 
-def prompt_specs(slots: int | str, config: ExportConfig, prompt_size: int) -> tuple[TensorSpec, ...]:
-    """Return the prompt inputs; coordinates and labels are FP32, since FP16 cannot hold half pixels above 1024."""
+def prompt_slots(model: SamModel, config: ExportConfig) -> int | None:
+    """Return the number of prompt slots of the decoder, None for a free one.
+
+    Raises:
+        UsageError: the model knows one number only, and another one was chosen (a default counts as not chosen).
+    """
+    fixed, name = model.info.slots, model.info.name
+    if fixed is None:
+        return config.points
+    functions = getattr(config, "functions", ())
+    if config.points not in (None, fixed, type(config).points) or functions:
+        chosen = f"also points {functions[0]}" if functions else f"points is {config.points}"
+        raise UsageError(
+            f"{chosen}, but {name} always has {fixed} prompt slots, whose unused ones take part; leave it out"
+        )
+    return fixed
+
+
+def prompt_specs(
+    slots: int | str, config: ExportConfig, prompt_size: int, labels: dict[str, str] | None = None
+) -> tuple[TensorSpec, ...]:
+    """Return the prompt inputs; coordinates and labels are FP32, since FP16 cannot hold half pixels above 1024.
+
+    ``labels`` are their meanings where they are not SAM's.
+    """
+    meanings = "1 foreground, 0 background, 2 and 3 box corners, -1 not a point, -2 empty slot"
+    if labels is not None:
+        meanings = "; ".join(f"{label} {meaning}" for label, meaning in labels.items())
     where = f"x, y in pixels of the {prompt_size} x {prompt_size} frame (source pixel times new side / old side)"
     specs = (
         TensorSpec(name="point_coords", shape=(1, slots, 2), dtype="fp32", description=where),
@@ -198,7 +257,7 @@ def prompt_specs(slots: int | str, config: ExportConfig, prompt_size: int) -> tu
             name="point_labels",
             shape=(1, slots),
             dtype="fp32",
-            description="1 foreground, 0 background, 2 and 3 box corners, -1 not a point, -2 empty slot",
+            description=meanings,
         ),
     )
     if config.mask_input:
@@ -218,13 +277,22 @@ def prompt_specs(slots: int | str, config: ExportConfig, prompt_size: int) -> tu
 
 
 def decoder(model: SamModel, config: ExportConfig) -> Component:
-    """Return the decoder with ``config.points`` prompt slots (ONNX: any number when None)."""
+    """Return the decoder with ``config.points`` prompt slots (ONNX: any number when None) or the model's own number.
+
+    Raises:
+        UsageError: the model's prompts are not what ``config`` asks for.
+    """
     score = config.score or model.info.default_score
-    slots = config.points
+    slots = prompt_slots(model, config)
+    module = DecoderForExport(model, candidates=config.candidates, score=score, slots=slots)
+    if config.mask_input and module.mask_downscaling is None:
+        raise UsageError(f"{model.info.name} knows no mask prompt; export it without mask_input")
+    labels = label_details(model)
     count = len(token_indexes(config.candidates))
+    resizing = mask_resize_meaning(model.info.frame)
     inputs = (
         embeddings_spec(config.precision),
-        *prompt_specs(slots or "points", config, model.info.frame.prompt_size),
+        *prompt_specs(slots or "points", config, model.info.frame.prompt_size, **labels),
     )
     meaning = "predicted IoU" if score == "iou" else "stability: count(logit > 1) / count(logit > -1)"
     side = LOGITS_SIDE
@@ -233,19 +301,24 @@ def decoder(model: SamModel, config: ExportConfig) -> Component:
             name="masks",
             shape=(1, count, side, side),
             dtype=config.precision,
-            description="mask logits of the prompt frame; upsample, crop, then threshold at 0",
+            description=f"mask logits of the prompt frame; {resizing}, then threshold at 0",
         ),
         TensorSpec(name="scores", shape=(1, count), dtype="fp32", description=f"{meaning}, one per mask"),
     )
     return Component(
         name="decoder",
-        module=DecoderForExport(model, candidates=config.candidates, score=score),
+        module=module,
         inputs=inputs,
         outputs=outputs,
         example=example_prompt(slots or 5, config),
         free_dims={} if slots else {"points": (1, 64)},
-        details=decoder_details(slots, config, score),
+        details={**decoder_details(slots, config, score), **labels},
     )
+
+
+def mask_resize_meaning(frame: ImageFrame) -> str:
+    """Return how logits come to source size, in a few words; the contract's frame says it for programs."""
+    return "upsample, crop" if frame.mask_resize == "bilinear" else f"{frame.mask_resize} to source size"
 
 
 def decoder_details(slots: int | None, config: ExportConfig, score: str) -> dict:

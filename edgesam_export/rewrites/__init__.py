@@ -1,8 +1,10 @@
 """Output-preserving rewrites of a model for the Neural Engine: one function, one rewrite.
 
 A rewrite takes a ``SamModel`` and changes its modules in place; ``apply_rewrites`` works on a copy, so the reference
-that parity compares with is never touched.  Each states the largest relative difference it may make in FP32 and whether
-it belongs to the recommended export.  Rewrites do not depend on each other's order.
+that parity compares with is never touched.  The copy shares its parameters with the original, since those of large
+models take gigabytes: a rewrite makes new tensors and never writes into one that it finds.  Each states the largest
+relative difference it may make in FP32 and whether it belongs to the recommended export.  Rewrites do not depend on
+each other's order.
 """
 
 from __future__ import annotations
@@ -66,12 +68,15 @@ def recommended_rewrites() -> tuple[str, ...]:
 def apply_rewrites(model: SamModel, names: tuple[str, ...] | None = None) -> SamModel:
     """Return a copy of ``model`` with the named rewrites applied (None: the recommended ones).
 
+    Parameters that no rewrite replaces are those of ``model`` itself, not copies.
+
     Raises:
         UsageError: a name is not a rewrite.
     """
     registry = load_all()
     chosen = [registry[name] for name in (recommended_rewrites() if names is None else names)]
-    rewritten = copy.deepcopy(model)
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    rewritten = copy.deepcopy(model, shared)
     for rewrite in chosen:
         rewrite.apply(rewritten)
     return rewritten.eval().requires_grad_(False)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from edgesam_export.contract import CONTRACT_KEY, read_contract
-from edgesam_export.errors import UsageError
+from edgesam_export.errors import SchemaError, UsageError
 from edgesam_export.files import read_json, sha256_of
 from edgesam_export.registry import Registry, import_submodules
 from edgesam_export.spec import EMPTY_SLOT, Artifact, ImageFrame, ModelInfo
@@ -18,11 +18,14 @@ from edgesam_export.spec import EMPTY_SLOT, Artifact, ImageFrame, ModelInfo
 if TYPE_CHECKING:
     from edgesam_export.predictor import PreparedImage
 
-__all__ = ["RUNNERS", "ArtifactRunner", "open_artifact", "open_runner"]
+__all__ = ["RUNNERS", "ArtifactRunner", "chains", "open_artifact", "open_runner"]
 
+T = TypeVar("T")
 RUNNERS: Registry[Any] = Registry("runner")
 """Name -> runner class. Classes of exported files take ``(artifacts, **options)`` and say their ``formats``."""
 SUFFIXES = {".mlpackage": "coreml", ".onnx": "onnx"}
+COMPONENTS = ("encoder", "decoder", "proposals")
+"""In the order they are run; every export has the first two."""
 
 
 def open_artifact(source: Artifact | str | Path) -> Artifact:
@@ -76,7 +79,7 @@ def open_runner(source: Any, *, numerics: str | None = None, device: str = "cpu"
     import_submodules(__name__)
     if hasattr(source, "decode") and hasattr(source, "image_encoder"):
         return RUNNERS["torch"](source, device=device)
-    artifacts = pick_pair([open_artifact(file) for file in list_files(source)])
+    artifacts = pick_components([open_artifact(file) for file in list_files(source)])
     format = artifacts[0].format
     if format == "onnx":
         return RUNNERS["onnxruntime"](artifacts)
@@ -103,23 +106,87 @@ def list_files(source: Any) -> list[Any]:
     raise UsageError(f"cannot run a {type(source).__name__}; give a loaded model or exported files")
 
 
-def pick_pair(artifacts: list[Artifact]) -> list[Artifact]:
-    """Return at most one encoder and one decoder, of one format and model, or say what does not fit."""
+def pick_components(artifacts: list[Artifact]) -> list[Artifact]:
+    """Return at most one file for each component, of one format and model, or say what does not fit."""
     formats = sorted({artifact.format for artifact in artifacts})
     models = sorted({artifact.model for artifact in artifacts})
     if len(formats) > 1:
         raise UsageError(f"files of several formats ({', '.join(formats)}); give one encoder and one decoder of one")
     if len(models) > 1:
         raise UsageError(f"files of several models ({', '.join(models)}); give one encoder and one decoder of one")
-    for component in ("encoder", "decoder"):
-        names = [artifact.path.name for artifact in artifacts if artifact.component == component]
-        if len(names) > 1:
-            raise UsageError(f"several {component}s ({', '.join(names)}); give one")
-    return sorted(artifacts, key=lambda artifact: artifact.component, reverse=True)  # encoder before decoder
+    for component in COMPONENTS:
+        files = [artifact for artifact in artifacts if artifact.component == component]
+        if any("part" in artifact.contract for artifact in files):
+            check_parts(files)
+        elif len(files) > 1:
+            names = ", ".join(artifact.path.name for artifact in files)
+            raise UsageError(f"several {component.removesuffix('s')}s ({names}); give one")
+    for artifact in artifacts:
+        if artifact.component not in COMPONENTS:
+            known = ", ".join(COMPONENTS)
+            raise UsageError(f"'{artifact.path}' holds the component '{artifact.component}'; known are {known}")
+    return sorted(artifacts, key=lambda artifact: (COMPONENTS.index(artifact.component), part_of(artifact)))
+
+
+def part_of(artifact: Artifact) -> int:
+    """Return which part of its component a file is, counted from 1; 0 for a whole one.
+
+    Raises:
+        SchemaError: its contract says something else than "first or second of two".
+    """
+    part = artifact.contract.get("part")
+    if part not in (None, [1, 2], [2, 2]):
+        raise SchemaError(f"{artifact.path}: contract has part {str(part)[:40]}; known are [1, 2] and [2, 2]")
+    return part[0] if part else 0
+
+
+def check_parts(files: list[Artifact]) -> None:
+    """Refuse files of a split component that are not its two parts, once each and of one export."""
+    component, names = files[0].component, ", ".join(file.path.name for file in files)
+    numbers = sorted(part_of(file) for file in files)
+    if len(files) == 1:
+        other = 3 - numbers[0]
+        raise UsageError(f"'{files[0].path}' is part {numbers[0]} of 2 of the {component}; give part {other} as well")
+    if numbers != [1, 2]:
+        raise UsageError(f"several {component}s ({names}); give one, or its parts 1 and 2")
+    own = ("part", "inputs", "outputs", "modules", "weight_bytes", "warnings")
+    shared = [{key: value for key, value in file.contract.items() if key not in own} for file in files]
+    first, second = sorted(files, key=part_of)
+    if shared[0] != shared[1] or first.contract["outputs"] != second.contract["inputs"]:
+        raise UsageError(f"parts of different exports of the {component} ({names}); give both of one")
+
+
+def joined_contracts(artifacts: list[Artifact]) -> dict[str, dict[str, Any]]:
+    """Return the contract of each component; two parts have the inputs of the first and the outputs of the second."""
+    contracts: dict[str, dict[str, Any]] = {}
+    for artifact in artifacts:
+        first = contracts.get(artifact.component)
+        whole = artifact.contract if first is None else {**first, "outputs": artifact.contract["outputs"]}
+        contracts[artifact.component] = whole
+    return contracts
+
+
+def chains(artifacts: list[Artifact], load: Callable[[Path], T]) -> dict[str, list[T]]:
+    """Return what ``load`` makes of each component's files, in the order in which they run."""
+    loaded: dict[str, list[T]] = {}
+    for artifact in artifacts:
+        loaded.setdefault(artifact.component, []).append(load(artifact.path))
+    return loaded
+
+
+def pick_pair(artifacts: list[Artifact]) -> list[Artifact]:
+    """Return encoder and decoder, or one of them, without what else was exported; raises like ``pick_components``."""
+    pair = [artifact for artifact in pick_components(artifacts) if artifact.component in COMPONENTS[:2]]
+    if artifacts and not pair:
+        raise UsageError(f"'{artifacts[0].path}' is neither encoder nor decoder; give them too")
+    for artifact in pair:
+        if part_of(artifact):
+            raise UsageError(f"'{artifact.path}' is a part; only whole packages are measured, without --split-encoder")
+    return pair
 
 
 class ArtifactRunner(ABC):
-    """An encoder and a decoder file, or one of them, described by their contracts."""
+    """An encoder and a decoder file, or one of them, and what else was exported, described by their contracts."""
 
     formats: tuple[str, ...] = ()
     name: str
@@ -127,7 +194,7 @@ class ArtifactRunner(ABC):
 
     def __init__(self, artifacts: list[Artifact]) -> None:
         self.artifacts = tuple(artifacts)
-        self.contracts = {artifact.component: artifact.contract for artifact in artifacts}
+        self.contracts = joined_contracts(artifacts)
         first = artifacts[0].contract
         frame = first["frame"]
         self.info = ModelInfo(
@@ -153,6 +220,8 @@ class ArtifactRunner(ABC):
         self.selects: bool = decoder.get("selection", "all") != "all"
         """The graph picks one of the candidates itself."""
         self.takes_image: bool = self.contracts.get("encoder", {}).get("image_input", False)
+        self.proposes: bool = "proposals" in self.contracts
+        """Boxes for point prompts can be had from ``propose``."""
 
     @staticmethod
     @abstractmethod
@@ -200,6 +269,16 @@ class ArtifactRunner(ABC):
         # Low-resolution logits and scores have other names in the contracts of some consumers.
         names = {"masks": "masks", "scores": "scores", **contract.get("outputs_of", {})}
         return outputs[names["masks"]].astype(np.float32), outputs[names["scores"]].astype(np.float32)
+
+    def propose(self, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return boxes (1, K, 4) in pixels of the prompt frame and their scores (1, K), float32.
+
+        Raises:
+            UsageError: no proposals among the files.
+        """
+        spec = self.contract_of("proposals")["inputs"][0]
+        outputs = self.run("proposals", {spec["name"]: cast(embeddings, spec)})
+        return outputs["boxes"].astype(np.float32), outputs["scores"].astype(np.float32)
 
     def contract_of(self, component: str) -> dict[str, Any]:
         """Return the contract of a component, or say that its file is missing."""

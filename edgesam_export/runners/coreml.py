@@ -17,7 +17,7 @@ from edgesam_export.errors import RunnerUnavailableError, UsageError
 from edgesam_export.files import sha256_of
 from edgesam_export.mil.program import load_program
 from edgesam_export.quiet import quiet
-from edgesam_export.runners import RUNNERS, ArtifactRunner
+from edgesam_export.runners import RUNNERS, ArtifactRunner, chains
 from edgesam_export.spec import Artifact
 
 __all__ = ["CoreMLRunner", "dump_compute_plan"]
@@ -44,7 +44,7 @@ class CoreMLRunner(ArtifactRunner):
             import coremltools as ct
 
             chosen = getattr(ct.ComputeUnit, UNITS[units])
-            self.models = {a.component: ct.models.MLModel(str(a.path), compute_units=chosen) for a in artifacts}
+            self.models = chains(artifacts, lambda path: ct.models.MLModel(str(path), compute_units=chosen))
         # Gates: what may run on the Neural Engine is judged like it.
         self.numerics = "ane" if units in ("all", "cpu_and_ne") else "fp16"
         self.name = f"coreml {UNITS[units]}"
@@ -55,9 +55,11 @@ class CoreMLRunner(ArtifactRunner):
         raise NotImplementedError(path)
 
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Execute one component; outputs by name."""
-        pictures = {name: Image.fromarray(v) if v.dtype == np.uint8 else v for name, v in feed.items()}
-        return self.models[component].predict(pictures)
+        """Execute one component, its parts one after the other; outputs by name."""
+        values: dict[str, Any] = {n: Image.fromarray(v) if v.dtype == np.uint8 else v for n, v in feed.items()}
+        for model in self.models[component]:
+            values = model.predict(values)
+        return values
 
 
 def dump_compute_plan(package: Path, units: str = "all") -> dict[str, Any]:

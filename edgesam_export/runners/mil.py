@@ -9,7 +9,7 @@ import numpy as np
 
 from edgesam_export.errors import UsageError
 from edgesam_export.mil import Program, load_program
-from edgesam_export.runners import RUNNERS, ArtifactRunner
+from edgesam_export.runners import RUNNERS, ArtifactRunner, chains
 from edgesam_export.spec import Artifact
 
 __all__ = ["MilRunner"]
@@ -31,8 +31,8 @@ class MilRunner(ArtifactRunner):
         self.numerics = numerics
         self.device = device
         self.name = f"executor {numerics}"
-        self.programs: dict[str, Program] = {a.component: load_program(a.path) for a in artifacts}
-        self.feeds: dict[str, dict[str, Any]] = {}
+        self.programs = chains(artifacts, load_program)
+        self.feeds: dict[str, list[dict[str, Any]]] = {}
 
     @staticmethod
     def metadata(path: Path) -> dict[str, str]:
@@ -40,10 +40,13 @@ class MilRunner(ArtifactRunner):
         return load_program(path).metadata
 
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Execute one component; outputs by name."""
-        self.feeds[component] = feed
-        return self.programs[component].predict(feed, numerics=self.numerics, device=self.device)
+        """Execute one component, its parts one after the other; outputs by name."""
+        self.feeds[component] = []
+        for program in self.programs[component]:
+            self.feeds[component].append(feed)
+            feed = program.predict(feed, numerics=self.numerics, device=self.device)
+        return feed
 
-    def replay(self, component: str) -> tuple[Program, dict[str, Any]]:
-        """Return the program and the feed of its latest call, for reports that look inside."""
-        return self.programs[component], self.feeds[component]
+    def replay(self, component: str, part: int = 0) -> tuple[Program, dict[str, Any]]:
+        """Return the program and the feed of its latest call, for reports that look inside; parts count from 0."""
+        return self.programs[component][part], self.feeds[component][part]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from edgesam_export.errors import UsageError, first_line
+from edgesam_export.onnx_data import read_graph
 from edgesam_export.runners import RUNNERS, ArtifactRunner
 from edgesam_export.spec import Artifact
 
@@ -29,7 +30,7 @@ class OnnxRuntimeRunner(ArtifactRunner):
     @staticmethod
     def metadata(path: Path) -> dict[str, str]:
         """Return the file's metadata_props."""
-        return open_session(path).get_modelmeta().custom_metadata_map
+        return {entry.key: entry.value for entry in read_graph(path).metadata_props}
 
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Execute one component; outputs by name."""
@@ -42,10 +43,11 @@ def open_session(path: Path):
     """Return a session on the CPU.
 
     Raises:
-        UsageError: ONNX Runtime cannot load the file.
+        UsageError: ONNX Runtime cannot load the file, or it wants data from elsewhere.
     """
     import onnxruntime
 
+    read_graph(path)  # ONNX Runtime must not be led to other files
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:

@@ -20,7 +20,7 @@ from edgesam_export.modeling.sam import SamModel
 from edgesam_export.predictor import PreparedImage
 from edgesam_export.runners import RUNNERS, ArtifactRunner
 from edgesam_export.spec import Artifact, CoreMLConfig, OnnxConfig
-from edgesam_export.trace import build_components, fp32_modules, trace_model
+from edgesam_export.trace import build_components, fp32_modules, trace_each
 
 __all__ = ["StoredWeightsRunner", "TorchRunner", "fresh_program"]
 
@@ -42,6 +42,7 @@ class TorchRunner:
         self.candidates = (0, 1, 2, 3)
         self.score_kind = model.info.default_score
         self.takes_image = False
+        self.proposes = hasattr(model, "propose")
         self.artifacts = ()
 
     @torch.inference_mode()
@@ -72,6 +73,12 @@ class TorchRunner:
         scores = stability_score(logits) if self.score_kind == "stability" else iou
         return logits.cpu().numpy(), scores.cpu().numpy()
 
+    @torch.inference_mode()
+    def propose(self, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return boxes (1, K, 4) in pixels of the prompt frame and scores (1, K), of a model with a proposal head."""
+        boxes, scores = self.model.propose(torch.from_numpy(np.asarray(embeddings, np.float32)).to(self.device))
+        return boxes.cpu().numpy(), scores.cpu().numpy()
+
 
 class StoredWeightsRunner(ArtifactRunner):
     """PyTorch with the parameters as exported files store them: what FP32 numerics must reproduce.
@@ -89,6 +96,8 @@ class StoredWeightsRunner(ArtifactRunner):
         self.model = model
         self.modules: dict[str, nn.Module] = {}
         for artifact in artifacts:
+            if artifact.component in self.modules:  # the second part of a split one
+                continue
             config = config_of(artifact)
             built, _ = build_components(model, config, format=artifact.format)
             module = next(part.module for part in built if part.name == artifact.component).eval()
@@ -128,14 +137,20 @@ def fresh_program(model: SamModel, artifact: Artifact) -> Iterator[tuple[Program
         SchemaError: the contract does not hold the options.
         ConversionError: the component can no longer be converted.
     """
-    from edgesam_export.formats.coreml import save_package
+    from edgesam_export.formats import component_path
+    from edgesam_export.formats.coreml import save_package, split_package
 
     config = replace(config_of(artifact), functions=())
-    components = trace_model(model, config, format="coreml")
+    components = trace_each(model, config, format="coreml")
     component = next(part for part in components if part.name == artifact.component)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / artifact.path.name
+        path = Path(folder) / "export" / f"whole{artifact.path.suffix}"
+        path.parent.mkdir()
         modules = save_package(component, config, path)
+        part = artifact.contract.get("part")
+        if part:
+            piece = split_package(component, path)[part[0] - 1]
+            path = component_path(path.parent, piece, path.suffix)
         yield load_program(path), modules
 
 
@@ -155,15 +170,21 @@ def config_of(artifact: Artifact) -> CoreMLConfig | OnnxConfig:
 
 
 def round_weights(module: nn.Module, kept: tuple[str, ...]) -> None:
-    """Round every parameter and buffer to FP16 and back, but for the modules at the paths ``kept``."""
+    """Round every floating-point parameter and buffer to FP16 and back, but for the modules at the paths ``kept``.
+
+    Rounded tensors replace the old ones, which may be shared with the model that ``module`` was built from.
+    """
     for path, part in module.named_modules():
         if any(path == one or path.startswith(one + ".") for one in kept):
             continue
         if hasattr(part, "round_weights"):
             part.round_weights(through_fp16)
             continue
-        for tensor in (*part.parameters(recurse=False), *part.buffers(recurse=False)):
-            tensor.data = through_fp16(tensor.data)
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            setattr(part, name, nn.Parameter(through_fp16(parameter), requires_grad=False))
+        for name, buffer in list(part.named_buffers(recurse=False)):
+            if buffer.is_floating_point():  # an index is stored as the integer it is
+                setattr(part, name, through_fp16(buffer))
 
 
 def through_fp16(tensor: torch.Tensor) -> torch.Tensor:

@@ -135,6 +135,16 @@ def test_a_whole_run_through_the_tools(apple, tools, options):
     assert json.loads((apple.folder / "run.json").read_text())["settings"]["bundle_id"] == "com.example.Bench"
 
 
+def test_a_record_of_the_phone_goes_through_compare(apple, options, tmp_path, command):
+    """With the published figures beside it; too few samples are listed with the reason, not ranked."""
+    record = apple.run("Bench Phone", options)
+    picture = tmp_path / "compare.png"
+    code, out, err = command("compare", record, "--published", "--output", picture)
+    assert code == 0, err
+    assert "iPhone 12" in out and record.name in out
+    assert "EdgeSAM" in out and picture.read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_locked_phone_through_the_tools(apple, tools, options, locked):
     opened = {"json": {"info": {"outcome": "success"}, "result": {"process": {"processIdentifier": 4242}}}}
     tools.answer(device_process_launch=[{"json": locked, "exit": 1}] * 2 + [opened])

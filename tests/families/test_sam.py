@@ -106,6 +106,16 @@ def test_folded_patch_embedding_has_small_kernels_and_equals_the_original():
     assert torch.allclose(folded(image), patches(image), atol=1e-5)
 
 
+def test_global_attention_is_divided_last_where_probabilities_vanish_in_half_precision():
+    attention, x = attention_of(24), random(1, 12, 1, 24 * 24) * 3
+    folded, windowed = attention.folded(), attention_of(4).folded()
+    assert folded.divides_last and not windowed.divides_last and not attention.divides_last
+    assert torch.allclose(folded(x), attention(x), atol=1e-5)
+    graph = torch.jit.trace(folded, x, check_trace=False).inlined_graph
+    kinds = [node.kind() for node in graph.nodes()]
+    assert "aten::softmax" not in kinds and "aten::exp" in kinds
+
+
 def test_folded_attention_equals_the_original_and_leaves_it_alone():
     attention, x = attention_of(4), random(2, 12, 1, 16)
     before = attention.qkv.weight.clone()

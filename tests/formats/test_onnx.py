@@ -182,7 +182,7 @@ def test_a_file_carries_its_contract(onnx_files):
 
 
 def test_what_the_exporter_says_becomes_one_line_and_nothing_stays(model, tmp_path, monkeypatch):
-    def refuse(component, config):
+    def refuse(component, config, folder):
         raise RuntimeError("no such operator\nsecond line")
 
     monkeypatch.setattr(onnx_format, "convert", refuse)

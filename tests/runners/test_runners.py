@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
 
 from edgesam_export.errors import EdgeSAMExportError, RunnerUnavailableError, SchemaError, UsageError
@@ -18,7 +19,7 @@ from edgesam_export.metrics import psnr_db
 from edgesam_export.picture import open_picture
 from edgesam_export.predictor import Predictor, prepare
 from edgesam_export.runners import fill_slots, list_files, open_artifact, open_runner, pick_pair
-from edgesam_export.runners.torch import StoredWeightsRunner, config_of
+from edgesam_export.runners.torch import StoredWeightsRunner, config_of, round_weights
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_a_foreign_onnx_file_is_refused(foreign):
 
 def test_a_file_that_is_no_onnx_is_refused_in_one_line(tmp_path):
     (tmp_path / "bad.onnx").write_text("hello")
-    with pytest.raises(UsageError, match=r"ONNX Runtime cannot load '.*bad\.onnx'") as caught:
+    with pytest.raises(UsageError, match=r"cannot load '.*bad\.onnx' as ONNX") as caught:
         open_artifact(tmp_path / "bad.onnx")
     assert "\n" not in str(caught.value)
 
@@ -181,3 +182,17 @@ def test_stored_weights_are_the_rounded_ones(model, coreml_files):
 def test_the_predictor_runs_on_files(onnx_files, photo):
     found = Predictor(onnx_files).set_image(photo).predict(points=[(150, 120)], labels=[1])
     assert found.masks.shape == (4, 240, 320) and found.masks.dtype == bool
+
+
+def test_rounding_leaves_integers_alone_and_never_writes_into_shared_tensors():
+    module = torch.nn.Linear(2, 1, bias=False)
+    module.register_buffer("index", torch.tensor([2049, 70_001]))  # neither is an FP16 number
+    module.register_buffer("table", torch.tensor([1 / 3]))
+    module.weight.data = torch.tensor([[1 / 3, 1.0]])
+    before, index = module.weight, module.index
+    round_weights(module, ())
+    assert module.index is index and module.index.dtype == torch.int64 and module.index.tolist() == [2049, 70_001]
+    third = 1365 / 4096  # the nearest number of 11 significant bits
+    assert module.table.tolist() == [third] and module.weight.tolist() == [[third, 1.0]]
+    assert module.weight is not before and before[0, 0].item() != third
+    assert "weight" in dict(module.named_parameters()) and list(module.state_dict()) == ["weight", "index", "table"]
