@@ -43,7 +43,7 @@ from edgesam_export.parity_inputs import load_reference
 from pathlib import Path
 files = sorted(Path(sys.argv[1]).glob("*.mlpackage"))
 report = check_parity(load_reference(files), files)
-failed = sorted({f"{c.metric} {r.component} {r.numerics}" for r in report.rows for c in r.checks if not c.passed})
+failed = sorted({f"{c.gate.metric} {r.component} {r.numerics}" for r in report.rows for c in r.checks if not c.passed})
 result = {"passed": report.passed, "outputs": len(report.rows), "failed": failed}
 """
 HEADINGS = ("model", "input", "parameters", "G multiply-adds", "Core ML package", "ANE findings", "parity", "published")

@@ -23,7 +23,8 @@ def find_segments(graph: GraphView) -> tuple[Segment, ...]:
 
 def schedule(graph: GraphView, on_ane: bool) -> list[tuple[bool, list[Node]]]:
     """Return runs of nodes, starting with what can run on one side."""
-    waiting = {node.index: len(graph.before(node)) for node in graph.nodes}
+    # An operation may read several results of one other: that is one to wait for.
+    waiting = {node.index: len(dict.fromkeys(graph.before(node))) for node in graph.nodes}
     ready: dict[bool, list[Node]] = {True: [], False: []}
     for node in graph.nodes:
         if not waiting[node.index]:

@@ -247,3 +247,18 @@ def test_our_exports_have_no_error_and_one_segment_for_the_ane(coreml_files, tar
         report = analyze(artifact.path, target=target)
         assert report.worst() != "error", found(report)
         assert sum(segment.on_ane for segment in report.segments) == 1
+
+
+def test_an_operation_that_reads_two_results_of_one_other_is_analysed_and_all_after_it(tmp_path):
+    import coremltools as ct
+    from coremltools.converters.mil.mil import Builder as mb
+
+    @mb.program(input_specs=[fp16(1, 4, 8, 8)], opset_version=ct.target.iOS17)
+    def program(x):
+        first, second = mb.split(x=mb.relu(x=x), num_splits=2, axis=1)
+        return mb.sigmoid(x=mb.matmul(x=first, y=second, name="product"), name="out")
+
+    report = analyze(save(program, tmp_path / "split.mlpackage"), target="H14")
+    assert report.totals.multiply_adds == 2 * 8 * 8 * 8
+    assert sum(segment.operations for segment in report.segments) == report.totals.operations == 4
+    assert report.costs

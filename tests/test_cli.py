@@ -85,9 +85,9 @@ def test_models_prints_a_line_for_each_model(command):
     code, out, err = command("models")
     lines = out.splitlines()
     assert (code, err) == (0, "")
-    assert lines[0].split()[:2] == ["model", "family"]
+    assert lines[0].split()[:2] == ["model", "input"]
     assert {"edge_sam", "edge_sam_3x"} <= {line.split()[0] for line in lines[1:]}
-    assert "edge_sam_3x.pth" in out and "S-Lab" in out
+    assert "edge_sam_3x.pth" in out and "S-Lab" in out and "fast_sam: not exported" in out
 
 
 def test_models_as_json_tells_where_to_fetch_them(command):

@@ -127,10 +127,10 @@ def pretend_to_be_a_mac() -> None:
 
 
 def has_fp16_data(item: pytest.Item) -> bool:
-    """Whether a parameter of the test asks for FP16 inputs or weights, whatever precision it converts in."""
+    """Whether a test's parameters or its name ask for FP16 inputs or weights, whatever precision it converts in."""
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     values = [value for name, value in parameters.items() if name != "backend"]
-    return "float16" in str(values) or "fp16" in values
+    return "float16" in str(values) or "fp16" in values or "fp16" in getattr(item, "originalname", "")
 
 
 def numerics_of(item: pytest.Item) -> str:
