@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -176,14 +176,7 @@ def host_text(times: dict[str, Any] | None) -> str:
     """Our own medians in ONNX Runtime."""
     if times is None:
         return "-"
-    return ", ".join(f"{median(times['onnxruntime'][part]):.0f}" for part in ("encoder", "decoder")) + " ms"
-
-
-def median(values: Sequence[float]) -> float:
-    """Middle of a few values."""
-    ordered = sorted(values)
-    half = len(ordered) // 2
-    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+    return ", ".join(f"{statistics.median(times['onnxruntime'][part]):.0f}" for part in ("encoder", "decoder")) + " ms"
 
 
 if __name__ == "__main__":

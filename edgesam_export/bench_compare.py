@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgesam_export.bench_record import invalid_reasons
+from edgesam_export.download import shipped_file
 from edgesam_export.errors import SchemaError, UsageError
 
 try:
@@ -16,7 +17,7 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib  # type: ignore[no-redef]
 
-__all__ = ["PARTS", "Comparison", "Row", "compare", "load_published", "published_path", "record_rows"]
+__all__ = ["PARTS", "Comparison", "Row", "compare", "load_published", "record_rows"]
 
 PARTS = ("total", "encoder", "decoder", "classifier", "model", "frame", "everything", "load")
 """Order of the table; ``total`` is an encoder and a decoder call."""
@@ -152,26 +153,13 @@ def runtime_text(case: Mapping[str, Any], part: str) -> str:
 # -------------------------------------------------------------------------------------------------------- published
 
 
-def published_path() -> Path:
-    """Return the file of published figures: in the package, or beside it in a checkout.
-
-    Raises:
-        SchemaError: it is in neither place.
-    """
-    package = Path(__file__).parent
-    for path in (package / "benchmarks" / "published.toml", package.parent / "benchmarks" / "published.toml"):
-        if path.is_file():
-            return path
-    raise SchemaError(f"benchmarks/published.toml is missing from {package}; install the package again")
-
-
 def load_published(path: Path | None = None) -> list[Row]:
     """Return the published figures as rows; pictures per second of a batch are no latency and say so.
 
     Raises:
         SchemaError: the file is not a list of figures.
     """
-    path = path or published_path()
+    path = path or shipped_file("benchmarks/published.toml")
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
         entries = [*document["figure"], *document.get("reference", ())]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import lru_cache
 from typing import Any
 
 if sys.version_info >= (3, 11):
@@ -68,6 +69,7 @@ def model_entry(name: str) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=1)
 def measured_figures() -> dict[str, Any]:
     """Return models/figures.json: parameters, multiply-adds, sizes, findings and parity of our exports, by model."""
     from edgesam_export.download import manifest_path
@@ -78,9 +80,14 @@ def measured_figures() -> dict[str, Any]:
 
 def published_figures(name: str) -> list[dict[str, Any]]:
     """Return the published figures of a model, each with its device, setup and source."""
-    from edgesam_export.bench_compare import published_path
-
-    document = tomllib.loads(published_path().read_text(encoding="utf-8"))
-    rows = [*document["figure"], *document.get("reference", ())]
     wanted = PUBLISHED_NAMES.get(name)
-    return [{field: row[field] for field in FIGURE_FIELDS} for row in rows if row["model"] == wanted]
+    return [{field: row[field] for field in FIGURE_FIELDS} for row in published_rows() if row["model"] == wanted]
+
+
+@lru_cache(maxsize=1)
+def published_rows() -> tuple[dict[str, Any], ...]:
+    """Return every row of benchmarks/published.toml, read once for all models."""
+    from edgesam_export.download import shipped_file
+
+    document = tomllib.loads(shipped_file("benchmarks/published.toml").read_text(encoding="utf-8"))
+    return (*document["figure"], *document.get("reference", ()))

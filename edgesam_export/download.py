@@ -29,6 +29,7 @@ __all__ = [
     "download",
     "manifest",
     "manifest_path",
+    "shipped_file",
 ]
 
 Progress = Callable[[int, "int | None"], None]
@@ -68,12 +69,21 @@ class CheckpointFile:
 
 def manifest_path() -> Path:
     """Return the manifest: inside an installed package, or beside the package in a checkout."""
+    return shipped_file("models/manifest.toml")
+
+
+def shipped_file(name: str) -> Path:
+    """Return a data file that comes with the package: inside an installed one, or beside it in a checkout.
+
+    Raises:
+        SchemaError: it is in neither place.
+    """
     package = Path(__file__).resolve().parent
     for folder in (package, package.parent):
-        path = folder / "models" / "manifest.toml"
+        path = folder / name
         if path.is_file():
             return path
-    raise SchemaError(f"models/manifest.toml is missing from {package}; install the package again")
+    raise SchemaError(f"{name} is missing from {package}; install the package again")
 
 
 @lru_cache(maxsize=1)

@@ -12,17 +12,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from edgesam_export.families import register_model
-from edgesam_export.modeling.common import LayerNorm2d
+from edgesam_export.modeling.common import ConvBN, LayerNorm2d
 from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.modeling.prompt_encoder import PromptEncoder
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.spec import ModelInfo
 
 __all__ = [
-    "ConvBN",
     "EdgeSamEncoder",
     "RepVGGDW",
     "RepViTBlock",
@@ -43,22 +41,6 @@ STAGES = (
 Stages after the first begin with a block of stride 2.
 """
 EMBEDDING_DIM = 256
-
-
-class ConvBN(nn.Module):
-    """Convolution without bias, then batch norm; padded so that stride 1 keeps the size."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, groups: int = 1) -> None:
-        super().__init__()
-        self.c = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.bn = nn.BatchNorm2d(outputs, eps=1e-5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.c(x))
-
-    def folded(self) -> nn.Conv2d:
-        """Return one convolution with bias that equals this in evaluation mode."""
-        return fuse_conv_bn_eval(self.c, self.bn)
 
 
 class RepVGGDW(nn.Module):

@@ -25,8 +25,7 @@ from torch.nn import functional as F
 
 from edgesam_export.errors import UsageError
 from edgesam_export.families import register_model
-from edgesam_export.families.sam import PatchEmbedding
-from edgesam_export.modeling.channels_first import PointwiseLinear
+from edgesam_export.modeling.channels_first import PatchEmbedding, PointwiseLinear
 from edgesam_export.modeling.common import LayerNorm2d
 from edgesam_export.modeling.mask_decoder import Hypernetworks, MaskDecoder
 from edgesam_export.modeling.prompt_encoder import PositionEncodingRandom

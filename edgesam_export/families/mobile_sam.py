@@ -15,17 +15,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from edgesam_export.families import register_model
 from edgesam_export.modeling.channels_first import PointwiseLinear, Windows
-from edgesam_export.modeling.common import LayerNorm2d
+from edgesam_export.modeling.common import ConvBN, LayerNorm2d
 from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.modeling.prompt_encoder import PromptEncoder
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.spec import ModelInfo
 
-__all__ = ["ConvBN", "MBConv", "Stage", "TinyViTBlock", "TinyViTEncoder", "WindowAttention"]
+__all__ = ["MBConv", "Stage", "TinyViTBlock", "TinyViTEncoder", "WindowAttention"]
 
 EMBEDDING_DIM = 256
 NORM_EPS = 1e-5
@@ -51,22 +50,6 @@ STAGES = (
     StageConfig(width=160, depth=6, heads=5, window=14, stride=1),
     StageConfig(width=320, depth=2, heads=10, window=7, stride=0),
 )
-
-
-class ConvBN(nn.Module):
-    """Convolution without bias, then batch norm; padded so that stride 1 keeps the size."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, groups: int = 1) -> None:
-        super().__init__()
-        self.c = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.bn = nn.BatchNorm2d(outputs, eps=1e-5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.c(x))
-
-    def folded(self) -> nn.Conv2d:
-        """Return one convolution with bias that equals this in evaluation mode."""
-        return fuse_conv_bn_eval(self.c, self.bn)
 
 
 class PatchEmbedding(nn.Module):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from edgesam_export.families import register_model
-from edgesam_export.modeling.channels_first import PointwiseLinear, Windows
+from edgesam_export.modeling.channels_first import PatchEmbedding, PointwiseLinear, Windows
 from edgesam_export.modeling.common import LayerNorm2d
 from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.modeling.prompt_encoder import PromptEncoder
@@ -28,8 +28,6 @@ from edgesam_export.spec import ModelInfo
 __all__ = ["Attention", "Block", "SamEncoder", "ViTConfig"]
 
 EMBEDDING_DIM = 256
-PATCH = 16
-FOLD = 4
 """Side of the blocks of pixels that become channels in the exported patch embedding."""
 GRID = 64
 """Cells per side of the picture: 1024 / 16."""
@@ -55,28 +53,6 @@ CONFIGS = {
     "sam_vit_l": ViTConfig(width=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23)),
     "sam_vit_h": ViTConfig(width=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31)),
 }
-
-
-class PatchEmbedding(nn.Module):
-    """Non-overlapping patches to vectors: (B, 3, S, S) -> (B, C, S/16, S/16)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, width, kernel_size=PATCH, stride=PATCH)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.proj(image)
-
-    def folded(self) -> nn.Sequential:
-        """Return the same with a kernel of 4 on blocks of 4 x 4 pixels: 16 is wider than the Neural Engine takes."""
-        weight = self.proj.weight.detach()
-        outputs, inputs = weight.shape[:2]
-        block, kernel = FOLD, PATCH // FOLD
-        conv = nn.Conv2d(inputs * block * block, outputs, kernel, stride=kernel)
-        taps = weight.reshape(outputs, inputs, kernel, block, kernel, block)  # pixel y = kernel y * block + block y
-        conv.weight.data = taps.permute(0, 1, 3, 5, 2, 4).reshape(conv.weight.shape).clone()
-        conv.bias.data = self.proj.bias.detach().clone()
-        return nn.Sequential(nn.PixelUnshuffle(block), conv)
 
 
 class Attention(nn.Module):

@@ -11,7 +11,32 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["PointwiseLinear", "Windows"]
+__all__ = ["PatchEmbedding", "PointwiseLinear", "Windows"]
+
+PATCH = 16
+FOLD = 4
+
+
+class PatchEmbedding(nn.Module):
+    """Non-overlapping patches to vectors: (B, 3, S, S) -> (B, C, S/16, S/16)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, kernel_size=PATCH, stride=PATCH)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.proj(image)
+
+    def folded(self) -> nn.Sequential:
+        """Return the same with a kernel of 4 on blocks of 4 x 4 pixels: 16 is wider than the Neural Engine takes."""
+        weight = self.proj.weight.detach()
+        outputs, inputs = weight.shape[:2]
+        block, kernel = FOLD, PATCH // FOLD
+        conv = nn.Conv2d(inputs * block * block, outputs, kernel, stride=kernel)
+        taps = weight.reshape(outputs, inputs, kernel, block, kernel, block)  # pixel y = kernel y * block + block y
+        conv.weight.data = taps.permute(0, 1, 3, 5, 2, 4).reshape(conv.weight.shape).clone()
+        conv.bias.data = self.proj.bias.detach().clone()
+        return nn.Sequential(nn.PixelUnshuffle(block), conv)
 
 
 class PointwiseLinear(nn.Linear):

@@ -9,8 +9,25 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-__all__ = ["MLP", "LayerNorm2d", "stability_score"]
+__all__ = ["MLP", "ConvBN", "LayerNorm2d", "stability_score"]
+
+
+class ConvBN(nn.Module):
+    """Convolution without bias, then batch norm; padded so that stride 1 keeps the size."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.c = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(outputs, eps=1e-5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.c(x))
+
+    def folded(self) -> nn.Conv2d:
+        """Return one convolution with bias that equals this in evaluation mode."""
+        return fuse_conv_bn_eval(self.c, self.bn)
 
 
 class LayerNorm2d(nn.Module):

@@ -13,7 +13,8 @@ from golden_picture import OnnxWrapperSuite, assert_same_counts, assert_same_key
 from edgesam_export.checkpoint import check_keys
 from edgesam_export.errors import CheckpointError
 from edgesam_export.families import build_model
-from edgesam_export.families.sam import QUERY_ROWS, Attention, PatchEmbedding
+from edgesam_export.families.sam import QUERY_ROWS, Attention
+from edgesam_export.modeling.channels_first import PatchEmbedding
 from edgesam_export.modeling.random_weights import fill_random
 
 
