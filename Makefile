@@ -5,12 +5,14 @@ RUN := $(VENV)/bin
 # A new lock or new dependencies make a new installation; anything else reuses it.
 KEY := $(shell cat requirements.lock pyproject.toml | cksum | cut -d" " -f1)
 INSTALLED := $(VENV)/installed-$(KEY)
-MODEL ?= edge_sam_3x
+MODEL ?= edge_sam_tiny
 OUT ?= out/demo
-# Without CHECKPOINT=path the demo runs on random weights: it shows the pipeline, not good masks.
-WEIGHTS := $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT),--random-weights 0)
+# The bundled weights unless told otherwise: make demo MODEL=edge_sam_3x CHECKPOINT=edge_sam_3x.pth PICTURE=photo.jpg
+WEIGHTS := $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
+PICTURE ?= edgesam_export/samples/scene.png
+PROMPT ?= --point 254,254
 
-.PHONY: help setup demo test lint fmt check conformance bench model-table families op-table swift-test loc wheel clean
+.PHONY: help setup demo test lint fmt check conformance bench model-table families tiny distillation op-table swift-test loc wheel clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -25,12 +27,26 @@ $(INSTALLED):
 	rm -f $(VENV)/installed-*
 	touch $@
 
-demo: setup  ## Export, check and run EdgeSAM on a bundled picture; CHECKPOINT=file for real masks
-	$(RUN)/edgesam-export coreml $(MODEL) $(WEIGHTS) --mask-input --output $(OUT)
-	$(RUN)/edgesam-export onnx $(MODEL) $(WEIGHTS) --mask-input --no-verify --quiet --output $(OUT)
-	$(RUN)/edgesam-export segment edgesam_export/samples/cat.jpg --point 230,160 --artifact $(OUT) --backend coreml --output $(OUT)
+demo: setup  ## Export the bundled model, check it, look at it for the Neural Engine, segment a picture
+	$(RUN)/edgesam-export coreml $(MODEL) $(WEIGHTS) --mask-input --no-verify --output $(OUT)
+	$(RUN)/edgesam-export onnx $(MODEL) $(WEIGHTS) --mask-input --no-verify --output $(OUT)
+	$(RUN)/edgesam-export parity $(OUT) $(WEIGHTS) --output $(OUT)
+	$(RUN)/edgesam-export analyze $(OUT)/$(MODEL)_encoder.mlpackage --quiet --output $(OUT)
+	$(RUN)/edgesam-export analyze $(OUT)/$(MODEL)_decoder.mlpackage --quiet --output $(OUT)
+	$(RUN)/edgesam-export segment $(PICTURE) $(PROMPT) --artifact $(OUT) --backend coreml --output $(OUT)
 	@echo
-	@echo "Results in $(OUT): packages and ONNX files, parity.html (the report), cat_overlay.png (the mask)."
+	@echo "Core ML packages   $(OUT)/$(MODEL)_encoder.mlpackage, $(OUT)/$(MODEL)_decoder.mlpackage"
+	@echo "ONNX files         $(OUT)/$(MODEL)_encoder.onnx, $(OUT)/$(MODEL)_decoder.onnx"
+	@echo "parity report      $(OUT)/parity.html"
+	@echo "mask over picture  $(OUT)/$(basename $(notdir $(PICTURE)))_overlay.png"
+
+tiny: setup  ## Train the bundled weights again, an hour and more on two cores; resumes what was stopped
+	$(RUN)/edgesam-export distill edge_sam_tiny --config models/edge_sam_tiny.json --resume --output out/tiny
+	cmp out/tiny/edge_sam_tiny.safetensors models/edge_sam_tiny.safetensors && echo "the same weights, bit for bit"
+
+distillation: setup  ## Three kinds of training compared, and what recovery wins back: the tables of docs/distillation.md
+	$(RUN)/python benchmarks/distillation.py
+	$(RUN)/python benchmarks/recovery.py
 
 test: setup lint swift-test  ## Every test: Python, conformance sample, Swift where a toolchain is present
 	$(RUN)/python -m pytest

@@ -253,7 +253,7 @@ def random_inputs(plan: HostPlan, points: int) -> Inputs:
     coords, labels = pack_prompt(
         prepared, points=places, labels=np.ones(points), padding_point=first.info.padding_point
     )
-    embeddings = noise.standard_normal((1, 256, 64, 64)).astype(np.float32)
+    embeddings = noise.standard_normal(first.info.embedding_shape).astype(np.float32)
     return Inputs(prepared, coords, labels, embeddings)
 
 

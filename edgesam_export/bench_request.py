@@ -200,9 +200,10 @@ def check_workload(artifacts: Iterable[Artifact], workload: Workload) -> None:
     most = max(workload.n_points)
     if slots is not None and most + padding > slots:
         extra = " and SAM's padding point" if padding else ""
+        advice = "" if contract.get("fixed_slots") else f"export it with --points {most + padding} or "
         raise UsageError(
             f"{most} points{extra} need {most + padding} slots, {found['decoder'].path.name} has {slots}; "
-            f"export it with --points {most + padding} or measure fewer points"
+            f"{advice}measure fewer points"
         )
 
 

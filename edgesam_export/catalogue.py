@@ -14,10 +14,11 @@ else:
 
 __all__ = ["PUBLISHED_NAMES", "catalogue", "measured_figures", "published_figures"]
 
-PUBLISHED_NAMES = {
+PUBLISHED_NAMES: dict[str, str | None] = {
     "edge_sam": "EdgeSAM",
     "edge_sam_3x": "EdgeSAM",
     "edge_sam_rpn": "EdgeSAM-RPN",
+    "edge_sam_tiny": None,
     "efficient_sam_vits": "EfficientSAM-S",
     "efficient_sam_vitt": "EfficientSAM-Ti",
     "efficientvit_sam_l0": "EfficientViT-SAM-L0",
@@ -31,7 +32,7 @@ PUBLISHED_NAMES = {
     "sam_vit_h": "SAM ViT-H",
     "sam_vit_l": "SAM ViT-L",
 }
-"""Our name -> the name in benchmarks/published.toml."""
+"""Our name -> the name in benchmarks/published.toml; None for a model of our own, of which nothing is published."""
 FIGURE_FIELDS = ("part", "device", "value", "unit", "setup", "source")
 
 
@@ -60,6 +61,7 @@ def model_entry(name: str) -> dict[str, Any]:
         "input_size": info.frame.size,
         "default_score": info.default_score,
         "checkpoint": file.name if file else None,
+        "bundled": file.bundled if file else False,
         "url": file.url if file else None,
         "bytes": file.bytes if file else None,
         "sha256": file.sha256 if file else None,

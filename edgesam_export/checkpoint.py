@@ -1,6 +1,7 @@
 """Checkpoints: read without running pickled code, compared with the model's keys, known by their SHA-256.
 
-``load_state_dict`` is what the rest of the package calls; it reads a given file, or fetches the released one.
+``load_state_dict`` is what the rest of the package calls; it reads a given file, or the released one, which it fetches
+unless it comes with the package.
 PyTorch is imported inside functions: the manifest answers at once.
 """
 
@@ -45,6 +46,7 @@ NAMED_KEYS = 3
 SIGNATURES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("sam2 (or EdgeTAM)", ("memory_encoder.",), ()),
     ("sam2 (or EdgeTAM)", ("image_encoder.trunk.",), ()),
+    ("edge_sam_tiny", ("image_encoder.features.", "image_encoder.fuse_stage1.", "image_encoder.fuse_stage2."), ()),
     ("edge_sam", ("image_encoder.features.", "image_encoder.fuse_stage2."), ()),
     ("repvit_sam", ("image_encoder.features.",), ("image_encoder.fuse_stage2.",)),
     ("mobile_sam (or TinySAM)", ("image_encoder.layers.", "image_encoder.patch_embed.seq."), ()),
@@ -230,8 +232,9 @@ def load_state_dict(
 ) -> tuple[dict[str, torch.Tensor], Provenance]:
     """Return the parameters of model ``name`` and where they come from.
 
-    Without ``checkpoint``, the released file is taken from ``cache_dir`` (default: ``default_cache_dir()``), or
-    downloaded to it. A file named like a released one but with other contents is read, with a ``ChecksumWarning``.
+    Without ``checkpoint``, a bundled file is read where it lies; another released one is taken from ``cache_dir``
+    (default: ``default_cache_dir()``), or downloaded to it. A file named like a released one but with other contents
+    is read, with a ``ChecksumWarning``.
 
     Raises:
         CheckpointError: the file cannot be had or read.

@@ -1,4 +1,4 @@
-"""The command line: parse, one library call, render, exit code. It and ``cli_bench`` alone import click and print.
+"""The command line: parse, one library call, render, exit code. Of all modules, only the ``cli*.py`` import click.
 
 Heavy imports stay inside commands, so that ``--help`` answers at once.
 """
@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from edgesam_export.errors import EdgeSAMExportError
+from edgesam_export.spec import COMPRESSIONS
 
 __all__ = ["cli", "main"]
 
@@ -212,33 +213,40 @@ def model_row(entry: dict[str, Any]) -> tuple[str, ...]:
         str(entry["input_size"]),
         f"{found['parameters'] / 1e6:.1f} M" if found else "-",
         " + ".join(f"{count / 1e9:.1f}" for count in parts) or "-",
-        entry["checkpoint"] or "-",
+        "bundled" if entry.get("bundled") else entry["checkpoint"] or "-",
         entry["licence"] or "-",
     )
 
 
 @cli.command()
 @click.argument("model")
-@click.option("--points", type=int, default=8, show_default=True, help="Prompt slots of the decoder.")
+@click.option("--points", type=int, help="Prompt slots of the decoder; default: 8, or the model's own number.")
 @click.option("--also-points", type=int, multiple=True, help="Another number of slots in the same package (iOS18).")
 @click.option("--target", type=click.Choice(["iOS16", "iOS17", "iOS18"]), default="iOS17", show_default=True)
 @click.option("--precision", type=click.Choice(["fp16", "fp32"]), default="fp16", show_default=True)
 @click.option("--tensor-input", is_flag=True, help="Encoder takes a normalised tensor instead of an image.")
 @click.option("--split-encoder", is_flag=True, help="Encoder as two packages, for weights above 1 GB.")
+@click.option("--compress", type=click.Choice(list(COMPRESSIONS)), help="Store weights compressed (linear4: iOS18).")
 @decoder_options
 @weights
 @common(output="build")
 def coreml(model: str, output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
     """Export encoder and decoder to Core ML packages, then check them against PyTorch."""
+    from edgesam_export.families import model_info
+    from edgesam_export.profiles.default import check_points
     from edgesam_export.spec import CoreMLConfig
 
+    chosen = {} if options["points"] is None else {"points": options["points"]}
+    if chosen:
+        check_points(model_info(model), options["points"])
     config = CoreMLConfig(
-        points=options["points"],
+        **chosen,
         functions=options["also_points"],
         target=options["target"],
         precision=options["precision"],
         tensor_input=options["tensor_input"],
         split_encoder=options["split_encoder"],
+        compress=options["compress"],
         **shared_config(options),
     )
     export("coreml", model, config, output, options, as_json=as_json, quiet=quiet)
@@ -480,7 +488,8 @@ def segment(image: Path, output: Path, as_json: bool, quiet: bool, **options: An
     note(quiet, result.summary())
 
 
-import edgesam_export.cli_bench  # noqa: E402, F401  # its commands are made of what stands above
+import edgesam_export.cli_bench  # noqa: E402  # their commands are made of what stands above
+import edgesam_export.cli_distill  # noqa: E402, F401
 
 if __name__ == "__main__":
     # That import made a second copy of this module, the one that knows all commands.

@@ -132,10 +132,36 @@ def opened(sources: tuple[str, ...], options: dict[str, Any], quiet: bool) -> It
     if len(sources) > 1 or missing[0] not in model_names():
         known = ", ".join(model_names())
         raise UsageError(f"'{missing[0]}' is neither a file nor a model; models are: {known}")
+    check_place(options)
     with tempfile.TemporaryDirectory(prefix="edgesam-bench-") as temporary:
         folder = options["output"] or Path(temporary)
         model = load(missing[0], options, quiet)
         yield [artifact.path for artifact in exported(model, folder, options, quiet)], model
+
+
+def check_place(options: dict[str, Any]) -> None:
+    """Say before the minutes of an export what keeps the chosen place from measuring.
+
+    Raises:
+        RunnerUnavailableError: --mac on another machine.
+        DeviceFailure: no tools for phones here, or no phone that can be used.
+        UsageError: several phones fit.
+    """
+    from edgesam_export.benchmark import list_devices
+    from edgesam_export.devices.readiness import choose_device
+
+    if options["mac"]:
+        check_mac()
+    elif not options["host"]:
+        choose_device(list_devices(options=backend_options(options)), options["device"])
+
+
+def check_mac() -> None:
+    """Raise RunnerUnavailableError unless this is a Mac."""
+    import sys
+
+    if sys.platform != "darwin":
+        raise RunnerUnavailableError(f"--mac needs macOS with Core ML (this is {sys.platform}); use --host here")
 
 
 def exported(model: Any, folder: Path, options: dict[str, Any], quiet: bool) -> list[Any]:
@@ -189,13 +215,11 @@ def plan_fields(options: dict[str, Any]) -> dict[str, Any]:
 
 def measure_device(files: list[Path], model: Any, options: dict[str, Any], quiet: bool) -> Path:
     """Measure on a phone or, with --mac, with Core ML on this Mac."""
-    import sys
-
     from edgesam_export.bench_request import make_plan, parse_matrix
     from edgesam_export.benchmark import run_benchmark
 
-    if options["mac"] and sys.platform != "darwin":
-        raise RunnerUnavailableError(f"--mac needs macOS with Core ML (this is {sys.platform}); use --host here")
+    if options["mac"]:
+        check_mac()
     matrix = parse_matrix(options["units"])
     reference = None if options["no_parity"] else model
     plan = make_plan(files, matrix=matrix, reference=reference, **plan_fields(options))

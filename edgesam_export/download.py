@@ -57,6 +57,8 @@ class CheckpointFile:
     sha256: str | None = None
     notice: str | None = None
     note: str | None = None
+    bundled: bool = False
+    """The file is in ``models/`` beside the manifest and comes with the package; there is nothing to download."""
 
     def __post_init__(self) -> None:
         if not self.name or self.name != Path(self.name).name or self.name.startswith("."):
@@ -65,6 +67,10 @@ class CheckpointFile:
             raise SchemaError(f"manifest: {self.name} has kind '{self.kind}'; choose one of: {', '.join(KINDS)}")
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise SchemaError(f"manifest: sha256 of {self.name} is not 64 hexadecimal digits")
+        if not isinstance(self.bundled, bool):
+            raise SchemaError(f"manifest: bundled of {self.name} is '{self.bundled}'; write true or leave it out")
+        if self.bundled and (self.url is not None or self.bytes is None or self.sha256 is None):
+            raise SchemaError(f"manifest: {self.name} is bundled; give its bytes and sha256, and no url")
 
 
 def manifest_path() -> Path:
@@ -155,12 +161,15 @@ def download(
 ) -> Path:
     """Return the file in the cache folder, fetched if it is not there, its size and SHA-256 verified.
 
+    A bundled file is verified and returned where it lies; the cache folder and the network are not looked at.
     What was received before an interruption stays beside it as ``<name>.part``, and the next call goes on from there.
     ``progress`` is called with bytes done and total bytes (None if unknown).
 
     Raises:
         CheckpointError: no download is known, network or disk failed, or the contents are not the declared ones.
     """
+    if file.bundled:
+        return bundled_path(file)
     folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
     path = folder / file.name
     if path.exists():
@@ -183,6 +192,19 @@ def download(
         os.replace(part, path)
     except OSError as error:  # fetch() turns network errors into CheckpointError: what is left is the disk
         raise disk_error(part, error) from error
+    return path
+
+
+def bundled_path(file: CheckpointFile) -> Path:
+    """Return where a bundled file lies, size and SHA-256 verified."""
+    remedy = "install the package again, or pass your own file as a checkpoint"
+    try:
+        path = shipped_file(f"models/{file.name}")
+        verify(file, path, f"{remedy} ({path})")
+    except SchemaError as error:
+        raise CheckpointError(f"{error}, or pass your own file as a checkpoint") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read {file.name}: {error.strerror or error}; {remedy}") from error
     return path
 
 

@@ -181,7 +181,9 @@ class Trial:
     def pack(self, prepared: PreparedImage, prompt: Prompt) -> tuple[np.ndarray, np.ndarray] | None:
         """The prompt for the candidate, None with the reason noted when its decoder cannot take it."""
         if prompt.kind == "mask" and not self.runner.accepts_mask_input:
-            self.found.append(f"{self.runner.name}: prompt mask: the decoder was exported without mask input")
+            known = getattr(self.runner, "mask_prompts", True)
+            reason = "the decoder was exported without mask input" if known else "the model knows no mask prompt"
+            self.found.append(f"{self.runner.name}: prompt mask: {reason}")
             return None
         padding_point = self.runner.info.padding_point
         needed = pack(prepared, prompt, None, padding_point)[1].shape[1]

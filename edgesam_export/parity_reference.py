@@ -42,7 +42,7 @@ class Reference:
         return self.prepared[name]
 
     def embedding(self, name: str, from_pixels: bool) -> np.ndarray:
-        """Embedding (1, 256, 64, 64) of the tensor, or of the 8-bit padded picture that an image input gets.
+        """Embedding (1, D, 64, 64) of the tensor, or of the 8-bit padded picture that an image input gets.
 
         Padding differs between both: zero after normalisation, or the nearest 8-bit colour to it.
         """

@@ -97,7 +97,7 @@ class Runner(Protocol):
     accepts_mask_input: bool
 
     def encode(self, prepared: PreparedImage) -> np.ndarray:
-        """Return image embeddings (1, 256, 64, 64)."""
+        """Return image embeddings (1, D, 64, 64)."""
         ...
 
     def decode(
@@ -192,11 +192,13 @@ def pack_prompt(
     slots: int | None = None,
     has_mask: bool = False,
     padding_point: bool = True,
+    fixed_slots: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Decoder inputs for one prompt: points, then the box's corners, then empty slots.
 
     Points without a box are followed by one not-a-point token, as SAM was trained, unless ``padding_point`` is False;
     a mask prompt alone (``has_mask``) is that token and nothing else. ``labels`` default to foreground.
+    ``fixed_slots``: every export of the model has this number of them.
 
     Shapes:
         points (N, 2) x, y in source pixels, inside the picture; labels (N,) 1 foreground, 0 background
@@ -216,9 +218,10 @@ def pack_prompt(
         kinds.append(NOT_A_POINT)
     if slots is not None and len(kinds) > slots:
         extra = ", the box takes 2" if len(corners) else ", 1 more because there is no box" if padded else ""
+        has = f"the model always has {slots};" if fixed_slots else f"the decoder has {slots};"
+        advice = "" if fixed_slots else f" export it again with --points {len(kinds)} or"
         raise UsageError(
-            f"the prompt needs {len(kinds)} slots (points: {len(points)}{extra})"
-            f" but the decoder has {slots}; export it again with --points {len(kinds)} or give fewer points"
+            f"the prompt needs {len(kinds)} slots (points: {len(points)}{extra}) but {has}{advice} give fewer points"
         )
     free = 0 if slots is None else slots - len(kinds)
     coords = np.concatenate([coords, np.zeros((free, 2), np.float32)])
@@ -377,6 +380,7 @@ class Predictor:
             slots=self.runner.slots,
             has_mask=mask_input is not None,
             padding_point=self.runner.info.padding_point,
+            fixed_slots=getattr(self.runner, "fixed_slots", False),
         )
         logits, scores = self.runner.decode(self.embeddings, coords, kinds, mask_prompt)
         logits, scores = np.asarray(logits[0], np.float32), np.asarray(scores[0], np.float32)
@@ -387,7 +391,9 @@ class Predictor:
     def checked_mask(self, mask_input: np.ndarray) -> np.ndarray:
         """Mask prompt as float32 (1, 1, 256, 256)."""
         if not self.runner.accepts_mask_input:
-            raise UsageError("this decoder takes no mask prompt; export it again with --mask-input")
+            known = getattr(self.runner, "mask_prompts", True)
+            advice = "export it again with --mask-input" if known else "no export of this model does"
+            raise UsageError(f"this decoder takes no mask prompt; {advice}")
         mask = numbers(mask_input, "mask_input")
         if mask.shape not in ((MASK_SIDE, MASK_SIDE), (1, 1, MASK_SIDE, MASK_SIDE)):
             raise UsageError(

@@ -10,6 +10,8 @@ from edgesam_export.errors import UsageError
 
 __all__ = [
     "CANDIDATES",
+    "COMPRESSIONS",
+    "EMBEDDING_SIDE",
     "EMPTY_SLOT",
     "NOT_A_POINT",
     "Artifact",
@@ -20,6 +22,7 @@ __all__ = [
     "OnnxConfig",
     "Provenance",
     "TensorSpec",
+    "check_compression",
 ]
 
 NOT_A_POINT = -1
@@ -29,8 +32,18 @@ EMPTY_SLOT = -2
 CANDIDATES = (4, 3, 1)
 """Numbers of masks an exported decoder can return: all tokens, the three multimask tokens, the single-mask token."""
 MAX_POINTS = 64
+EMBEDDING_SIDE = 64
+"""Rows and columns of every model's image embedding."""
 TARGETS = ("iOS16", "iOS17", "iOS18")
 PRECISIONS = ("fp16", "fp32")
+COMPRESSIONS = {
+    "palettize4": "iOS16",
+    "palettize6": "iOS16",
+    "palettize8": "iOS16",
+    "linear8": "iOS16",
+    "linear4": "iOS18",
+}
+"""Schemes of weight compression and the oldest system that reads each; ``weight_compression.py`` knows the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +83,14 @@ class ModelInfo:
     """Points without a box are followed by one not-a-point token."""
     slots: int | None = None
     """The only number of prompt slots the decoder knows, None when it takes any."""
+    embedding_dim: int = 256
+    """Channels of the image embedding; its cells are 64 x 64 whatever the picture's size."""
     description: str = ""
+
+    @property
+    def embedding_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the image embedding of one picture, (1, D, 64, 64)."""
+        return 1, self.embedding_dim, EMBEDDING_SIDE, EMBEDDING_SIDE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +159,8 @@ class CoreMLConfig(ExportConfig):
     """Write the encoder as two packages that are run one after the other, for weights above what iOS loads at once."""
     functions: tuple[int, ...] = ()
     """Further numbers of prompt slots, one function each in the same package, weights shared (iOS18)."""
+    compress: str | None = None
+    """Scheme that weights are stored with, one of ``COMPRESSIONS``; None stores them as they are."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -151,6 +173,21 @@ class CoreMLConfig(ExportConfig):
                 raise UsageError(f"points is {count}; a decoder has 1 to {MAX_POINTS} prompt slots")
         if self.points in self.functions or len(set(self.functions)) != len(self.functions):
             raise UsageError(f"points {self.points} and {self.functions}: every number of slots once")
+        if self.compress is not None:
+            check_compression(self.compress, self)
+
+
+def check_compression(name: str, config: CoreMLConfig | None = None) -> None:
+    """Raise UsageError unless the scheme exists and, where ``config`` is given, such an export can use it."""
+    if name not in COMPRESSIONS:
+        raise UsageError(f"compress is '{name}'; choose one of: {', '.join(COMPRESSIONS)}")
+    if config is None:
+        return
+    needed = COMPRESSIONS[name]
+    if TARGETS.index(config.target) < TARGETS.index(needed):
+        raise UsageError(f"compress {name} needs target {needed}, not {config.target}; pass --target {needed}")
+    if config.precision != "fp16":
+        raise UsageError(f"compress {name} needs precision fp16, not {config.precision}")
 
 
 @dataclass(frozen=True, kw_only=True)

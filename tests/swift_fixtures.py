@@ -152,6 +152,8 @@ def write_broken(folder: Path, decoder: Path) -> None:
         "other_profile": json.dumps({**contract, "profile": "sam6"}),
         "other_model": json.dumps({**contract, "model": "mobile_sam"}),
         "other_frame": json.dumps({**contract, "frame": {**contract["frame"], "prompt_size": 512}}),
+        "encoder_part1": json.dumps({**contract, "component": "encoder", "part": [1, 2]}),
+        "proposals": json.dumps({**contract, "component": "proposals", "candidates": []}),
         "hostile_slots": json.dumps({**contract, "slots": 4_000_000_000}),
     }
     for name, text in texts.items():

@@ -59,7 +59,13 @@ def importers(package: str) -> set[str]:
 
 
 def test_only_the_command_line_imports_click():
-    assert importers("click") == {"cli.py", "cli_bench.py"}
+    assert importers("click") == {"cli.py", "cli_bench.py", "cli_distill.py"}
+
+
+def test_training_is_an_extra_that_only_its_commands_import():
+    inside = {m for m in MODULES if m.startswith("distill/")}
+    assert importers("edgesam_export.distill") <= inside | {"cli_distill.py"}
+    assert importers("scipy") | importers("pycocotools") <= inside
 
 
 def test_only_the_command_line_prints():

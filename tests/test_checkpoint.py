@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from edgesam_export import checkpoint
+from edgesam_export import checkpoint, download
 from edgesam_export.checkpoint import (
     CheckpointFile,
     ChecksumWarning,
@@ -478,6 +478,11 @@ def test_missing_unexpected_and_misshapen_keys_are_named_and_counted():
 
 FAMILY_KEYS = {
     "edge_sam": ["image_encoder.features.0.0.c.weight", "image_encoder.fuse_stage2.weight"],
+    "edge_sam_tiny": [
+        "image_encoder.features.0.0.c.weight",
+        "image_encoder.fuse_stage1.weight",
+        "image_encoder.fuse_stage2.weight",
+    ],
     "mobile_sam (or TinySAM)": [
         "image_encoder.patch_embed.seq.0.c.weight",
         "image_encoder.layers.0.blocks.0.conv1.c.weight",
@@ -545,6 +550,9 @@ def test_the_manifest_is_complete_and_consistent():
         assert file.bytes and file.sha256 and file.url and "non-commercial" in file.licence and file.notice
     hashes = [file.sha256 for file in files if file.sha256]
     assert len(set(hashes)) == len(hashes)
+    for file in files:
+        path = download.shipped_file(f"models/{file.name}") if file.bundled else None
+        assert path is None or (path.stat().st_size, sha256_of(path)) == (file.bytes, file.sha256)
 
 
 def test_checkpoint_for_finds_checkpoints_only():
@@ -598,6 +606,28 @@ def test_without_a_path_the_cache_is_used(tmp_path, monkeypatch):
     state_dict, provenance = load_state_dict("tiny", cache_dir=tmp_path)
     assert_same(state_dict, weights())
     assert provenance.source == "tiny.pth"
+
+
+def test_bundled_weights_are_read_from_the_folder_of_the_manifest(tmp_path, monkeypatch):
+    package = tmp_path / "edgesam_export"
+    (package / "models").mkdir(parents=True)
+    path = package / "models" / "tiny.safetensors"
+    stored = {key: value.half() for key, value in weights().items() if value.is_floating_point()}
+    save_file(stored, path)
+    table = {"name": path.name, "model": "tiny", "family": "tiny", "kind": "checkpoint", "home": "here"}
+    table |= {"licence": "Apache-2.0", "evidence": "test", "sha256": sha256_of(path)}
+    lines = [f'{key} = "{value}"' for key, value in table.items()]
+    text = "\n".join(["[[file]]", *lines, f"bytes = {path.stat().st_size}", "bundled = true"])
+    (package / "models" / "manifest.toml").write_text(text)
+    monkeypatch.setattr(download, "__file__", str(package / "download.py"))
+    with_manifest(monkeypatch, *download.manifest.__wrapped__())
+    state_dict, provenance = load_state_dict("tiny", cache_dir=tmp_path / "cache")
+    assert_same(dict(sorted(state_dict.items())), {key: stored[key].float() for key in sorted(stored)})
+    assert (provenance.source, provenance.licence) == ("tiny.safetensors", "Apache-2.0")
+    assert provenance.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(CheckpointError, match=r"tiny\.safetensors has sha256 .* install the package again"):
+        load_state_dict("tiny")
 
 
 def test_a_model_without_released_weights_asks_for_a_path():

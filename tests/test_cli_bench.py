@@ -115,6 +115,47 @@ def test_a_mac_is_needed_for_core_ml(command, coreml_files, monkeypatch):
     assert code == 3 and "--mac needs macOS" in err and "--host" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ((), 3, "an iPhone is reached through Xcode, which needs macOS (this is linux)"),
+        (("--device", "My Phone"), 3, "or measure this machine with --host"),
+        (("--mac",), 3, "--mac needs macOS with Core ML (this is linux)"),
+    ],
+)
+def test_a_machine_that_cannot_measure_says_so_before_it_exports(command, monkeypatch, words, code, said):
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("edgesam_export.cli_bench.load", lambda *_: pytest.fail("the model was loaded"))
+    found, out, err = command("bench", "edge_sam", "--random-weights", 1, *words)
+    assert (found, out) == (code, "") and said in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("rejection", "wanted", "code", "said"),
+    [
+        ("it is not paired", None, 4, "no device can be used: Mine: it is not paired"),
+        ("it is not paired", "mine", 4, "Mine cannot be used: it is not paired"),
+        (None, "Yours", 4, "no device is called 'Yours': Mine: ready"),
+    ],
+)
+def test_without_a_phone_to_measure_nothing_is_exported(command, monkeypatch, rejection, wanted, code, said):
+    phone = DeviceDescription(backend="devicectl", identifier="1", name="Mine", rejection=rejection)
+    monkeypatch.setattr(benchmark, "list_devices", lambda **_: (phone,))
+    monkeypatch.setattr("edgesam_export.cli_bench.load", lambda *_: pytest.fail("the model was loaded"))
+    words = () if wanted is None else ("--device", wanted)
+    found, out, err = command("bench", "edge_sam", "--random-weights", 1, *words)
+    assert (found, out) == (code, "") and said in err and len(err.splitlines()) == 1
+
+
+def test_a_model_is_exported_for_the_phone_that_is_there(command, driven, monkeypatch, model, coreml_files):
+    phone = DeviceDescription(backend="devicectl", identifier="1", name="Mine")
+    monkeypatch.setattr(benchmark, "list_devices", lambda **_: (phone,))
+    monkeypatch.setattr("edgesam_export.cli_bench.load", lambda *_: model)
+    monkeypatch.setattr("edgesam_export.cli_bench.exported", lambda *_: coreml_files)
+    assert command("bench", "edge_sam_3x", "--random-weights", 11, "--no-parity", "--quiet")[0] == 0
+    assert driven[0][1] is None
+
+
 def test_errors_of_a_device_keep_their_exit_code(command, coreml_files, monkeypatch):
     for error, expected in ((DeviceNotReady("it is locked"), 4), (InvalidResult("1 of 1 cases are not valid"), 7)):
 

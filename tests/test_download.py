@@ -285,6 +285,50 @@ def test_a_manifest_row_that_could_write_elsewhere_or_check_nothing_is_refused(c
         described(None, **changes)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"bytes": None}, {"sha256": None}, {"url": "https://example.org/tiny.pth"}, {"bundled": "yes"}, {"bundled": 1}],
+    ids=str,
+)
+def test_a_bundled_row_without_its_checksum_or_with_a_url_is_refused(changes):
+    with pytest.raises(SchemaError, match=r"tiny\.pth"):
+        described(**{"url": None, "bundled": True, **changes})
+
+
+@pytest.fixture
+def installed(monkeypatch, tmp_path) -> Path:
+    """The folder ``models`` of an installed package; anything that looks for a network fails the test."""
+
+    def no_network(*_: object) -> None:
+        raise AssertionError("a bundled file needs no network")
+
+    folder = tmp_path / "site" / "edgesam_export" / "models"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(download_module, "__file__", str(folder.parent / "download.py"))
+    monkeypatch.setattr(download_module, "fetch", no_network)
+    return folder
+
+
+def test_a_bundled_file_is_used_where_it_lies_whatever_the_cache_holds(installed, tmp_path):
+    (installed / "tiny.pth").write_bytes(CONTENTS)
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "tiny.pth").write_bytes(b"another")
+    assert download(described(None, bundled=True), cache) == installed / "tiny.pth"
+    assert [path.name for path in cache.iterdir()] == ["tiny.pth"]
+    assert download(described(None, bundled=True), tmp_path / "no such folder") == installed / "tiny.pth"
+    assert not (tmp_path / "no such folder").exists()
+
+
+@pytest.mark.parametrize("contents", [CONTENTS[:-1] + b"?", CONTENTS[:-1], None], ids=["changed", "cut", "missing"])
+def test_a_bundled_file_that_is_not_the_manifests_says_to_install_again(installed, tmp_path, contents):
+    if contents is not None:
+        (installed / "tiny.pth").write_bytes(contents)
+    message = refused(described(None, bundled=True), tmp_path)
+    assert "tiny.pth" in message and "install the package again, or pass your own file as a checkpoint" in message
+    assert contents is None or (installed / "tiny.pth").read_bytes() == contents
+
+
 def test_a_damaged_manifest_is_a_schema_error(monkeypatch, tmp_path):
     path = tmp_path / "manifest.toml"
     monkeypatch.setattr(download_module, "manifest_path", lambda: path)

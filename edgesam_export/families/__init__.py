@@ -114,8 +114,9 @@ def load_model(
 ) -> SamModel:
     """Model with the parameters of a checkpoint: float32, evaluation mode, every key accounted for.
 
-    Without ``checkpoint`` the published one is used. ``random_weights`` is the seed of stand-in parameters
-    (``modeling.random_weights``) instead of trained ones. ``progress`` is handed to the download.
+    Without ``checkpoint`` the published one is used; one of folded weights gives a folded model. ``random_weights`` is
+    the seed of stand-in parameters (``modeling.random_weights``) instead of trained ones. ``progress`` is handed to the
+    download.
 
     Raises:
         UsageError: no such model or upsampling, or both a checkpoint and random weights.
@@ -131,8 +132,11 @@ def load_model(
         return model
 
     from edgesam_export.checkpoint import check_keys, load_state_dict
+    from edgesam_export.folded import matching_form
 
-    state_dict, model.provenance = load_state_dict(name, checkpoint, progress=progress)
+    state_dict, provenance = load_state_dict(name, checkpoint, progress=progress)
+    model = matching_form(model, state_dict)
+    model.provenance = provenance
     check_keys(model, state_dict, where=model.provenance.source)
     model.load_state_dict(state_dict, strict=True)
     return model

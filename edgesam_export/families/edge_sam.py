@@ -28,9 +28,12 @@ __all__ = [
     "SqueezeExcite",
     "Upsample2x",
     "UpsampleNeck",
+    "embedding_neck",
+    "repvit_features",
 ]
 
-STAGES = (
+Stages = tuple[tuple[int, tuple[bool, ...]], ...]
+STAGES: Stages = (
     (48, (True, False, False)),
     (96, (False, True, False, False)),
     (192, (False, *(True, False) * 7, False)),
@@ -131,14 +134,40 @@ class Upsample2x(nn.Module):
 class UpsampleNeck(nn.Module):
     """1x1 convolution to the embedding's width, then twice the size."""
 
-    def __init__(self, inputs: int, mode: str) -> None:
+    def __init__(self, inputs: int, mode: str, outputs: int = EMBEDDING_DIM) -> None:
         super().__init__()
-        self.op_list = nn.Sequential(
-            nn.Conv2d(inputs, EMBEDDING_DIM, kernel_size=1, bias=False), Upsample2x(mode, EMBEDDING_DIM)
-        )
+        self.op_list = nn.Sequential(nn.Conv2d(inputs, outputs, kernel_size=1, bias=False), Upsample2x(mode, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.op_list(x)
+
+
+def repvit_features(stages: Stages) -> tuple[nn.ModuleList, list[int]]:
+    """Return RepViT's stem and blocks in one list, and the index of each stage's last block.
+
+    The stem halves the picture's size twice, every stage after the first halves it once more.
+    """
+    width = stages[0][0]
+    stem = nn.Sequential(ConvBN(3, width // 2, 3, stride=2), nn.GELU(), ConvBN(width // 2, width, 3, stride=2))
+    blocks: list[nn.Module] = [stem]
+    ends: list[int] = []
+    for stage, (outputs, gates) in enumerate(stages):
+        for position, gate in enumerate(gates):
+            downsample = stage > 0 and position == 0
+            blocks.append(RepViTBlock(width, outputs, downsample=downsample, squeeze_excite=gate))
+            width = outputs
+        ends.append(len(blocks) - 1)
+    return nn.ModuleList(blocks), ends
+
+
+def embedding_neck(dim: int) -> nn.Sequential:
+    """Return SAM's neck after the fusion: 1x1 and 3x3 convolution, a LayerNorm after each."""
+    return nn.Sequential(
+        nn.Conv2d(dim, dim, kernel_size=1, bias=False),
+        LayerNorm2d(dim),
+        nn.Conv2d(dim, dim, kernel_size=3, padding=1, bias=False),
+        LayerNorm2d(dim),
+    )
 
 
 class EdgeSamEncoder(nn.Module):
@@ -146,25 +175,10 @@ class EdgeSamEncoder(nn.Module):
 
     def __init__(self, upsample: str = "bicubic") -> None:
         super().__init__()
-        width = STAGES[0][0]
-        stem = nn.Sequential(ConvBN(3, width // 2, 3, stride=2), nn.GELU(), ConvBN(width // 2, width, 3, stride=2))
-        blocks: list[nn.Module] = [stem]
-        self.taps: list[int] = []
-        for stage, (outputs, gates) in enumerate(STAGES):
-            for position, gate in enumerate(gates):
-                downsample = stage > 0 and position == 0
-                blocks.append(RepViTBlock(width, outputs, downsample=downsample, squeeze_excite=gate))
-                width = outputs
-            self.taps.append(len(blocks) - 1)
-        self.features = nn.ModuleList(blocks)
+        self.features, self.taps = repvit_features(STAGES)
         self.fuse_stage2 = nn.Conv2d(STAGES[2][0], EMBEDDING_DIM, kernel_size=1, bias=False)
         self.fuse_stage3 = UpsampleNeck(STAGES[3][0], upsample)
-        self.neck = nn.Sequential(
-            nn.Conv2d(EMBEDDING_DIM, EMBEDDING_DIM, kernel_size=1, bias=False),
-            LayerNorm2d(EMBEDDING_DIM),
-            nn.Conv2d(EMBEDDING_DIM, EMBEDDING_DIM, kernel_size=3, padding=1, bias=False),
-            LayerNorm2d(EMBEDDING_DIM),
-        )
+        self.neck = embedding_neck(EMBEDDING_DIM)
 
     def forward(self, image: Tensor) -> Tensor:
         """Embed a picture.

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from edgesam_export.contract import CONTRACT_KEY, part_contract, summary
-from edgesam_export.errors import ConversionError, first_line
+from edgesam_export.errors import ConversionError, EdgeSAMExportError, UsageError, first_line
 from edgesam_export.files import staging_folder
 from edgesam_export.formats import FORMATS, component_path, make_artifacts, without_module
 from edgesam_export.hardware import load_hardware
@@ -25,6 +26,7 @@ from edgesam_export.program_split import copy_weights, split_model
 from edgesam_export.quiet import quiet
 from edgesam_export.spec import Artifact, CoreMLConfig, TensorSpec
 from edgesam_export.trace import TracedComponent, trace_each, trace_model
+from edgesam_export.weight_compression import Scheme, find_palette, find_scheme, is_worth_it, nearest_entries
 
 __all__ = ["export_coreml"]
 
@@ -79,14 +81,17 @@ def save_package(component: TracedComponent, config: CoreMLConfig, path: Path) -
     with quiet():
         try:
             package = convert(component, config)
+            modules = module_paths(package, {path for path, _ in component.module.named_modules()})
+            if config.compress is not None:
+                package = compress(package, component, find_scheme(config.compress), modules)
             note_size(component.contract, Path(package.weights_dir))
             describe(package, component)
             package.save(str(path))
-        except OSError:
+        except (OSError, EdgeSAMExportError):
             raise
         except Exception as error:
             raise ConversionError(f"coremltools could not convert {component.name}: {first_line(error)}") from error
-        return module_paths(package, {path for path, _ in component.module.named_modules()})
+        return modules
 
 
 def convert(component: TracedComponent, config: CoreMLConfig) -> Any:
@@ -157,6 +162,87 @@ def with_containers(path: str, known: set[str]) -> str:
     return found
 
 
+def compress(package: Any, component: TracedComponent, scheme: Scheme, modules: dict[str, str]) -> Any:
+    """Return the package with its kernels stored by ``scheme``; the contract says which, and what that saved.
+
+    Raises:
+        UsageError: batch norms are not folded, or no kernel is large enough.
+    """
+    import coremltools.optimize.coreml as cto
+
+    kernels = kernels_to_compress(package, component, scheme, modules)
+    if not kernels:
+        raise UsageError(f"compress {scheme.name} finds no weight in {component.name} that it applies to; leave it out")
+    if scheme.palette:
+        # coremltools' own k-means is one for small and another for large tensors, and cannot be repeated in training
+        how = cto.OpPalettizerConfig(
+            mode="CUSTOM", lut_function=lambda values: lookup_table(values, scheme), weight_threshold=0
+        )
+    else:
+        granularity = {"granularity": "per_channel"}
+        if scheme.block is not None:
+            granularity = {"granularity": "per_block", "block_size": scheme.block}
+        how = cto.OpLinearQuantizerConfig(
+            mode="linear_symmetric", dtype=f"int{scheme.bits}", weight_threshold=0, **granularity
+        )
+    pass_over = cto.palettize_weights if scheme.palette else cto.linear_quantize_weights
+    before = folder_bytes(Path(package.weights_dir))
+    compressed = pass_over(package, cto.OptimizationConfig(op_name_configs=dict.fromkeys(kernels.values(), how)))
+    component.contract["compression"] = {
+        "scheme": scheme.name,
+        "tensors": kernels,
+        "bytes_before": before,
+        "bytes_after": folder_bytes(Path(compressed.weights_dir)),
+    }
+    return compressed
+
+
+def kernels_to_compress(
+    package: Any, component: TracedComponent, scheme: Scheme, modules: dict[str, str]
+) -> dict[str, str]:
+    """Return torch module path -> constant, for every kernel of the program that ``scheme`` takes.
+
+    It must hold its module's weight as it is: what PyTorch simulates, per channel or per tensor, is that one.
+    The encoder's first convolution stays as it is, and so do tables and matrices that no layer owns.
+    """
+    known = dict(component.module.named_modules())
+    if norms := [path for path, part in known.items() if part.original_name.startswith("BatchNorm")]:
+        raise UsageError(
+            f"compress {scheme.name} needs batch norms folded, and '{norms[0]}' is not; rewrite fold_branches"
+        )
+    operations = package._mil_program.functions["main"].operations
+    readers = [op for op in operations if op.op_type in ("conv", "conv_transpose", "linear")]
+    if component.name == "encoder":
+        readers = readers[[op.op_type for op in readers].index("conv") + 1 :]
+    # the converter calls a constant like its parameter; where it folded one, the operation may know its module
+    owners = {f"{path}.weight".replace(".", "_"): path for path in known}
+    found = {}
+    for op in readers:
+        kernel = op.weight
+        if kernel.op is None or kernel.op.op_type != "const" or kernel.val.dtype != np.float16:
+            continue
+        path = owners.get(kernel.op.name.removesuffix("_to_fp16"), modules.get(op.outputs[0].name, ""))
+        own = getattr(known.get(path), "weight", None)
+        if own is None or not np.array_equal(own.detach().half().numpy().reshape(-1), kernel.val.reshape(-1)):
+            continue
+        if is_worth_it(kernel.shape, int(op.op_type == "conv_transpose"), scheme):
+            found[path] = kernel.op.name
+    return found
+
+
+def lookup_table(values: np.ndarray, scheme: Scheme) -> tuple[np.ndarray, np.ndarray]:
+    """Return the palette of an FP16 tensor and, flat, the index of each element's entry."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values, np.float32))
+    palette = find_palette(tensor, scheme.bits)
+    indices = nearest_entries(tensor, palette).flatten()
+    return palette.numpy().astype(values.dtype), indices.numpy().astype(np.uint8)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the bytes of the files in a folder."""
+    return sum(member.stat().st_size for member in folder.iterdir())
+
+
 def describe(package: Any, component: TracedComponent) -> None:
     """Write descriptions, licence and contract into the package's metadata."""
     contract = component.contract
@@ -174,7 +260,7 @@ def describe(package: Any, component: TracedComponent) -> None:
 
 def note_size(contract: dict[str, Any], weights: Path) -> None:
     """Write the bytes of a package's weights into its contract, and a warning if a phone does not load so many."""
-    contract["weight_bytes"] = sum(member.stat().st_size for member in weights.iterdir())
+    contract["weight_bytes"] = folder_bytes(weights)
     limit = int(load_hardware().limits["max_package_bytes"].value)
     contract.pop("warnings", None)
     if contract["weight_bytes"] > limit:

@@ -42,10 +42,17 @@ class MaskDecoder(nn.Module):
     Mask token 0 is the single-mask answer, tokens 1 to 3 the candidates of an ambiguous prompt. All are returned.
     """
 
-    def __init__(self, transformer_dim: int = 256, num_mask_tokens: int = 4, *, layer_norm_eps: float = 1e-5) -> None:
+    def __init__(
+        self,
+        transformer_dim: int = 256,
+        num_mask_tokens: int = 4,
+        *,
+        mlp_dim: int = 2048,
+        layer_norm_eps: float = 1e-5,
+    ) -> None:
         super().__init__()
         dim = transformer_dim
-        self.transformer = TwoWayTransformer(dim=dim, layer_norm_eps=layer_norm_eps)
+        self.transformer = TwoWayTransformer(dim=dim, mlp_dim=mlp_dim, layer_norm_eps=layer_norm_eps)
         self.iou_token = nn.Embedding(1, dim)
         self.mask_tokens = nn.Embedding(num_mask_tokens, dim)
         self.output_upscaling = nn.Sequential(

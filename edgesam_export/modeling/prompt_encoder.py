@@ -33,8 +33,9 @@ class PositionEncodingRandom(nn.Module):
         Shapes:
             coords (..., 2) x,y, 0..1 across the frame; returns (..., 2 * half_dim), sines first
         """
-        projected = (2 * coords - 1) @ self.positional_encoding_gaussian_matrix
-        angle = 2 * math.pi * projected
+        centred, (x_row, y_row) = 2 * coords - 1, self.positional_encoding_gaussian_matrix
+        # Not a matrix product: mixed precision would round the coordinates.
+        angle = 2 * math.pi * (centred[..., :1] * x_row + centred[..., 1:] * y_row)
         return torch.cat([torch.sin(angle), torch.cos(angle)], dim=-1)
 
     def encode_grid(self, grid: tuple[int, int]) -> Tensor:

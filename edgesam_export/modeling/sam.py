@@ -40,7 +40,8 @@ class SamModel(nn.Module):
         """Embed a picture.
 
         Shapes:
-            image (B, 3, S, S), normalised and padded, S = ``info.frame.size``; returns (B, 256, 64, 64)
+            image (B, 3, S, S), normalised and padded, S = ``info.frame.size``; returns (B, D, 64, 64),
+            D = ``info.embedding_dim``
         """
         return self.image_encoder(image)
 
@@ -53,7 +54,7 @@ class SamModel(nn.Module):
         attention. No padding point is added here. A prompt without a point needs a mask.
 
         Shapes:
-            image_embeddings (B or 1, 256, 64, 64); point_coords (B, N, 2) x,y in pixels of the prompt frame
+            image_embeddings (B or 1, D, 64, 64); point_coords (B, N, 2) x,y in pixels of the prompt frame
             point_labels (B, N), -2 to 3; mask_input (B, 1, 256, 256) logits of an earlier prediction, or None
             returns logits (B, 4, 256, 256), threshold 0; predicted IoU (B, 4), not clamped
         Raises:

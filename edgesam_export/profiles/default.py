@@ -10,7 +10,7 @@ from torch import nn
 from edgesam_export.errors import UsageError
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.profiles import PROFILES, Component, Profile
-from edgesam_export.spec import EMPTY_SLOT, NOT_A_POINT, CoreMLConfig, ExportConfig, ImageFrame, TensorSpec
+from edgesam_export.spec import EMPTY_SLOT, NOT_A_POINT, CoreMLConfig, ExportConfig, ImageFrame, ModelInfo, TensorSpec
 
 __all__ = [
     "DecoderForExport",
@@ -19,6 +19,7 @@ __all__ = [
     "ExactRatio",
     "Normalise",
     "StabilityScore",
+    "check_points",
     "token_indexes",
 ]
 
@@ -60,7 +61,7 @@ class EncoderForExport(nn.Module):
         self.image_encoder = model.image_encoder
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Return embeddings (1, 256, 64, 64) from an image (1, 3, S, S)."""
+        """Return embeddings (1, D, 64, 64) from an image (1, 3, S, S)."""
         return self.image_encoder(self.normalise(image))
 
 
@@ -163,7 +164,7 @@ class DecoderForExport(nn.Module):
         """Return masks (1, M, 256, 256) logits and scores (1, M).
 
         Shapes:
-            image_embeddings (1, 256, 64, 64); point_coords (1, N, 2) x, y in pixels of the prompt frame;
+            image_embeddings (1, D, 64, 64); point_coords (1, N, 2) x, y in pixels of the prompt frame;
             point_labels (1, N); mask_input (1, 1, 256, 256) logits and has_mask_input (1), both or neither
         """
         sparse, bias = self.prompt(point_coords, point_labels)
@@ -175,7 +176,7 @@ class DecoderForExport(nn.Module):
         return logits, iou if self.stability is None else self.stability(logits)
 
     def dense(self, mask_input, has_mask_input):
-        """Return what is added to the image embedding: (1, 256, 1, 1) without, (1, 256, 64, 64) with a mask input."""
+        """Return what is added to the image embedding: (1, D, 1, 1) without, (1, D, 64, 64) with a mask input."""
         if mask_input is None:
             return self.no_mask
         has = has_mask_input.reshape(1, 1, 1, 1)
@@ -192,7 +193,7 @@ def encoder(model: SamModel, config: ExportConfig) -> Component:
         name="encoder",
         module=EncoderForExport(model, normalise=as_image),
         inputs=(TensorSpec(name="image", shape=(1, 3, size, size), dtype=dtype, description=meaning),),
-        outputs=(embeddings_spec(config.precision),),
+        outputs=(embeddings_spec(model.info, config.precision),),
         example=(torch.zeros(1, 3, size, size),),
         details={"image_input": as_image, **label_details(model)},
     )
@@ -216,10 +217,10 @@ def label_details(model: SamModel) -> dict:
     return {} if labels is None else {"labels": labels}
 
 
-def embeddings_spec(dtype: str) -> TensorSpec:
+def embeddings_spec(info: ModelInfo, dtype: str) -> TensorSpec:
     """Return the tensor between the two components."""
     description = "image embedding, computed once per picture; hand it to the decoder unchanged"
-    return TensorSpec(name="image_embeddings", shape=(1, 256, 64, 64), dtype=dtype, description=description)
+    return TensorSpec(name="image_embeddings", shape=info.embedding_shape, dtype=dtype, description=description)
 
 
 def prompt_slots(model: SamModel, config: ExportConfig) -> int | None:
@@ -228,16 +229,32 @@ def prompt_slots(model: SamModel, config: ExportConfig) -> int | None:
     Raises:
         UsageError: the model knows one number only, and another one was chosen (a default counts as not chosen).
     """
-    fixed, name = model.info.slots, model.info.name
+    fixed = model.info.slots
     if fixed is None:
         return config.points
     functions = getattr(config, "functions", ())
-    if config.points not in (None, fixed, type(config).points) or functions:
-        chosen = f"also points {functions[0]}" if functions else f"points is {config.points}"
-        raise UsageError(
-            f"{chosen}, but {name} always has {fixed} prompt slots, whose unused ones take part; leave it out"
-        )
+    if functions:
+        raise UsageError(f"also points {functions[0]}, but {always(model.info)}")
+    if config.points != type(config).points:
+        check_points(model.info, config.points)
     return fixed
+
+
+def check_points(info: ModelInfo, points: int | None) -> None:
+    """Refuse a number of prompt slots that a caller chose for a model that has another one; None: none was chosen.
+
+    A configuration cannot tell its default from the same number chosen; whoever can tell asks here.
+
+    Raises:
+        UsageError: the model's number of prompt slots is fixed, and it is not ``points``.
+    """
+    if points is not None and info.slots not in (None, points):
+        raise UsageError(f"points is {points}, but {always(info)}")
+
+
+def always(info: ModelInfo) -> str:
+    """Return what a model of a fixed number of prompt slots always has, and the way out."""
+    return f"{info.name} always has {info.slots} prompt slots, whose unused ones take part; leave it out"
 
 
 def prompt_specs(
@@ -291,7 +308,7 @@ def decoder(model: SamModel, config: ExportConfig) -> Component:
     count = len(token_indexes(config.candidates))
     resizing = mask_resize_meaning(model.info.frame)
     inputs = (
-        embeddings_spec(config.precision),
+        embeddings_spec(model.info, config.precision),
         *prompt_specs(slots or "points", config, model.info.frame.prompt_size, **labels),
     )
     meaning = "predicted IoU" if score == "iou" else "stability: count(logit > 1) / count(logit > -1)"
@@ -310,9 +327,9 @@ def decoder(model: SamModel, config: ExportConfig) -> Component:
         module=module,
         inputs=inputs,
         outputs=outputs,
-        example=example_prompt(slots or 5, config),
+        example=example_prompt(model.info, slots or 5, config),
         free_dims={} if slots else {"points": (1, 64)},
-        details={**decoder_details(slots, config, score), **labels},
+        details={**decoder_details(slots, config, score), **labels, **limits(model.info, module)},
     )
 
 
@@ -332,9 +349,15 @@ def decoder_details(slots: int | None, config: ExportConfig, score: str) -> dict
     }
 
 
-def example_prompt(slots: int, config: ExportConfig) -> tuple[torch.Tensor, ...]:
+def limits(info: ModelInfo, module: DecoderForExport) -> dict:
+    """Return what no other export of the model would change; it is in the contract so that nobody is told to try."""
+    fixed = {} if info.slots is None else {"fixed_slots": True}
+    return fixed if module.mask_downscaling is not None else {**fixed, "mask_prompts": False}
+
+
+def example_prompt(info: ModelInfo, slots: int, config: ExportConfig) -> tuple[torch.Tensor, ...]:
     """Return example inputs of a decoder with ``slots`` prompt slots."""
-    embedding = torch.zeros(1, 256, 64, 64)
+    embedding = torch.zeros(info.embedding_shape)
     example = (embedding, torch.full((1, slots, 2), 100.0), torch.ones(1, slots))
     if config.mask_input:
         example += (torch.zeros(1, 1, LOGITS_SIDE, LOGITS_SIDE), torch.ones(1))

@@ -100,12 +100,12 @@ def scores_then_masks(model: SamModel, config: ExportConfig) -> Component:
     return Component(
         name="decoder",
         module=ScoresThenMasks(model, score=score),
-        inputs=(embeddings_spec("fp32"), *prompt_specs("points", config, model.info.frame.prompt_size)),
+        inputs=(embeddings_spec(model.info, "fp32"), *prompt_specs("points", config, model.info.frame.prompt_size)),
         outputs=(
             TensorSpec(name="scores", shape=(1, 4), dtype="fp32", description=f"{meaning}, one per mask"),
             TensorSpec(name="masks", shape=(1, 4, LOGITS_SIDE, LOGITS_SIDE), dtype="fp32", description=masks),
         ),
-        example=example_prompt(EXAMPLE_POINTS, config),
+        example=example_prompt(model.info, EXAMPLE_POINTS, config),
         free_dims={"points": most or (1, 64)},
         details={**decoder_details(None, config, score), "points_range": list(most) if most else None},
     )
@@ -119,7 +119,7 @@ def encoder(model: SamModel, config: ExportConfig) -> Component:
         name="encoder",
         module=EncoderForExport(model, normalise=False),
         inputs=(TensorSpec(name="image", shape=(1, 3, size, size), dtype="fp32", description=meaning),),
-        outputs=(embeddings_spec("fp32"),),
+        outputs=(embeddings_spec(model.info, "fp32"),),
         example=(torch.zeros(1, 3, size, size),),
         details={"image_input": False, "input_layout": "NCHW", "input_values": "normalised", "padded_by": "caller"},
     )

@@ -122,7 +122,7 @@ class EncoderOfRows(nn.Module):
         self.image_encoder = model.image_encoder
 
     def forward(self, input_image: torch.Tensor) -> torch.Tensor:
-        """Return embeddings (1, 256, 64, 64) from values 0..255 (H, W, 3)."""
+        """Return embeddings (1, D, 64, 64) from values 0..255 (H, W, 3)."""
         return self.image_encoder(self.prepare(input_image.permute(2, 0, 1).unsqueeze(0)))
 
 
@@ -134,7 +134,7 @@ def encoder(model: SamModel, config: ExportConfig) -> Component:
         name="encoder",
         module=EncoderOfRows(model),
         inputs=(TensorSpec(name="input_image", shape=("height", "width", 3), dtype="fp32", description=meaning),),
-        outputs=(embeddings_spec("fp32"),),
+        outputs=(embeddings_spec(model.info, "fp32"),),
         example=(torch.zeros(size * 3 // 4, size, 3),),
         free_dims={"height": (1, size), "width": (1, size)},
         details={"image_input": False, "input_layout": "HWC", "input_values": "0..255", "padded_by": "graph"},
@@ -184,12 +184,12 @@ def decoder(model: SamModel, config: ExportConfig) -> Component:
         name="decoder",
         module=SixInputDecoder(model, single=single, score=score),
         inputs=(
-            embeddings_spec("fp32"),
+            embeddings_spec(model.info, "fp32"),
             *prompt_specs("points", config, model.info.frame.prompt_size),
             source,
         ),
         outputs=output_specs(config.candidates, score),
-        example=(*example_prompt(EXAMPLE_POINTS, config), torch.tensor(EXAMPLE_SOURCE)),
+        example=(*example_prompt(model.info, EXAMPLE_POINTS, config), torch.tensor(EXAMPLE_SOURCE)),
         free_dims={"points": (1, 64)},
         details={
             **decoder_details(None, config, score),

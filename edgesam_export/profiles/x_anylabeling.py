@@ -53,7 +53,7 @@ class EncoderOfPixels(nn.Module):
         self.image_encoder = model.image_encoder
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Return embeddings (1, 256, 64, 64) from values 0..255 (1, 3, H, W)."""
+        """Return embeddings (1, D, 64, 64) from values 0..255 (1, 3, H, W)."""
         return self.image_encoder(self.prepare(image))
 
 
@@ -65,7 +65,7 @@ def encoder(model: SamModel, config: ExportConfig) -> Component:
         name="encoder",
         module=EncoderOfPixels(model),
         inputs=(TensorSpec(name="image", shape=(1, 3, "height", "width"), dtype="uint8", description=meaning),),
-        outputs=(embeddings_spec("fp32"),),
+        outputs=(embeddings_spec(model.info, "fp32"),),
         example=(torch.zeros(1, 3, size * 3 // 4, size, dtype=torch.uint8),),
         free_dims={"height": (1, size), "width": (1, size)},
         details={"image_input": False, "input_layout": "NCHW", "input_values": "0..255", "padded_by": "graph"},

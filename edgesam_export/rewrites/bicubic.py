@@ -81,6 +81,26 @@ def bicubic_scale(module: nn.Module) -> int | None:
     return getattr(module, "bicubic_scale", 2 if getattr(module, "is_bicubic_2x", False) else None)
 
 
+def bicubic_inputs(model: SamModel) -> dict[nn.Module, tuple[int, int]]:
+    """Return height and width of what each bicubic module of the encoder is given, found without computing."""
+    encoder, size = model.image_encoder, model.info.frame.size
+    found: dict[nn.Module, tuple[int, int]] = {}
+
+    def remember(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        found[module] = tuple(inputs[0].shape[-2:])
+
+    asked = [module for module in encoder.modules() if bicubic_scale(module) is not None]
+    hooks = [module.register_forward_pre_hook(remember) for module in asked]
+    tensors = {key: value.to("meta") for key, value in (*encoder.named_parameters(), *encoder.named_buffers())}
+    try:
+        if asked:
+            torch.func.functional_call(encoder, tensors, (torch.empty(1, 3, size, size, device="meta"),))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
 def replace_bicubic(model: SamModel, build: Callable[[nn.Module, int], nn.Module]) -> None:
     """Replace each module that upsamples bicubically by ``build(module, scale)``."""
 
@@ -94,9 +114,14 @@ def replace_bicubic(model: SamModel, build: Callable[[nn.Module, int], nn.Module
 # 1e-6: the same sum of products in another order.
 @register_rewrite(tolerance=1e-6)
 def bicubic_as_matmul(model: SamModel) -> None:
-    """Turn bicubic upsampling to the embedding's size into two products with constant interpolation matrices."""
-    rows, columns = model.prompt_encoder.grid
-    replace_bicubic(model, lambda module, scale: BicubicMatmul((rows // scale, columns // scale), (rows, columns)))
+    """Turn bicubic upsampling into two products with constant interpolation matrices."""
+    sizes = bicubic_inputs(model)
+
+    def build(module: nn.Module, scale: int) -> nn.Module:
+        rows, columns = sizes[module]
+        return BicubicMatmul((rows, columns), (scale * rows, scale * columns))
+
+    replace_bicubic(model, build)
 
 
 @register_rewrite(tolerance=1e-6, recommended=False)

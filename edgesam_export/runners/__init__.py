@@ -13,12 +13,12 @@ from edgesam_export.contract import CONTRACT_KEY, read_contract
 from edgesam_export.errors import SchemaError, UsageError
 from edgesam_export.files import read_json, sha256_of
 from edgesam_export.registry import Registry, import_submodules
-from edgesam_export.spec import EMPTY_SLOT, Artifact, ImageFrame, ModelInfo
+from edgesam_export.spec import EMBEDDING_SIDE, EMPTY_SLOT, Artifact, ImageFrame, ModelInfo
 
 if TYPE_CHECKING:
     from edgesam_export.predictor import PreparedImage
 
-__all__ = ["RUNNERS", "ArtifactRunner", "chains", "open_artifact", "open_runner"]
+__all__ = ["RUNNERS", "ArtifactRunner", "chains", "embedding_dim", "open_artifact", "open_runner"]
 
 T = TypeVar("T")
 RUNNERS: Registry[Any] = Registry("runner")
@@ -26,6 +26,8 @@ RUNNERS: Registry[Any] = Registry("runner")
 SUFFIXES = {".mlpackage": "coreml", ".onnx": "onnx"}
 COMPONENTS = ("encoder", "decoder", "proposals")
 """In the order they are run; every export has the first two."""
+MAX_EMBEDDING_DIM = 4096
+"""Sixteen times what any known model has; a contract that claims more is not believed."""
 
 
 def open_artifact(source: Artifact | str | Path) -> Artifact:
@@ -211,10 +213,15 @@ class ArtifactRunner(ABC):
                 mask_resize=frame.get("mask_resize", "bilinear"),
             ),
             padding_point=first.get("padding_point", True),
+            embedding_dim=embedding_dim(self.contracts),
         )
         decoder = self.contracts.get("decoder", {})
         self.slots: int | None = decoder.get("slots")
+        self.fixed_slots: bool = decoder.get("fixed_slots", False)
+        """Every export of the model has just these slots."""
         self.accepts_mask_input: bool = decoder.get("mask_input", False)
+        self.mask_prompts: bool = decoder.get("mask_prompts", True)
+        """Some export of the model takes a mask prompt."""
         self.candidates: tuple[int, ...] = tuple(decoder.get("candidates", ()))
         self.score_kind: str = decoder.get("score", "iou")
         self.selects: bool = decoder.get("selection", "all") != "all"
@@ -233,7 +240,7 @@ class ArtifactRunner(ABC):
         """Execute one component on inputs by name; outputs by name."""
 
     def encode(self, prepared: PreparedImage) -> np.ndarray:
-        """Return image embeddings (1, 256, 64, 64), float32.
+        """Return image embeddings (1, D, 64, 64), float32.
 
         Raises:
             UsageError: no encoder among the files.
@@ -255,10 +262,11 @@ class ArtifactRunner(ABC):
             UsageError: no decoder among the files, more prompts than slots, or a mask prompt it does not take.
         """
         contract = self.contract_of("decoder")
-        coords, labels = fill_slots(point_coords, point_labels, self.slots)
+        coords, labels = fill_slots(point_coords, point_labels, self.slots, fixed=self.fixed_slots)
         values = {"image_embeddings": embeddings, "point_coords": coords, "point_labels": labels}
         if mask_input is not None and not self.accepts_mask_input:
-            raise UsageError("this decoder takes no mask prompt; export it again with --mask-input")
+            advice = "export it again with --mask-input" if self.mask_prompts else "no export of this model does"
+            raise UsageError(f"this decoder takes no mask prompt; {advice}")
         if self.accepts_mask_input:
             side = 256
             values["mask_input"] = np.zeros((1, 1, side, side), np.float32) if mask_input is None else mask_input
@@ -287,6 +295,25 @@ class ArtifactRunner(ABC):
         return self.contracts[component]
 
 
+def embedding_dim(contracts: dict[str, dict[str, Any]]) -> int:
+    """Return D of the image embedding (1, D, 64, 64) that the components hand over and take.
+
+    Raises:
+        SchemaError: none of them has such a tensor, or two have different ones.
+    """
+    specs = [spec for contract in contracts.values() for spec in (*contract["inputs"], *contract["outputs"])]
+    shapes = [spec["shape"] for spec in specs if spec["name"] == "image_embeddings"]
+    for shape in shapes[:1]:
+        dim = shape[1] if isinstance(shape, list) and len(shape) == 4 else None
+        fits = isinstance(dim, int) and 1 <= dim <= MAX_EMBEDDING_DIM
+        if fits and all(found == [1, dim, EMBEDDING_SIDE, EMBEDDING_SIDE] for found in shapes):
+            return dim
+    raise SchemaError(
+        f"contracts have image_embeddings {str(shapes)[:80]}, expected one (1, D, 64, 64), D at most"
+        f" {MAX_EMBEDDING_DIM}; export encoder and decoder together"
+    )
+
+
 def cast(value: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
     """Return ``value`` in the type that a contract declares for a tensor."""
     return np.asarray(value, {"fp16": np.float16, "uint8": np.uint8}.get(spec["dtype"], np.float32))
@@ -302,8 +329,10 @@ def encoder_input(prepared: PreparedImage, contract: dict[str, Any]) -> np.ndarr
     return prepared.pixels if spec["dtype"] == "image" else cast(prepared.tensor, spec)
 
 
-def fill_slots(coords: np.ndarray, labels: np.ndarray, slots: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return prompts with empty slots appended up to ``slots``.
+def fill_slots(
+    coords: np.ndarray, labels: np.ndarray, slots: int | None, *, fixed: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return prompts with empty slots appended up to ``slots``; ``fixed``: no export has another number of them.
 
     Raises:
         UsageError: more prompts than slots.
@@ -312,7 +341,10 @@ def fill_slots(coords: np.ndarray, labels: np.ndarray, slots: int | None) -> tup
     if slots is None or needed == slots:
         return coords, labels
     if needed > slots:
-        raise UsageError(f"the prompt needs {needed} slots, this decoder has {slots}; export with --points {needed}")
+        advice = (
+            "every export of the model has as many, give fewer points" if fixed else f"export with --points {needed}"
+        )
+        raise UsageError(f"the prompt needs {needed} slots, this decoder has {slots}; {advice}")
     extra = slots - needed
     return (
         np.pad(coords, ((0, 0), (0, extra), (0, 0))),

@@ -21,6 +21,7 @@ from edgesam_export.predictor import PreparedImage
 from edgesam_export.runners import RUNNERS, ArtifactRunner
 from edgesam_export.spec import Artifact, CoreMLConfig, OnnxConfig
 from edgesam_export.trace import build_components, fp32_modules, trace_each
+from edgesam_export.weight_compression import compress_modules, find_scheme, through_fp16
 
 __all__ = ["StoredWeightsRunner", "TorchRunner", "fresh_program"]
 
@@ -47,7 +48,7 @@ class TorchRunner:
 
     @torch.inference_mode()
     def encode(self, prepared: PreparedImage) -> np.ndarray:
-        """Return image embeddings (1, 256, 64, 64), float32."""
+        """Return image embeddings (1, D, 64, 64), float32."""
         return self.model.encode(torch.from_numpy(prepared.tensor).to(self.device)).cpu().numpy()
 
     @torch.inference_mode()
@@ -103,6 +104,8 @@ class StoredWeightsRunner(ArtifactRunner):
             module = next(part.module for part in built if part.name == artifact.component).eval()
             if config.precision == "fp16":
                 round_weights(module, fp32_modules(module, artifact.format))
+            if getattr(config, "compress", None) is not None:
+                compress_modules(module, compressed_layers(artifact), find_scheme(config.compress), str(artifact.path))
             self.modules[artifact.component] = module
 
     @staticmethod
@@ -169,6 +172,19 @@ def config_of(artifact: Artifact) -> CoreMLConfig | OnnxConfig:
         raise SchemaError(f"{artifact.path}: contract holds no usable export options ({error}); export again") from None
 
 
+def compressed_layers(artifact: Artifact) -> list[str]:
+    """Return the torch paths of the layers whose weights a package holds compressed.
+
+    Raises:
+        SchemaError: its contract does not say.
+    """
+    compression = artifact.contract.get("compression")
+    tensors = compression.get("tensors") if isinstance(compression, dict) else None
+    if not isinstance(tensors, dict):
+        raise SchemaError(f"{artifact.path}: contract does not say which weights are compressed; export again")
+    return list(tensors)
+
+
 def round_weights(module: nn.Module, kept: tuple[str, ...]) -> None:
     """Round every floating-point parameter and buffer to FP16 and back, but for the modules at the paths ``kept``.
 
@@ -185,11 +201,6 @@ def round_weights(module: nn.Module, kept: tuple[str, ...]) -> None:
         for name, buffer in list(part.named_buffers(recurse=False)):
             if buffer.is_floating_point():  # an index is stored as the integer it is
                 setattr(part, name, through_fp16(buffer))
-
-
-def through_fp16(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the nearest FP16 values as float32."""
-    return tensor.detach().half().float()
 
 
 def as_tensor(value: np.ndarray, spec: dict[str, Any]) -> torch.Tensor:

@@ -19,7 +19,7 @@ CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 NAME, SEED = "toy_sam", 3
 MODULE = f"{families.__name__}.{NAME}"
 WEIGHTS = ("--random-weights", SEED)
-COVERED = {"models", "coreml", "onnx", "parity", "analyze", "run", "segment", "bench"}
+COVERED = {"models", "coreml", "onnx", "parity", "analyze", "run", "segment", "bench", "eval", "distill"}
 NOT_ABOUT_A_MODEL = {"explain", "compare"}
 
 
@@ -137,6 +137,24 @@ def test_bench_measures_it_on_this_machine(command, exported, tmp_path):
     assert code == 0, err
     record = json.loads(out)
     assert {entry["model"] for entry in record["models"]} == {NAME}
+
+
+def test_eval_finds_the_files_as_good_as_the_model(command, exported):
+    words = ("--data", "scenes:3:1", "--prompts", "box", "--objects", 2, "--json", "--quiet")
+    found = []
+    for source in ((NAME, *WEIGHTS), (exported,)):
+        code, out, err = command("eval", *source, *words)
+        assert code == 0, err
+        found += [subject["summaries"]["box"]["miou"] for subject in json.loads(out)["subjects"].values()]
+    assert len(found) == 3 and max(found) - min(found) < 0.005  # PyTorch, Core ML, ONNX
+
+
+def test_distill_trains_it(command, tmp_path):
+    words = ("--schedule", "64:2:2", "--objects", 1, "--rounds", 1, "--workers", 0, "--output", tmp_path, "--json")
+    code, out, err = command("distill", NAME, *words)
+    assert code == 0, err
+    model = families.load_model(NAME, json.loads(out)["weights"])
+    assert model.provenance.random_seed is None
 
 
 def test_without_the_file_it_is_unknown(command, toy):

@@ -7,11 +7,13 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from edgesam_export.analyzer import analyze
@@ -30,6 +32,7 @@ from edgesam_export.modeling.sam import SamModel
 from edgesam_export.parity import check_parity
 from edgesam_export.picture import open_picture
 from edgesam_export.predictor import prepare
+from edgesam_export.runners import coreml as coreml_runner
 from edgesam_export.runners import open_artifact, open_runner, pick_components, pick_pair
 from edgesam_export.runners.torch import StoredWeightsRunner, fresh_program
 from edgesam_export.spec import CoreMLConfig, ModelInfo, OnnxConfig, Provenance
@@ -256,6 +259,59 @@ def test_one_fp16_tensor_crosses_between_blocks_and_each_part_says_its_tensors(s
 def test_two_parts_compute_what_the_whole_computes(whole, split, prepared, numerics):
     expected = open_runner(whole, numerics=numerics).encode(prepared)
     assert np.array_equal(open_runner(split, numerics=numerics).encode(prepared), expected)
+
+
+def test_segment_finds_the_same_mask_with_two_parts(whole, split, command, photo, tmp_path):
+    found = {}
+    for name, files in (("whole", [whole[0].path, split[2].path]), ("split", [split[0].path.parent])):
+        words = [word for file in files for word in ("--artifact", file)]
+        point = ("--point", "150,125", "--backend", "coreml")
+        code, out, err = command("segment", photo, *point, *words, "--output", tmp_path / name, "--json", "--quiet")
+        assert (code, err) == (0, "")
+        document = json.loads(out)
+        found[name] = document["scores"], *(Path(document[key]).read_bytes() for key in ("mask", "logits"))
+    assert found["split"] == found["whole"]
+
+
+def test_run_takes_the_parts_one_after_the_other(whole, split, command, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (1024, 1024, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "square.png")
+    (crossing,) = split[0].contract["outputs"]
+
+    def run(package: Path, given: str, name: str) -> Path:
+        code, _, err = command("run", package, "--input", given, "--output", tmp_path / name, "--quiet")
+        assert (code, err) == (0, "")
+        return tmp_path / name
+
+    picture = f"image={tmp_path / 'square.png'}"
+    between = run(split[0].path, picture, "first") / f"{crossing['name']}.npy"
+    assert np.load(between).dtype == np.float16
+    last = run(split[1].path, f"{crossing['name']}={between}", "second") / "image_embeddings.npy"
+    expected = run(whole[0].path, picture, "whole") / "image_embeddings.npy"
+    assert np.array_equal(np.load(last), np.load(expected))
+
+
+class CoreMLStandIn:
+    """``coremltools.models.MLModel`` as far as the runner goes: pictures as Pillow's, arrays by name."""
+
+    def __init__(self, path: str, compute_units: object) -> None:
+        self.program = load_program(Path(path))
+        self.units = compute_units
+
+    def predict(self, values: dict) -> dict:
+        for spec in self.program.inputs:
+            assert isinstance(values[spec.name], Image.Image if spec.kind == "image" else np.ndarray)
+        assert set(values) == {spec.name for spec in self.program.inputs}
+        return self.program.predict({name: np.asarray(value) for name, value in values.items()})
+
+
+def test_core_ml_itself_would_run_the_parts_one_after_the_other(whole, split, prepared, monkeypatch):
+    monkeypatch.setattr("coremltools.models.MLModel", CoreMLStandIn)
+    monkeypatch.setattr(coreml_runner, "sys", SimpleNamespace(platform="darwin"))
+    runner = open_runner(split, numerics="native:cpu_only")
+    assert [model.program.inputs[0].kind for model in runner.models["encoder"]] == ["image", "tensor"]
+    assert {str(model.units) for models in runner.models.values() for model in models} == {"ComputeUnit.CPU_ONLY"}
+    assert np.array_equal(runner.encode(prepared), open_runner(whole, numerics="fp16").encode(prepared))
 
 
 def test_core_ml_reads_both_parts(split):

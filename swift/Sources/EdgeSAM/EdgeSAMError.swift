@@ -19,6 +19,8 @@ public enum EdgeSAMError: Error, Equatable, Sendable {
     case noContract(file: String)
     case badContract(file: String, ContractError)
     case wrongComponent(file: String, expected: Contract.Component, found: Contract.Component)
+    /// One of several files that make up a component; only whole ones can be used.
+    case onlyPart(file: String, component: Contract.Component, Contract.Part)
     case unsupportedProfile(file: String, profile: String, supported: [String])
     case differentModels(encoder: String, decoder: String)
     case differentFrames(encoder: String, decoder: String)
@@ -55,6 +57,9 @@ extension EdgeSAMError: LocalizedError {
             "'\(file)': \(error.errorDescription ?? "bad contract")"
         case .wrongComponent(let file, let expected, let found):
             "'\(file)' is the \(found.rawValue), not the \(expected.rawValue); check which file is given as what"
+        case .onlyPart(let file, let component, let part):
+            "'\(file)' is part \(part.number) of \(part.of) of the \(component.rawValue);"
+                + " export it again without --split-encoder"
         case .unsupportedProfile(let file, let profile, let supported):
             "'\(file)' has profile '\(profile)'; export it with one of: \(supported.joined(separator: ", "))"
         case .differentModels(let encoder, let decoder):

@@ -6,8 +6,8 @@ public struct ImageEmbedding: Sendable {
     public let model: String
     /// Size of the picture and its place in the model's frame.
     public let geometry: ImageGeometry
-    /// `[1, 256, 64, 64]`.
+    /// `[1, channels, 64, 64]`, 256 channels for most models.
     public let shape: [Int]
-    /// Row-major, 4 MiB; a copy of its own.
+    /// Row-major, 4 MiB for 256 channels; a copy of its own.
     public let values: [Float]
 }

@@ -37,6 +37,7 @@ struct ModelContract: Sendable {
         guard contract.component == expected else {
             throw .wrongComponent(file: file, expected: expected, found: contract.component)
         }
+        if let part = contract.part { throw .onlyPart(file: file, component: contract.component, part) }
         guard Self.profiles.contains(contract.profile) else {
             throw .unsupportedProfile(file: file, profile: contract.profile, supported: Self.profiles)
         }

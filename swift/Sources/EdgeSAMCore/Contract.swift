@@ -10,6 +10,17 @@ public struct Contract: Sendable, Hashable {
     public enum Component: String, Sendable, Hashable, CaseIterable {
         case encoder
         case decoder
+        /// Boxes for point prompts; nothing here runs them.
+        case proposals
+    }
+
+    /// Which of several files, run one after the other, that make up one component.
+    public struct Part: Sendable, Hashable {
+        /// Counted from 1.
+        public let number: Int
+        public let of: Int
+
+        public init(number: Int, of: Int) { (self.number, self.of) = (number, of) }
     }
 
     /// One size of a shape.
@@ -41,6 +52,8 @@ public struct Contract: Sendable, Hashable {
     public let model: String
     public let family: String
     public let component: Component
+    /// Which part of its component the file is; nil for a whole one.
+    public let part: Part?
     public let profile: String
     /// The frame with everything that pictures, prompts and masks need, `padding_point` included.
     public let frame: ImageFrame
@@ -72,6 +85,7 @@ public struct Contract: Sendable, Hashable {
         model = fields.model
         family = fields.family
         component = try Self.choice(fields.component, field: "component")
+        part = try fields.part.map { numbers throws(ContractError) in try Self.checked(part: numbers) }
         profile = fields.profile
         frame = try ImageFrame(fields.frame, paddingPoint: fields.paddingPoint ?? true)
         inputs = try Self.tensors(fields.inputs, field: "inputs")

@@ -47,6 +47,7 @@ struct ContractFields: Decodable {
     let model: String
     let family: String
     let component: String
+    let part: [Int]?
     let profile: String
     let frame: Frame
     let paddingPoint: Bool?

@@ -57,9 +57,17 @@ extension Contract {
     static func checked(candidates: [Int], _ component: Component) throws(ContractError) -> [Int] {
         let allowed = "a list of different mask tokens, at least one"
         guard Set(candidates).count == candidates.count, candidates.allSatisfy({ $0 >= 0 }),
-            component == .encoder || !candidates.isEmpty
+            component != .decoder || !candidates.isEmpty
         else { throw .invalid(field: "candidates", value: "\(candidates)", allowed: allowed) }
         return candidates
+    }
+
+    static func checked(part numbers: [Int]) throws(ContractError) -> Part {
+        guard numbers.count == 2, 1...4096 ~= numbers[1], 1...numbers[1] ~= numbers[0] else {
+            let shown = "\(numbers.prefix(4))"
+            throw .invalid(field: "part", value: shown, allowed: "a part's number and how many there are")
+        }
+        return Part(number: numbers[0], of: numbers[1])
     }
 }
 

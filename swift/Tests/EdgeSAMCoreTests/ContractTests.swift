@@ -31,6 +31,27 @@ struct ContractTests {
         #expect(contract.component == .encoder && contract.imageInput && contract.slots == nil)
         #expect(contract.inputs.first?.dtype == "image")
         #expect(contract.candidates.isEmpty && contract.score == nil && !contract.maskInput)
+        #expect(contract.part == nil)
+    }
+
+    @Test func partOfASplitEncoderSaysWhichItIs() throws {
+        let half = try changed("\"component\":", "\"part\": [2, 2], \"component\":")
+        #expect(try Contract(json: half).part == Contract.Part(number: 2, of: 2))
+    }
+
+    @Test(arguments: ["[]", "[1]", "[0, 2]", "[3, 2]", "[1, 2, 2]", "[-1, -1]", "\"1\"", "[1, 9000000000000000000]"])
+    func partThatIsNoneIsNamed(_ part: String) throws {
+        let bad = try changed("\"component\":", "\"part\": \(part), \"component\":")
+        let error = #expect(throws: ContractError.self) { try Contract(json: bad) }
+        guard case .invalid("part", _, _)? = error else {
+            Issue.record("\(String(describing: error)) is another error")
+            return
+        }
+    }
+
+    @Test func proposalsAreReadWithoutCandidates() throws {
+        let text = try text("encoder").replacingOccurrences(of: "\"encoder\"", with: "\"proposals\"")
+        #expect(try Contract(json: text).component == .proposals)
     }
 
     @Test func newerVersionIsToldAsSuch() throws {

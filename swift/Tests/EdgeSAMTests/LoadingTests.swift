@@ -87,6 +87,25 @@ import Testing
         #expect(try await failure(decoder: encoder) == expected)
     }
 
+    @Test func partOfASplitEncoder() async throws {
+        let part = try await session.exports().broken("encoder_part1")
+        let found = try await failure(encoder: part)
+        let half = Contract.Part(number: 1, of: 2)
+        #expect(found == .onlyPart(file: "encoder_part1.mlpackage", component: .encoder, half))
+        let line =
+            "'encoder_part1.mlpackage' is part 1 of 2 of the encoder; export it again without --split-encoder"
+        #expect(found?.localizedDescription == line)
+    }
+
+    @Test func proposalsGivenAsEncoderOrDecoder() async throws {
+        let proposals = try await session.exports().broken("proposals")
+        func expected(_ component: Contract.Component) -> EdgeSAMError {
+            .wrongComponent(file: "proposals.mlpackage", expected: component, found: .proposals)
+        }
+        #expect(try await failure(encoder: proposals) == expected(.encoder))
+        #expect(try await failure(decoder: proposals) == expected(.decoder))
+    }
+
     @Test func functionThatTheDecoderHasNot() async throws {
         let exports = try await session.exports()
         let found = try await failure(

@@ -116,6 +116,7 @@ struct ValueTests {
             .missingFile(path: "a"), .notAModel(path: "a"), .cannotCompile(file: "a", reason: "b\nc"),
             .cannotLoad(file: "a", reason: "b\nc"), .noContract(file: "a"), .badContract(file: "a", .schemaVersion(2)),
             .wrongComponent(file: "a", expected: .encoder, found: .decoder),
+            .onlyPart(file: "a", component: .encoder, Contract.Part(number: 1, of: 2)),
             .unsupportedProfile(file: "a", profile: "b", supported: ["c"]),
             .differentModels(encoder: "a", decoder: "b"), .differentFrames(encoder: "a", decoder: "b"),
             .contractBroken(file: "a", detail: "b"),

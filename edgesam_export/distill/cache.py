@@ -1,0 +1,70 @@
+"""The teacher's embeddings on disk: computed once for each picture, FP16, one file each."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgesam_export.distill.loop import teacher_embedding
+from edgesam_export.modeling.sam import SamModel
+
+__all__ = ["EmbeddingCache", "weights_digest"]
+
+
+def weights_digest(model: SamModel) -> str:
+    """Return the SHA-256 over names and values of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class EmbeddingCache:
+    """Embeddings by index of the data; another teacher, other data or another size is another folder."""
+
+    def __init__(self, root: Path, teacher: SamModel, data: str, side: int) -> None:
+        key = hashlib.sha256(f"{weights_digest(teacher)} {data} {side}".encode()).hexdigest()[:16]
+        self.folder = root / f"{teacher.info.name}_{key}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.teacher = teacher
+        self.shape = teacher.info.embedding_shape[1:]
+
+    def embeddings(self, pictures: Tensor, indexes: list[int]) -> Tensor:
+        """Return the teacher's embeddings of these pictures, from the disk as far as they are there.
+
+        Shapes:
+            pictures uint8 (B, 3, S, S); returns float32 (B, D, 64, 64) on the pictures' device
+        """
+        found = [self.read(index) for index in indexes]
+        missing = [place for place, value in enumerate(found) if value is None]
+        if missing:
+            fresh = teacher_embedding(self.teacher, pictures[missing]).half().cpu().numpy()
+            for place, value in zip(missing, fresh):
+                self.write(indexes[place], value)
+                found[place] = value
+        stacked = np.stack([value for value in found if value is not None])
+        return torch.from_numpy(stacked).to(pictures.device).float()
+
+    def path(self, index: int) -> Path:
+        return self.folder / f"{index:08d}.npy"
+
+    def read(self, index: int) -> np.ndarray | None:
+        """Return one embedding, None if it is not there or not whole."""
+        try:
+            value = np.load(self.path(index), allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+        return value if value.shape == self.shape and value.dtype == np.float16 else None
+
+    def write(self, index: int, value: np.ndarray) -> None:
+        """Store one embedding, whole or not at all."""
+        beside = self.path(index).with_suffix(f".{os.getpid()}.part")
+        with beside.open("wb") as file:
+            np.save(file, value)
+        beside.replace(self.path(index))

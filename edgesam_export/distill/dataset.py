@@ -1,0 +1,162 @@
+"""Pictures and masks of a training step: which ones, cut to a square, the same on every run and after every restart.
+
+What a step sees depends on the seed, the step and the process, and on nothing that happened before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from edgesam_export.distill.config import DistillConfig
+from edgesam_export.distill.data import Data, Sample, open_data
+from edgesam_export.errors import UsageError
+
+__all__ = ["Batch", "batches", "square"]
+
+PAD = (124, 116, 104)
+"""Colour that is nearest to zero after Segment Anything's normalisation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What a step is given. Shapes: pictures uint8 (B, 3, S, S); masks bool (B, M, S, S); dots bool (B)."""
+
+    pictures: Tensor
+    masks: Tensor
+    dots: Tensor
+    """True where the data has no masks: each of ``masks`` then is one pixel, a point to ask the teacher for."""
+    indexes: list[int]
+
+
+def square(sample: Sample, side: int) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Return picture and masks with the longest side made ``side``, padded right and bottom, and the size unpadded.
+
+    Shapes:
+        returns uint8 (side, side, 3), bool (K, side, side), (height, width)
+    """
+    height, width = sample.image.shape[:2]
+    if (height, width) == (side, side):
+        return sample.image, sample.masks, (height, width)
+    scale = side / max(height, width)
+    height, width = max(1, round(height * scale)), max(1, round(width * scale))
+    picture = np.empty((side, side, 3), np.uint8)
+    picture[:] = PAD
+    picture[:height, :width] = Image.fromarray(sample.image).resize((width, height), Image.Resampling.BILINEAR)
+    masks = np.zeros((len(sample.masks), side, side), bool)
+    for target, mask in zip(masks, sample.masks):
+        shrunk = Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BILINEAR)
+        target[:height, :width] = np.asarray(shrunk) > 127
+    return picture, masks, (height, width)
+
+
+class Pictures(Dataset):
+    """Samples by (step, position, index of the data, side of the square); objects are drawn by the first two."""
+
+    def __init__(self, data: str, config: DistillConfig) -> None:
+        self.text = data
+        self.config = config
+        self.opened: dict[int, Data] = {}
+
+    def data(self, side: int) -> Data:
+        """Return the data at a size; only drawn scenes have several."""
+        if side not in self.opened:
+            self.opened[side] = open_data(self.text, size=side)
+        return self.opened[side]
+
+    def __getitem__(self, key: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray, bool, int]:
+        step, position, index, side = key
+        sample = self.data(side)[index]
+        picture, masks, (height, width) = square(sample, side)
+        masks = masks[masks.any(axis=(1, 2))]
+        rng = np.random.default_rng([self.config.seed, step, position])
+        wanted = self.config.objects
+        dots = len(masks) == 0
+        if not dots:
+            order = rng.permutation(len(masks))
+            masks = masks[np.resize(order, wanted)]
+        elif self.config.teacher is None and self.config.stage != "recover":
+            raise UsageError(f"{sample.name} has no masks and no teacher makes them; name one with --teacher")
+        else:
+            masks = np.zeros((wanted, side, side), bool)
+            masks[np.arange(wanted), rng.integers(0, height, wanted), rng.integers(0, width, wanted)] = True
+        return picture, masks, dots, index
+
+
+def collate(items: list[tuple[np.ndarray, np.ndarray, bool, int]]) -> Batch:
+    """Put samples together."""
+    pictures, masks, dots, indexes = zip(*items)
+    return Batch(
+        pictures=torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2),  # (B, S, S, 3) -> (B, 3, S, S)
+        masks=torch.from_numpy(np.stack(masks)),
+        dots=torch.tensor(dots),
+        indexes=list(indexes),
+    )
+
+
+class Steps:
+    """What the data loader fetches: for every step from ``start`` on, the keys of its samples."""
+
+    def __init__(self, config: DistillConfig, length: int, *, start: int, side: int | None, rank: int, world: int):
+        self.config = config
+        self.length = length
+        self.start = start
+        self.side = side
+        self.rank = rank
+        self.world = world
+
+    def __len__(self) -> int:
+        return self.config.steps - self.start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, int, int]]]:
+        seen = 0
+        for step in range(self.config.steps):
+            phase = self.config.phase_at(step)
+            first = seen + self.rank * phase.batch
+            seen += self.world * phase.batch
+            if step < self.start:
+                continue
+            side = self.side or phase.size
+            yield [(step, self.rank * phase.batch + i, self.index_of(first + i), side) for i in range(phase.batch)]
+
+    def index_of(self, number: int) -> int:
+        """Return which sample is the ``number``th of the run: every epoch in another order, each sample once."""
+        if self.length > 1 << 24:
+            return number % self.length
+        epoch, place = divmod(number, self.length)
+        return int(np.random.default_rng([self.config.seed, epoch]).permutation(self.length)[place])
+
+
+def batches(
+    config: DistillConfig, *, start: int = 0, side: int | None = None, rank: int = 0, world: int = 1
+) -> DataLoader:
+    """Return an iterable over the batches of all steps from ``start`` on.
+
+    ``side`` is the size of the squares, None for the student's own (a teacher may want to see more).
+
+    Raises:
+        UsageError: the data cannot be read.
+    """
+    pictures = Pictures(config.data, config)
+    length = len(pictures.data(side or config.schedule[0].size))
+    if length == 0:
+        raise UsageError(f"data '{config.data}' holds no picture; give a folder or file that has some")
+    return DataLoader(
+        pictures,
+        batch_sampler=Steps(config, length, start=start, side=side, rank=rank, world=world),
+        collate_fn=collate,
+        num_workers=config.workers,
+        worker_init_fn=one_thread,
+        prefetch_factor=4 if config.workers else None,
+    )
+
+
+def one_thread(number: int) -> None:
+    """Let a worker use one core."""
+    torch.set_num_threads(1)

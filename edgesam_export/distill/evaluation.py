@@ -1,0 +1,361 @@
+"""How well masks fit the truth: mIoU with boxes, points and refinement points, of anything that can be run.
+
+The protocol is the EdgeSAM paper's: prompts come from the true masks, errors of one prediction place the next point.
+Masks come through ``Predictor``: source size, threshold 0, what a user gets.
+
+* Box: the smallest that holds every pixel of the object, at pixel edges.
+* Centre point: the pixel of the object farthest from its border, the first in reading order of several. The picture's
+  own border counts. A centroid may lie outside the object; this never does.
+* Refinement point: the same of the missing pixels, or of those too much, whichever are more; missing pixels on a tie.
+  Pixels that were clicked before are left out. A perfect mask gets no further points.
+
+Which of the masks counts: the single-mask token (token 0) for a box and from two points on, the best score of tokens 1
+to 3 for one point, where SAM answers with three. The paper takes token 0 there too: ``first_token``; ``oracle`` is the
+best that any choice could have given.
+Source: Zhou et al. 2023 (EdgeSAM), https://arxiv.org/abs/2312.06660
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from edgesam_export.distill.data import ENDLESS, Data, Sample
+from edgesam_export.errors import RunnerUnavailableError, UsageError
+from edgesam_export.predictor import Masks, Predictor, Runner
+
+__all__ = [
+    "PROMPTS",
+    "EvalReport",
+    "ObjectResult",
+    "Summary",
+    "box_of",
+    "centre_point",
+    "evaluate",
+    "iou",
+    "parse_prompts",
+    "refinement_point",
+]
+
+PROMPTS = ("box", "point", "point+2")
+"""What is evaluated unless the caller says otherwise."""
+KIND = re.compile(r"(box|point)(?:\+([1-9]\d?))?", re.ASCII)
+MAX_ROUNDS = 32
+SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, None)}
+"""COCO's classes by area in pixels of the picture, the upper bound excluded."""
+ALTERNATIVES = ("oracle", "first_token")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """IoU over objects; what cannot be computed from so few is None."""
+
+    objects: int
+    miou: float | None
+    standard_error: float | None
+    """Of the mean, objects taken as independent."""
+    quartiles: tuple[float, float, float] | None
+
+    @staticmethod
+    def of(values: Sequence[float]) -> Summary:
+        """Return the summary of some IoUs."""
+        if not len(values):
+            return Summary(objects=0, miou=None, standard_error=None, quartiles=None)
+        found = np.asarray(values, np.float64)
+        low, middle, high = (float(value) for value in np.percentile(found, [25, 50, 75]))
+        return Summary(
+            objects=len(found),
+            miou=float(found.mean()),
+            standard_error=float(found.std(ddof=1) / np.sqrt(len(found))) if len(found) > 1 else None,
+            quartiles=(low, middle, high),
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Return the summary as JSON data."""
+        return {**asdict(self), "quartiles": self.quartiles and list(self.quartiles)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectResult:
+    """One object: where it is, how large, and its IoU by prompt; ``point oracle`` and the like beside ``point``."""
+
+    picture: str
+    index: int
+    """Of the object among the picture's masks."""
+    area: int
+    iou: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalReport:
+    """What an evaluation found."""
+
+    model: str
+    runner: str
+    data: str
+    prompts: tuple[str, ...]
+    mask_prompt: bool
+    """Refinement rounds also got the logits of the round before."""
+    pictures: int
+    """Pictures that had objects."""
+    objects: tuple[ObjectResult, ...]
+
+    def values(self, prompt: str, size: str | None = None) -> list[float]:
+        """Return the IoUs of a prompt in the order of the objects, of one class of size or all."""
+        low, high = SIZES[size] if size else (0, None)
+        chosen = (one for one in self.objects if low <= one.area and (high is None or one.area < high))
+        return [one.iou[prompt] for one in chosen if prompt in one.iou]
+
+    def summary(self, prompt: str, size: str | None = None) -> Summary:
+        """Return mean, standard error and quartiles of a prompt."""
+        return Summary.of(self.values(prompt, size))
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The prompts, and after ``point`` what another choice of the mask would have given."""
+        extra = {"point": [f"point {name}" for name in ALTERNATIVES]}
+        rows = [row for prompt in self.prompts for row in (prompt, *extra.get(prompt, ()))]
+        return tuple(row for row in rows if row in self.prompts or self.values(row))
+
+    def document(self, *, objects: bool = False) -> dict[str, Any]:
+        """Return the report as JSON data, with every object if asked."""
+        results = {
+            row: {
+                **self.summary(row).document(),
+                "by_size": {size: self.summary(row, size).document() for size in SIZES},
+            }
+            for row in self.rows
+        }
+        document = {
+            "model": self.model,
+            "runner": self.runner,
+            "data": self.data,
+            "mask_prompt": self.mask_prompt,
+            "pictures": self.pictures,
+            "results": results,
+        }
+        return {**document, "objects": [asdict(one) for one in self.objects]} if objects else document
+
+
+# -------------------------------------------------------------------------------------------------------------- prompts
+
+
+def parse_prompts(prompts: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """Return base and number of refinement rounds of each kind of prompt: ``box``, ``point``, ``point+2``, ...
+
+    Raises: UsageError when one is none, comes twice, or there is none at all.
+    """
+    kinds: dict[str, tuple[str, int]] = {}
+    for prompt in prompts:
+        found = KIND.fullmatch(prompt)
+        rounds = int(found[2] or 0) if found else 0
+        if not found or rounds > MAX_ROUNDS or prompt in kinds:
+            why = (
+                "given twice" if prompt in kinds else f"write box, point, box+N or point+N with N of 1 to {MAX_ROUNDS}"
+            )
+            raise UsageError(f"prompt '{prompt}' cannot be evaluated: {why}")
+        kinds[prompt] = (found[1], rounds)
+    if not kinds:
+        raise UsageError("no prompts; give one or more of box, point, box+N and point+N")
+    return kinds
+
+
+def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Return x0, y0, x1, y1 around a mask that is not empty, the last column and row included."""
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def centre_point(mask: np.ndarray) -> tuple[int, int]:
+    """Return x, y of the pixel farthest from the border of a mask that is not empty.
+
+    Raises: RunnerUnavailableError without SciPy.
+    """
+    try:
+        from scipy.ndimage import distance_transform_edt
+    except ImportError:
+        raise RunnerUnavailableError(
+            "evaluation needs scipy, which is not installed; pip install 'edgesam-export[distill]'"
+        ) from None
+    x0, y0, x1, y1 = box_of(mask)
+    # One pixel of outside all around: the picture's border is a border, and only the object's box is transformed.
+    depth = distance_transform_edt(np.pad(mask[y0:y1, x0:x1], 1))[1:-1, 1:-1]
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    return x0 + int(x), y0 + int(y)
+
+
+def refinement_point(
+    predicted: np.ndarray, truth: np.ndarray, clicked: Sequence[tuple[int, int]] = ()
+) -> tuple[tuple[int, int], int] | None:
+    """Return x, y and label of the next point, None when nothing is wrong but at pixels already clicked.
+
+    Shapes: predicted, truth bool (H, W)
+    """
+    regions = [truth & ~predicted, predicted & ~truth]
+    for x, y in clicked:
+        for region in regions:
+            region[y, x] = False
+    missing, excess = (int(region.sum()) for region in regions)
+    if not missing and not excess:
+        return None
+    label = 1 if missing >= excess else 0
+    return centre_point(regions[1 - label]), label
+
+
+def iou(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """Return intersection over union of two masks that are not both empty."""
+    return float(np.count_nonzero(predicted & truth) / np.count_nonzero(predicted | truth))
+
+
+# ----------------------------------------------------------------------------------------------------------- evaluation
+
+
+def evaluate(
+    runner: Runner,
+    data: Data,
+    *,
+    prompts: Sequence[str] = PROMPTS,
+    limit: int | None = None,
+    objects: int | None = None,
+    mask_prompt: bool = False,
+    progress: Callable[..., None] | None = None,
+) -> EvalReport:
+    """Evaluate anything that encodes and decodes, on some data; pictures without objects are passed over.
+
+    ``limit``: so many pictures from the first on. ``objects``: at most so many of a picture, the largest.
+    ``mask_prompt``: refinement rounds also get the logits of the round before, as a mask prompt.
+
+    Raises: UsageError for prompts that the runner cannot take, before anything runs; endless data; no objects at all.
+    """
+    kinds = parse_prompts(prompts)
+    check_runner(runner, kinds, mask_prompt)
+    for name, value in (("limit", limit), ("objects", objects)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} is {value}; give 1 or more")
+    total = len(data) if limit is None else min(limit, len(data))
+    if total >= ENDLESS:
+        raise UsageError(f"data '{data.name}' has no end; give a limit, or {data.name}:COUNT")
+    deepest = {base: max(n for other, n in kinds.values() if other == base) for base in dict(kinds.values())}
+    predictor = Predictor(runner=runner)
+    pictures, results = 0, []
+    for index in range(total):
+        if progress is not None:
+            progress(f"evaluating {index + 1} of {total}", index, total)
+        sample = data[index]
+        if not len(sample.masks):
+            continue
+        pictures += 1
+        predictor.set_image(sample.image)
+        for number in chosen_objects(sample, objects):
+            found = evaluate_object(predictor, sample.masks[number], kinds, deepest, mask_prompt)
+            area = int(sample.masks[number].sum())
+            results.append(ObjectResult(picture=sample.name, index=number, area=area, iou=found))
+    if not results:
+        raise UsageError(f"data '{data.name}': {total} pictures without a single object; give annotations, see --data")
+    return EvalReport(
+        model=runner.info.name,
+        runner=getattr(runner, "name", type(runner).__name__),
+        data=data.name,
+        prompts=tuple(kinds),
+        mask_prompt=mask_prompt,
+        pictures=pictures,
+        objects=tuple(results),
+    )
+
+
+def check_runner(runner: Runner, kinds: dict[str, tuple[str, int]], mask_prompt: bool) -> None:
+    """Refuse prompts that a decoder has no place for, and files that are not a pair."""
+    contracts = getattr(runner, "contracts", None)
+    for component in ("encoder", "decoder") if contracts is not None else ():
+        if component not in contracts:
+            raise UsageError(
+                f"no {component} among the files of {runner.info.name}; evaluation needs both, give it too"
+            )
+    if mask_prompt and not runner.accepts_mask_input:
+        raise UsageError(
+            f"{runner.info.name}: this decoder takes no mask prompt; leave --mask-prompt out, or export it again with"
+            " --mask-input"
+        )
+    fixed = getattr(runner.info, "slots", None)
+    slots = fixed if runner.slots is None else runner.slots
+    for prompt, (base, rounds) in kinds.items():
+        needed = rounds + (2 if base == "box" else 1 + bool(runner.info.padding_point))
+        if slots is not None and needed > slots:
+            advice = "" if fixed else f", or export it again with --points {needed}"
+            raise UsageError(
+                f"prompt '{prompt}' needs {needed} slots, the decoder of {runner.info.name} has {slots};"
+                f" leave the prompt out{advice}"
+            )
+
+
+def chosen_objects(sample: Sample, count: int | None) -> list[int]:
+    """Return the indexes of a picture's largest objects, in the picture's order; of equals the first."""
+    areas = sample.masks.sum(axis=(1, 2))
+    largest = np.argsort(-areas, kind="stable")[:count]
+    return sorted(int(index) for index in largest if areas[index])
+
+
+def evaluate_object(
+    predictor: Predictor,
+    truth: np.ndarray,
+    kinds: dict[str, tuple[str, int]],
+    deepest: dict[str, int],
+    mask_prompt: bool,
+) -> dict[str, float]:
+    """Return the IoU of one object by prompt; rounds are walked once for all prompts with the same beginning."""
+    found: dict[str, float] = {}
+    for base, rounds in deepest.items():
+        for depth, (masks, chosen, single) in enumerate(
+            predictions(predictor, truth, base, rounds, mask_prompt=mask_prompt)
+        ):
+            values = [iou(mask, truth) for mask in masks.masks] if (base, depth) == ("point", 0) else []
+            for prompt in (prompt for prompt, kind in kinds.items() if kind == (base, depth)):
+                found[prompt] = iou(masks.masks[chosen], truth)
+                if values:
+                    found[f"{prompt} oracle"] = max(values)
+                    if single is not None:
+                        found[f"{prompt} first_token"] = values[single]
+    return found
+
+
+def predictions(
+    predictor: Predictor, truth: np.ndarray, base: str, rounds: int, *, mask_prompt: bool
+) -> Iterator[tuple[Masks, int, int | None]]:
+    """Yield masks, the index of the one that counts and that of token 0, for a prompt and after each refinement."""
+    box = box_of(truth) if base == "box" else None
+    points = [] if box else [centre_point(truth)]
+    labels = [1] * len(points)
+    masks = predictor.predict(points=points or None, labels=labels or None, box=box)
+    chosen, single = counted_mask(predictor.runner, masks, one_point=box is None)
+    yield masks, chosen, single
+    done = False
+    for _ in range(rounds):
+        wrong = None if done else refinement_point(masks.masks[chosen], truth, points)
+        done = wrong is None
+        if wrong is not None:
+            points.append(wrong[0])
+            labels.append(wrong[1])
+            earlier = masks.logits[chosen] if mask_prompt else None
+            masks = predictor.predict(points=points, labels=labels, box=box, mask_input=earlier)
+            chosen, single = counted_mask(predictor.runner, masks, one_point=False)
+        yield masks, chosen, single
+
+
+def counted_mask(runner: Runner, masks: Masks, *, one_point: bool) -> tuple[int, int | None]:
+    """Return the index of the mask that counts, and of token 0 if it is among them.
+
+    A decoder that chose itself, or has not the token wanted, is judged by its best score.
+    """
+    tokens = tuple(getattr(runner, "candidates", ()))
+    if len(tokens) != len(masks.masks):
+        return masks.best_index, None
+    single = tokens.index(0) if 0 in tokens else None
+    several = [index for index, token in enumerate(tokens) if token != 0]
+    if one_point and several:
+        # Of scores that are all NaN the predictor has complained already; of single ones, they are never the best.
+        return max(several, key=lambda index: np.nan_to_num(masks.scores[index], nan=-np.inf)), single
+    return (masks.best_index if single is None else single), single

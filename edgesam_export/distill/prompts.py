@@ -1,0 +1,94 @@
+"""Prompts of a training step, drawn from masks and from where two masks disagree; all of a batch at once.
+
+Source: Zhou et al. 2023 (EdgeSAM), https://arxiv.org/abs/2312.06660, Algorithm 1 and section 3.3.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["disagreement_points", "initial_prompts", "random_pixels"]
+
+BOX_NOISE, BOX_NOISE_LIMIT = 0.1, 20.0
+"""Standard deviation of a box corner, of the box's side, and its limit in pixels of the frame of 1024.
+
+Source: Kirillov et al. 2023 (Segment Anything), appendix A, "Training algorithm".
+"""
+FRAME = 1024
+
+
+def random_pixels(regions: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw one pixel of each region, all alike probable; any pixel of an empty one.
+
+    Shapes:
+        regions bool (P, H, W); returns (P, 2) x, y of the pixel
+    """
+    width = regions.shape[-1]
+    flat = regions.flatten(1)
+    chance = torch.rand(flat.shape, generator=generator, device=flat.device) + flat
+    chosen = chance.argmax(dim=1)
+    return torch.stack([chosen % width, chosen // width], dim=1).float()
+
+
+def to_frame(pixels: Tensor, side: int, prompt_size: int) -> Tensor:
+    """Pixels of a square of ``side`` to pixels of the prompt frame: centres stay centres."""
+    return (pixels + 0.5) * (prompt_size / side) - 0.5
+
+
+def initial_prompts(masks: Tensor, prompt_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return a box or a point for each mask, with equal odds; two tokens each.
+
+    A box is a little off, as a finger's would be. A point has the padding point beside it, as in SAM.
+
+    Shapes:
+        masks bool (P, S, S); returns coordinates (P, 2, 2) x, y in the prompt frame, labels (P, 2)
+    """
+    count, _, side = masks.shape
+    device = masks.device
+    points = to_frame(random_pixels(masks, generator), side, prompt_size)
+    points = torch.stack([points, torch.zeros_like(points)], dim=1)
+    boxes = to_frame(box_corners(masks), side, prompt_size)  # (P, 2, 2)
+    limit = BOX_NOISE_LIMIT * prompt_size / FRAME
+    extent = boxes[:, 1:] - boxes[:, :1]
+    noise = torch.randn(boxes.shape, generator=generator, device=device) * BOX_NOISE * extent
+    boxes = (boxes + noise.clamp(-limit, limit)).clamp(0, prompt_size - 1)
+    is_box = torch.rand(count, generator=generator, device=device) < 0.5
+    coords = torch.where(is_box[:, None, None], boxes, points)
+    labels = torch.where(is_box[:, None], torch.tensor([2, 3], device=device), torch.tensor([1, -1], device=device))
+    return coords, labels
+
+
+def box_corners(masks: Tensor) -> Tensor:
+    """Return the first and last column and row of each mask: (P, S, S) -> (P, 2, 2), the whole picture if empty."""
+    corners = []
+    for axis in (1, 2):  # columns, then rows
+        used = masks.any(dim=axis)
+        used = used | ~used.any(dim=1, keepdim=True)
+        first = used.float().argmax(dim=1)
+        last = used.shape[1] - 1 - used.flip(1).float().argmax(dim=1)
+        corners.append(torch.stack([first, last], dim=1))
+    return torch.stack(corners, dim=2).float()
+
+
+def disagreement_points(
+    predicted: Tensor, wanted: Tensor, count: int, prompt_size: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw points where two masks differ: positive where one is missed, negative where one is too much.
+
+    Where they agree everywhere, points of the wanted mask are drawn.
+
+    Shapes:
+        predicted, wanted bool (P, S, S); returns coordinates (P, count, 2), labels (P, count)
+    """
+    wrong = predicted ^ wanted
+    none = ~wrong.flatten(1).any(dim=1)
+    region = torch.where(none[:, None, None], wanted, wrong)
+    coords, labels = [], []
+    rows = torch.arange(len(wanted), device=wanted.device)
+    for _ in range(count):
+        pixels = random_pixels(region, generator)
+        inside = wanted[rows, pixels[:, 1].long(), pixels[:, 0].long()]
+        coords.append(to_frame(pixels, wanted.shape[-1], prompt_size))
+        labels.append(inside.long())
+    return torch.stack(coords, dim=1), torch.stack(labels, dim=1)

@@ -1,0 +1,126 @@
+"""The folder of a training run: configuration, checkpoints, history, curves, samples, weights."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgesam_export.distill.config import DistillConfig, config_document, read_config
+from edgesam_export.errors import CheckpointError, UsageError
+from edgesam_export.files import write_json
+from edgesam_export.folded import save_folded
+from edgesam_export.modeling.sam import SamModel
+
+__all__ = ["RunFolder", "save_weights"]
+
+KEPT = 3
+"""Checkpoints that stay; older ones are deleted."""
+
+
+def save_weights(model: SamModel, path: Path, *, half: bool = False) -> None:
+    """Write a model's parameters as safetensors, FP32 or FP16; counters of batch norm keep their type."""
+    from safetensors.torch import save_file
+
+    tensors = {}
+    for name, value in model.state_dict().items():
+        value = value.detach().cpu().contiguous()
+        tensors[name] = value.half() if half and value.is_floating_point() else value
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.part")
+    save_file(tensors, beside, metadata={"model": model.info.name})
+    beside.replace(path)
+
+
+class RunFolder:
+    """What is where in the folder; with ``write`` False nothing is written (all processes but the first)."""
+
+    def __init__(self, folder: Path, config: DistillConfig, *, write: bool) -> None:
+        self.folder = folder
+        self.config = config
+        self.write = write
+
+    def open(self, *, resume: bool) -> None:
+        """Make the folder, or look whether the run in it is this one.
+
+        Raises:
+            UsageError: there is another run, or this one and ``resume`` was not said.
+        """
+        saved = self.folder / "config.json"
+        if not self.write:
+            return
+        if saved.exists():
+            before, now = config_document(read_config(saved)), config_document(self.config)
+            differing = [name for name in now if now[name] != before[name]]
+            if differing:
+                name = differing[0]
+                raise UsageError(
+                    f"{self.folder} holds a run with {name} {before[name]}, not {now[name]}; choose another folder"
+                )
+            if not resume:
+                raise UsageError(f"{self.folder} holds this run already; go on with --resume, or choose another folder")
+        elif self.folder.exists() and not self.folder.is_dir():
+            raise UsageError(f"{self.folder} is a file; name a folder")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(saved, config_document(self.config))
+
+    def checkpoints(self) -> list[Path]:
+        """Return the checkpoints, oldest first."""
+        return sorted((self.folder / "checkpoints").glob("step_*.pt"))
+
+    def load(self, path: str | Path | None, device: torch.device) -> dict[str, Any] | None:
+        """Return a checkpoint's contents, the newest one's without ``path``; None if there is none yet.
+
+        Raises:
+            CheckpointError: the file is not a checkpoint of this run.
+        """
+        if path is None:
+            found = self.checkpoints()
+            if not found:
+                return None
+            path = found[-1]
+        try:
+            state = torch.load(path, map_location=device, weights_only=True)
+        except FileNotFoundError:
+            raise CheckpointError(f"no checkpoint {path}; there are: {self.names()}") from None
+        except Exception as error:  # torch raises whatever its reader meets
+            raise CheckpointError(f"{path} is damaged ({type(error).__name__}); resume from another one") from error
+        keys = {"student", "optimizer", "scaler", "step", "history", "lines", "config"}
+        if not isinstance(state, dict) or set(state) != keys:
+            raise CheckpointError(f"{path} is no checkpoint of a training run; there are: {self.names()}")
+        if not 0 <= int(state["step"]) <= self.config.steps:
+            raise CheckpointError(f"{path} is of step {state['step']}, the run has {self.config.steps}")
+        return state
+
+    def names(self) -> str:
+        return ", ".join(path.name for path in self.checkpoints()) or "none"
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write a checkpoint, whole or not at all; delete those that are too old."""
+        path = self.folder / "checkpoints" / f"step_{step:08d}.pt"
+        path.parent.mkdir(exist_ok=True)
+        beside = path.with_suffix(".part")
+        torch.save(state, beside)
+        beside.replace(path)
+        for old in self.checkpoints()[:-KEPT]:
+            with contextlib.suppress(FileNotFoundError):
+                old.unlink()
+
+    def show(self, student: SamModel, history: list[dict[str, float]], step: int) -> None:
+        """Write history, curves and a picture of samples."""
+        from edgesam_export.distill.curves import draw_curves, draw_samples
+
+        write_json(self.folder / "history.json", {"steps": history})
+        draw_curves(history, self.folder / "curves.png")
+        draw_samples(student, self.config, self.folder / "samples" / f"step_{step:08d}.png")
+
+    def finish(self, student: SamModel, history: list[dict[str, float]]) -> Path:
+        """Write the weights; return where."""
+        weights = self.folder / f"{self.config.student}.safetensors"
+        if self.write and self.config.compress is not None:
+            save_folded(student, weights, {"edgesam_export.compress": self.config.compress})
+        elif self.write:
+            save_weights(student, weights, half=self.config.half)
+        return weights

@@ -1,0 +1,79 @@
+"""What a run starts from: the student, fresh or from a file, and its teacher."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgesam_export.distill.config import DistillConfig
+from edgesam_export.errors import UsageError
+from edgesam_export.families import build_model, load_model
+from edgesam_export.folded import folded_model
+from edgesam_export.modeling.sam import SamModel
+
+__all__ = ["start_run"]
+
+
+def start_run(
+    config: DistillConfig,
+    *,
+    checkpoint: str | Path | None = None,
+    teacher_checkpoint: str | Path | None = None,
+    teacher_random_weights: int | None = None,
+    progress: Callable[..., Any] | None = None,
+) -> tuple[SamModel, SamModel | None]:
+    """Return the student and the teacher of a run.
+
+    The student is ``checkpoint``, or new, its parameters drawn with the run's seed. Stage ``recover`` starts from the
+    published weights without ``checkpoint``, folds the student, and its teacher is a copy that stays as it is.
+
+    Raises:
+        UsageError: no such model, options that do not fit together, parts that cannot be inherited.
+        CheckpointError: a file that cannot be read or is another model's.
+    """
+    given = [
+        name
+        for name, value in (("checkpoint", teacher_checkpoint), ("random weights", teacher_random_weights))
+        if value is not None
+    ]
+    if given and config.teacher is None:
+        raise UsageError(f"{given[0]} for a teacher, but no teacher; name one with --teacher")
+    if config.stage == "recover":
+        student = folded_model(load_model(config.student, checkpoint, progress=progress))
+        return student, copy.deepcopy(student)
+    if checkpoint is None:
+        # Only here are parameters drawn from PyTorch's global generator.
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            student = build_model(config.student)
+    else:
+        student = load_model(config.student, checkpoint, progress=progress)
+    teacher = None
+    if config.teacher is not None:
+        teacher = load_model(
+            config.teacher, teacher_checkpoint, random_weights=teacher_random_weights, progress=progress
+        )
+    for part in config.inherit:
+        inherit(student, teacher, part)
+    return student, teacher
+
+
+def inherit(student: SamModel, teacher: SamModel | None, part: str) -> None:
+    """Copy a part of the teacher into the student.
+
+    Raises:
+        UsageError: there is no teacher, or its part has other parameters.
+    """
+    if teacher is None:
+        raise UsageError(f"the student is to inherit {part}, but there is no teacher; name one with --teacher")
+    source, target = getattr(teacher, part).state_dict(), getattr(student, part).state_dict()
+    shapes = [{name: value.shape for name, value in state.items()} for state in (source, target)]
+    if shapes[0] != shapes[1]:
+        raise UsageError(
+            f"{student.info.name} cannot inherit {part} of {teacher.info.name}: their parameters differ; leave it out"
+        )
+    getattr(student, part).load_state_dict(source)

@@ -1,0 +1,56 @@
+"""What ``models`` lists about where a model's weights come from."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgesam_export import download
+from edgesam_export.catalogue import PUBLISHED_NAMES, model_entry, published_figures
+from edgesam_export.download import CheckpointFile
+
+SHA256 = "ab" * 32
+
+
+@pytest.fixture
+def bundled(monkeypatch) -> CheckpointFile:
+    """A manifest whose only entry is a bundled file of EdgeSAM tiny."""
+    file = CheckpointFile(
+        name="edge_sam_tiny.safetensors",
+        model="edge_sam_tiny",
+        family="edge_sam_tiny",
+        kind="checkpoint",
+        home="here",
+        licence="Apache-2.0",
+        evidence="test",
+        bytes=3_000_000,
+        sha256=SHA256,
+        bundled=True,
+    )
+    monkeypatch.setattr(download, "manifest", lambda: (file,))
+    return file
+
+
+def test_a_bundled_checkpoint_is_listed_as_such(bundled):
+    entry = model_entry("edge_sam_tiny")
+    assert entry["bundled"] is True and entry["url"] is None
+    assert (entry["checkpoint"], entry["licence"], entry["bytes"], entry["sha256"]) == (
+        "edge_sam_tiny.safetensors",
+        "Apache-2.0",
+        3_000_000,
+        SHA256,
+    )
+
+
+def test_others_are_not_bundled(bundled):
+    assert model_entry("edge_sam")["bundled"] is False and model_entry("edge_sam")["checkpoint"] is None
+
+
+def test_released_checkpoints_keep_their_address():
+    entry = model_entry("edge_sam_3x")
+    assert entry["bundled"] is False and entry["url"].endswith("/edge_sam_3x.pth")
+
+
+def test_nothing_is_published_about_a_model_of_our_own():
+    own = [name for name, published in PUBLISHED_NAMES.items() if published is None]
+    assert own == ["edge_sam_tiny"]
+    assert published_figures("edge_sam_tiny") == [] and published_figures("edge_sam")

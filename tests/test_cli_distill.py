@@ -1,0 +1,57 @@
+"""The command ``distill``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+NAME = "edge_sam_tiny"
+SMALL = ("--schedule", "64:1:2", "--objects", 1, "--rounds", 1, "--workers", 0, "--checkpoint-every", 1, "--quiet")
+
+
+def test_a_run_is_described_resumed_and_repeated_from_its_configuration(command, tmp_path):
+    first, again = tmp_path / "first", tmp_path / "again"
+    code, out, err = command("distill", NAME, *SMALL, "--seed", 4, "--freeze", "prompt_encoder", "--output", first)
+    assert (code, err) == (0, "") and f"weights  {first / NAME}.safetensors" in out
+    saved = json.loads((first / "config.json").read_text())
+    assert (saved["seed"], saved["freeze"], saved["rounds"]) == (4, ["prompt_encoder"], 1)
+    code, out, _ = command("distill", NAME, "--config", first / "config.json", "--output", again, "--json")
+    assert code == 0 and json.loads(out)["steps"] == 2
+    one, other = (load_file(folder / f"{NAME}.safetensors") for folder in (first, again))
+    assert all(bool((one[name] == other[name]).all()) for name in one)
+    code, _, err = command("distill", NAME, "--config", first / "config.json", "--output", again)
+    assert code == 2 and "holds this run already; go on with --resume" in err
+    newest = again / "checkpoints" / "step_00000001.pt"
+    for words in (("--resume",), ("--resume-from", newest)):
+        code, _, err = command("distill", NAME, "--config", first / "config.json", "--output", again, *words)
+        assert code == 0, err
+    code, _, err = command("distill", NAME, "--config", first / "config.json", "--seed", 5, "--output", again)
+    assert code == 2 and "holds a run with seed 4, not 5" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("no_such_model",), "no_such_model"),
+        ((NAME, "--schedule", "500:1:1"), "schedule part '500:1:1'"),
+        ((NAME, "--stage", "encoder"), "name one with --teacher"),
+        ((NAME, "--stage", "recover"), "belong together"),
+        ((NAME, "--stage", "recover", "--compress", "palettize3", "--checkpoint", "x"), "palettize3"),
+        ((NAME, "--teacher-random-weights", "0"), "but no teacher"),
+        ((NAME, "--freeze", "neck"), "freeze names 'neck'"),
+        ((NAME, "--data", "scenes:x"), "scenes:x"),
+        ((NAME, "--data", "missing/folder"), "missing/folder"),
+        ((NAME, "--config", "missing.json"), "missing.json"),
+        ((NAME, "--resume-from", "missing.pt"), "missing.pt"),
+        ((NAME, "--checkpoint", "missing.pth"), "missing.pth"),
+        ((NAME, "--amp", "fp16", "--device", "cpu"), "fp16"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_leaves_no_run(command, tmp_path, words, said):
+    output = tmp_path / "run"
+    code, out, err = command("distill", *words, "--workers", "0", "--output", output)
+    assert (code, out) == (2, "") and said in err and len(err.splitlines()) == 1
+    assert not list(Path(output).glob("*.safetensors")) and not (output / "checkpoints").exists()

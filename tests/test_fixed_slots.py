@@ -1,0 +1,143 @@
+"""A model whose decoder has fixed prompt slots and knows no mask prompt: nobody is told to export it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgesam_export.errors import UsageError
+from edgesam_export.families import load_model
+from edgesam_export.parity import Trial
+from edgesam_export.parity_inputs import default_prompts, pack
+from edgesam_export.parity_reference import Reference
+from edgesam_export.predictor import Predictor, prepare
+from edgesam_export.runners import ArtifactRunner
+from edgesam_export.runners.torch import TorchRunner
+from edgesam_export.spec import Artifact, CoreMLConfig
+from edgesam_export.trace import build_components, trace_component
+
+NAME, SLOTS = "efficient_sam_vitt", 6
+PICTURE = np.zeros((40, 60, 3), np.uint8)
+POINTS = [(float(x), 5.0) for x in range(SLOTS + 1)]
+
+
+class DescribedRunner(ArtifactRunner):
+    """An exported decoder of which only the contract exists."""
+
+    name = "described"
+    numerics = "fp32"
+
+    @staticmethod
+    def metadata(path: Path) -> dict[str, str]:
+        raise NotImplementedError(path)
+
+    def encode(self, prepared) -> np.ndarray:
+        return np.zeros((1, 256, 64, 64), np.float32)
+
+    def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        raise AssertionError("a prompt that does not fit reached the decoder")
+
+
+@pytest.fixture(scope="module")
+def fixed():
+    return load_model(NAME, random_weights=1)
+
+
+def described(model) -> DescribedRunner:
+    """The decoder of a Core ML export with default options."""
+    (_, decoder), names = build_components(model, CoreMLConfig(), format="coreml")
+    contract = trace_component(decoder, model, CoreMLConfig(), names, format="coreml").contract
+    path = Path("decoder.mlpackage")
+    file = Artifact(
+        path=path, format="coreml", component="decoder", model=model.info.name, sha256="0" * 64, contract=contract
+    )
+    return DescribedRunner([file])
+
+
+@pytest.fixture(scope="module")
+def runner(fixed) -> DescribedRunner:
+    return described(fixed)
+
+
+@pytest.fixture(scope="module")
+def usual(model) -> DescribedRunner:
+    """A model that has as many slots as it is exported with."""
+    return described(model)
+
+
+def test_the_contract_says_what_no_export_changes(runner, usual):
+    told = [{key: r.contracts["decoder"].get(key) for key in ("fixed_slots", "mask_prompts")} for r in (runner, usual)]
+    assert told == [{"fixed_slots": True, "mask_prompts": False}, {"fixed_slots": None, "mask_prompts": None}]
+    assert (runner.slots, runner.fixed_slots, runner.mask_prompts) == (SLOTS, True, False)
+    assert (usual.slots, usual.fixed_slots, usual.mask_prompts) == (8, False, True)
+
+
+def test_too_many_points_are_told_to_be_fewer(runner):
+    line = rf"needs 7 slots \(points: 7\) but the model always has {SLOTS}; give fewer points$"
+    with pytest.raises(UsageError, match=line):
+        Predictor(runner=runner).set_image(PICTURE).predict(points=POINTS)
+    coords = np.asarray([POINTS], np.float32)
+    line = f"this decoder has {SLOTS}; every export of the model has as many, give fewer points$"
+    with pytest.raises(UsageError, match=line):
+        runner.decode(np.zeros((1, 256, 64, 64), np.float32), coords, np.ones((1, SLOTS + 1), np.float32))
+
+
+def test_a_mask_prompt_is_told_to_be_impossible(runner):
+    mask = np.zeros((256, 256), np.float32)
+    with pytest.raises(UsageError, match=r"takes no mask prompt; no export of this model does$"):
+        Predictor(runner=runner).set_image(PICTURE).predict(points=POINTS[:1], mask_input=mask)
+    with pytest.raises(UsageError, match=r"takes no mask prompt; no export of this model does$"):
+        runner.decode(np.zeros((1, 256, 64, 64)), np.zeros((1, 1, 2)), np.ones((1, 1)), mask[None, None])
+
+
+def test_other_models_are_still_told_to_be_exported_again(usual):
+    predictor = Predictor(runner=usual).set_image(PICTURE)
+    with pytest.raises(UsageError, match=r"has 8; export it again with --points 10 or give fewer points"):
+        predictor.predict(points=[(1.0, 1.0)] * 9)
+    with pytest.raises(UsageError, match="takes no mask prompt; export it again with --mask-input"):
+        predictor.predict(points=POINTS[:1], mask_input=np.zeros((256, 256), np.float32))
+
+
+def test_parity_says_why_it_skips_the_mask_prompt(fixed, model, runner, usual):
+    for original, candidate, reason in (
+        (fixed, runner, "the model knows no mask prompt"),
+        (model, usual, "the decoder was exported without mask input"),
+    ):
+        prepared = prepare(PICTURE, candidate.info.frame)
+        trial = Trial(candidate, Reference(TorchRunner(original), candidate.info.frame), ())
+        prompts = {prompt.kind: prompt for prompt in default_prompts(PICTURE.shape[:2])}
+        assert trial.pack(prepared, prompts["mask"]) is None
+        assert trial.found == [f"described: prompt mask: {reason}"]
+        packed = trial.pack(prepared, prompts["points"])
+        expected = pack(prepared, prompts["points"], candidate.slots, candidate.info.padding_point)
+        assert all(np.array_equal(one, other) for one, other in zip(packed, expected))
+
+
+@pytest.mark.parametrize("points", [5, 8])
+def test_a_chosen_number_of_slots_never_becomes_another_one(command, monkeypatch, tmp_path, points):
+    monkeypatch.setattr("edgesam_export.cli.load", lambda *_: pytest.fail("the model was loaded"))
+    words = ("coreml", NAME, "--points", points, "--random-weights", "1", "--output", tmp_path / "out")
+    code, out, err = command(*words)
+    assert (code, out) == (2, "") and not (tmp_path / "out").exists()
+    assert err.strip() == (
+        f"edgesam-export coreml: points is {points}, but {NAME} always has {SLOTS} prompt slots,"
+        " whose unused ones take part; leave it out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "points"), [(NAME, (), 8), (NAME, ("--points", SLOTS), SLOTS), ("edge_sam", ("--points", 8), 8)]
+)
+def test_no_number_or_the_models_own_is_taken(command, monkeypatch, name, words, points):
+    """8 is the configuration's default, which stands for none chosen."""
+    seen = []
+    monkeypatch.setattr("edgesam_export.cli.export", lambda format, model, config, *_, **__: seen.append(config))
+    code, _, err = command("coreml", name, *words)
+    assert (code, err) == (0, "") and seen == [CoreMLConfig(points=points)]
+
+
+def test_help_tells_the_default(command):
+    code, out, _ = command("coreml", "--help")
+    assert code == 0 and "default: 8, or the model's own number" in " ".join(out.split())
