@@ -10,7 +10,7 @@ OUT ?= out/demo
 # The bundled weights unless told otherwise: make demo MODEL=edge_sam_3x CHECKPOINT=edge_sam_3x.pth PICTURE=photo.jpg
 WEIGHTS := $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 PICTURE ?= edgesam_export/samples/scene.png
-PROMPT ?= --point 254,254
+PROMPT ?= --point 425,384
 
 .PHONY: help setup demo test lint fmt check conformance bench model-table families tiny distillation op-table swift-test loc wheel clean
 

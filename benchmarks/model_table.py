@@ -1,7 +1,7 @@
 """What every model of the project is and what its export looks like: models/figures.json and the table of the README.
 
-Each model is exported in a process of its own, from stand-in weights, and its saved files are analysed and, with
-``--parity``, judged; nothing is timed on a phone. ``models/figures.json`` keeps the figures of models that are not
+Each model is exported in a process of its own, from stand-in weights unless its own are bundled; the saved files are
+analysed and, with ``--parity``, judged. Nothing is timed on a phone. ``models/figures.json`` keeps the figures of models that are not
 named. Published figures come from benchmarks/published.toml, our own times from benchmarks/families.json.
 """
 
@@ -25,8 +25,10 @@ TARGET = "iPhone 14"
 EXPORT = """
 import sys, time
 from edgesam_export import CoreMLConfig, OnnxConfig, export_coreml, export_onnx, load_model
+from edgesam_export.download import checkpoint_for
 name, folder = sys.argv[1:]
-model = load_model(name, random_weights=0)
+released = checkpoint_for(name)
+model = load_model(name, random_weights=None if released is not None and released.bundled else 0)
 parameters = {part: sum(p.numel() for p in getattr(model, part).parameters()) for part in
               ("image_encoder", "prompt_encoder", "mask_decoder")}
 start = time.perf_counter()

@@ -10,7 +10,7 @@ import torch
 
 from edgesam_export.distill.config import DistillConfig, config_document, read_config
 from edgesam_export.errors import CheckpointError, UsageError
-from edgesam_export.files import write_json
+from edgesam_export.files import current_umask, write_json
 from edgesam_export.folded import save_folded
 from edgesam_export.modeling.sam import SamModel
 
@@ -31,6 +31,7 @@ def save_weights(model: SamModel, path: Path, *, half: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
     save_file(tensors, beside, metadata={"model": model.info.name})
+    beside.chmod(0o666 & ~current_umask())
     beside.replace(path)
 
 

@@ -129,10 +129,17 @@ def tiny_epsilon(graph: GraphView, limits: Limits) -> Iterator[Hit]:
         z: fp16[1, 8, 32]
         y: fp16[1, 8, 32] = mul(x=x, y=z)
         """,
+        """
+        x: fp16[1, 8, 32]
+        m: fp16[1, 8, 1] = reduce_max(x=x, axes=[-1], keep_dims=True)
+        d: fp16[1, 8, 32] = sub(x=x, y=m)
+        e: fp16[1, 8, 32] = exp(x=d)
+        y: fp16[1, 8, 32] = mul(x=e, y=e)
+        """,
     ),
 )
 def bare_square(graph: GraphView, limits: Limits) -> Iterator[Hit]:
-    """Finds squares of FP16 values, unless their measured magnitude is small or A33 already names the norm.
+    """Finds squares of FP16 values, unless these are at most 1, were measured small, or A33 already names the norm.
 
     Why: They overflow from a magnitude of 256 on.
 
@@ -140,11 +147,24 @@ def bare_square(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     """
     named = {square.index for _, squares in roots(graph) for square in squares}
     for node in graph.of("square", "pow", "mul"):
-        if is_square(graph, node) and node.index not in named and is_fp16(node):
+        if is_square(graph, node) and node.index not in named and is_fp16(node) and not is_share(graph, node):
             size = peak(graph, node)
             if size is None or size > limits.max_squarable:
                 known = "of unknown magnitude" if size is None else f"of magnitude {size:.4g}"
                 yield Hit(node, f"squares an operand {known}; FP16 overflows beyond {limits.max_squarable:.0f}")
+
+
+def is_share(graph: GraphView, node: Node) -> bool:
+    """Whether a node's first operand lies between 0 and 1: a softmax, a sigmoid, or exp(x - max(x))."""
+    made = graph.producer(node.input_names[0])
+    if made is None or made.type != "exp":
+        return made is not None and made.type in ("softmax", "sigmoid")
+    shifted = graph.producer(made.input_names[0])
+    if shifted is None or shifted.type != "sub":
+        return False
+    value, shift = graph.operand(shifted, "x"), graph.operand(shifted, "y")
+    largest = graph.producer(shift.name) if value is not None and shift is not None else None
+    return largest is not None and largest.type == "reduce_max" and graph.operand(largest, "x") == value
 
 
 @rule(

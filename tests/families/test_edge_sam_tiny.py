@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+import edgesam_export
 from edgesam_export.bench_host import HostPlan, random_inputs
 from edgesam_export.checkpoint import check_keys, family_of_keys
 from edgesam_export.errors import CheckpointError, SchemaError
@@ -227,3 +228,28 @@ def test_analysis_keeps_the_encoder_on_the_neural_engine(command, packages, tmp_
     words = (packages[0].path, "--fail-on", "error", "--output", tmp_path, "--json", "--quiet")
     code, out, _ = command("analyze", *words)
     assert code == 0 and json.loads(out)["placement_counts"]["off"] == 0
+
+
+# -------------------------------------------------------------------------------------------- the bundled weights
+
+
+def test_bundled_weights_pass_every_gate_in_every_numerics(tmp_path):
+    """Trained attention has long tails: probabilities of 1e-6 that carry a mask's shape must survive the engine."""
+    model = load_model(NAME)
+    assert model.provenance.licence == "Apache-2.0" and model.provenance.random_seed is None
+    report = check_parity(model, export_coreml(model, tmp_path, CoreMLConfig(mask_input=True)))
+    failed = [(row.component, row.numerics, check) for row in report.rows for check in row.checks if not check.passed]
+    assert not failed and {row.numerics for row in report.rows} == {"fp32", "fp16", "ane"}
+
+
+def test_bundled_weights_segment_the_bundled_scene():
+    pytest.importorskip("scipy", reason="the scene is drawn by the extra 'distill'")
+    from edgesam_export.distill.evaluation import box_of, iou
+    from edgesam_export.distill.scenes import draw_scene
+
+    picture = open_picture(Path(edgesam_export.__file__).parent / "samples" / "scene.png")
+    scene = draw_scene(1000, 15, 512)
+    assert np.abs(picture.astype(int) - scene.image).max() <= 2
+    predictor = Predictor(load_model(NAME)).set_image(picture)
+    values = [iou(predictor.predict(box=box_of(mask)).masks[0], mask) for mask in scene.masks]
+    assert np.mean(values) > 0.8, values
