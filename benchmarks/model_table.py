@@ -1,7 +1,7 @@
 """What every model of the project is and what its export looks like: models/figures.json and the table of the README.
 
 Each model is exported in a process of its own, from stand-in weights unless its own are bundled; the saved files are
-analysed and, with ``--parity``, judged. Nothing is timed on a phone. ``models/figures.json`` keeps the figures of models
+analysed and, with ``--parity``, judged. Nothing is timed on a phone. ``models/figures.json`` keeps figures of models
 that are not named. Published figures come from benchmarks/published.toml, our own times from benchmarks/families.json.
 """
 
