@@ -145,7 +145,7 @@ def test_eval_finds_the_files_as_good_as_the_model(command, exported):
     for source in ((NAME, *WEIGHTS), (exported,)):
         code, out, err = command("eval", *source, *words)
         assert code == 0, err
-        found += [subject["summaries"]["box"]["miou"] for subject in json.loads(out)["subjects"].values()]
+        found += [subject["results"]["box"]["miou"] for subject in json.loads(out)["subjects"].values()]
     assert len(found) == 3 and max(found) - min(found) < 0.005  # PyTorch, Core ML, ONNX
 
 
