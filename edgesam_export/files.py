@@ -14,7 +14,16 @@ from typing import Any
 
 from edgesam_export.errors import UsageError
 
-__all__ = ["data_beside", "files_of", "read_json", "sha256_of", "staging_folder", "write_json", "write_text"]
+__all__ = [
+    "data_beside",
+    "files_of",
+    "read_json",
+    "sha256_of",
+    "staging_folder",
+    "write_beside",
+    "write_json",
+    "write_text",
+]
 
 CHUNK_BYTES = 1 << 20
 DATA_SUFFIX = ".data"
@@ -110,8 +119,9 @@ def move_over(source: Path, final: Path) -> None:
         os.replace(source, final)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file beside its final path, then rename.
+@contextmanager
+def write_beside(path: Path) -> Iterator[Path]:
+    """Yield a place beside ``path`` to write a file at; it gets its name on success and vanishes otherwise.
 
     Raises:
         UsageError: the folder cannot be written to, or the disk is full.
@@ -119,15 +129,24 @@ def write_text(path: Path, text: str) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as stream:
-            temporary = Path(stream.name)
-            stream.write(text)
+        handle, name = tempfile.mkstemp(prefix=".edgesam-export-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
         temporary.chmod(0o666 & ~current_umask())  # a temporary file is private; a report is read by others
         os.replace(temporary, path)
+        temporary = None
     except OSError as error:
+        raise UsageError(f"cannot write '{path}': {error.strerror or error}; choose another path") from None
+    finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        raise UsageError(f"cannot write '{path}': {error.strerror or error}") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file beside its final path, then rename; raises as ``write_beside`` does."""
+    with write_beside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def current_umask() -> int:

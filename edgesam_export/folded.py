@@ -7,14 +7,12 @@ trained in that form cannot go back into the branches, so a checkpoint may hold 
 from __future__ import annotations
 
 import copy
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
-from edgesam_export.errors import UsageError
+from edgesam_export.files import write_beside
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.rewrites import apply_rewrites
 
@@ -50,15 +48,5 @@ def save_folded(model: SamModel, path: str | Path, notes: Mapping[str, str] | No
     path = Path(path)
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     header = {"format": "pt", "edgesam_export.model": model.info.name, "edgesam_export.form": "folded", **(notes or {})}
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".edgesam-export-")
-        os.close(handle)
+    with write_beside(path) as temporary:
         save_file(tensors, temporary, metadata=header)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise UsageError(f"cannot write '{path}': {error.strerror or error}; choose another path") from None

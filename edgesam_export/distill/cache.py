@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from edgesam_export.bench_machine import weights_digest
 from edgesam_export.distill.loop import teacher_embedding
+from edgesam_export.files import write_beside
 from edgesam_export.modeling.sam import SamModel
 
-__all__ = ["EmbeddingCache", "weights_digest"]
-
-
-def weights_digest(model: SamModel) -> str:
-    """Return the SHA-256 over names and values of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+__all__ = ["EmbeddingCache"]
 
 
 class EmbeddingCache:
@@ -64,7 +56,5 @@ class EmbeddingCache:
 
     def write(self, index: int, value: np.ndarray) -> None:
         """Store one embedding, whole or not at all."""
-        beside = self.path(index).with_suffix(f".{os.getpid()}.part")
-        with beside.open("wb") as file:
+        with write_beside(self.path(index)) as temporary, temporary.open("wb") as file:
             np.save(file, value)
-        beside.replace(self.path(index))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,9 @@ from edgesam_export.distill.data import open_data
 from edgesam_export.distill.dataset import square
 from edgesam_export.distill.loop import decode, network_input
 from edgesam_export.distill.prompts import box_corners, to_frame
+from edgesam_export.files import write_beside
 from edgesam_export.modeling.sam import SamModel
+from edgesam_export.picture import save_png
 
 __all__ = ["draw_curves", "draw_samples"]
 
@@ -51,16 +52,8 @@ def draw_curves(history: list[dict[str, float]], path: Path) -> None:
         axes.set_yscale(scale)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    write_bytes(path, buffer.getvalue())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_bytes(data)
-    beside.replace(path)
+    with write_beside(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
 
 
 def sample_source(data: str) -> str:
@@ -86,9 +79,8 @@ def draw_samples(student: SamModel, config: DistillConfig, path: Path) -> None:
     for module, training in mode:
         module.training = training
     sheet = np.concatenate([np.concatenate(column) for column in columns], axis=1)
-    buffer = io.BytesIO()
-    Image.fromarray(sheet).save(buffer, format="png")
-    write_bytes(path, buffer.getvalue())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_png(sheet, path)
 
 
 def middle(side: int, size: tuple[int, int]) -> np.ndarray:

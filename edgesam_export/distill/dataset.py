@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -130,7 +131,13 @@ class Steps:
         if self.length > 1 << 24:
             return number % self.length
         epoch, place = divmod(number, self.length)
-        return int(np.random.default_rng([self.config.seed, epoch]).permutation(self.length)[place])
+        return int(order_of(self.config.seed, epoch, self.length)[place])
+
+
+@lru_cache(maxsize=2)
+def order_of(seed: int, epoch: int, length: int) -> np.ndarray:
+    """Return in which order an epoch goes through the samples; a batch may lie in two epochs."""
+    return np.random.default_rng([seed, epoch]).permutation(length)
 
 
 def batches(

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from edgesam_export.distill import losses
 from edgesam_export.distill.config import DistillConfig, Phase
-from edgesam_export.distill.prompts import disagreement_points, initial_prompts
+from edgesam_export.distill.prompts import disagreement_points, initial_prompts, to_frame
 from edgesam_export.errors import UsageError
 from edgesam_export.modeling.sam import SamModel
 
@@ -203,7 +203,7 @@ def fill_dots(step: nn.Module, pictures: Tensor, masks: Tensor, dots: Tensor, ta
     prompt_size = teacher.info.frame.prompt_size
     place = flat.flatten(1).int().argmax(dim=1)
     pixels = torch.stack([place % side, place // side], dim=1).float()
-    point = (pixels + 0.5) * (prompt_size / side) - 0.5
+    point = to_frame(pixels, side, prompt_size)
     coords = torch.stack([point, torch.zeros_like(point)], dim=1)
     labels = torch.tensor([[1, -1]], device=masks.device).expand(len(flat), 2)
     known = teacher_embedding(teacher, pictures[chosen]) if target is None else target[chosen]

@@ -10,7 +10,7 @@ import torch
 
 from edgesam_export.distill.config import DistillConfig, config_document, read_config
 from edgesam_export.errors import CheckpointError, UsageError
-from edgesam_export.files import current_umask, write_json
+from edgesam_export.files import write_beside, write_json
 from edgesam_export.folded import save_folded
 from edgesam_export.modeling.sam import SamModel
 
@@ -28,11 +28,8 @@ def save_weights(model: SamModel, path: Path, *, half: bool = False) -> None:
     for name, value in model.state_dict().items():
         value = value.detach().cpu().contiguous()
         tensors[name] = value.half() if half and value.is_floating_point() else value
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    save_file(tensors, beside, metadata={"model": model.info.name})
-    beside.chmod(0o666 & ~current_umask())
-    beside.replace(path)
+    with write_beside(path) as temporary:
+        save_file(tensors, temporary, metadata={"model": model.info.name})
 
 
 class RunFolder:
@@ -101,10 +98,8 @@ class RunFolder:
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write a checkpoint, whole or not at all; delete those that are too old."""
         path = self.folder / "checkpoints" / f"step_{step:08d}.pt"
-        path.parent.mkdir(exist_ok=True)
-        beside = path.with_suffix(".part")
-        torch.save(state, beside)
-        beside.replace(path)
+        with write_beside(path) as temporary:
+            torch.save(state, temporary)
         for old in self.checkpoints()[:-KEPT]:
             with contextlib.suppress(FileNotFoundError):
                 old.unlink()

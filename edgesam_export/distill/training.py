@@ -112,7 +112,7 @@ def distill(
     prepare(student, config)
     loop = Loop(config, student, make_step(student, teacher, config), where)
     loop.known = known_embeddings(teacher, config, cache)
-    loop.side = canvas_side(student, teacher, config)
+    loop.side = canvas_side(teacher, config)
     state = run.load(checkpoint, where.device) if resume or checkpoint is not None else None
     if state is not None:
         loop.restore(state)
@@ -131,9 +131,9 @@ def distill(
     return TrainingResult(folder=run.folder, weights=weights, steps=config.steps, history=loop.history)
 
 
-def canvas_side(student: SamModel, teacher: SamModel | None, config: DistillConfig) -> int | None:
+def canvas_side(teacher: SamModel | None, config: DistillConfig) -> int | None:
     """Return the size at which pictures are prepared when a teacher sees more than the student, else None."""
-    if teacher is None or teacher is student:
+    if teacher is None:
         return None
     largest = max(phase.size for phase in config.schedule)
     return max(teacher.info.frame.size, largest)

@@ -248,7 +248,6 @@ def test_two_processes_train_one_model(tmp_path):
         "import sys, torch\n"
         "torch.set_num_threads(1)\n"
         "from edgesam_export.distill.config import read_config\n"
-        "from edgesam_export.distill.cache import weights_digest\n"
         "from edgesam_export.distill.start import start_run\n"
         "from edgesam_export.distill.training import distill\n"
         "config = read_config(sys.argv[1])\n"
