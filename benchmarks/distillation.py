@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from measuring import machine
 
 TARGET = Path(__file__).parent / "distillation.json"
@@ -40,28 +43,42 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--scenes", type=int, default=60, help="held-out scenes")
     parser.add_argument("--checkpoint", help="weights of edge_sam_tiny; default: the bundled ones")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread")
     options = parser.parse_args()
     register()
     found: dict[str, Any] = {"machine": machine(2), "date": time.strftime("%Y-%m-%d"), "runs": []}
     found |= {"steps": options.steps, "batch": options.batch, "scenes": options.scenes, "size": SIZE}
-    with tempfile.TemporaryDirectory() as folder:
-        found["teacher"] = judge(teacher_of(options.checkpoint), options.scenes)
-        print("teacher", show(found["teacher"]), flush=True)
-        for seed in range(options.seeds):
-            for arm, title, rounds in ARMS:
-                start = time.perf_counter()
-                student = train(options, Path(folder) / f"{arm}{seed}", seed, rounds)
-                seconds = time.perf_counter() - start
-                scores = judge(student, options.scenes)
-                found["runs"].append({"arm": arm, "title": title, "seed": seed, "seconds": seconds, **scores})
-                print(f"seed {seed} ({arm}) {title}: {show(scores)}, {seconds:.0f} s", flush=True)
+    found["teacher"] = judge(teacher_of(options.checkpoint), options.scenes)
+    print("teacher", show(found["teacher"]), flush=True)
+    spawned = multiprocessing.get_context("spawn")  # PyTorch's threads do not survive a fork
+    # One thread for each run, whatever the number of jobs: the same results.
+    with ProcessPoolExecutor(
+        options.jobs, mp_context=spawned, initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        started = [pool.submit(one, options, seed, arm) for seed in range(options.seeds) for arm in ARMS]
+        for finished in as_completed(started):
+            run = finished.result()
+            found["runs"].append(run)
+            print(f"seed {run['seed']} ({run['arm']}) {run['title']}: {show(run)}, {run['seconds']:.0f} s", flush=True)
+    found["runs"].sort(key=lambda run: (run["seed"], run["arm"]))
     TARGET.write_text(json.dumps(found, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
     print(table(found))
 
 
+def one(options: argparse.Namespace, seed: int, arm: tuple[str, str, int | None]) -> dict[str, Any]:
+    """Train and judge one student; return what the table needs."""
+    register()
+    name, title, rounds = arm
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        student = train(options, Path(folder), seed, rounds)
+        seconds = time.perf_counter() - start
+    return {"arm": name, "title": title, "seed": seed, "seconds": seconds, **judge(student, options.scenes)}
+
+
 def register() -> None:
-    """Make teacher and student known: ``edge_sam_tiny`` at 256 pixels, and one with a thinner encoder."""
-    from edgesam_export.families import register_model
+    """Make teacher and student known, once: ``edge_sam_tiny`` at 256 pixels, and one with a thinner encoder."""
+    from edgesam_export.families import model_names, register_model
     from edgesam_export.families.edge_sam_tiny import EMBEDDING_DIM, MLP_DIM, EdgeSamTinyEncoder
     from edgesam_export.families.edge_sam_tiny import STAGES as TEACHER_STAGES
     from edgesam_export.modeling.mask_decoder import MaskDecoder
@@ -78,6 +95,8 @@ def register() -> None:
             mask_decoder=MaskDecoder(EMBEDDING_DIM, mlp_dim=MLP_DIM),
         )
 
+    if "tiny_256" in model_names():
+        return
     for name, stages in (("tiny_256", TEACHER_STAGES), ("thin_256", STAGES)):
         info = ModelInfo(name=name, family=name, frame=ImageFrame(size=SIZE), embedding_dim=EMBEDDING_DIM)
         register_model(info)(lambda info, stages=stages: build(info, stages))
@@ -111,6 +130,7 @@ def train(options: argparse.Namespace, folder: Path, seed: int, rounds: int | No
         warmup=50,
         seed=seed,
         checkpoint_every=options.steps,
+        workers=0,
     )
     teacher = teacher_of(options.checkpoint)
     student, _ = start_run(replace(config, stage="prompts", teacher=None))
@@ -135,7 +155,6 @@ def train(options: argparse.Namespace, folder: Path, seed: int, rounds: int | No
 def judge(model: Any, scenes: int) -> dict[str, float]:
     """Return the mIoU by prompt on held-out scenes: first mask token, at the logits' size."""
     import numpy as np
-    import torch
 
     from edgesam_export.distill.evaluation import box_of, centre_point, iou, refinement_point
     from edgesam_export.distill.loop import decode, network_input

@@ -196,6 +196,7 @@ def config_options(command: Any) -> Any:
             ("--objects", integer, "Prompts drawn for each picture. [4]"),
             ("--rounds", integer, "Rounds of points drawn where student and teacher differ. [2]"),
             ("--points", integer, "Points drawn for each mask in a round. [1]"),
+            ("--box-noise", number, "Standard deviation of a box's corners, of its sides. [0.1]"),
             ("--mask-tokens", click.Choice(["first", "all"]), "Compare the single-mask token or all four. [all]"),
             ("--freeze", str, "Parts that keep their parameters, comma-separated."),
             ("--inherit", str, "Parts that start as the teacher's, comma-separated."),
@@ -235,8 +236,11 @@ def distill(student: str, output: Path, as_json: bool, quiet: bool, **options: A
     """Train a small model on a larger one's masks, or on drawn scenes; win back what compression cost."""
     from edgesam_export.distill.config import configured
     from edgesam_export.distill.start import start_run
+    from edgesam_export.distill.training import Processes
     from edgesam_export.distill.training import distill as run
 
+    speaks = Processes.find(options["device"]).first  # of several processes, one
+    quiet = quiet or not speaks
     config = configured(student, options, options["config_file"])
     with steps(quiet, "loading") as progress:
         model, teacher = start_run(
@@ -258,6 +262,8 @@ def distill(student: str, output: Path, as_json: bool, quiet: bool, **options: A
             cache=options["cache"],
             progress=progress,
         )
+    if not speaks:
+        return
     last = result.history[-1] if result.history else {}
     if as_json:
         emit({"weights": str(result.weights), "folder": str(result.folder), "steps": result.steps, "last": last})

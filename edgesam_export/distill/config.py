@@ -54,6 +54,8 @@ class DistillConfig:
     """How often points are added where student and teacher disagree (R of the paper's Algorithm 1)."""
     points: int = 1
     """Points added for each mask in a round."""
+    box_noise: float = 0.1
+    """Standard deviation of a box prompt's corners, of the box's sides, as in SAM: less trusts boxes more."""
     mask_tokens: Literal["first", "all"] = "all"
     """Which masks are compared: the single-mask token, or all four."""
     freeze: tuple[str, ...] = ()
@@ -65,7 +67,7 @@ class DistillConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     warmup: int = 100
-    """Steps in which the learning rate rises from 0; then it falls to 0 along a cosine."""
+    """Steps in which the learning rate rises from 0; then it falls to 0 along a cosine, by the pixels looked at."""
     clip: float = 1.0
     """Largest norm of all gradients together."""
     bce: float = 5.0
@@ -107,7 +109,17 @@ class DistillConfig:
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
                 raise UsageError(f"{name} is {getattr(self, name)}; choose {low} to {high}")
-        for name in ("learning_rate", "weight_decay", "clip", "bce", "dice", "iou", "channel", "correlation"):
+        for name in (
+            "box_noise",
+            "learning_rate",
+            "weight_decay",
+            "clip",
+            "bce",
+            "dice",
+            "iou",
+            "channel",
+            "correlation",
+        ):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be 0 or more, and finite")
         if not self.schedule or self.steps > MAX_STEPS:
@@ -125,6 +137,19 @@ class DistillConfig:
     def steps(self) -> int:
         """Steps of all phases together."""
         return sum(phase.steps for phase in self.schedule)
+
+    def share_done(self, step: int) -> float:
+        """Return how much of the run lies before a step (from 0), 0 to 1, in pixels that are looked at.
+
+        Steps of early phases, on small pictures, cost little: counted alike they would take what the last ones need.
+        """
+        total = done = 0
+        for phase in self.schedule:
+            pixels = phase.batch * phase.size**2
+            total += pixels * phase.steps
+            done += pixels * min(max(step, 0), phase.steps)
+            step -= phase.steps
+        return done / total
 
     def phase_at(self, step: int) -> Phase:
         """Return the phase that a step (from 0) belongs to."""

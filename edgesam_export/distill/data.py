@@ -71,8 +71,8 @@ def open_data(text: str, *, size: int = 512) -> Data:
     """Return the data that a text names.
 
     ``scenes:SEED:COUNT`` are drawn scenes of ``size`` pixels, ``scenes:SEED`` never ends; a ``.json`` is a COCO
-    instances file with its pictures beside it or in ``images/``; a folder holds pictures, each with ``NAME.json`` as in
-    SA-1B, with ``NAME_mask.png`` or ``masks/NAME.png``, or with nothing (no objects).
+    instances file with its pictures beside it, in ``images/``, or laid out as COCO's are; a folder holds pictures, each
+    with ``NAME.json`` as in SA-1B, with ``NAME_mask.png`` or ``masks/NAME.png``, or with nothing (no objects).
 
     Raises: UsageError when it is none of these, or its index cannot be read.
     """
@@ -171,12 +171,15 @@ class CocoData:
     def find(self, name: str) -> Path:
         """Return where a picture lies."""
         folder = self.path.parent
-        places = [inside(folder, name, str(self.path)), inside(folder, f"images/{name}", str(self.path))]
+        folders = [folder, folder / "images"]
+        split = re.fullmatch(r"instances_(\w+)", self.path.stem)
+        if split:  # COCO's own layout: annotations/instances_val2017.json, val2017/
+            folders += [folder.parent / split[1], folder.parent / "images" / split[1]]
+        places = [inside(place, name, str(self.path)) for place in folders]
         found = next((place for place in places if os.path.isfile(place)), None)  # of a name too long: no
         if found is None:
-            raise UsageError(
-                f"{self.path}: picture {shown(name)} is neither in '{folder}' nor in '{folder / 'images'}'"
-            )
+            looked = ", ".join(f"'{place}'" for place in folders)
+            raise UsageError(f"{self.path}: picture {shown(name)} is in none of {looked}")
         return found
 
 

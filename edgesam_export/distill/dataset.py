@@ -18,11 +18,10 @@ from torch.utils.data import DataLoader, Dataset
 from edgesam_export.distill.config import DistillConfig
 from edgesam_export.distill.data import Data, Sample, open_data
 from edgesam_export.errors import UsageError
+from edgesam_export.predictor import scaled_size
+from edgesam_export.spec import ImageFrame
 
 __all__ = ["Batch", "batches", "square"]
-
-PAD = (124, 116, 104)
-"""Colour that is nearest to zero after Segment Anything's normalisation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +44,9 @@ def square(sample: Sample, side: int) -> tuple[np.ndarray, np.ndarray, tuple[int
     height, width = sample.image.shape[:2]
     if (height, width) == (side, side):
         return sample.image, sample.masks, (height, width)
-    scale = side / max(height, width)
-    height, width = max(1, round(height * scale)), max(1, round(width * scale))
+    height, width = scaled_size((height, width), side)
     picture = np.empty((side, side, 3), np.uint8)
-    picture[:] = PAD
+    picture[:] = ImageFrame().pad_colour
     picture[:height, :width] = Image.fromarray(sample.image).resize((width, height), Image.Resampling.BILINEAR)
     masks = np.zeros((len(sample.masks), side, side), bool)
     for target, mask in zip(masks, sample.masks):

@@ -56,25 +56,21 @@ def decode(model: SamModel, embeddings: Tensor, coords: Tensor, labels: Tensor) 
 class EmbeddingStep(nn.Module):
     """Stage 1: the student's embedding is to be the teacher's."""
 
-    def __init__(self, student: SamModel, teacher: SamModel, config: DistillConfig) -> None:
+    def __init__(self, student: SamModel, config: DistillConfig) -> None:
         super().__init__()
         self.student = student
         self.config = config
-        self.teacher = [teacher]  # a list: its parameters are not this module's
 
     def forward(
-        self, pictures: Tensor, masks: Tensor, phase: Phase, generator: torch.Generator, target: Tensor | None = None
+        self, pictures: Tensor, masks: Tensor, phase: Phase, generator: torch.Generator, target: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss and its parts.
 
         Shapes:
-            pictures uint8 (B, 3, S, S); ``masks`` is not looked at; target (B, C, H, W), the teacher's embeddings where
-            they are known already
+            pictures uint8 (B, 3, S, S); ``masks`` is not looked at; target (B, C, H, W), the teacher's embeddings
         Raises:
             UsageError: the two embeddings have different shapes.
         """
-        if target is None:
-            target = teacher_embedding(self.teacher[0], pictures)
         embedding = self.student.encode(network_input(pictures, self.student, phase.size)).float()
         if embedding.shape != target.shape:
             raise UsageError(
@@ -106,29 +102,26 @@ class PromptStep(nn.Module):
         super().__init__()
         self.student = student
         self.config = config
-        self.teacher = [teacher]
+        self.teacher = [teacher]  # a list: its parameters are not this module's
 
     def forward(
-        self, pictures: Tensor, masks: Tensor, phase: Phase, generator: torch.Generator, target: Tensor | None = None
+        self, pictures: Tensor, masks: Tensor, phase: Phase, generator: torch.Generator, target: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean loss of all rounds, and what each term and the IoU of the first and last round are.
 
         Shapes:
             pictures uint8 (B, 3, S, S); masks bool (B, M, S, S), what prompts are drawn from; target (B, C, H, W), the
-            teacher's embeddings where they are known already
+            teacher's embeddings, None when there is no teacher
         """
-        config, teacher = self.config, self.teacher[0]
+        config = self.config
         count = masks.shape[1]
         masks = masks.flatten(0, 1)  # (B, M, S, S) -> (P, S, S)
         embeddings = self.student.encode(network_input(pictures, self.student, phase.size)).repeat_interleave(
             count, dim=0
         )
-        known = None
-        if teacher is not None:
-            known = teacher_embedding(teacher, pictures) if target is None else target
-            known = known.repeat_interleave(count, dim=0)
+        known = None if target is None else target.repeat_interleave(count, dim=0)
         prompt_size = self.student.info.frame.prompt_size
-        coords, labels = initial_prompts(masks, prompt_size, generator)
+        coords, labels = initial_prompts(masks, prompt_size, generator, config.box_noise)
         total: list[Tensor] = []
         parts: dict[str, list[Tensor]] = {"bce": [], "dice": [], "score": [], "iou": []}
         rounds = config.rounds if phase.rounds is None else phase.rounds
@@ -188,15 +181,12 @@ class PromptStep(nn.Module):
 
 
 @torch.no_grad()
-def fill_dots(step: nn.Module, pictures: Tensor, masks: Tensor, dots: Tensor, target: Tensor | None) -> Tensor:
+def fill_dots(teacher: SamModel, masks: Tensor, dots: Tensor, target: Tensor) -> Tensor:
     """Replace single pixels, which stand in for missing masks, by what the teacher makes of a point there.
 
     Shapes:
-        pictures uint8 (B, 3, S, S); masks bool (B, M, S, S); dots bool (B); target as in the step; returns masks
+        masks bool (B, M, S, S); dots bool (B); target (B, C, H, W), the teacher's embeddings; returns masks
     """
-    if not dots.any():
-        return masks
-    teacher = step.teacher[0]
     chosen = dots.to(masks.device)
     count, side = masks.shape[1], masks.shape[-1]
     flat = masks[chosen].flatten(0, 1)
@@ -206,8 +196,7 @@ def fill_dots(step: nn.Module, pictures: Tensor, masks: Tensor, dots: Tensor, ta
     point = to_frame(pixels, side, prompt_size)
     coords = torch.stack([point, torch.zeros_like(point)], dim=1)
     labels = torch.tensor([[1, -1]], device=masks.device).expand(len(flat), 2)
-    known = teacher_embedding(teacher, pictures[chosen]) if target is None else target[chosen]
-    logits, _ = decode(teacher, known.repeat_interleave(count, dim=0), coords, labels)
+    logits, _ = decode(teacher, target[chosen].repeat_interleave(count, dim=0), coords, labels)
     found = F.interpolate(logits[:, :1], size=(side, side), mode="bilinear", align_corners=False)[:, 0] > 0
     filled = masks.clone()
     filled[chosen] = (found | flat).reshape(-1, count, side, side)  # never empty: the dot stays

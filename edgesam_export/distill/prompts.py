@@ -10,8 +10,8 @@ from torch import Tensor
 
 __all__ = ["disagreement_points", "initial_prompts", "random_pixels"]
 
-BOX_NOISE, BOX_NOISE_LIMIT = 0.1, 20.0
-"""Standard deviation of a box corner, of the box's side, and its limit in pixels of the frame of 1024.
+BOX_NOISE_LIMIT = 20.0
+"""Most that a box's corner is off, in pixels of the frame of 1024.
 
 Source: Kirillov et al. 2023 (Segment Anything), appendix A, "Training algorithm".
 """
@@ -36,10 +36,13 @@ def to_frame(pixels: Tensor, side: int, prompt_size: int) -> Tensor:
     return (pixels + 0.5) * (prompt_size / side) - 0.5
 
 
-def initial_prompts(masks: Tensor, prompt_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def initial_prompts(
+    masks: Tensor, prompt_size: int, generator: torch.Generator, box_noise: float = 0.1
+) -> tuple[Tensor, Tensor]:
     """Return a box or a point for each mask, with equal odds; two tokens each.
 
-    A box is a little off, as a finger's would be. A point has the padding point beside it, as in SAM.
+    A box is a little off, as a finger's would be: ``box_noise`` is the standard deviation of its corners, of its sides.
+    A point has the padding point beside it, as in SAM.
 
     Shapes:
         masks bool (P, S, S); returns coordinates (P, 2, 2) x, y in the prompt frame, labels (P, 2)
@@ -51,7 +54,7 @@ def initial_prompts(masks: Tensor, prompt_size: int, generator: torch.Generator)
     boxes = to_frame(box_corners(masks), side, prompt_size)  # (P, 2, 2)
     limit = BOX_NOISE_LIMIT * prompt_size / FRAME
     extent = boxes[:, 1:] - boxes[:, :1]
-    noise = torch.randn(boxes.shape, generator=generator, device=device) * BOX_NOISE * extent
+    noise = torch.randn(boxes.shape, generator=generator, device=device) * box_noise * extent
     boxes = (boxes + noise.clamp(-limit, limit)).clamp(0, prompt_size - 1)
     is_box = torch.rand(count, generator=generator, device=device) < 0.5
     coords = torch.where(is_box[:, None, None], boxes, points)

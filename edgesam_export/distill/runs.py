@@ -50,13 +50,9 @@ class RunFolder:
         if not self.write:
             return
         if saved.exists():
-            before, now = config_document(read_config(saved)), config_document(self.config)
-            differing = [name for name in now if now[name] != before[name]]
-            if differing:
-                name = differing[0]
-                raise UsageError(
-                    f"{self.folder} holds a run with {name} {before[name]}, not {now[name]}; choose another folder"
-                )
+            other = self.difference(config_document(read_config(saved)))
+            if other:
+                raise UsageError(f"{self.folder} holds a run with {other}; choose another folder")
             if not resume:
                 raise UsageError(f"{self.folder} holds this run already; go on with --resume, or choose another folder")
         elif self.folder.exists() and not self.folder.is_dir():
@@ -86,11 +82,19 @@ class RunFolder:
         except Exception as error:  # torch raises whatever its reader meets
             raise CheckpointError(f"{path} is damaged ({type(error).__name__}); resume from another one") from error
         keys = {"student", "optimizer", "scaler", "step", "history", "lines", "config"}
-        if not isinstance(state, dict) or set(state) != keys:
+        if not isinstance(state, dict) or set(state) != keys or not isinstance(state["config"], dict):
             raise CheckpointError(f"{path} is no checkpoint of a training run; there are: {self.names()}")
         if not 0 <= int(state["step"]) <= self.config.steps:
             raise CheckpointError(f"{path} is of step {state['step']}, the run has {self.config.steps}")
+        other = self.difference(state["config"])
+        if other:
+            raise CheckpointError(f"{path} is of a run with {other}; there are: {self.names()}")
         return state
+
+    def difference(self, before: dict[str, Any]) -> str | None:
+        """Return the first thing in which another run's configuration differs, None if it is this one's."""
+        now = config_document(self.config)
+        return next((f"{n} {before.get(n)}, not {now[n]}" for n in now if n not in before or now[n] != before[n]), None)
 
     def names(self) -> str:
         return ", ".join(path.name for path in self.checkpoints()) or "none"

@@ -18,7 +18,7 @@ from edgesam_export.distill.cache import EmbeddingCache
 from edgesam_export.distill.compression import attach, detach
 from edgesam_export.distill.config import DistillConfig, config_document
 from edgesam_export.distill.dataset import Batch, batches
-from edgesam_export.distill.loop import EmbeddingStep, PromptStep, fill_dots, network_input
+from edgesam_export.distill.loop import EmbeddingStep, PromptStep, fill_dots, network_input, teacher_embedding
 from edgesam_export.distill.runs import RunFolder
 from edgesam_export.errors import UsageError
 from edgesam_export.modeling.sam import SamModel
@@ -142,9 +142,11 @@ def canvas_side(teacher: SamModel | None, config: DistillConfig) -> int | None:
 def known_embeddings(
     teacher: SamModel | None, config: DistillConfig, cache: str | Path | None
 ) -> Callable[[Batch, Tensor], Tensor | None]:
-    """Return what looks the teacher's embeddings up, if they are kept on disk."""
-    if cache is None or teacher is None:
+    """Return what gives a batch's embeddings of the teacher: computed, or from the disk; None without a teacher."""
+    if teacher is None:
         return lambda batch, pictures: None
+    if cache is None:
+        return lambda batch, pictures: teacher_embedding(teacher, pictures)
     kept: dict[int, EmbeddingCache] = {}
 
     def look(batch: Batch, pictures: Tensor) -> Tensor:
@@ -175,7 +177,7 @@ def make_step(student: SamModel, teacher: SamModel | None, config: DistillConfig
     if config.stage == "encoder":
         if teacher is None:
             raise UsageError("stage 'encoder' needs a teacher; pass one")
-        return EmbeddingStep(student, teacher, config)
+        return EmbeddingStep(student, config)
     return PromptStep(student, teacher, config)
 
 
@@ -197,7 +199,8 @@ def learning_rate(config: DistillConfig, step: int) -> float:
     """
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
-    share = (step - config.warmup) / max(1, config.steps - config.warmup)
+    risen = config.share_done(config.warmup)
+    share = (config.share_done(step) - risen) / max(1e-9, 1 - risen)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
@@ -304,7 +307,8 @@ class Loop:
         amp = types[self.config.amp]
         with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
             target = self.known(batch, pictures)
-            masks = fill_dots(self.step, pictures, masks, batch.dots, target)
+            if self.config.stage != "encoder" and batch.dots.any():  # that stage does not look at masks
+                masks = fill_dots(self.step.teacher[0], masks, batch.dots, target)
             loss, parts = self.called(pictures, masks, self.config.phase_at(number), generator, target)
         if not torch.isfinite(loss):
             raise UsageError(f"step {number}: the loss is {loss.item()}; lower --learning-rate and resume")

@@ -152,11 +152,23 @@ def test_pictures_beside_the_file_go_before_those_in_images(tmp_path):
     assert (sample.image == (9, 8, 7)).all() and sample.masks.shape == (0, 3, 4)
 
 
+@pytest.mark.parametrize("pictures", ["val2017", "images/val2017"])
+def test_pictures_where_coco_puts_them(tmp_path, pictures):
+    made = coco_file(tmp_path / "made", [])
+    (tmp_path / "annotations").mkdir()
+    path = made.rename(tmp_path / "annotations" / "instances_val2017.json")
+    save_picture(tmp_path / pictures / "a.png")
+    assert open_data(str(path))[0].image.shape == (3, 4, 3)
+    (tmp_path / pictures / "a.png").unlink()
+    with pytest.raises(UsageError, match=r"'.*annotations/images', '.*/val2017', '.*images/val2017'"):
+        open_data(str(path))[0]
+
+
 def test_only_the_index_is_read_before_a_sample_is_asked_for(tmp_path):
     path = coco_file(tmp_path, [{"segmentation": FAR}])
     (tmp_path / "images" / "a.png").unlink()
     found = open_data(str(path))
-    with pytest.raises(UsageError, match=r"picture 'a\.png' is neither in"):
+    with pytest.raises(UsageError, match=r"picture 'a\.png' is in none of"):
         found[0]
 
 
@@ -172,7 +184,7 @@ OUTSIDE = "leaves the folder"
         ({"file_name": "link.png"}, OUTSIDE),
         ({"file_name": "a\0.png"}, "no file name"),
         ({"file_name": "\ud800.png"}, "no file name"),
-        ({"file_name": "x" * 5000}, "is neither in"),
+        ({"file_name": "x" * 5000}, "is in none of"),
         ({"file_name": 5}, "file_name is 5"),
         ({"height": 30}, "'a.png' is said to be 4x30, but the picture is 4x3"),
         ({"height": -3}, "height -3 and width 4 are no sizes"),

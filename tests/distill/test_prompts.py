@@ -53,6 +53,8 @@ def test_first_prompts_are_boxes_and_points_with_equal_odds():
     exact = torch.tensor([[10.5, 20.5], [40.5, 50.5]]) * FRAME / SIDE - 0.5
     off = (coords[boxes] - exact).abs()
     assert float(off.max()) <= 20.0 and float(off.mean()) > 5.0  # jittered, never by more than the limit
+    coords, again = initial_prompts(masks, FRAME, generator(), box_noise=0.0)
+    assert torch.equal(again, labels) and torch.allclose(coords[boxes], exact.expand(int(boxes.sum()), 2, 2))
 
 
 def test_a_point_keeps_the_centre_of_its_pixel():

@@ -129,9 +129,12 @@ def test_damaged_and_foreign_checkpoints(whole, tmp_path):
     folder, _ = whole
     (tmp_path / "damaged.pt").write_bytes(b"PK\x03\x04 not whole")
     torch.save({"student": {}}, tmp_path / "foreign.pt")
+    state = torch.load(folder / "checkpoints" / "step_00000002.pt", weights_only=True)
+    torch.save(state | {"config": state["config"] | {"seed": 4}}, tmp_path / "another.pt")
     for path, text in (
         (tmp_path / "damaged.pt", "is damaged"),
         (tmp_path / "foreign.pt", "is no checkpoint of a training run; there are: step_00000002.pt"),
+        (tmp_path / "another.pt", "is of a run with seed 4, not 0"),
         (tmp_path / "missing.pt", "no checkpoint"),
     ):
         with pytest.raises(CheckpointError, match=text):
@@ -197,7 +200,8 @@ def test_a_teacher_says_what_is_right(tmp_path):
     masks = torch.zeros(1, 2, 512, 512, dtype=torch.bool)
     masks[:, :, 100:200, 150:300] = True
     generator = torch.Generator().manual_seed(0)
-    _, figures = step(pictures, masks, config.schedule[0], generator)
+    target = teacher.encode(network_input(pictures, teacher, 512))
+    _, figures = step(pictures, masks, config.schedule[0], generator, target)
     assert float(figures["iou_last"]) > 0.999
 
 
@@ -279,6 +283,10 @@ def test_learning_rate_rises_and_falls():
     assert learning_rate(config, 0) == pytest.approx(0.2) and learning_rate(config, 9) == pytest.approx(2.0)
     assert learning_rate(config, 60) == pytest.approx(1.0)  # half way down a cosine
     assert learning_rate(config, 109) < 0.001
+    # Four times the pixels in the second phase: half of the way is a fifth of its steps and more into it.
+    config = replace(config, warmup=0, schedule=(Phase(size=64, batch=1, steps=60), Phase(size=128, batch=1, steps=25)))
+    assert learning_rate(config, 60) == pytest.approx(2 * 0.5 * (1 + np.cos(np.pi * 60 / 160)))
+    assert learning_rate(config, 65) == pytest.approx(1.0)
 
 
 def test_schedules_and_configurations(tmp_path):
