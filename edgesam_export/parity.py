@@ -1,8 +1,9 @@
 """Do exported files still compute what PyTorch computes: every output of every prompt on real pictures, against gates.
 
 The decoder is judged twice: on the reference's embedding, which isolates it, and on the candidate's own, which is what
-a user gets. Masks are compared at 256x256 within the part that is picture, not padding. A failed gate is a row of the
-report, never an exception; comparing nothing is an error.
+a user gets. Logits are compared at 256x256 within the part that is picture, not padding; masks at four times that, the
+prompt frame in which a user's masks are made: in a mask of 90 logits one sign would be more than the gate allows. A
+failed gate is a row of the report, never an exception; comparing nothing is an error.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from torch.nn.functional import interpolate
 
 from edgesam_export import metrics
 from edgesam_export.divergence import Divergence, RangeRow, first_divergence, range_report
@@ -45,6 +48,8 @@ from edgesam_export.spec import Artifact
 
 __all__ = ["DEFAULT_GATES", "Gate", "ParityReport", "Prompt", "check_parity", "default_images", "default_prompts"]
 
+MASK_SCALE = 4
+"""Side of the frame of 1024 over that of the logits."""
 RANGES_KEPT = 10
 """Operations of a component that the report keeps, those nearest to their limit."""
 
@@ -385,10 +390,17 @@ def region(prepared: PreparedImage) -> tuple[int, int]:
     return height, width
 
 
+def enlarged(logits: np.ndarray) -> np.ndarray:
+    """Four times the size, as SAM's post-processing begins: bilinear, half-pixel centres. Shapes: (M, h, w)"""
+    maps = torch.from_numpy(np.ascontiguousarray(logits, np.float32))[None]
+    return interpolate(maps, scale_factor=MASK_SCALE, mode="bilinear", align_corners=False)[0].numpy()
+
+
 def measure(output: str, expected: np.ndarray, actual: np.ndarray, best: int) -> dict[str, float]:
     """All metrics of one output; ``best`` is the mask that the reference scores highest."""
     if output == "masks":
-        overlaps = [metrics.mask_iou(left, right) for left, right in zip(expected[0], actual[0], strict=True)]
+        pairs = zip(enlarged(expected[0]), enlarged(actual[0]), strict=True)
+        overlaps = [metrics.mask_iou(left, right) for left, right in pairs]
         special = {"mask_iou": float(np.min(overlaps)), "best_mask_iou": overlaps[best]}  # np.min keeps a NaN
     elif output == "scores" and expected.size > 1:
         special = {"best_mask_gap": metrics.best_mask_gap(expected, actual)}
