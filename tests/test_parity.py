@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from edgesam_export.errors import RunnerUnavailableError, UsageError
-from edgesam_export.parity import check_parity
+from edgesam_export.metrics import mask_iou
+from edgesam_export.parity import check_parity, measure
 from edgesam_export.parity_inputs import default_images, default_prompts, open_candidates
 from edgesam_export.parity_report import DEFAULT_GATES, Check, Gate
 from edgesam_export.predictor import stability
@@ -528,3 +529,16 @@ def test_a_report_without_rows_or_gates_has_not_passed():
     report = check(FakeRunner("copy"))
     assert not replace(report, rows=()).passed
     assert not replace(report, rows=tuple(replace(r, checks=()) for r in report.rows)).passed
+
+
+def test_masks_are_compared_in_the_prompt_frame():
+    """Of a mask of 90 logits one that changes sign by rounding is more than a gate of 0.99 allows at 256 x 256."""
+    expected = np.full((1, 1, 256, 256), -4.0, np.float32)
+    expected[..., 100:109, 100:110] = 4.0
+    expected[..., 100, 100] = 0.01
+    rounded = expected.copy()
+    rounded[..., 100, 100] = -0.01
+    assert mask_iou(expected, rounded) < 0.99 < measure("masks", expected, rounded, 0)["mask_iou"]
+    thinner = expected.copy()
+    thinner[..., 100:109, 100] = -4.0  # a whole column gone is gone at any size
+    assert measure("masks", expected, thinner, 0)["mask_iou"] == pytest.approx(0.9, abs=0.01)

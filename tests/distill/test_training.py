@@ -21,7 +21,7 @@ from edgesam_export.distill.loop import PromptStep, network_input
 from edgesam_export.distill.start import start_run
 from edgesam_export.distill.training import distill, learning_rate
 from edgesam_export.errors import CheckpointError, SchemaError, UsageError
-from edgesam_export.families import load_model
+from edgesam_export.families import load_model, model_info
 from edgesam_export.folded import folded_model
 from edgesam_export.weight_compression import kernel_modules
 
@@ -315,6 +315,12 @@ def test_schedules_and_configurations(tmp_path):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises((SchemaError, UsageError)):
             read_config(tmp_path / "config.json")
+
+
+def test_the_configuration_beside_the_bundled_weights_can_be_run():
+    config = read_config(Path(__file__).parents[2] / "models" / f"{NAME}.json")
+    assert config.student == NAME and config.half and config.stage == "prompts"
+    assert config.schedule[-1].size == model_info(NAME).frame.size
 
 
 def test_options_change_a_saved_configuration(whole):
