@@ -52,9 +52,7 @@ def main() -> None:
     print("teacher", show(found["teacher"]), flush=True)
     spawned = multiprocessing.get_context("spawn")  # PyTorch's threads do not survive a fork
     # One thread for each run, whatever the number of jobs: the same results.
-    with ProcessPoolExecutor(
-        options.jobs, mp_context=spawned, initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
+    with ProcessPoolExecutor(options.jobs, mp_context=spawned, initializer=begin_job) as pool:
         started = [pool.submit(one, options, seed, arm) for seed in range(options.seeds) for arm in ARMS]
         for finished in as_completed(started):
             run = finished.result()
@@ -65,9 +63,14 @@ def main() -> None:
     print(table(found))
 
 
+def begin_job() -> None:
+    """Make a new process ready for runs."""
+    torch.set_num_threads(1)
+    register()
+
+
 def one(options: argparse.Namespace, seed: int, arm: tuple[str, str, int | None]) -> dict[str, Any]:
     """Train and judge one student; return what the table needs."""
-    register()
     name, title, rounds = arm
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
@@ -77,8 +80,8 @@ def one(options: argparse.Namespace, seed: int, arm: tuple[str, str, int | None]
 
 
 def register() -> None:
-    """Make teacher and student known, once: ``edge_sam_tiny`` at 256 pixels, and one with a thinner encoder."""
-    from edgesam_export.families import model_names, register_model
+    """Make teacher and student known: ``edge_sam_tiny`` at 256 pixels, and one with a thinner encoder."""
+    from edgesam_export.families import register_model
     from edgesam_export.families.edge_sam_tiny import EMBEDDING_DIM, MLP_DIM, EdgeSamTinyEncoder
     from edgesam_export.families.edge_sam_tiny import STAGES as TEACHER_STAGES
     from edgesam_export.modeling.mask_decoder import MaskDecoder
@@ -95,8 +98,6 @@ def register() -> None:
             mask_decoder=MaskDecoder(EMBEDDING_DIM, mlp_dim=MLP_DIM),
         )
 
-    if "tiny_256" in model_names():
-        return
     for name, stages in (("tiny_256", TEACHER_STAGES), ("thin_256", STAGES)):
         info = ModelInfo(name=name, family=name, frame=ImageFrame(size=SIZE), embedding_dim=EMBEDDING_DIM)
         register_model(info)(lambda info, stages=stages: build(info, stages))

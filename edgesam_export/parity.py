@@ -15,9 +15,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch.nn.functional import interpolate
 
 from edgesam_export import metrics
 from edgesam_export.divergence import Divergence, RangeRow, first_divergence, range_report
@@ -43,7 +41,7 @@ from edgesam_export.parity_report import (
     ParityRow,
     Prompt,
 )
-from edgesam_export.predictor import MASK_SIDE, PreparedImage, stability
+from edgesam_export.predictor import MASK_SIDE, PreparedImage, resized, stability
 from edgesam_export.spec import Artifact
 
 __all__ = ["DEFAULT_GATES", "Gate", "ParityReport", "Prompt", "check_parity", "default_images", "default_prompts"]
@@ -391,9 +389,9 @@ def region(prepared: PreparedImage) -> tuple[int, int]:
 
 
 def enlarged(logits: np.ndarray) -> np.ndarray:
-    """Four times the size, as SAM's post-processing begins: bilinear, half-pixel centres. Shapes: (M, h, w)"""
-    maps = torch.from_numpy(np.ascontiguousarray(logits, np.float32))[None]
-    return interpolate(maps, scale_factor=MASK_SCALE, mode="bilinear", align_corners=False)[0].numpy()
+    """Four times the size, as a mask on its way to the picture's. Shapes: (M, h, w)"""
+    height, width = logits.shape[-2:]
+    return resized(logits, (MASK_SCALE * height, MASK_SCALE * width))
 
 
 def measure(output: str, expected: np.ndarray, actual: np.ndarray, best: int) -> dict[str, float]:

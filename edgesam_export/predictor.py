@@ -30,6 +30,7 @@ __all__ = [
     "masks_to_source",
     "pack_prompt",
     "prepare",
+    "resized",
     "scaled_size",
     "stability",
     "to_frame",
@@ -289,16 +290,20 @@ def masks_to_source(logits: np.ndarray, prepared: PreparedImage) -> np.ndarray:
     Shapes: logits (M, 256, 256); returns float32 (M, h, w)
     Source: ``Sam.postprocess_masks`` of segment-anything.
     """
+    side = prepared.frame.prompt_size
+    height, width = prepared.prompt_extent
+    if prepared.frame.mask_resize == "bicubic":
+        return resized(logits, prepared.source_size, "bicubic")
+    return resized(resized(logits, (side, side))[:, :height, :width], prepared.source_size)
+
+
+def resized(logits: np.ndarray, size: tuple[int, int], mode: str = "bilinear") -> np.ndarray:
+    """Logits at another size, half-pixel centres. Shapes: (M, h, w); returns float32 (M, *size)"""
     import torch
     from torch.nn.functional import interpolate
 
-    side = prepared.frame.prompt_size
-    height, width = prepared.prompt_extent
     maps = torch.from_numpy(np.ascontiguousarray(logits, np.float32))[None]
-    if prepared.frame.mask_resize == "bicubic":
-        return interpolate(maps, prepared.source_size, mode="bicubic", align_corners=False)[0].numpy()
-    maps = interpolate(maps, (side, side), mode="bilinear", align_corners=False)[..., :height, :width]
-    return interpolate(maps, prepared.source_size, mode="bilinear", align_corners=False)[0].numpy()
+    return interpolate(maps, size, mode=mode, align_corners=False)[0].numpy()
 
 
 def stability(logits: np.ndarray, offset: float = 1.0) -> np.ndarray:

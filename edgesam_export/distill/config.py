@@ -109,17 +109,7 @@ class DistillConfig:
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
                 raise UsageError(f"{name} is {getattr(self, name)}; choose {low} to {high}")
-        for name in (
-            "box_noise",
-            "learning_rate",
-            "weight_decay",
-            "clip",
-            "bce",
-            "dice",
-            "iou",
-            "channel",
-            "correlation",
-        ):
+        for name in (field.name for field in dataclasses.fields(self) if field.type == "float"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be 0 or more, and finite")
         if not self.schedule or self.steps > MAX_STEPS:

@@ -37,7 +37,7 @@ def to_frame(pixels: Tensor, side: int, prompt_size: int) -> Tensor:
 
 
 def initial_prompts(
-    masks: Tensor, prompt_size: int, generator: torch.Generator, box_noise: float = 0.1
+    masks: Tensor, prompt_size: int, generator: torch.Generator, box_noise: float
 ) -> tuple[Tensor, Tensor]:
     """Return a box or a point for each mask, with equal odds; two tokens each.
 

@@ -44,7 +44,7 @@ def test_box_corners_are_the_outermost_pixels():
 
 def test_first_prompts_are_boxes_and_points_with_equal_odds():
     masks = rectangle(10, 20, 40, 50).expand(400, SIDE, SIDE)
-    coords, labels = initial_prompts(masks, FRAME, generator())
+    coords, labels = initial_prompts(masks, FRAME, generator(), 0.1)
     boxes = (labels == torch.tensor([2, 3])).all(1)
     points = (labels == torch.tensor([1, -1])).all(1)
     assert bool((boxes | points).all()) and 150 < int(boxes.sum()) < 250
@@ -61,7 +61,7 @@ def test_a_point_keeps_the_centre_of_its_pixel():
     mask = torch.zeros(1, SIDE, SIDE, dtype=torch.bool)
     mask[0, 30, 12] = True
     for seed in range(20):
-        coords, labels = initial_prompts(mask, FRAME, generator(seed))
+        coords, labels = initial_prompts(mask, FRAME, generator(seed), 0.1)
         if labels[0, 0] == 1:
             assert coords[0, 0].tolist() == [12.5 * 16 - 0.5, 30.5 * 16 - 0.5]
             return
@@ -88,7 +88,7 @@ def test_new_points_lie_where_masks_disagree(predicted, label, where):
 
 def test_prompts_depend_on_the_generator_alone():
     masks = torch.stack([rectangle(1, 1, 30, 30), rectangle(20, 5, 60, 50)])
-    first, again, other = (initial_prompts(masks, FRAME, generator(seed))[0] for seed in (1, 1, 2))
+    first, again, other = (initial_prompts(masks, FRAME, generator(seed), 0.1)[0] for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
