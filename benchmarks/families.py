@@ -1,8 +1,8 @@
 """Encoder and decoder of every family in one run: PyTorch and ONNX Runtime on this CPU, PyTorch on CUDA too.
 
-Stand-in weights, inputs of the model's own size, one prompt of one point. Every round runs each model once, so that the
-drift of the machine hits all alike; ratios are to EdgeSAM in the same run. What the papers claim stands beside it, with
-their conditions: no ratio here was measured on a phone or on their hardware.
+Stand-in weights, inputs of the model's own size, one prompt of one point. EdgeSAM runs beside every other model in
+turns, so that the drift of the machine hits both alike; a ratio is that of one round. What the papers claim stands
+beside it, with their conditions: no ratio here was measured on a phone or on their hardware.
 """
 
 from __future__ import annotations
@@ -41,21 +41,19 @@ def main() -> None:
     parser.add_argument("--large-rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--skip-cpu", action="store_true", help="CUDA only")
+    parser.add_argument("--show", action="store_true", help="only print the tables of the kept record")
     options = parser.parse_args()
+    if options.show:
+        show_record(json.loads(TARGET.read_text(encoding="utf-8")))
+        return
     torch.set_num_threads(options.threads)
     names = list(dict.fromkeys([BASE, *(options.models or model_names())]))
-    print(machine(options.threads))
     record: dict[str, Any] = {"machine": machine(options.threads), "date": time.strftime("%Y-%m-%d"), "models": {}}
     if not options.skip_cpu:
         record["models"] = measure_cpu(names, options)
-        for part in ("encoder", "decoder"):
-            for runtime in ("pytorch", "onnxruntime"):
-                show(f"{part}, {runtime}, FP32", {n: record["models"][n][runtime][part] for n in names})
     if torch.cuda.is_available():
         record["cuda"] = measure_cuda(names)
-        for key, times in record["cuda"]["encoder"].items():
-            show(f"encoder, PyTorch FP16, {record['cuda']['device']}, batch {key}", times)
-    print_claims(record["models"])
+    show_record(record)
     TARGET.write_text(json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
     print(f"\nwrote {TARGET}")
 
@@ -165,28 +163,56 @@ def device_events(encoder: Any, image: Any, rounds: int) -> list[float]:
     return times
 
 
-def show(title: str, times: dict[str, list[float]]) -> None:
-    """Print min, median and max of each model and the ratio of its median to EdgeSAM's."""
-    base = statistics.median(times[BASE])
-    print(f"\n{title}\n{'':24}{'n':>4}{'min ms':>10}{'median':>10}{'max':>10}{'ratio':>8}")
+def show_record(record: dict[str, Any]) -> None:
+    """Print every table of a record, and the claims."""
+    models = record["models"]
+    print(record["machine"], record["date"])
+    for part in ("encoder", "decoder") if models else ():
+        for runtime in ("pytorch", "onnxruntime"):
+            times = {name: models[name][runtime][part] for name in models}
+            show(f"{part}, {runtime}, FP32", times, paired_ratios(times))
+    for key, times in record.get("cuda", {}).get("encoder", {}).items():
+        base = statistics.median(times[BASE])
+        ratios = {name: [value / base for value in values] for name, values in times.items()}
+        show(f"encoder, PyTorch FP16, {record['cuda']['device']}, batch {key}", times, ratios)
+    if models:
+        print_claims(models)
+
+
+def paired_ratios(times: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Ratio to EdgeSAM in every round: its samples are those of its own rounds, then of each other model's in order."""
+    base, others = times[BASE], {name: values for name, values in times.items() if name != BASE}
+    place = len(base) - sum(map(len, others.values()))
+    ratios = {BASE: [1.0] * len(base)}
+    for name, values in others.items():
+        ratios[name] = [value / beside for value, beside in zip(values, base[place : place + len(values)], strict=True)]
+        place += len(values)
+    return ratios
+
+
+def show(title: str, times: dict[str, list[float]], ratios: dict[str, list[float]]) -> None:
+    """Print min, median and max of each model in milliseconds, and of its ratio to EdgeSAM."""
+    print(f"\n{title}\n{'':24}{'n':>4}{'min ms':>10}{'median':>10}{'max':>10}{'ratio':>10}{'median':>8}{'max':>8}")
     for name, values in sorted(times.items(), key=lambda item: statistics.median(item[1])):
-        middle = statistics.median(values)
-        row = f"{min(values):>10.1f}{middle:>10.1f}{max(values):>10.1f}{middle / base:>8.2f}"
-        print(f"{name:24}{len(values):>4}{row}")
+        milliseconds = "".join(f"{pick(values):>10.1f}" for pick in (min, statistics.median, max))
+        low, middle, high = (pick(ratios[name]) for pick in (min, statistics.median, max))
+        print(f"{name:24}{len(values):>4}{milliseconds}{low:>10.2f}{middle:>8.2f}{high:>8.2f}")
 
 
 def print_claims(models: dict[str, Any]) -> None:
-    """Print the papers' claims beside encoder plus decoder of this run."""
+    """Print the papers' claims beside encoder plus decoder of this run: the median of its rounds, and their range."""
     print("\nwhat the papers claim, and encoder plus decoder in ONNX Runtime here")
 
-    def both(name: str) -> float:
-        return sum(statistics.median(models[name]["onnxruntime"][part]) for part in ("encoder", "decoder"))
+    def both(name: str) -> list[float]:
+        return [sum(pair) for pair in zip(*models[name]["onnxruntime"].values())]
 
+    ratios = paired_ratios({name: both(name) for name in models})
     for name, claim, condition in CLAIMS:
         if name in models:
-            here = f"{both(name) / both(BASE):.1f} times EdgeSAM"
+            values = ratios[name]
+            here = f"{statistics.median(values):.1f} times EdgeSAM ({min(values):.1f} to {max(values):.1f})"
             if "sam_vit_h" in models:
-                here += f", ViT-H {both('sam_vit_h') / both(name):.1f} times this"
+                here += f", ViT-H {statistics.median(ratios['sam_vit_h']) / statistics.median(values):.1f} times this"
             print(f"  {name:24}{claim} ({condition}); here {here}")
 
 

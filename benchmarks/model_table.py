@@ -1,15 +1,15 @@
 """What every model of the project is and what its export looks like: models/figures.json and the table of the README.
 
-Each model is exported in a process of its own, from stand-in weights unless its own are bundled; the saved files are
-analysed and, with ``--parity``, judged. Nothing is timed on a phone. ``models/figures.json`` keeps figures of models
-that are not named. Published figures come from benchmarks/published.toml, our own times from benchmarks/families.json.
+Each model goes through ``edgesam-export coreml`` and ``onnx``, each command in a process of its own, on stand-in
+weights unless its own are bundled; the saved files are analysed and judged. Nothing is timed. models/figures.json keeps
+figures of models that are not named. Published figures come from benchmarks/published.toml, our own times from
+benchmarks/families.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,38 +18,45 @@ from measuring import machine, run_child
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "models" / "figures.json"
-FAMILIES = Path(__file__).parent / "families.json"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- models: begin, written by make model-table -->", "<!-- models: end -->"
 TARGET = "iPhone 14"
+FORMATS = {"coreml": "Core ML", "onnx": "ONNX"}
+PICTURES = 3
+LARGE, LARGE_PICTURES = 30_000_000, 2
+"""Models with more parameters are judged on fewer pictures: ViT-H takes a minute for each, ten times over."""
 EXPORT = """
-import sys, time
-from edgesam_export import CoreMLConfig, OnnxConfig, export_coreml, export_onnx, load_model
-from edgesam_export.download import checkpoint_for
-name, folder = sys.argv[1:]
-released = checkpoint_for(name)
-model = load_model(name, random_weights=None if released is not None and released.bundled else 0)
-parameters = {part: sum(p.numel() for p in getattr(model, part).parameters()) for part in
-              ("image_encoder", "prompt_encoder", "mask_decoder")}
-start = time.perf_counter()
-export_coreml(model, folder, CoreMLConfig(mask_input=model.info.slots is None))
-coreml_s = time.perf_counter() - start
-start = time.perf_counter()
-export_onnx(model, folder, OnnxConfig())
-result = {"parameters": parameters, "coreml_s": round(coreml_s, 1), "onnx_s": round(time.perf_counter() - start, 1)}
+import sys
+from edgesam_export.cli import cli
+cli.main([*sys.argv[1:], "--no-verify", "--quiet"], standalone_mode=False)
+result = {}
 """
 PARITY = """
 import sys
-from edgesam_export.parity import check_parity
-from edgesam_export.parity_inputs import load_reference
 from pathlib import Path
-files = sorted(Path(sys.argv[1]).glob("*.mlpackage"))
-report = check_parity(load_reference(files), files)
-failed = sorted({f"{c.gate.metric} {r.component} {r.numerics}" for r in report.rows for c in r.checks if not c.passed})
-result = {"passed": report.passed, "outputs": len(report.rows), "failed": failed}
+from edgesam_export.parity import check_parity, default_images
+from edgesam_export.parity_inputs import load_reference
+from edgesam_export.report import bound, component_of, gate_lines, measured
+folder, pattern, pictures = sys.argv[1:]
+files = sorted(Path(folder).glob(pattern))
+report = check_parity(load_reference(files), files, images=default_images()[: int(pictures)])
+lines = [line for line in gate_lines(report) if not line.passed]
+result = {
+    "passed": report.passed,
+    "outputs": len(report.rows),
+    "pictures": int(pictures),
+    "failed_outputs": len(report.failures),
+    "failed": [
+        {"candidate": line.candidate, "component": component_of(line), "metric": line.gate.metric, "at": line.place,
+         "worst": measured(line.gate.metric, line.worst.value), "gate": bound(line.gate)}
+        for line in lines
+    ],
+    "why": list(dict.fromkeys([*map(str, report.divergences), *(item.text for item in report.explanations)])),
+    "sign_margin": max((row.metrics.get("sign_margin", 0.0) for row in report.failures), default=0.0),
+}
 """
-HEADINGS = ("model", "input", "parameters", "G multiply-adds", "Core ML package", "ANE findings", "parity", "published")
-HEADINGS += ("encoder, decoder here",)
+HEADINGS = ("model", "input", "parameters", "G multiply-adds", "Core ML package", "ANE findings", "parity")
+HEADINGS += ("published", "encoder, decoder here")
 
 
 def main() -> None:
@@ -57,39 +64,54 @@ def main() -> None:
     from edgesam_export.families import model_names
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="*", help="models to export and measure again (default: those without figures)")
-    parser.add_argument("--all", action="store_true", help="measure every model")
-    parser.add_argument("--parity", action="store_true", help="judge the packages too: minutes for the large models")
+    parser.add_argument("models", nargs="*", help="models to export and judge again (default: those without figures)")
+    parser.add_argument("--all", action="store_true", help="measure every model: some two hours on two cores")
+    parser.add_argument("--no-parity", action="store_true", help="do not judge; results of before are kept")
     parser.add_argument("--table", action="store_true", help="only write the table again")
     options = parser.parse_args()
     figures = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {}
     wanted = options.models or [name for name in model_names() if options.all or name not in figures]
     for name in [] if options.table else wanted:
         print(name, flush=True)
-        figures[name] = measure(name, options.parity, figures.get(name, {}))
+        figures[name] = measure(name, figures.get(name, {}), judge=not options.no_parity)
         text = json.dumps(figures, indent=1, sort_keys=True, allow_nan=False)
         FIGURES.write_text(text + "\n", encoding="utf-8")
     write_table(figures)
 
 
-def measure(name: str, parity: bool, before: dict[str, Any]) -> dict[str, Any]:
+def measure(name: str, before: dict[str, Any], *, judge: bool) -> dict[str, Any]:
     """Export one model and return its figures; a parity result of before is kept unless it is judged again."""
+    import torch
+
+    from edgesam_export.download import checkpoint_for
+    from edgesam_export.families import build_model
+
+    model = build_model(name)
+    parts = (model.image_encoder, model.prompt_encoder, model.mask_decoder)
+    counts = [sum(parameter.numel() for parameter in part.parameters()) for part in parts]
+    released = checkpoint_for(name)
+    weights = [] if released is not None and released.bundled else ["--random-weights", "0"]
+    mask_input = ["--mask-input"] if model.info.slots is None else []
+    del model, parts
     with tempfile.TemporaryDirectory() as folder:
-        found = run_child(EXPORT, name, folder)
-        parts = {part: figures_of(Path(folder), name, part) for part in ("encoder", "decoder")}
-        judged = run_child(PARITY, folder) if parity else None
-    result = {
-        "parameters": sum(found["parameters"].values()),
-        "encoder_parameters": found["parameters"]["image_encoder"],
-        "export_s": {"coreml": found["coreml_s"], "onnx": found["onnx_s"]},
-        "export_peak_mb": round(found["peak_mb"]),
-        "machine": machine(2),
-        **parts,
-    }
-    if judged:
-        result["parity"] = {key: judged[key] for key in ("passed", "outputs", "failed")}
-    elif "parity" in before:
-        result["parity"] = before["parity"]
+        made = {
+            command: run_child(EXPORT, command, name, *weights, *mask_input, "--output", folder)
+            for command in ("coreml", "onnx")
+        }
+        result = {
+            "parameters": sum(counts),
+            "encoder_parameters": counts[0],
+            "export_peak_mb": {command: round(found["peak_mb"]) for command, found in made.items()},
+            "machine": machine(torch.get_num_threads()),
+            **{part: figures_of(Path(folder), name, part) for part in ("encoder", "decoder")},
+        }
+        if judge:
+            pictures = str(LARGE_PICTURES if sum(counts) > LARGE else PICTURES)
+            patterns = {"coreml": "*.mlpackage", "onnx": "*.onnx"}
+            judged = {kind: run_child(PARITY, folder, pattern, pictures) for kind, pattern in patterns.items()}
+            result["parity"] = {kind: {**found, "peak_mb": round(found["peak_mb"])} for kind, found in judged.items()}
+        elif "parity" in before:
+            result["parity"] = before["parity"]
     return result
 
 
@@ -120,12 +142,13 @@ def write_table(figures: dict[str, Any]) -> None:
 
 
 def table(figures: dict[str, Any]) -> str:
-    """Markdown of every model, EdgeSAM first, the others by parameters."""
+    """Markdown of every model, EdgeSAM first, the others by parameters; sources and failed gates below."""
+    from edgesam_export.catalogue import host_figures
     from edgesam_export.families import model_info
 
-    host = json.loads(FAMILIES.read_text(encoding="utf-8")) if FAMILIES.is_file() else {"models": {}}
     order = sorted(figures, key=lambda name: (not name.startswith("edge_sam"), figures[name]["parameters"], name))
     lines = [f"| {' | '.join(HEADINGS)} |", "|" + " --- |" * len(HEADINGS)]
+    sources: list[str] = []
     for name in order:
         found = figures[name]
         info = model_info(name)
@@ -138,10 +161,15 @@ def table(figures: dict[str, Any]) -> str:
             " + ".join(f"{part['coreml_bytes'] / 1e6:.1f}" for part in both) + " MB",
             ", ".join(findings(part) for part in both),
             parity_text(found.get("parity")),
-            published_text(name),
-            host_text(host["models"].get(name)),
+            published_text(name, sources),
+            host_text(host_figures(name)),
         )
         lines.append(f"| {' | '.join(cells)} |")
+    if sources:
+        numbered = "; ".join(f"[{number}] {source}" for number, source in enumerate(sources, start=1))
+        lines += ["", f"Published figures, none of them measured here: {numbered}."]
+    if failures := [line for name in order for line in failures_of(name, figures[name].get("parity"))]:
+        lines += ["", "Gates that fail:", "", *failures]
     return "\n".join(lines)
 
 
@@ -151,20 +179,49 @@ def findings(part: dict[str, Any]) -> str:
 
 
 def parity_text(parity: dict[str, Any] | None) -> str:
-    """The verdict on the saved packages."""
+    """The verdict on the saved files of both formats."""
     if parity is None:
         return "not judged"
-    return "all gates" if parity["passed"] else "fails: " + ", ".join(parity["failed"])
+    if all(found["passed"] for found in parity.values()):
+        return "all gates"
+    bad = {FORMATS[kind]: found for kind, found in parity.items() if not found["passed"]}
+    return ", ".join(f"{kind}: {found['failed_outputs']} of {found['outputs']} fail" for kind, found in bad.items())
 
 
-def published_text(name: str) -> str:
-    """Published iPhone figures first, then one GPU figure, each with its device."""
+def failures_of(name: str, parity: dict[str, Any] | None) -> list[str]:
+    """One line of Markdown for each format of a model that fails: every gate with its worst value, and why."""
+    lines = []
+    for kind, found in (parity or {}).items():
+        if found["passed"]:
+            continue
+        gates: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for one in found["failed"]:
+            gates.setdefault((one["metric"], one["gate"]), []).append(one)
+        broken = "; ".join(
+            f"{metric} {worst_of(ones)} (gate {gate}) under {', '.join(dict.fromkeys(o['candidate'] for o in ones))}"
+            for (metric, gate), ones in gates.items()
+        )
+        flips = f"; signs differ only below {found['sign_margin']:.1%} of the rms logit" if found["sign_margin"] else ""
+        lines.append(f"* `{name}`, {FORMATS[kind]}: {broken}. Why: {'; '.join(found['why'])}{flips}.")
+    return lines
+
+
+def worst_of(failed: list[dict[str, Any]]) -> str:
+    """The value farthest beyond the one gate that all of these break, as it was printed."""
+    pick = min if failed[0]["gate"].startswith(">=") else max
+    return pick((one["worst"] for one in failed), key=lambda text: float(text.split()[0]))
+
+
+def published_text(name: str, sources: list[str]) -> str:
+    """Published iPhone figures first, then one of another device, each with the number of its source."""
     from edgesam_export.catalogue import published_figures
 
     rows = published_figures(name)
     phones = [row for row in rows if "iPhone" in row["device"]]
     others = [row for row in rows if "iPhone" not in row["device"] and row["part"] in ("total", "encoder")]
-    return "; ".join(figure_text(row) for row in (*phones[:2], *others[:1])) or "-"
+    shown = (*phones[:2], *others[:1])
+    sources += [source for source in dict.fromkeys(row["source"] for row in shown) if source not in sources]
+    return "; ".join(f"{figure_text(row)} [{sources.index(row['source']) + 1}]" for row in shown) or "-"
 
 
 def figure_text(row: dict[str, Any]) -> str:
@@ -174,11 +231,12 @@ def figure_text(row: dict[str, Any]) -> str:
     return f"{row['value']:g} {unit}{part}, {row['device']}"
 
 
-def host_text(times: dict[str, Any] | None) -> str:
+def host_text(found: dict[str, Any] | None) -> str:
     """Our own medians in ONNX Runtime."""
-    if times is None:
+    if found is None:
         return "-"
-    return ", ".join(f"{statistics.median(times['onnxruntime'][part]):.0f}" for part in ("encoder", "decoder")) + " ms"
+    parts = found["runtimes"]["onnxruntime"]
+    return ", ".join(f"{parts[part]['median_ms']:.0f}" for part in ("encoder", "decoder")) + " ms"
 
 
 if __name__ == "__main__":

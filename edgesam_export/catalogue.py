@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from functools import lru_cache
 from typing import Any
@@ -12,7 +13,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["PUBLISHED_NAMES", "catalogue", "measured_figures", "published_figures"]
+__all__ = ["PUBLISHED_NAMES", "catalogue", "host_figures", "measured_figures", "published_figures"]
 
 PUBLISHED_NAMES: dict[str, str | None] = {
     "edge_sam": "EdgeSAM",
@@ -67,6 +68,7 @@ def model_entry(name: str) -> dict[str, Any]:
         "sha256": file.sha256 if file else None,
         "licence": file.licence if file else None,
         "measured": measured_figures().get(name),
+        "host": host_figures(name),
         "published": published_figures(name),
     }
 
@@ -78,6 +80,35 @@ def measured_figures() -> dict[str, Any]:
 
     path = manifest_path().with_name("figures.json")
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def host_figures(name: str) -> dict[str, Any] | None:
+    """Return our own times of a model on a host, None when there are none.
+
+    Units: milliseconds, ``runtimes`` by runtime, part and statistic; FP32, batch 1, one prompt.
+    """
+    record = host_record()
+    if name not in record["models"]:
+        return None
+    runtimes = {
+        runtime: {part: {"samples": len(times), **summary_ms(times)} for part, times in parts.items()}
+        for runtime, parts in record["models"][name].items()
+    }
+    return {"machine": record["machine"], "date": record["date"], "runtimes": runtimes}
+
+
+def summary_ms(times: list[float]) -> dict[str, float]:
+    """Return least, median and largest of some times."""
+    picks = {"min_ms": min, "median_ms": statistics.median, "max_ms": max}
+    return {key: round(pick(times), 2) for key, pick in picks.items()}
+
+
+@lru_cache(maxsize=1)
+def host_record() -> dict[str, Any]:
+    """Return what benchmarks/families.py kept: machine, date, and times by model, runtime and part."""
+    from edgesam_export.download import shipped_file
+
+    return json.loads(shipped_file("benchmarks/families.json").read_text(encoding="utf-8"))
 
 
 def published_figures(name: str) -> list[dict[str, Any]]:

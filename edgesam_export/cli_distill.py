@@ -236,12 +236,15 @@ def distill(student: str, output: Path, as_json: bool, quiet: bool, **options: A
     """Train a small model on a larger one's masks, or on drawn scenes; win back what compression cost."""
     from edgesam_export.distill.config import configured
     from edgesam_export.distill.start import start_run
-    from edgesam_export.distill.training import Processes
+    from edgesam_export.distill.training import Processes, amp_advice
     from edgesam_export.distill.training import distill as run
 
-    speaks = Processes.find(options["device"]).first  # of several processes, one
+    where = Processes.find(options["device"])
+    speaks = where.first  # of several processes, one
     quiet = quiet or not speaks
     config = configured(student, options, options["config_file"])
+    if advice := amp_advice(config, where):
+        note(quiet, advice)
     with steps(quiet, "loading") as progress:
         model, teacher = start_run(
             config,

@@ -21,6 +21,7 @@ __all__ = [
     "psnr_db",
     "rms_error",
     "sign_agreement",
+    "sign_margin",
 ]
 
 
@@ -96,6 +97,21 @@ def sign_agreement(reference: np.ndarray, candidate: np.ndarray) -> float:
     if not comparable(reference, candidate):
         return math.nan
     return float(np.mean((np.asarray(reference) > 0) == (np.asarray(candidate) > 0)))
+
+
+def sign_margin(reference: np.ndarray, candidate: np.ndarray) -> float:
+    """Largest magnitude of the reference where both lie on different sides of 0, over the reference's rms.
+
+    0 when no sign differs. Small: only logits that were next to 0 changed sides, as rounding does it; near 1 or above:
+    the masks differ where the reference was sure.
+
+    Raises: UsageError when the shapes differ or the arrays are empty.
+    """
+    if not comparable(reference, candidate):
+        return math.nan
+    left = np.asarray(reference, np.float64)
+    largest = float(np.abs(left[(left > 0) != (np.asarray(candidate) > 0)]).max(initial=0.0))
+    return largest / math.sqrt(float(np.mean(np.square(left)))) if largest else 0.0
 
 
 def best_mask_gap(reference: np.ndarray, candidate: np.ndarray) -> float:

@@ -35,6 +35,7 @@ from edgesam_export.parity_report import (
     NUMERICS,
     ArtifactDigest,
     Check,
+    Explanation,
     Gate,
     ParityPicture,
     ParityReport,
@@ -48,6 +49,8 @@ __all__ = ["DEFAULT_GATES", "Gate", "ParityReport", "Prompt", "check_parity", "d
 
 MASK_SCALE = 4
 """Side of the frame of 1024 over that of the logits."""
+ROUNDING = "rounding alone: no operation stands out, and no output is off by 1 % of its rms value"
+TOGETHER = "on the candidate's own embedding only: encoder and decoder keep their gates alone, their errors add up"
 RANGES_KEPT = 10
 """Operations of a component that the report keeps, those nearest to their limit."""
 
@@ -79,7 +82,7 @@ def check_parity(
     original = Reference(open_reference(reference), candidates[0].info.frame)
     total = len(candidates) * len(pictures)
     rows: list[ParityRow] = []
-    found: list[Divergence | ParityPicture | RangeRow | str] = []
+    found: list[Divergence | Explanation | ParityPicture | RangeRow | str] = []
     for index, runner in enumerate(candidates):
         trial = Trial(runner, reference_for(runner, original, reference), tuple(gates))
         for number, (name, picture) in enumerate(pictures.items()):
@@ -87,6 +90,7 @@ def check_parity(
                 progress(index * len(pictures) + number, total, f"{runner.name}: {name}")
             trial.compare(name, picture, prompts(picture.shape[:2]))
         trial.finish()
+        getattr(runner, "release", lambda: None)()
         rows += trial.rows
         found += trial.found
     if progress:
@@ -137,6 +141,7 @@ def assemble(
         rows=tuple(rows),
         skipped=tuple(dict.fromkeys(item for item in found if isinstance(item, str))),
         divergences=tuple(item for item in found if isinstance(item, Divergence)),
+        explanations=tuple(item for item in found if isinstance(item, Explanation)),
         ranges=tuple(sorted(dict.fromkeys(ranges), key=lambda row: -row.share)),
         pictures=tuple(item for item in found if isinstance(item, ParityPicture)),
     )
@@ -161,7 +166,7 @@ class Trial:
             raise UsageError(f"{runner.name}: this decoder picks one mask itself; judge an export with --candidates 4")
         self.components = {artifact.component for artifact in runner.artifacts} or {"encoder", "decoder"}
         self.rows: list[ParityRow] = []
-        self.found: list[Divergence | ParityPicture | RangeRow | str] = []
+        self.found: list[Divergence | Explanation | ParityPicture | RangeRow | str] = []
         self.examined: set[str] = set()
 
     def compare(self, name: str, picture: np.ndarray, prompts: Sequence[Prompt]) -> None:
@@ -330,9 +335,9 @@ class Trial:
             found = next((answer for answer in answers if not isinstance(answer, str)), answers[0])
         else:
             answers = [first_divergence(*call, a="fp32", b=self.numerics, modules=modules) for call in calls]
-            found = next((answer for answer in answers if answer), "rounding alone, no operation")
+            found = next((answer for answer in answers if answer), ROUNDING)
         if isinstance(found, str):
-            self.found.append(f"{self.runner.name}: first divergence in the {component}: {found}")
+            self.found.append(Explanation(candidate=self.runner.name, component=component, text=found))
         else:
             self.found.append(replace(found, component=component, candidate=self.runner.name))
 
@@ -363,6 +368,9 @@ class Trial:
         """
         for component in sorted(self.components):
             rows = [row for row in self.rows if row.component == component]
+            failed = {row.embeddings for row in rows if not row.passed}
+            if failed == {"own"} and all(row.passed for row in self.rows if row.component == "encoder"):
+                self.found.append(Explanation(candidate=self.runner.name, component=component, text=TOGETHER))
             if not rows:
                 reasons = "; ".join(item for item in self.found if isinstance(item, str))
                 raise UsageError(

@@ -19,6 +19,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "ArtifactDigest",
     "Check",
+    "Explanation",
     "Gate",
     "ParityPicture",
     "ParityReport",
@@ -62,13 +63,13 @@ class Gate:
 
 METRICS = {
     "image_embeddings": ("psnr_db", "cosine", "max_abs_error", "rms_error"),
-    "masks": ("mask_iou", "best_mask_iou", "sign_agreement", "psnr_db", "max_abs_error"),
+    "masks": ("mask_iou", "best_mask_iou", "sign_agreement", "sign_margin", "psnr_db", "max_abs_error"),
     "scores": ("best_mask_gap", "max_abs_error"),
     "boxes": ("psnr_db", "max_abs_error", "rms_error"),
     "box_scores": ("psnr_db", "max_abs_error", "rms_error"),
 }
 """Metrics of each output. ``mask_iou`` is the worst of all masks returned, ``best_mask_iou`` that of the mask which the
-reference scores highest; ``sign_agreement`` and ``psnr_db`` are over all logits."""
+reference scores highest; ``sign_agreement``, ``sign_margin`` and ``psnr_db`` are over all logits."""
 
 
 def default_gates() -> tuple[Gate, ...]:
@@ -149,6 +150,18 @@ class ArtifactDigest:
     sha256: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """Why a component fails a gate when no single operation is to blame."""
+
+    candidate: str
+    component: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.candidate}: {self.component}: {self.text}"
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ParityPicture:
     """What a reader wants to see of one prompt: the best mask of both sides. Not part of the stored report.
@@ -178,6 +191,8 @@ class ParityReport:
     skipped: tuple[str, ...] = ()
     """What was not compared, and why."""
     divergences: tuple[Divergence, ...] = ()
+    explanations: tuple[Explanation, ...] = ()
+    """Of the components that fail without a divergence."""
     ranges: tuple[RangeRow, ...] = ()
     """Operations nearest to the limit of their kind, the worst first."""
     schema_version: int = SCHEMA_VERSION

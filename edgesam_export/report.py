@@ -21,6 +21,7 @@ from edgesam_export.parity_report import (
     SCHEMA_VERSION,
     ArtifactDigest,
     Check,
+    Explanation,
     Gate,
     ParityReport,
     ParityRow,
@@ -62,7 +63,8 @@ def document(report: ParityReport) -> dict[str, Any]:
     rows = [
         {**asdict(row), "passed": row.passed, "checks": [check_entry(c) for c in row.checks]} for row in report.rows
     ]
-    parts = {name: [asdict(item) for item in plain[name]] for name in ("artifacts", "divergences", "ranges")}
+    lists = ("artifacts", "divergences", "explanations", "ranges")
+    parts = {name: [asdict(item) for item in plain[name]] for name in lists}
     return {**plain, **parts, "rows": rows, "passed": report.passed}
 
 
@@ -107,6 +109,7 @@ def report_of(data: Mapping[str, Any]) -> ParityReport:
         rows=each(data["rows"], row_of),
         skipped=tuple(data.get("skipped", ())),
         divergences=each(data.get("divergences", ()), divergence_of),
+        explanations=each(data.get("explanations", ()), lambda item: build(Explanation, item)),
         ranges=each(data.get("ranges", ()), lambda item: build(RangeRow, item, magnitude=float(item["magnitude"]))),
         pictures=(),
     )
@@ -244,6 +247,7 @@ def to_table(report: ParityReport) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     lines += [f"{row.candidate}: {row.label}: {row.problem}" for row in problems(report)]
+    lines += [f"why: {item}" for item in report.explanations]
     lines += [f"not compared: {reason}" for reason in report.skipped]
     return "\n".join([*lines, verdict(report)])
 
@@ -268,6 +272,8 @@ def to_markdown(report: ParityReport) -> str:
     if failing := report.failures:
         more = f" (the first {FAILURES_SHOWN} of {len(failing)})" if len(failing) > FAILURES_SHOWN else ""
         parts += [f"### Out of tolerance{more}", table(("candidate", "where", "why"), list(failure_cells(report)))]
+    if report.explanations:
+        parts += ["### Why", "\n".join(f"- {markdown(str(item))}" for item in report.explanations)]
     if near := [row for row in report.ranges if row.share >= RANGE_SHOWN]:
         headings = ("component", "operation", "module", "rule", "largest", "limit")
         shown = [
@@ -292,6 +298,8 @@ def reason_of(row: ParityRow) -> str:
     """Why a row failed, in words."""
     failed = [c for c in row.checks if not c.passed]
     broken = [f"{c.gate.metric} {measured(c.gate.metric, c.value)}, gate {bound(c.gate)}" for c in failed]
+    if any(check.gate.metric in ("mask_iou", "sign_agreement") for check in failed) and "sign_margin" in row.metrics:
+        broken.append(f"signs differ only below {row.metrics['sign_margin']:.2%} of the rms logit")
     return row.problem or "; ".join(broken)
 
 

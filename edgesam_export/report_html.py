@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from edgesam_export.divergence import Divergence, RangeRow
-from edgesam_export.parity_report import ParityPicture, ParityReport
+from edgesam_export.parity_report import Explanation, ParityPicture, ParityReport
 from edgesam_export.picture import overlay
 from edgesam_export.report import RANGE_SHOWN, GateLine, bound, component_of, gate_lines, measured, reason_of, verdict
 
@@ -61,6 +61,7 @@ def to_html(report: ParityReport) -> str:
     sections = [
         f"<h1>{state} Parity of {escape(report.model)}</h1><p>{escape(verdict(report))}</p><p class=soft>{made}</p>",
         *(divergence_note(item) for item in report.divergences),
+        *(explanation_note(item) for item in report.explanations),
         gates_table(gate_lines(report)),
         gallery(report.pictures),
         failures_table(report),
@@ -140,6 +141,12 @@ def divergence_note(found: Divergence) -> str:
     where = f"{escape(found.candidate)}, {escape(found.component)}"
     others = f"<p class=soft>Operations that raise the error most on the way:</p>{rest}" if rest else ""
     return f"<div class='card note'><p><b>First divergence</b> in {where}</p><p>{escape(str(found))}</p>{others}</div>"
+
+
+def explanation_note(found: Explanation) -> str:
+    """Why a component fails without an operation to blame."""
+    where = f"{escape(found.candidate)}, {escape(found.component)}"
+    return f"<div class='card note'><p><b>No single operation</b> in {where}</p><p>{escape(found.text)}</p></div>"
 
 
 def gallery(pictures: Sequence[ParityPicture]) -> str:

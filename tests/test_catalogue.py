@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgesam_export import download
-from edgesam_export.catalogue import PUBLISHED_NAMES, model_entry, published_figures
+from edgesam_export.catalogue import PUBLISHED_NAMES, catalogue, host_figures, model_entry, published_figures
 from edgesam_export.download import CheckpointFile
 
 SHA256 = "ab" * 32
@@ -54,3 +54,18 @@ def test_nothing_is_published_about_a_model_of_our_own():
     own = [name for name, published in PUBLISHED_NAMES.items() if published is None]
     assert own == ["edge_sam_tiny"]
     assert published_figures("edge_sam_tiny") == [] and published_figures("edge_sam")
+
+
+def test_every_model_has_our_own_times_and_no_model_has_invented_ones(monkeypatch):
+    entries = [entry for entry in catalogue() if "not_exported" not in entry]
+    assert all(entry["host"]["runtimes"]["onnxruntime"]["encoder"]["median_ms"] > 0 for entry in entries)
+    record = {
+        "machine": "a machine",
+        "date": "2026-01-01",
+        "models": {"edge_sam": {"pytorch": {"encoder": [3.0, 1.0, 2.0, 8.0]}}},
+    }
+    monkeypatch.setattr("edgesam_export.catalogue.host_record", lambda: record)
+    assert host_figures("mobile_sam") is None
+    assert host_figures("edge_sam")["runtimes"] == {
+        "pytorch": {"encoder": {"samples": 4, "min_ms": 1.0, "median_ms": 2.5, "max_ms": 8.0}}
+    }

@@ -55,3 +55,12 @@ def test_what_cannot_be_done_is_one_line_and_leaves_no_run(command, tmp_path, wo
     code, out, err = command("distill", *words, "--workers", "0", "--output", output)
     assert (code, out) == (2, "") and said in err and len(err.splitlines()) == 1
     assert not list(Path(output).glob("*.safetensors")) and not (output / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(("capability", "told"), [("AVX2", True), ("AVX512", False)])
+def test_emulated_bf16_is_told_before_it_costs_hours(command, tmp_path, monkeypatch, capability, told):
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    code, _, err = command("distill", NAME, "--amp", "bf16", "--device", "cpu", "--checkpoint", tmp_path / "none.pth")
+    assert code == 2 and ("--amp off is faster here" in err) is told
+    code, _, err = command("distill", NAME, "--device", "cpu", "--checkpoint", tmp_path / "none.pth")
+    assert code == 2 and "faster here" not in err

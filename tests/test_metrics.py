@@ -15,8 +15,21 @@ ALL = [
     metrics.rms_error,
     metrics.mask_iou,
     metrics.sign_agreement,
+    metrics.sign_margin,
     metrics.best_mask_gap,
 ]
+
+
+def test_sign_margin_is_the_largest_flipped_value_over_the_rms():
+    # rms of (3, 4, 0, 5) is sqrt(50 / 4); of the values whose sign differs, -0.25 was moved across 0 and 3 was not
+    reference, candidate = np.array([3.0, 4.0, -0.25, 5.0]), np.array([3.0, 4.0, 0.25, 5.0])
+    assert metrics.sign_margin(reference, candidate) == pytest.approx(0.25 / math.sqrt(50.0625 / 4))
+    assert metrics.sign_margin(reference, -reference) == pytest.approx(5 / math.sqrt(50.0625 / 4))
+
+
+def test_sign_margin_is_zero_when_no_sign_differs_or_only_zeros_do():
+    assert metrics.sign_margin(np.array([1.0, -2.0]), np.array([9.0, -0.1])) == 0.0
+    assert metrics.sign_margin(np.zeros(2), np.ones(2)) == 0.0
 
 
 def test_psnr_is_twenty_log_peak_over_rms_error():

@@ -476,9 +476,33 @@ def test_a_passing_candidate_is_not_searched_but_its_ranges_are_reported_once_pe
 def test_a_failure_in_fp32_says_that_there_is_nothing_to_search():
     candidate = replayable("fp32")
     candidate.embedding_fault = lambda array: array * 2
-    assert check(candidate).skipped == (
-        "mil fp32: first divergence in the encoder: the files differ from PyTorch in fp32 already",
-    )
+    report = check(candidate)
+    assert [str(item) for item in report.explanations] == [
+        "mil fp32: encoder: the files differ from PyTorch in fp32 already"
+    ]
+    assert report.skipped == ()
+
+
+def test_a_decoder_that_fails_on_its_own_embedding_only_is_explained():
+    candidate = FakeRunner("mil fp16", numerics="fp16")
+    decode = candidate.decode
+
+    def decoded(embeddings, *rest):
+        logits, scores = decode(embeddings, *rest)
+        return (-logits if np.array_equal(embeddings, candidate.latest) else logits), scores
+
+    encode = candidate.encode
+
+    def encoded(prepared):
+        candidate.latest = encode(prepared) * np.float32(1 + 2**-20)
+        return candidate.latest
+
+    candidate.encode, candidate.decode = encoded, decoded
+    report = check(candidate)
+    assert {row.embeddings for row in report.failures} == {"own"}
+    assert [(item.component, item.text[:40]) for item in report.explanations] == [
+        ("decoder", "on the candidate's own embedding only: en")
+    ]
 
 
 def test_gates_are_validated():

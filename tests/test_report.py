@@ -11,11 +11,21 @@ import pytest
 
 from edgesam_export.divergence import Divergence, OpError, RangeRow
 from edgesam_export.errors import SchemaError, UsageError
-from edgesam_export.parity_report import ArtifactDigest, Check, Gate, ParityPicture, ParityReport, ParityRow, Prompt
+from edgesam_export.parity_report import (
+    ArtifactDigest,
+    Check,
+    Explanation,
+    Gate,
+    ParityPicture,
+    ParityReport,
+    ParityRow,
+    Prompt,
+)
 from edgesam_export.report import (
     gate_lines,
     load_report,
     measured,
+    reason_of,
     to_json,
     to_junit,
     to_markdown,
@@ -114,6 +124,7 @@ def full_report():
         encoder_row(math.nan, image="broken", problem="3 of 9 values are not finite"),
         skipped=("mil fp16: prompt mask: the decoder was exported without mask input",),
         divergences=(DIVERGENCE,),
+        explanations=(Explanation(candidate="mil ane", component="decoder", text="rounding <alone>"),),
         ranges=(
             RangeRow(operation="sq", type="square", rule="N03", magnitude=300.0, limit=256.0, of="operand"),
             RangeRow(operation="far", type="relu", rule="FP16", magnitude=1.0, limit=65504.0, of="output"),
@@ -214,6 +225,20 @@ def test_table_names_problems_that_no_gate_shows():
     made = report(encoder_row(55.0), mask_row(0.999, checks=(), problem="missing"))
     assert "mil fp16: decoder on own embedding masks cat.jpg box: missing" in to_table(made)
     assert not made.passed
+
+
+def test_why_a_component_fails_without_an_operation_to_blame_is_said_everywhere():
+    made = full_report()
+    assert "why: mil ane: decoder: rounding <alone>" in to_table(made).splitlines()
+    assert "### Why" in to_markdown(made) and "mil ane: decoder: rounding &lt;alone&gt;" in to_markdown(made)
+    assert "<b>No single operation</b> in mil ane, decoder</p><p>rounding &lt;alone&gt;" in to_html(made)
+    assert "### Why" not in to_markdown(replace(made, explanations=()))
+
+
+def test_a_failed_mask_row_tells_how_sure_the_reference_was_where_signs_differ():
+    row = mask_row(0.98, metrics={"mask_iou": 0.98, "sign_margin": 0.00512})
+    assert reason_of(row) == "mask_iou 0.98000, gate >= 0.99; signs differ only below 0.51% of the rms logit"
+    assert reason_of(encoder_row(31.5)) == "psnr_db 31.5 dB, gate >= 40 dB"
 
 
 def test_worst_value_is_the_farthest_beyond_its_gate_and_nan_is_worse_than_any():

@@ -23,7 +23,7 @@ from edgesam_export.distill.runs import RunFolder
 from edgesam_export.errors import UsageError
 from edgesam_export.modeling.sam import SamModel
 
-__all__ = ["Processes", "TrainingResult", "distill"]
+__all__ = ["Processes", "TrainingResult", "amp_advice", "distill"]
 
 NOT_DECAYED = ("embed", "token")
 """Parameters with these in their names are tables of vectors: like biases and norms they keep their size."""
@@ -76,6 +76,13 @@ class TrainingResult:
     weights: Path
     steps: int
     history: list[dict[str, float]]
+
+
+def amp_advice(config: DistillConfig, where: Processes) -> str | None:
+    """Say when mixed precision costs time: short of AVX-512, PyTorch computes BF16 by converting to FP32 and back."""
+    if config.amp == "bf16" and where.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2":
+        return "amp bf16: this processor (AVX2) emulates BF16, several times slower than FP32; --amp off is faster here"
+    return None
 
 
 def distill(

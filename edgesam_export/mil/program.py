@@ -129,6 +129,11 @@ class Program:
                 self.prepared[key] = PreparedFunction(self.function, policy, torch.device(device))
             return self.prepared[key]
 
+    def release(self) -> None:
+        """Forget what ``prepare`` made, and with it the weights in memory."""
+        with self.lock:
+            self.prepared.clear()
+
     def declared_inputs(self) -> dict[str, ValueType]:
         return {value.name: value.type for value in self.function.inputs}
 

@@ -47,6 +47,11 @@ class MilRunner(ArtifactRunner):
             feed = program.predict(feed, numerics=self.numerics, device=self.device)
         return feed
 
+    def release(self) -> None:
+        """Give back the memory of prepared weights, an FP32 copy for each runner; the next call prepares them again."""
+        for program in (part for parts in self.programs.values() for part in parts):
+            program.release()
+
     def replay(self, component: str, part: int = 0) -> tuple[Program, dict[str, Any]]:
         """Return the program and the feed of its latest call, for reports that look inside; parts count from 0."""
         return self.programs[component][part], self.feeds[component][part]
