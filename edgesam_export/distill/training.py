@@ -53,7 +53,7 @@ class Processes:
         """Join the others that ``torchrun`` started, if it did.
 
         Raises:
-            UsageError: CUDA is asked for and there is none.
+            UsageError: CUDA is asked for and there is none, or fewer devices than processes.
         """
         distributed = torch.distributed
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -61,7 +61,13 @@ class Processes:
             raise UsageError(f"device is '{device}', but PyTorch finds no CUDA device here; leave --device out")
         several = distributed.is_available() and distributed.is_torchelastic_launched()
         if several and device == "cuda":
-            device = f"cuda:{distributed.get_node_local_rank(0)}"
+            place, there = distributed.get_node_local_rank(0), torch.cuda.device_count()
+            if place >= there:
+                raise UsageError(
+                    f"process {place} finds {there} CUDA devices, one is needed for each; give torchrun"
+                    f" --nproc-per-node {there}, or say --device cpu"
+                )
+            device = f"cuda:{place}"
         if several and not distributed.is_initialized():
             distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
         rank, world = (distributed.get_rank(), distributed.get_world_size()) if several else (0, 1)

@@ -19,7 +19,7 @@ from edgesam_export.distill.cache import EmbeddingCache
 from edgesam_export.distill.config import DistillConfig, Phase, configured, parse_schedule, read_config
 from edgesam_export.distill.loop import PromptStep, network_input
 from edgesam_export.distill.start import start_run
-from edgesam_export.distill.training import distill, learning_rate
+from edgesam_export.distill.training import Processes, distill, learning_rate
 from edgesam_export.errors import CheckpointError, SchemaError, UsageError
 from edgesam_export.families import load_model, model_info
 from edgesam_export.folded import folded_model
@@ -276,6 +276,15 @@ def test_two_processes_train_one_model(tmp_path):
     weights = load_file(tmp_path / "run" / f"{NAME}.safetensors")
     alone = run(tmp_path / "alone", config)
     assert not same(weights, alone)  # the second process had pictures of its own
+
+
+def test_a_process_without_a_device_of_its_own_says_so(monkeypatch):
+    monkeypatch.setattr("torch.distributed.is_torchelastic_launched", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_node_local_rank", lambda fallback: 1)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(UsageError, match=r"process 1 finds 1 CUDA devices.*--nproc-per-node 1, or say --device cpu"):
+        Processes.find()
 
 
 def test_learning_rate_rises_and_falls():
