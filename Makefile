@@ -7,6 +7,8 @@ KEY := $(shell cat requirements.lock pyproject.toml | cksum | cut -d" " -f1)
 INSTALLED := $(VENV)/installed-$(KEY)
 MODEL ?= edge_sam_tiny
 OUT ?= out/demo
+# Processes that pytest runs in, a core each; a file's tests stay together.
+WORKERS ?= 2
 # The bundled weights unless told otherwise: make demo MODEL=edge_sam_3x CHECKPOINT=edge_sam_3x.pth PICTURE=photo.jpg
 WEIGHTS := $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 PICTURE ?= edgesam_export/samples/scene.png
@@ -56,7 +58,7 @@ distillation: setup  ## Three kinds of training compared, and what recovery wins
 	$(RUN)/python benchmarks/recovery.py
 
 test: setup lint swift-test  ## Every test: Python, conformance sample, Swift where a toolchain is present
-	$(RUN)/python -m pytest
+	$(RUN)/python -m pytest -n $(WORKERS) --dist loadfile
 	$(RUN)/python tests/conformance/run.py --sample
 
 lint: setup  ## Style and formatting

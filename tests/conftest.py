@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from edgesam_export.spec import Artifact, CoreMLConfig, OnnxConfig
 SEED = 11
 NAME = "edge_sam_3x"
 
-torch.set_num_threads(2)
+# Workers of pytest-xdist have a core each.
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
 @pytest.fixture(scope="session")

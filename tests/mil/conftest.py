@@ -12,8 +12,6 @@ import torch
 
 from edgesam_export.mil.ops import OPS, register_op
 
-torch.set_num_threads(2)
-
 DATA_TYPES = {"bool": 1, "string": 2, "fp16": 10, "fp32": 11, "int8": 21, "int32": 23, "int64": 24, "int4": 25}
 ARRAY_TYPES = {"fp16": 65552, "fp32": 65568, "int32": 131104}
 
