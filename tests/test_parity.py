@@ -473,6 +473,17 @@ def test_a_passing_candidate_is_not_searched_but_its_ranges_are_reported_once_pe
     assert sum(r.operation == "op_b" for r in report.ranges) == 2  # encoder and decoder
 
 
+def test_a_judged_candidate_gives_its_memory_back_before_the_next_one_runs():
+    order = []
+    candidates = [FakeRunner(name) for name in ("one", "two")]
+    for candidate in candidates:
+        encode, name = candidate.encode, candidate.name
+        candidate.encode = lambda prepared, encode=encode, name=name: order.append(name) or encode(prepared)
+        candidate.release = lambda name=name: order.append(f"{name} released")
+    assert check(candidates).passed
+    assert list(dict.fromkeys(order)) == ["one", "one released", "two", "two released"]
+
+
 def test_a_failure_in_fp32_says_that_there_is_nothing_to_search():
     candidate = replayable("fp32")
     candidate.embedding_fault = lambda array: array * 2

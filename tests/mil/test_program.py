@@ -51,6 +51,16 @@ def test_digest_covers_names_and_contents(package: Path, conv_package) -> None:
     assert load_program(package).sha256 != digest
 
 
+def test_released_weights_are_prepared_again(conv_package) -> None:
+    program = load_program(conv_package[0])
+    feed = {"x": np.linspace(-1, 1, 192, dtype=np.float32).reshape(1, 3, 8, 8)}
+    first, prepared = program.predict(feed)["out"], program.prepare()
+    assert program.prepare() is prepared
+    program.release()
+    assert program.prepare() is not prepared
+    np.testing.assert_array_equal(program.predict(feed)["out"], first)
+
+
 def test_path_may_be_text(package: Path) -> None:
     assert load_program(str(package)).path == package
 
