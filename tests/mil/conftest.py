@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from edgesam_export.mil.ops import OPS, register_op
 
