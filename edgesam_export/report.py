@@ -324,7 +324,9 @@ def to_junit(report: ParityReport) -> str:
             )
             if not row.passed:
                 failure = ElementTree.SubElement(case, "failure", message=xml(reason_of(row)), type="ParityFailure")
-                failure.text = xml("\n".join(f"{key} {value:g}" for key, value in row.metrics.items()))
+                place = row.candidate, row.component
+                why = [item.text for item in report.explanations if (item.candidate, item.component) == place]
+                failure.text = xml("\n".join([*(f"{key} {value:g}" for key, value in row.metrics.items()), *why]))
     if report.skipped:
         suite = suite_under(root, "not compared", tests=len(report.skipped), skipped=len(report.skipped))
         for reason in report.skipped:

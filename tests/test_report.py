@@ -233,6 +233,9 @@ def test_why_a_component_fails_without_an_operation_to_blame_is_said_everywhere(
     assert "### Why" in to_markdown(made) and "mil ane: decoder: rounding &lt;alone&gt;" in to_markdown(made)
     assert "<b>No single operation</b> in mil ane, decoder</p><p>rounding &lt;alone&gt;" in to_html(made)
     assert "### Why" not in to_markdown(replace(made, explanations=()))
+    failed = mask_row(0.98, candidate="mil ane")
+    (case,) = ElementTree.fromstring(to_junit(replace(made, rows=(failed,)))).iter("failure")
+    assert case.text.splitlines() == ["mask_iou 0.98", "rounding <alone>"]
 
 
 def test_a_failed_mask_row_tells_how_sure_the_reference_was_where_signs_differ():
