@@ -47,7 +47,7 @@ def main() -> None:
         show_record(json.loads(TARGET.read_text(encoding="utf-8")))
         return
     torch.set_num_threads(options.threads)
-    names = list(dict.fromkeys([BASE, *(options.models or model_names())]))
+    names = [BASE, *sorted({*(options.models or model_names())} - {BASE})]
     record: dict[str, Any] = {"machine": machine(options.threads), "date": time.strftime("%Y-%m-%d"), "models": {}}
     if not options.skip_cpu:
         record["models"] = measure_cpu(names, options)
@@ -180,8 +180,12 @@ def show_record(record: dict[str, Any]) -> None:
 
 
 def paired_ratios(times: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Ratio to EdgeSAM in every round: its samples are those of its own rounds, then of each other model's in order."""
-    base, others = times[BASE], {name: values for name, values in times.items() if name != BASE}
+    """Ratio to EdgeSAM in every round.
+
+    Its samples are those of its own rounds, then of each other model's by name, the order in which a run goes: a kept
+    record is sorted and has no other.
+    """
+    base, others = times[BASE], {name: times[name] for name in sorted(times) if name != BASE}
     place = len(base) - sum(map(len, others.values()))
     ratios = {BASE: [1.0] * len(base)}
     for name, values in others.items():

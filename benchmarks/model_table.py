@@ -86,13 +86,13 @@ def measure(name: str, before: dict[str, Any], *, judge: bool) -> dict[str, Any]
     from edgesam_export.download import checkpoint_for
     from edgesam_export.families import build_model
 
-    model = build_model(name)
+    with torch.device("meta"):  # to be counted, not to be filled: ViT-H would take 2.5 GB
+        model = build_model(name)
     parts = (model.image_encoder, model.prompt_encoder, model.mask_decoder)
     counts = [sum(parameter.numel() for parameter in part.parameters()) for part in parts]
     released = checkpoint_for(name)
     weights = [] if released is not None and released.bundled else ["--random-weights", "0"]
     mask_input = ["--mask-input"] if model.info.slots is None else []
-    del model, parts
     with tempfile.TemporaryDirectory() as folder:
         made = {
             command: run_child(EXPORT, command, name, *weights, *mask_input, "--output", folder)

@@ -21,7 +21,7 @@ ALL = [
 
 
 def test_sign_margin_is_the_largest_flipped_value_over_the_rms():
-    # rms of (3, 4, 0, 5) is sqrt(50 / 4); of the values whose sign differs, -0.25 was moved across 0 and 3 was not
+    # rms of (3, 4, -0.25, 5) is sqrt(50.0625 / 4); only -0.25 changed its sign, then all did and 5 is the largest
     reference, candidate = np.array([3.0, 4.0, -0.25, 5.0]), np.array([3.0, 4.0, 0.25, 5.0])
     assert metrics.sign_margin(reference, candidate) == pytest.approx(0.25 / math.sqrt(50.0625 / 4))
     assert metrics.sign_margin(reference, -reference) == pytest.approx(5 / math.sqrt(50.0625 / 4))

@@ -13,6 +13,7 @@ from edgesam_export.catalogue import PUBLISHED_NAMES, catalogue
 from edgesam_export.families import NOT_EXPORTED, model_names
 
 ROOT = Path(__file__).parents[1]
+PART = {"multiply_adds": 2e9, "coreml_bytes": 3_000_000, "errors": 0, "warnings": 1}
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +39,12 @@ def test_readme_has_the_table_of_the_kept_figures(model_table):
 
 
 def test_a_model_without_parity_or_host_figures_says_so(model_table):
-    part = {"multiply_adds": 2e9, "coreml_bytes": 3_000_000, "errors": 0, "warnings": 1}
-    figures = {"mobile_sam": {"parameters": 10_130_092, "encoder": part, "decoder": part}}
+    figures = {"mobile_sam": {"parameters": 10_130_092, "encoder": PART, "decoder": PART}}
     row = model_table.table(figures).splitlines()[2]
     assert "| `mobile_sam` | 1024 | 10.1 M | 2.0 + 2.0 | 3.0 + 3.0 MB | 0 E 1 W, 0 E 1 W | not judged |" in row
 
 
 def test_a_failed_gate_is_told_with_its_worst_value_and_why(model_table):
-    part = {"multiply_adds": 2e9, "coreml_bytes": 3_000_000, "errors": 0, "warnings": 1}
     passed = {"passed": True, "outputs": 63, "failed_outputs": 0, "failed": [], "why": [], "sign_margin": 0.0}
     gate = {"candidate": "executor fp16", "component": "decoder", "metric": "sign_agreement", "at": "cat.jpg box"}
     failed = passed | {
@@ -59,7 +58,7 @@ def test_a_failed_gate_is_told_with_its_worst_value_and_why(model_table):
         "why": ["rounding alone"],
         "sign_margin": 0.0102,
     }
-    common = {"parameters": 10_130_092, "encoder": part, "decoder": part}
+    common = {"parameters": 10_130_092, "encoder": PART, "decoder": PART}
     lines = model_table.table(
         {
             "mobile_sam": common | {"parity": {"coreml": passed, "onnx": passed}},
@@ -76,8 +75,7 @@ def test_a_failed_gate_is_told_with_its_worst_value_and_why(model_table):
 
 
 def test_published_figures_have_numbered_sources_below_the_table(model_table):
-    part = {"multiply_adds": 2e9, "coreml_bytes": 3_000_000, "errors": 0, "warnings": 1}
-    lines = model_table.table({"edge_sam": {"parameters": 9_600_000, "encoder": part, "decoder": part}}).splitlines()
+    lines = model_table.table({"edge_sam": {"parameters": 9_600_000, "encoder": PART, "decoder": PART}}).splitlines()
     assert "14 ms encoder, iPhone 14 [1]; 38.7 FPS, iPhone 14 [2]; 11.7 ms, Mac mini (M4) [3]" in lines[2]
     assert lines[-1].startswith(
         "Published figures, none of them measured here: [1] EdgeSAM paper, arXiv 2312.06660 v3;"
@@ -97,3 +95,4 @@ def test_a_ratio_is_that_of_one_round():
     times = {"edge_sam": [9.0, 1.0, 2.0, 4.0], "mobile_sam": [3.0, 8.0], "sam_vit_b": [40.0]}
     found = benchmark("families").paired_ratios(times)
     assert found == {"edge_sam": [1.0] * 4, "mobile_sam": [3.0, 4.0], "sam_vit_b": [10.0]}
+    assert benchmark("families").paired_ratios(dict(reversed(times.items()))) == found
