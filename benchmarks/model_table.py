@@ -27,7 +27,7 @@ LARGE, LARGE_PICTURES = 30_000_000, 2
 """Models with more parameters are judged on fewer pictures: ViT-H takes a minute for each, ten times over."""
 EXPORT = """
 import sys
-from edgesam_export.cli import cli
+from edgesam_export.cli.app import cli
 cli.main([*sys.argv[1:], "--no-verify", "--quiet"], standalone_mode=False)
 result = {}
 """

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgesam_export.analyzer import analyze
-from edgesam_export.cli import cli
+from edgesam_export.cli.app import cli
 from edgesam_export.compute_plan import UNITS, PlanDevice
 from edgesam_export.rules import all_rules, sections
 

@@ -15,7 +15,7 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from edgesam_export.cli import cli
+from edgesam_export.cli.app import cli
 from edgesam_export.files import sha256_of
 from edgesam_export.metrics import psnr_db
 from edgesam_export.mil import load_program

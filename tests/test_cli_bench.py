@@ -125,7 +125,7 @@ def test_a_mac_is_needed_for_core_ml(command, coreml_files, monkeypatch):
 )
 def test_a_machine_that_cannot_measure_says_so_before_it_exports(command, monkeypatch, words, code, said):
     monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.setattr("edgesam_export.cli_bench.load", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("edgesam_export.cli.bench.load", lambda *_: pytest.fail("the model was loaded"))
     found, out, err = command("bench", "edge_sam", "--random-weights", 1, *words)
     assert (found, out) == (code, "") and said in err and len(err.splitlines()) == 1
 
@@ -141,7 +141,7 @@ def test_a_machine_that_cannot_measure_says_so_before_it_exports(command, monkey
 def test_without_a_phone_to_measure_nothing_is_exported(command, monkeypatch, rejection, wanted, code, said):
     phone = DeviceDescription(backend="devicectl", identifier="1", name="Mine", rejection=rejection)
     monkeypatch.setattr(benchmark, "list_devices", lambda **_: (phone,))
-    monkeypatch.setattr("edgesam_export.cli_bench.load", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("edgesam_export.cli.bench.load", lambda *_: pytest.fail("the model was loaded"))
     words = () if wanted is None else ("--device", wanted)
     found, out, err = command("bench", "edge_sam", "--random-weights", 1, *words)
     assert (found, out) == (code, "") and said in err and len(err.splitlines()) == 1
@@ -150,8 +150,8 @@ def test_without_a_phone_to_measure_nothing_is_exported(command, monkeypatch, re
 def test_a_model_is_exported_for_the_phone_that_is_there(command, driven, monkeypatch, model, coreml_files):
     phone = DeviceDescription(backend="devicectl", identifier="1", name="Mine")
     monkeypatch.setattr(benchmark, "list_devices", lambda **_: (phone,))
-    monkeypatch.setattr("edgesam_export.cli_bench.load", lambda *_: model)
-    monkeypatch.setattr("edgesam_export.cli_bench.exported", lambda *_: coreml_files)
+    monkeypatch.setattr("edgesam_export.cli.bench.load", lambda *_: model)
+    monkeypatch.setattr("edgesam_export.cli.bench.exported", lambda *_: coreml_files)
     assert command("bench", "edge_sam_3x", "--random-weights", 11, "--no-parity", "--quiet")[0] == 0
     assert driven[0][1] is None
 
@@ -199,8 +199,8 @@ def test_a_model_is_exported_first_and_measured_here(command, monkeypatch, model
         return {name: value for name, value in invented_record().items() if name not in ("method", "tool", "host")}
 
     monkeypatch.setattr(bench_local, "measure_host", measure_host)
-    monkeypatch.setattr("edgesam_export.cli_bench.load", lambda *_: model)
-    monkeypatch.setattr("edgesam_export.cli_bench.exported", lambda *_: onnx_files)
+    monkeypatch.setattr("edgesam_export.cli.bench.load", lambda *_: model)
+    monkeypatch.setattr("edgesam_export.cli.bench.exported", lambda *_: onnx_files)
     words = ["--host", "--quick", "--iterations", 1, "--records", tmp_path, "--runs", tmp_path, "--json"]
     code, out, err = command("bench", "edge_sam_3x", "--random-weights", 11, *words)
     assert code == 0 and json.loads(out)["host"]["backend"] == "host" and json.loads(out)["host"]["versions"]["torch"]

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from torch import nn
 
-import edgesam_export.cli_distill
+import edgesam_export.cli.evaluate
 from edgesam_export import families, runners
 from edgesam_export.distill.evaluation import EvalReport, ObjectResult
 from edgesam_export.families import FAMILIES, load_model, register_model
@@ -120,7 +120,7 @@ def test_every_numerics_of_a_package_is_a_column_of_its_own(monkeypatch):
         runners, "open_runner", lambda files, numerics: asked.append(([f.path.name for f in files], numerics))
     )
     paths = [Path("x/e.mlpackage"), Path("x/d.onnx"), Path("x/d.mlpackage"), Path("y/e.mlpackage")]
-    found = edgesam_export.cli_distill.file_runners(paths, {"numerics": "fp16,ane,fp16"})
+    found = edgesam_export.cli.evaluate.file_runners(paths, {"numerics": "fp16,ane,fp16"})
     pair = ["e.mlpackage", "d.mlpackage"]
     assert asked == [(pair, "fp16"), (pair, "ane"), (["d.onnx"], None), (pair[:1], "fp16"), (pair[:1], "ane")]
     assert [place for place, _ in found] == ["x", "x", "x", "y", "y"]
@@ -131,7 +131,7 @@ def test_a_table_of_few_objects_shows_what_there_is():
     report = EvalReport(
         model="m", runner="r", data="d", prompts=("box", "point"), mask_prompt=False, pictures=1, objects=objects
     )
-    lines = edgesam_export.cli_distill.eval_table({"m r": report}).splitlines()
+    lines = edgesam_export.cli.evaluate.eval_table({"m r": report}).splitlines()
     assert [re.split(r"  +", line) for line in lines[2:]] == [
         ["box", "0.5000", "-", "0.500 0.500 0.500", "1"],
         ["point", "0.2500", "-", "0.250 0.250 0.250", "1"],

@@ -117,7 +117,7 @@ def test_parity_says_why_it_skips_the_mask_prompt(fixed, model, runner, usual):
 
 @pytest.mark.parametrize("points", [5, 8])
 def test_a_chosen_number_of_slots_never_becomes_another_one(command, monkeypatch, tmp_path, points):
-    monkeypatch.setattr("edgesam_export.cli.load", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("edgesam_export.cli.export.load", lambda *_: pytest.fail("the model was loaded"))
     words = ("coreml", NAME, "--points", points, "--random-weights", "1", "--output", tmp_path / "out")
     code, out, err = command(*words)
     assert (code, out) == (2, "") and not (tmp_path / "out").exists()
@@ -133,7 +133,7 @@ def test_a_chosen_number_of_slots_never_becomes_another_one(command, monkeypatch
 def test_no_number_or_the_models_own_is_taken(command, monkeypatch, name, words, points):
     """8 is the configuration's default, which stands for none chosen."""
     seen = []
-    monkeypatch.setattr("edgesam_export.cli.export", lambda format, model, config, *_, **__: seen.append(config))
+    monkeypatch.setattr("edgesam_export.cli.export.export", lambda format, model, config, *_, **__: seen.append(config))
     code, _, err = command("coreml", name, *words)
     assert (code, err) == (0, "") and seen == [CoreMLConfig(points=points)]
 

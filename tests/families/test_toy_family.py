@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from edgesam_export import families
-from edgesam_export.cli import cli
+from edgesam_export.cli.app import cli
 
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 NAME, SEED = "toy_sam", 3

@@ -1,0 +1,66 @@
+"""The entry point: runs a command, and turns whatever a user can cause into one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from edgesam_export.cli import (  # noqa: F401  # each adds its commands to the group
+    analyze,
+    bench,
+    compare,
+    distill,
+    evaluate,
+    export,
+    models,
+    parity,
+    run,
+    segment,
+)
+from edgesam_export.cli.app import cli
+from edgesam_export.cli.output import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
+from edgesam_export.errors import EdgeSAMExportError
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: every error a user can cause is one line on stderr."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    name = next((word for word in arguments if not word.startswith("-")), "")
+    prefix = f"edgesam-export {name}".strip()
+    try:
+        code = cli.main(args=arguments, standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        code = EXIT_USAGE
+    except click.ClickException as error:
+        code = fail(prefix, f"{error.format_message()} (see '{prefix} --help')", EXIT_USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        code = fail(prefix, "interrupted; nothing half-written was left", EXIT_INTERRUPTED)
+    except SystemExit:  # click's own answer to a reader that went away, and only to that: `models | head`
+        code = EXIT_OK
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = EXIT_OK
+    except EdgeSAMExportError as error:
+        if debug:
+            raise
+        code = fail(prefix, str(error), error.exit_code)
+    except Exception as error:
+        if debug:
+            raise
+        line = " ".join(str(error).split()) or "no message"
+        code = fail(prefix, f"unexpected {type(error).__name__}: {line}; run with --debug and report it", EXIT_USAGE)
+    sys.exit(code or EXIT_OK)
+
+
+def fail(prefix: str, message: str, code: int) -> int:
+    """Print one error line; return the exit code."""
+    click.echo(f"{prefix}: {' '.join(message.split())}", err=True)
+    return code
