@@ -34,9 +34,9 @@ result = {}
 PARITY = """
 import sys
 from pathlib import Path
-from edgesam_export.parity import check_parity, default_images
-from edgesam_export.parity_inputs import load_reference
-from edgesam_export.report import bound, component_of, gate_lines, measured
+from edgesam_export.parity import check_parity; from edgesam_export.parity.check import default_images
+from edgesam_export.parity.inputs import load_reference
+from edgesam_export.parity.render.summary import bound, component_of, gate_lines, measured
 folder, pattern, pictures = sys.argv[1:]
 files = sorted(Path(folder).glob(pattern))
 report = check_parity(load_reference(files), files, images=default_images()[: int(pictures)])

@@ -17,8 +17,8 @@ from PIL import Image
 
 from edgesam_export.cli.app import cli
 from edgesam_export.files import sha256_of
-from edgesam_export.metrics import psnr_db
 from edgesam_export.mil import load_program
+from edgesam_export.parity.metrics import psnr_db
 
 README = Path(__file__).parents[1] / "README.md"
 COMMANDS = sorted(cli.commands)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from edgesam_export.divergence import Divergence, first_divergence, range_report
 from edgesam_export.errors import UsageError
+from edgesam_export.parity.divergence import Divergence, first_divergence
+from edgesam_export.parity.ranges import range_report
 
 
 @dataclasses.dataclass

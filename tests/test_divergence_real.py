@@ -8,9 +8,9 @@ import struct
 import numpy as np
 import pytest
 
-from edgesam_export.divergence import first_divergence
 from edgesam_export.mil import load_program
 from edgesam_export.parity import check_parity
+from edgesam_export.parity.divergence import first_divergence
 
 RECORD_OFFSET = 16  # of the data offset inside a weight file's 64-byte record
 

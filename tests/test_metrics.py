@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from edgesam_export import metrics
 from edgesam_export.errors import UsageError
+from edgesam_export.parity import metrics
 
 ALL = [
     metrics.psnr_db,

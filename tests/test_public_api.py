@@ -16,7 +16,7 @@ from edgesam_export import (
     export_coreml,
     load_program,
 )
-from edgesam_export.parity_inputs import default_images
+from edgesam_export.parity.inputs import default_images
 
 
 def test_every_public_name_has_one_home():

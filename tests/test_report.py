@@ -9,30 +9,18 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from edgesam_export.divergence import Divergence, OpError, RangeRow
 from edgesam_export.errors import SchemaError, UsageError
-from edgesam_export.parity_report import (
-    ArtifactDigest,
-    Check,
-    Explanation,
-    Gate,
-    ParityPicture,
-    ParityReport,
-    ParityRow,
-    Prompt,
-)
-from edgesam_export.report import (
-    gate_lines,
-    load_report,
-    measured,
-    reason_of,
-    to_json,
-    to_junit,
-    to_markdown,
-    to_table,
-    write_reports,
-)
-from edgesam_export.report_html import EXTRA, MISSING, difference, to_html
+from edgesam_export.parity.divergence import Divergence, OpError
+from edgesam_export.parity.gates import Check, Gate
+from edgesam_export.parity.ranges import RangeRow
+from edgesam_export.parity.render import write_reports
+from edgesam_export.parity.render.html import EXTRA, MISSING, difference, to_html
+from edgesam_export.parity.render.json import load_report, to_json
+from edgesam_export.parity.render.junit import to_junit
+from edgesam_export.parity.render.markdown import to_markdown
+from edgesam_export.parity.render.summary import gate_lines, measured, reason_of
+from edgesam_export.parity.render.table import to_table
+from edgesam_export.parity.report import ArtifactDigest, Explanation, ParityPicture, ParityReport, ParityRow, Prompt
 
 PSNR = Gate(output="image_embeddings", metric="psnr_db", numerics="fp16", minimum=40.0)
 IOU = Gate(output="masks", metric="mask_iou", numerics="fp16", minimum=0.99)

@@ -179,7 +179,7 @@ def exported(model: Any, folder: Path, options: dict[str, Any], quiet: bool) -> 
 
 def reference(paths: list[Path], options: dict[str, Any], quiet: bool) -> Any:
     """Return the PyTorch model that files came from; None, said aloud, when its checkpoint is not to be had."""
-    from edgesam_export.parity_inputs import load_reference
+    from edgesam_export.parity.inputs import load_reference
 
     given = {name: options[name] for name in ("checkpoint", "random_weights", "upsample")}
     try:

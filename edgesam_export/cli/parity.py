@@ -16,7 +16,7 @@ __all__ = ["judge", "write_and_show"]
 
 def judge(reference: Any, artifacts: Any, *, quiet: bool, **arguments: Any) -> Any:
     """Return the parity report, with progress on the way."""
-    from edgesam_export.parity import check_parity
+    from edgesam_export.parity.check import check_parity
 
     with steps(quiet, "parity") as progress:
         return check_parity(reference, artifacts, progress=progress, **arguments)
@@ -24,7 +24,8 @@ def judge(reference: Any, artifacts: Any, *, quiet: bool, **arguments: Any) -> A
 
 def write_and_show(report: Any, folder: Path, *, as_json: bool, quiet: bool) -> dict[str, Any]:
     """Write the report's files, print its table; return what JSON output says about it."""
-    from edgesam_export.report import to_table, write_reports
+    from edgesam_export.parity.render import write_reports
+    from edgesam_export.parity.render.table import to_table
 
     paths = write_reports(report, folder)
     if not as_json:
@@ -41,7 +42,7 @@ def write_and_show(report: Any, folder: Path, *, as_json: bool, quiet: bool) -> 
 @common(output="build/parity")
 def parity(artifacts: tuple[Path, ...], output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
     """Compare exported files with PyTorch; exit 1 when a gate fails. Reports: JSON, JUnit XML, Markdown, HTML."""
-    from edgesam_export.parity_inputs import load_reference
+    from edgesam_export.parity.inputs import load_reference
 
     with steps(quiet, "loading the reference") as progress:
         reference = load_reference(

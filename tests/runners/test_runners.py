@@ -15,7 +15,7 @@ import torch
 from onnx import TensorProto, helper
 
 from edgesam_export.errors import EdgeSAMExportError, RunnerUnavailableError, SchemaError, UsageError
-from edgesam_export.metrics import psnr_db
+from edgesam_export.parity.metrics import psnr_db
 from edgesam_export.picture import open_picture
 from edgesam_export.predictor import Predictor, prepare
 from edgesam_export.runners import fill_slots, list_files, open_artifact, open_runner, pick_pair

@@ -18,7 +18,7 @@ import numpy as np
 
 from edgesam_export.errors import UsageError
 
-__all__ = ["Divergence", "OpError", "RangeRow", "first_divergence", "range_report"]
+__all__ = ["FP16_MAX", "Divergence", "OpError", "as_array", "first_divergence", "is_parameter", "module_of", "names_of"]
 
 THRESHOLDS = {True: 1e-6, False: 1e-2}
 """Default threshold by whether both runs use the same numerics. Same numerics: kernels are deterministic, 1e-6 leaves
@@ -98,27 +98,6 @@ class Comparison:
     kind: str
     """``ok``, ``overflow``, ``not finite``."""
     peak: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class RangeRow:
-    """Largest magnitude that an operation works on, beside the limit that applies to it."""
-
-    operation: str
-    type: str
-    rule: str
-    magnitude: float
-    """Largest absolute value of what the limit applies to; infinite when a value is not finite."""
-    limit: float
-    of: Literal["operand", "output"]
-    location: str = ""
-    module: str = ""
-    component: str = ""
-
-    @property
-    def share(self) -> float:
-        """Magnitude / limit; 1 or more is beyond it."""
-        return self.magnitude / self.limit
 
 
 def first_divergence(
@@ -346,72 +325,3 @@ def compare_values(reference: np.ndarray, candidate: np.ndarray) -> Comparison:
         return Comparison(error=math.inf, kind=kind, peak=peak)
     error = math.sqrt(noise / signal) if signal else math.inf if noise else 0.0
     return Comparison(error=error, kind="ok", peak=peak)
-
-
-SQUARES = frozenset({"square", "pow", "reduce_sum_square", "reduce_l2_norm", "l2_norm"})
-EXPONENTIALS = frozenset({"exp", "exp2", "softplus", "softplus_parametric", "log_softmax", "reduce_log_sum_exp"})
-ACCUMULATORS = frozenset({"matmul", "linear", "conv", "conv_transpose", "einsum"})
-SLICES = frozenset({"slice_by_index", "slice_by_size", "split"})
-
-
-def limit_of(op: Any) -> tuple[str, float, Literal["operand", "output"]]:
-    """Rule, limit and what it applies to, for one kind of operation.
-
-    256 = sqrt(65504), 11.09 = ln(65504); 32750 is where sums were seen to saturate on the ANE, 4094 where slices of the
-    last axis did; 65504 is the largest FP16 number.
-    """
-    names = names_of(op.inputs)
-    if op.type in SQUARES or (op.type == "mul" and len(names) == 2 and names[0] == names[1]):
-        return "N03", 256.0, "operand"
-    if op.type in EXPONENTIALS:
-        return "N05", 11.09, "operand"
-    if op.type in ACCUMULATORS:
-        return "N04", 32750.0, "output"
-    if op.type in SLICES:
-        return "A26", 4094.0, "operand"
-    return "FP16", FP16_MAX, "output"
-
-
-def range_report(
-    program: Any, feed: Mapping[str, Any], *, numerics: str = "fp32", modules: Mapping[str, str] | None = None
-) -> tuple[RangeRow, ...]:
-    """Largest magnitude at every operation beside the limit that applies to it, nearest to its limit first.
-
-    The limits are those of rules N03 to N05 and A26, and FP16's largest number for everything else. ``exp`` and its kin
-    count what goes in upwards only: a very negative operand gives zero, which is harmless.
-    """
-    peaks: dict[str, tuple[float, float]] = {}
-
-    def measure(op: Any, name: str, value: Any) -> None:
-        array = as_array(value)
-        if array is not None and not is_parameter(op):
-            finite = bool(np.isfinite(array).all())
-            low, high = float(array.min()), float(array.max())
-            peaks[name] = (high, max(abs(low), abs(high))) if finite else (math.inf, math.inf)
-
-    for name, value in feed.items():
-        array = as_array(np.asarray(value))
-        if array is not None:
-            peaks[name] = (float(array.max()), float(np.abs(array).max()))
-    program.predict(feed, numerics=numerics, probe=measure)
-    rows = [range_row(op, peaks, modules or {}) for op in program.operations if not is_parameter(op)]
-    return tuple(sorted((row for row in rows if row), key=lambda row: -row.share))
-
-
-def range_row(op: Any, peaks: Mapping[str, tuple[float, float]], modules: Mapping[str, str]) -> RangeRow | None:
-    """Row of one operation, None when nothing of it was seen."""
-    rule, limit, side = limit_of(op)
-    names = names_of(op.outputs if side == "output" else op.inputs)
-    values = [peaks[name][0 if rule == "N05" else 1] for name in names if name in peaks]
-    if not values:
-        return None
-    return RangeRow(
-        operation=op.name,
-        type=op.type,
-        rule=rule,
-        magnitude=max(0.0, *values),
-        limit=limit,
-        of=side,
-        location=str(op.location or ""),
-        module=module_of(op, modules),
-    )

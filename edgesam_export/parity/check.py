@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from edgesam_export import metrics
-from edgesam_export.divergence import Divergence, RangeRow, first_divergence, range_report
 from edgesam_export.errors import EdgeSAMExportError, UsageError
-from edgesam_export.parity_inputs import (
+from edgesam_export.parity import metrics
+from edgesam_export.parity.divergence import Divergence, first_divergence
+from edgesam_export.parity.gates import DEFAULT_GATES, METRICS, NUMERICS, Check, Gate
+from edgesam_export.parity.inputs import (
     default_images,
     default_prompts,
     load_pictures,
@@ -28,20 +29,9 @@ from edgesam_export.parity_inputs import (
     open_runner,
     pack,
 )
-from edgesam_export.parity_reference import Reference, Truth
-from edgesam_export.parity_report import (
-    DEFAULT_GATES,
-    METRICS,
-    NUMERICS,
-    ArtifactDigest,
-    Check,
-    Explanation,
-    Gate,
-    ParityPicture,
-    ParityReport,
-    ParityRow,
-    Prompt,
-)
+from edgesam_export.parity.ranges import RangeRow, range_report
+from edgesam_export.parity.reference import Reference, Truth
+from edgesam_export.parity.report import ArtifactDigest, Explanation, ParityPicture, ParityReport, ParityRow, Prompt
 from edgesam_export.predictor import MASK_SIDE, PreparedImage, resized, stability
 from edgesam_export.spec import Artifact
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from edgesam_export.errors import UsageError
-from edgesam_export.parity_inputs import pack
-from edgesam_export.parity_report import Prompt
+from edgesam_export.parity.inputs import pack
+from edgesam_export.parity.report import Prompt
 from edgesam_export.predictor import PreparedImage, prepare
 
 __all__ = ["Reference", "Truth", "trusted"]

@@ -10,10 +10,20 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from edgesam_export.divergence import Divergence, RangeRow
-from edgesam_export.parity_report import Explanation, ParityPicture, ParityReport
+from edgesam_export.parity.divergence import Divergence
+from edgesam_export.parity.ranges import RangeRow
+from edgesam_export.parity.render.summary import (
+    RANGE_SHOWN,
+    GateLine,
+    bound,
+    component_of,
+    gate_lines,
+    measured,
+    reason_of,
+    verdict,
+)
+from edgesam_export.parity.report import Explanation, ParityPicture, ParityReport
 from edgesam_export.picture import overlay
-from edgesam_export.report import RANGE_SHOWN, GateLine, bound, component_of, gate_lines, measured, reason_of, verdict
 
 __all__ = ["difference", "to_html"]
 

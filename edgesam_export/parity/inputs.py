@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from edgesam_export.errors import UsageError
-from edgesam_export.parity_report import Prompt
+from edgesam_export.parity.report import Prompt
 from edgesam_export.picture import open_picture, rgb_array
 from edgesam_export.predictor import PreparedImage, pack_prompt
 from edgesam_export.spec import Artifact
@@ -51,7 +51,7 @@ def default_images() -> tuple[tuple[str, np.ndarray], ...]:
 
     Shapes: uint8 (H, W, 3)
     """
-    folder = Path(__file__).parent / "samples"
+    folder = Path(__file__).parents[1] / "samples"
     photographs = tuple((path.name, open_picture(path)) for path in sorted(folder.glob("*.jpg")))
     return (*photographs, ("noise", np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)))
 

@@ -1,0 +1,47 @@
+"""Parity report as JUnit XML."""
+
+from __future__ import annotations
+
+from typing import Any
+from xml.etree import ElementTree
+
+from edgesam_export.parity.render.summary import reason_of
+from edgesam_export.parity.report import ParityReport
+
+__all__ = ["to_junit"]
+
+
+def to_junit(report: ParityReport) -> str:
+    """JUnit XML: a suite for each candidate, a case for each row, a skipped case for each thing not compared."""
+    root = ElementTree.Element("testsuites", name="parity")
+    names = list(dict.fromkeys(row.candidate for row in report.rows))
+    for name in names:
+        rows = [row for row in report.rows if row.candidate == name]
+        failed = sum(not row.passed for row in rows)
+        suite = suite_under(root, name, tests=len(rows), failures=failed)
+        for row in rows:
+            case = ElementTree.SubElement(
+                suite, "testcase", classname=xml(f"{name}.{row.component}"), name=xml(row.label)
+            )
+            if not row.passed:
+                failure = ElementTree.SubElement(case, "failure", message=xml(reason_of(row)), type="ParityFailure")
+                place = row.candidate, row.component
+                why = [item.text for item in report.explanations if (item.candidate, item.component) == place]
+                failure.text = xml("\n".join([*(f"{key} {value:g}" for key, value in row.metrics.items()), *why]))
+    if report.skipped:
+        suite = suite_under(root, "not compared", tests=len(report.skipped), skipped=len(report.skipped))
+        for reason in report.skipped:
+            case = ElementTree.SubElement(suite, "testcase", classname="skipped", name=xml(reason))
+            ElementTree.SubElement(case, "skipped", message=xml(reason))
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def suite_under(root: Any, name: str, *, tests: int, failures: int = 0, skipped: int = 0) -> Any:
+    numbers = {"tests": str(tests), "failures": str(failures), "skipped": str(skipped), "errors": "0"}
+    return ElementTree.SubElement(root, "testsuite", name=xml(name), **numbers)
+
+
+def xml(text: str) -> str:
+    """Text without the control characters that XML cannot hold, even escaped."""
+    return "".join(sign if sign in "\t\n" or sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)

@@ -1,0 +1,123 @@
+"""The numbers and words of a parity report that every format shows; no markup."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from edgesam_export.parity.gates import Check, Gate
+from edgesam_export.parity.report import ParityReport, ParityRow
+
+__all__ = [
+    "FAILURES_SHOWN",
+    "HEADINGS",
+    "RANGE_SHOWN",
+    "GateLine",
+    "bound",
+    "cells",
+    "component_of",
+    "gate_lines",
+    "measured",
+    "reason_of",
+    "verdict",
+]
+
+UNITS = {"psnr_db": "dB"}
+RANGE_SHOWN = 0.5
+"""Share of its limit from which on an operation is shown in summaries; the JSON has the nearest, whatever they are."""
+FAILURES_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateLine:
+    """All rows that one gate was applied to in one place, and the worst of them."""
+
+    candidate: str
+    component: str
+    embeddings: str
+    gate: Gate
+    count: int
+    worst: Check
+    row: ParityRow
+    """The row that the worst value comes from."""
+
+    @property
+    def passed(self) -> bool:
+        return self.worst.passed
+
+    @property
+    def place(self) -> str:
+        return " ".join(filter(None, (self.row.image, self.row.prompt)))
+
+
+def gate_lines(report: ParityReport) -> list[GateLine]:
+    """One line for each candidate, component, embedding and gate; those that failed come last."""
+    groups: dict[tuple[str, str, str, Gate], list[tuple[Check, ParityRow]]] = {}
+    for row in report.rows:
+        for check in row.checks:
+            groups.setdefault((row.candidate, row.component, row.embeddings, check.gate), []).append((check, row))
+    lines = []
+    for (candidate, component, embeddings, gate), found in groups.items():
+        worst, row = max(found, key=lambda pair: pair[0].gate.shortfall(pair[0].value))
+        lines.append(
+            GateLine(
+                candidate=candidate,
+                component=component,
+                embeddings=embeddings,
+                gate=gate,
+                count=len(found),
+                worst=worst,
+                row=row,
+            )
+        )
+    return sorted(lines, key=lambda line: not line.passed)
+
+
+def measured(metric: str, value: float) -> str:
+    """A value with its unit, in the digits that matter: shares to a hundredth of a per mille, never rounded up to 1."""
+    if not math.isfinite(value):
+        return str(value)
+    if metric == "psnr_db":
+        return f"{value:.1f} {UNITS[metric]}"
+    if metric.endswith("iou") or metric == "sign_agreement":
+        return f"{math.floor(value * 1e5) / 1e5:.5f}"
+    return f"{value:.2g}"
+
+
+def bound(gate: Gate) -> str:
+    """A gate in signs: ``>= 40 dB``."""
+    unit = f" {UNITS[gate.metric]}" if gate.metric in UNITS else ""
+    return f">= {gate.minimum:g}{unit}" if gate.minimum is not None else f"<= {gate.maximum:g}{unit}"
+
+
+def verdict(report: ParityReport) -> str:
+    """The last line of every summary."""
+    failed, total = len(report.failures), len(report.rows)
+    if report.passed:
+        return f"parity: all {total} outputs within their gates"
+    divergence = f"; first divergence: {report.first_divergence}" if report.first_divergence else ""
+    return f"parity: {failed} of {total} outputs out of tolerance{divergence}"
+
+
+def component_of(line: GateLine) -> str:
+    """``decoder end to end`` on the candidate's own embedding."""
+    return line.component + {"own": " end to end", "reference": "", "": ""}[line.embeddings]
+
+
+HEADINGS = ("candidate", "component", "output", "metric", "worst", "gate", "at", "result")
+
+
+def cells(line: GateLine) -> tuple[str, ...]:
+    gate = line.gate
+    value = measured(gate.metric, line.worst.value)
+    result = "ok" if line.passed else "FAIL"
+    return line.candidate, component_of(line), gate.output, gate.metric, value, bound(gate), line.place, result
+
+
+def reason_of(row: ParityRow) -> str:
+    """Why a row failed, in words."""
+    failed = [c for c in row.checks if not c.passed]
+    broken = [f"{c.gate.metric} {measured(c.gate.metric, c.value)}, gate {bound(c.gate)}" for c in failed]
+    if any(check.gate.metric in ("mask_iou", "sign_agreement") for check in failed) and "sign_margin" in row.metrics:
+        broken.append(f"signs differ only below {row.metrics['sign_margin']:.2%} of the rms logit")
+    return row.problem or "; ".join(broken)

@@ -1,0 +1,131 @@
+"""What a parity check says: rows and report. Frozen data only; ``check`` fills it, ``render`` shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from edgesam_export.parity.divergence import Divergence
+from edgesam_export.parity.gates import Check
+from edgesam_export.parity.ranges import RangeRow
+
+__all__ = ["SCHEMA_VERSION", "ArtifactDigest", "Explanation", "ParityPicture", "ParityReport", "ParityRow", "Prompt"]
+
+# 1: first version.
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityRow:
+    """One output of one component for one picture and prompt."""
+
+    candidate: str
+    numerics: str
+    component: Literal["encoder", "decoder", "proposals"]
+    embeddings: Literal["", "reference", "own"]
+    """Whose embedding the decoder was given; empty for the encoder."""
+    image: str
+    prompt: str
+    """point, points, box, box+point or mask; empty for the encoder."""
+    output: str
+    shape: tuple[int, ...]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+    problem: str = ""
+    """Why the output could not be compared, or is bad whatever the gates say: missing, wrong shape, not finite."""
+
+    @property
+    def passed(self) -> bool:
+        return not self.problem and all(check.passed for check in self.checks)
+
+    @property
+    def label(self) -> str:
+        """Where the row belongs, in words."""
+        source = f" on {self.embeddings} embedding" if self.embeddings else ""
+        return " ".join(filter(None, (self.component + source, self.output, self.image, self.prompt)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactDigest:
+    """Which file was judged."""
+
+    file: str
+    format: str
+    component: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """Why a component fails a gate when no single operation is to blame."""
+
+    candidate: str
+    component: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.candidate}: {self.component}: {self.text}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ParityPicture:
+    """What a reader wants to see of one prompt: the best mask of both sides. Not part of the stored report.
+
+    Shapes: source uint8 (h, w, 3); reference and candidate bool (h, w); points (N, 2) and box in pixels of source
+    """
+
+    runner: str
+    image: str
+    prompt: Prompt
+    source: np.ndarray
+    reference: np.ndarray
+    candidate: np.ndarray
+    iou: float
+    passed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityReport:
+    """Result of ``check_parity``."""
+
+    model: str
+    tool_version: str
+    reference: str
+    artifacts: tuple[ArtifactDigest, ...]
+    rows: tuple[ParityRow, ...]
+    skipped: tuple[str, ...] = ()
+    """What was not compared, and why."""
+    divergences: tuple[Divergence, ...] = ()
+    explanations: tuple[Explanation, ...] = ()
+    """Of the components that fail without a divergence."""
+    ranges: tuple[RangeRow, ...] = ()
+    """Operations nearest to the limit of their kind, the worst first."""
+    schema_version: int = SCHEMA_VERSION
+    pictures: tuple[ParityPicture, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def passed(self) -> bool:
+        """True when something was gated and every row passed."""
+        return any(row.checks for row in self.rows) and all(row.passed for row in self.rows)
+
+    @property
+    def failures(self) -> tuple[ParityRow, ...]:
+        return tuple(row for row in self.rows if not row.passed)
+
+    @property
+    def first_divergence(self) -> Divergence | None:
+        """Where the error enters, of the first component that failed."""
+        return self.divergences[0] if self.divergences else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """One prompt in pixels of the source picture; ``mask`` adds the reference's logits for the same points."""
+
+    kind: Literal["point", "points", "box", "box+point", "mask"]
+    points: tuple[tuple[float, float], ...] = ()
+    labels: tuple[int, ...] = ()
+    box: tuple[float, float, float, float] | None = None
