@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from architectures import ARCHITECTURES
 
-from edgesam_export.cost import PRODUCTS, Demand, Roofline, demands_of, load_roofline, price, spearman
+from edgesam_export.ane.cost import PRODUCTS, Demand, Roofline, demands_of, load_roofline, price, spearman
 from edgesam_export.hardware import pick_target
 
 try:

@@ -11,7 +11,7 @@ from math import prod
 
 import numpy as np
 
-from edgesam_export.graph_view import GraphView, Node, StoredValue, Value
+from edgesam_export.ane.graph import GraphView, Node, StoredValue, Value
 
 __all__ = ["ARCHITECTURES", "PUBLISHED_SIZES"]
 

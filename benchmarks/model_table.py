@@ -117,7 +117,7 @@ def measure(name: str, before: dict[str, Any], *, judge: bool) -> dict[str, Any]
 
 def figures_of(folder: Path, name: str, part: str) -> dict[str, Any]:
     """Sizes, multiply-adds and ANE findings of one exported component."""
-    from edgesam_export.analyzer import analyze
+    from edgesam_export.ane.analyzer import analyze
 
     package = folder / f"{name}_{part}.mlpackage"
     report = analyze(package, target=TARGET)

@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 
 from edgesam_export import CoreMLConfig, export_coreml, load_model
-from edgesam_export.analyzer import analyze
-from edgesam_export.ane_report import AneReport
+from edgesam_export.ane.analyzer import analyze
+from edgesam_export.ane.report import AneReport
 
 HEADINGS = ("part", "rewrites", "operations", "layout operations", "errors", "warnings", "off the ANE", "segments")
 HEADINGS += ("multiply-adds", "estimate")

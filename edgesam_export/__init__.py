@@ -24,7 +24,7 @@ HOMES = {
     "CoreMLConfig": "edgesam_export.spec",
     "OnnxConfig": "edgesam_export.spec",
     "Predictor": "edgesam_export.predictor",
-    "analyze": "edgesam_export.analyzer",
+    "analyze": "edgesam_export.ane.analyzer",
     "check_parity": "edgesam_export.parity",
     "export_coreml": "edgesam_export.formats.coreml",
     "export_onnx": "edgesam_export.formats.onnx",

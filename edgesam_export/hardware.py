@@ -18,7 +18,7 @@ except ModuleNotFoundError:  # Python 3.10
 
 __all__ = ["FACTS", "Family", "Hardware", "Limit", "Limits", "Target", "load_hardware", "pick_target"]
 
-FACTS = Path(__file__).with_name("rules") / "hardware.toml"
+FACTS = Path(__file__).with_name("hardware.toml")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgesam_export.analyzer import analyze, read_ranges
-from edgesam_export.ane_report import AneReport
+from edgesam_export.ane.analyzer import analyze, read_ranges
+from edgesam_export.ane.report import AneReport
 from edgesam_export.errors import ProgramError, UsageError
 from edgesam_export.files import sha256_of
 from edgesam_export.mil import load_program

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from edgesam_export.analyzer import analyze
+from edgesam_export.ane.analyzer import analyze
+from edgesam_export.ane.compute_plan import UNITS, PlanDevice
+from edgesam_export.ane.rules import all_rules, sections
 from edgesam_export.cli.app import cli
-from edgesam_export.compute_plan import UNITS, PlanDevice
-from edgesam_export.rules import all_rules, sections
 
 DOCS = Path(__file__).parents[1] / "docs" / "ane.md"
 START, END = "<!-- rules -->\n", "<!-- /rules -->"

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgesam_export import compute_plan
-from edgesam_export.ane_report import AneReport, OpPlacement, Totals
-from edgesam_export.compute_plan import ComputePlan, obtain_plan, parse_plan, read_plan, target_of
+from edgesam_export.ane import compute_plan
+from edgesam_export.ane.compute_plan import ComputePlan, obtain_plan, parse_plan, read_plan, target_of
+from edgesam_export.ane.plan_comparison import RuleScore, compare_plan, render, to_document, to_text, write_comparison
+from edgesam_export.ane.report import AneReport, OpPlacement, Totals
 from edgesam_export.errors import RunnerUnavailableError, SchemaError, UsageError
-from edgesam_export.plan_comparison import RuleScore, compare_plan, render, to_document, to_text, write_comparison
 from edgesam_export.runners.coreml import dump_compute_plan
 
 GOLDEN = Path(__file__).parent / "goldens" / "compute_plan_v1.json"

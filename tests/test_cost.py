@@ -6,10 +6,20 @@ from dataclasses import replace
 
 import pytest
 
-from edgesam_export.ane_report import OpPlacement
-from edgesam_export.cost import PRODUCTS, Roofline, constants, demands_of, estimate_cost, load_roofline, price, spearman
+from edgesam_export.ane.cost import (
+    PRODUCTS,
+    Roofline,
+    constants,
+    demands_of,
+    estimate_cost,
+    load_roofline,
+    price,
+    spearman,
+)
+from edgesam_export.ane.example import read_example
+from edgesam_export.ane.graph import GraphView
+from edgesam_export.ane.report import OpPlacement
 from edgesam_export.errors import UsageError
-from edgesam_export.graph_view import GraphView, read_example
 from edgesam_export.hardware import load_hardware
 
 RATES = Roofline(

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
+from edgesam_export.ane.measured import find_measurements
 from edgesam_export.errors import SchemaError, UsageError
-from edgesam_export.measured import find_measurements
 
 SHA = "a" * 64
 RECORD = {

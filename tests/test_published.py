@@ -14,7 +14,7 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib  # type: ignore[no-redef]
 
-from edgesam_export.cost import constants, load_roofline
+from edgesam_export.ane.cost import constants, load_roofline
 from edgesam_export.hardware import load_hardware
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"

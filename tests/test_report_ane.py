@@ -10,11 +10,15 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from edgesam_export.ane_report import AneReport, CostEstimate, Finding, OpCost, OpPlacement, Segment, Totals
+from edgesam_export.ane.baseline import load_baseline, new_findings
+from edgesam_export.ane.render import write_ane_reports
+from edgesam_export.ane.render.json import to_json
+from edgesam_export.ane.render.markdown import to_markdown
+from edgesam_export.ane.render.sarif import to_sarif
+from edgesam_export.ane.render.strip import COLOURS, strip_picture
+from edgesam_export.ane.render.text import to_text
+from edgesam_export.ane.report import AneReport, CostEstimate, Finding, OpCost, OpPlacement, Segment, Totals
 from edgesam_export.errors import SchemaError, UsageError
-from edgesam_export.report_ane import load_baseline, new_findings, to_json, to_markdown, to_text, write_ane_reports
-from edgesam_export.report_ane_picture import COLOURS, strip_picture
-from edgesam_export.report_ane_sarif import to_sarif
 
 KINDS = ("conv", "gelu", "gather", "matmul")
 
@@ -194,7 +198,7 @@ def test_sarif_names_operation_and_module():
 
 
 def test_sarif_explains_registered_rules():
-    from edgesam_export.rules import all_rules, explain
+    from edgesam_export.ane.rules import all_rules, explain
 
     known = all_rules()[0]
     driver = json.loads(to_sarif(report(findings=(finding(rule=known.id, name=known.name),))))["runs"][0]["tool"][

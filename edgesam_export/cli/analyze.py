@@ -25,7 +25,7 @@ from edgesam_export.cli.output import EXIT_GATE, note, steps
 @common(output="build/analysis")
 def analyze(package: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
     """Say what may keep a package off the Neural Engine, where, why, and what to write instead."""
-    from edgesam_export.inspection import inspect_package
+    from edgesam_export.ane.inspection import inspect_package
 
     with steps(quiet, f"analysing {package.name}"):
         result = inspect_package(package, output, **options)
@@ -42,6 +42,6 @@ def analyze(package: Path, output: Path, as_json: bool, quiet: bool, **options: 
 @click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
 def explain(rule: str) -> None:
     """Print what a rule of ``analyze`` looks for, why it matters and what to write instead."""
-    from edgesam_export.rules import explain as text_of
+    from edgesam_export.ane.rules import explain as text_of
 
     click.echo(text_of(rule))

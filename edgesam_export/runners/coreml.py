@@ -63,7 +63,7 @@ class CoreMLRunner(ArtifactRunner):
 
 
 def dump_compute_plan(package: Path, units: str = "all") -> dict[str, Any]:
-    """Return Core ML's compute plan of a package on this Mac: the document described in ``compute_plan``.
+    """Return Core ML's compute plan of a package on this Mac: the document described in ``ane.compute_plan``.
 
     Compiles the package first, since Core ML reads plans of compiled models only. It is this Mac's anticipation: a
     phone may decide otherwise. Not verified here: written from coremltools' interface; it needs macOS 14.4.

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from edgesam_export.analyzer import analyze
+from edgesam_export.ane.analyzer import analyze
 from edgesam_export.errors import CheckpointError, UsageError
 from edgesam_export.families import build_model, load_model
 from edgesam_export.families.edge_sam_rpn import HEAD, join_checkpoints

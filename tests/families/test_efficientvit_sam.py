@@ -13,7 +13,7 @@ import torch
 from golden_picture import GoldenSuite, assert_same_counts, assert_same_keys, read_manifest
 from torch import nn
 
-from edgesam_export.analyzer import view_program
+from edgesam_export.ane.view import view_program
 from edgesam_export.checkpoint import check_keys, read_state_dict
 from edgesam_export.errors import CheckpointError
 from edgesam_export.families import build_model, model_info

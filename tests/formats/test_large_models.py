@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from edgesam_export.analyzer import analyze
+from edgesam_export.ane.analyzer import analyze
 from edgesam_export.contract import CONTRACT_KEY
 from edgesam_export.errors import ConversionError, SchemaError, UsageError
 from edgesam_export.files import sha256_of

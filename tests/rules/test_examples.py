@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from edgesam_export.analyzer import check_graph
-from edgesam_export.graph_view import read_example
+from edgesam_export.ane.analyzer import check_graph
+from edgesam_export.ane.example import read_example
+from edgesam_export.ane.rules import Rule, all_rules
 from edgesam_export.hardware import load_hardware
-from edgesam_export.rules import Rule, all_rules
 
 TINY = "P03"
 """Examples are tiny on purpose, so the rule about tiny programs is left out of all but its own."""

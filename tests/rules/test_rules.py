@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import edgesam_export.rules as rules_package
-from edgesam_export.analyzer import check_graph, place, total
+import edgesam_export.ane.rules as rules_package
+from edgesam_export.ane.analyzer import check_graph, place, total
+from edgesam_export.ane.example import read_example
+from edgesam_export.ane.graph import Feature, GraphView, Node, StoredValue, Value
+from edgesam_export.ane.rules import RULES, all_rules, explain, rule, sections
+from edgesam_export.ane.segments import find_segments
 from edgesam_export.errors import UsageError
-from edgesam_export.graph_view import Feature, GraphView, Node, StoredValue, Value, read_example
 from edgesam_export.hardware import load_hardware
-from edgesam_export.rules import RULES, all_rules, explain, rule, sections
-from edgesam_export.segments import find_segments
 
 FOLDER = Path(rules_package.__file__).parent
 SOURCES = {path.name: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.py"))}
@@ -88,7 +89,7 @@ def test_thresholds_are_data():
 
 def test_rules_import_neither_torch_nor_coremltools():
     check = (
-        "from edgesam_export.rules import all_rules; all_rules()\n"
+        "from edgesam_export.ane.rules import all_rules; all_rules()\n"
         "import sys; print([n for n in ('torch', 'coremltools', 'onnx') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgesam_export.graph_view import GraphView, Node
+from edgesam_export.ane.graph import GraphView, Node
+from edgesam_export.ane.rules import Hit, rule
 from edgesam_export.hardware import Limits
-from edgesam_export.rules import Hit, rule
 
 WHOLE_NUMBERS = frozenset({"int32", "int64", "uint32", "uint64"})
 JUDGED_ELSEWHERE = frozenset(

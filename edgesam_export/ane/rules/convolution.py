@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgesam_export.graph_view import GraphView, Node, Value
+from edgesam_export.ane.graph import GraphView, Node, Value
+from edgesam_export.ane.rules import Hit, rule
 from edgesam_export.hardware import Limits
-from edgesam_export.rules import Hit, rule
 
 POOLS = ("avg_pool", "max_pool", "l2_pool")
 

@@ -8,8 +8,8 @@ side it starts on; both starts are tried.
 
 from __future__ import annotations
 
-from edgesam_export.ane_report import Segment
-from edgesam_export.graph_view import GraphView, Node
+from edgesam_export.ane.graph import GraphView, Node
+from edgesam_export.ane.report import Segment
 
 __all__ = ["find_segments"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgesam_export.graph_view import GraphView
+from edgesam_export.ane.graph import GraphView
+from edgesam_export.ane.rules import Hit, rule
 from edgesam_export.hardware import Limits
-from edgesam_export.rules import Hit, rule
 
 RESIZES = ("affine", "crop", "crop_resize", "resample", "resize", "resize_bilinear", "resize_nearest_neighbor")
 UPSAMPLES = ("upsample_bilinear", "upsample_nearest_neighbor")

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from edgesam_export.graph_view import GraphView, Node
+from edgesam_export.ane.graph import GraphView, Node
+from edgesam_export.ane.rules import Hit, rule
+from edgesam_export.ane.rules.normalization import is_square, roots
 from edgesam_export.hardware import Limits
-from edgesam_export.rules import Hit, rule
-from edgesam_export.rules.normalization import is_square, roots
 
 DIVIDING = ("inverse", "log", "real_div", "rsqrt", "sqrt")
 

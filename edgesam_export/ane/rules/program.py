@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgesam_export.graph_view import GraphView, Node
+from edgesam_export.ane.graph import GraphView, Node
+from edgesam_export.ane.rules import Hit, rule
+from edgesam_export.ane.segments import find_segments
 from edgesam_export.hardware import Limits
-from edgesam_export.rules import Hit, rule
-from edgesam_export.segments import find_segments
 
 
 @rule(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgesam_export.analyzer import analyze, read_ranges
-from edgesam_export.ane_report import AneReport, Finding
-from edgesam_export.compute_plan import obtain_plan, target_of
+from edgesam_export.ane.analyzer import analyze, read_ranges
+from edgesam_export.ane.baseline import load_baseline, new_findings
+from edgesam_export.ane.compute_plan import obtain_plan, target_of
+from edgesam_export.ane.plan_comparison import PlanComparison, compare_plan, render, write_comparison
+from edgesam_export.ane.render import write_ane_reports
+from edgesam_export.ane.report import AneReport, Finding
 from edgesam_export.files import read_json
-from edgesam_export.plan_comparison import PlanComparison, compare_plan, render, write_comparison
-from edgesam_export.report_ane import load_baseline, new_findings, write_ane_reports
 
 __all__ = ["Inspection", "inspect_package"]
 

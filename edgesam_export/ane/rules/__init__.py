@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from edgesam_export.ane_report import Evidence, Severity
-from edgesam_export.graph_view import GraphView, Node
+from edgesam_export.ane.graph import GraphView, Node
+from edgesam_export.ane.report import Evidence, Severity
 from edgesam_export.hardware import Limits
 from edgesam_export.registry import Registry, import_submodules
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.ane_report import Measurement
+from edgesam_export.ane.report import Measurement
 from edgesam_export.errors import SchemaError, UsageError
 from edgesam_export.files import read_json
 from edgesam_export.hardware import load_hardware

@@ -8,25 +8,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.ane_report import AneReport, CostEstimate, Finding, OpPlacement, Totals
-from edgesam_export.cost import estimate_cost
+from edgesam_export.ane.cost import estimate_cost
+from edgesam_export.ane.graph import GraphView
+from edgesam_export.ane.measured import find_measurements
+from edgesam_export.ane.report import AneReport, CostEstimate, Finding, OpPlacement, Totals
+from edgesam_export.ane.rules import Hit, Rule, all_rules, explain
+from edgesam_export.ane.rules.types import border_regions
+from edgesam_export.ane.segments import find_segments
+from edgesam_export.ane.view import view_program
 from edgesam_export.errors import UsageError
-from edgesam_export.graph_view import Feature, GraphView, Node, StoredValue, Value
 from edgesam_export.hardware import Limits, load_hardware, pick_target
-from edgesam_export.measured import find_measurements
-from edgesam_export.mil.graph import Constant, Operation
 from edgesam_export.mil.program import Program, load_program
-from edgesam_export.mil.types import ValueType
-from edgesam_export.rules import Hit, Rule, all_rules, explain
-from edgesam_export.rules.types import border_regions
 from edgesam_export.runners import recorded_modules
-from edgesam_export.segments import find_segments
 
-__all__ = ["analyze", "check_graph", "explain", "place", "read_ranges", "total", "view_program"]
+__all__ = ["analyze", "check_graph", "explain", "place", "read_ranges", "total"]
 
 LAYOUT_OPERATIONS = frozenset(
     {
@@ -90,72 +88,6 @@ def tool_version() -> str:
     from importlib.metadata import version
 
     return version("edgesam-export")
-
-
-def view_program(program: Program, *, ranges: Mapping[str, float] | None = None) -> GraphView:
-    """Return a program as the rules see it; weights are read when a rule asks for them."""
-    constants: dict[str, StoredValue] = {}
-    nodes: list[Node] = []
-    decompressions: list[Node] = []
-    for operation in program.operations:
-        if operation.is_constant:
-            add_constant(constants, operation.label, operation.attributes["val"])
-            continue
-        home = decompressions if operation.type.startswith("constexpr_") else nodes
-        home.append(view_operation(operation, len(home), constants))
-    return GraphView(
-        opset=program.opset,
-        inputs=tuple(view_value(value.name, value.type) for value in program.function.inputs),
-        outputs=tuple(program.function.block.outputs),
-        nodes=tuple(nodes),
-        decompressions=tuple(decompressions),
-        constants=constants,
-        features=tuple(view_features(program)),
-        ranges=dict(ranges or {}),
-    )
-
-
-def view_operation(operation: Operation, index: int, constants: dict[str, StoredValue]) -> Node:
-    """Return one operation; constants written in place get names, parameters of old constexpr ops count as inputs."""
-    inputs: dict[str, tuple[str, ...]] = {}
-    attributes = operation.attributes.items() if operation.type.startswith("constexpr_") else ()
-    for key, arguments in [*operation.inputs.items(), *((key, (value,)) for key, value in attributes)]:
-        names = []
-        for position, argument in enumerate(arguments):
-            if isinstance(argument, Constant):
-                name = f"{operation.location}:{key}[{position}]"
-                add_constant(constants, name, argument)
-                names.append(name)
-            else:
-                names.append(argument)
-        inputs[key] = tuple(names)
-    return Node(
-        index=index,
-        type=operation.type,
-        name=operation.name,
-        location=operation.location,
-        inputs=inputs,
-        outputs=tuple(view_value(output.name, output.type) for output in operation.outputs),
-    )
-
-
-def add_constant(constants: dict[str, StoredValue], name: str, constant: Constant) -> None:
-    has_value = constant.in_weight_file or constant.value is not None
-    load = lru_cache(maxsize=1)(constant.load) if has_value else None
-    constants[name] = StoredValue(view_value(name, constant.type), load)
-
-
-def view_value(name: str, declared: ValueType) -> Value:
-    if declared.element is not None and declared.dtype == "state":
-        declared = declared.element
-    return Value(name, declared.dtype, declared.shape)
-
-
-def view_features(program: Program) -> Iterator[Feature]:
-    for direction, specs in (("input", program.inputs), ("output", program.outputs)):
-        for spec in specs:
-            flexible: Any = "enumerated" if spec.choices is not None else "range" if spec.ranges is not None else None
-            yield Feature(Value(spec.name, spec.dtype, spec.shape), direction, spec.kind, flexible)  # type: ignore[arg-type]
 
 
 Found = dict[tuple[Rule, Hit], list[str]]

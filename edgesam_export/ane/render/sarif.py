@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from edgesam_export.ane_report import AneReport, Finding
-from edgesam_export.report_ane import finding_keys, new_findings
+from edgesam_export.ane.baseline import finding_keys, new_findings
+from edgesam_export.ane.report import AneReport, Finding
 
 __all__ = ["to_sarif"]
 
@@ -55,7 +55,7 @@ def driver(report: AneReport, rules: Sequence[str]) -> dict[str, Any]:
 
 def describe(rule: str, example: Finding) -> dict[str, Any]:
     """Describe a rule from its docstring; of one that is not registered, only what the finding says."""
-    from edgesam_export.rules import RULES, all_rules, explain, sections
+    from edgesam_export.ane.rules import RULES, all_rules, explain, sections
 
     all_rules()
     severity, help_text = example.severity, example.source

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-from edgesam_export.ane_report import AneReport, CostEstimate, OpPlacement
+from edgesam_export.ane.render.summary import placement_counts, summary_line
+from edgesam_export.ane.report import AneReport, CostEstimate, OpPlacement
 from edgesam_export.errors import UsageError
-from edgesam_export.report_ane import placement_counts, summary_line
 
 __all__ = ["strip_picture"]
 

@@ -17,11 +17,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.ane_report import CostEstimate, OpCost, OpPlacement
+from edgesam_export.ane.graph import GraphView, Node, Value
+from edgesam_export.ane.report import CostEstimate, OpCost, OpPlacement
+from edgesam_export.ane.segments import schedule
 from edgesam_export.errors import UsageError
-from edgesam_export.graph_view import GraphView, Node, Value
 from edgesam_export.hardware import load_hardware
-from edgesam_export.segments import schedule
 
 try:
     import tomllib

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgesam_export.graph_view import GraphView
+from edgesam_export.ane.graph import GraphView
+from edgesam_export.ane.rules import Hit, rule
 from edgesam_export.hardware import Limits
-from edgesam_export.rules import Hit, rule
 
 UNSUPPORTED = (
     *("acos", "acosh", "asin", "asinh", "atan", "atanh", "cosh", "sinh", "tan"),

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgesam_export import report_ane
-from edgesam_export.ane_report import AneReport, OpPlacement, Placement
-from edgesam_export.compute_plan import Actual, ComputePlan, PlanDevice, PlanOperation
+from edgesam_export.ane.compute_plan import Actual, ComputePlan, PlanDevice, PlanOperation
+from edgesam_export.ane.render.json import to_json as report_json
+from edgesam_export.ane.render.text import to_text as report_text
+from edgesam_export.ane.report import AneReport, OpPlacement, Placement
 from edgesam_export.errors import UsageError
 from edgesam_export.files import write_json
 from edgesam_export.hardware import pick_target
@@ -238,10 +239,10 @@ def to_document(comparison: PlanComparison) -> dict[str, Any]:
 def render(report: AneReport, comparison: PlanComparison | None, *, as_json: bool) -> str:
     """Return report and comparison for stdout: text, or one JSON document with the key ``plan_comparison``."""
     if comparison is None:
-        return report_ane.to_json(report) if as_json else report_ane.to_text(report)
+        return report_json(report) if as_json else report_text(report)
     if not as_json:
-        return f"{report_ane.to_text(report)}\n{to_text(comparison)}"
-    document = json.loads(report_ane.to_json(report)) | {"plan_comparison": to_document(comparison)}
+        return f"{report_text(report)}\n{to_text(comparison)}"
+    document = json.loads(report_json(report)) | {"plan_comparison": to_document(comparison)}
     return json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
