@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgesam_export.bench_compare import PARTS, compare, fits, load_published, record_rows
-from edgesam_export.bench_record import make_record
+from edgesam_export.bench.compare import PARTS, compare, fits, load_published, record_rows
+from edgesam_export.bench.record import make_record
+from edgesam_export.bench.render import case_table, save_plot, to_markdown, to_text
 from edgesam_export.errors import SchemaError, UsageError
-from edgesam_export.report_bench import case_table, save_plot, to_markdown, to_text
 
 MS = 1_000_000
 PHONE = {"marketing_name": "iPhone 14", "os_version": "iOS 18.1", "os_build": "22B83"}

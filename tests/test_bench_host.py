@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from edgesam_export import bench_local
-from edgesam_export.bench_host import Candidate, HostPlan, finished, judge_schedule, run_sustained, sample_stage
-from edgesam_export.bench_local import plan_host, record_host
-from edgesam_export.bench_machine import cpu_name, host_device, weights_digest
-from edgesam_export.bench_record import read_record
-from edgesam_export.bench_request import DAY_S, QUICK_SCHEDULE, Schedule, Workload
+from edgesam_export.bench import host_record as bench_local
+from edgesam_export.bench.host import Candidate, HostPlan, finished, judge_schedule, run_sustained, sample_stage
+from edgesam_export.bench.host_record import plan_host, record_host
+from edgesam_export.bench.machine import cpu_name, host_device, weights_digest
+from edgesam_export.bench.record import read_record
+from edgesam_export.bench.request import DAY_S, QUICK_SCHEDULE, Schedule, Workload
 from edgesam_export.errors import InvalidResult, RunnerUnavailableError, UsageError
 
 TWICE = Schedule(
@@ -166,7 +166,7 @@ def test_the_files_are_listed_with_digest_and_origin(host_record, coreml_files, 
 
 
 def test_a_candidate_that_cannot_load_leaves_the_others_alone(coreml_files, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgesam_export.bench_host.FileCandidate.load", lambda *_: fail())
+    monkeypatch.setattr("edgesam_export.bench.host.FileCandidate.load", lambda *_: fail())
     plan = HostPlan(
         coreml=(coreml_files[1],), numerics=("fp16",), schedule=QUICK_SCHEDULE, workload=Workload(stages=("decoder",))
     )

@@ -8,19 +8,17 @@ import json
 import numpy as np
 import pytest
 
-from edgesam_export.bench_record import (
+from edgesam_export.bench.record import (
     check_strict,
-    frame_rates,
     hash_udid,
     invalid_reasons,
     make_record,
-    percentile,
     read_record,
     read_records,
     record_path,
-    stage_statistics,
     write_record,
 )
+from edgesam_export.bench.statistics import frame_rates, percentile, stage_statistics
 from edgesam_export.errors import InvalidResult, SchemaError, UsageError
 
 MS = 1_000_000

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgesam_export.bench_parity import judge_case, judge_outputs, write_parity_inputs
-from edgesam_export.bench_request import (
+from edgesam_export.bench.parity import judge_case, judge_outputs, write_parity_inputs
+from edgesam_export.bench.request import (
     METHOD_SCHEDULE,
     QUICK_SCHEDULE,
     BenchPlan,
@@ -20,7 +20,7 @@ from edgesam_export.bench_request import (
     pick_artifacts,
     write_bundle,
 )
-from edgesam_export.bench_schema import read_document
+from edgesam_export.bench.schema import read_document
 from edgesam_export.errors import SchemaError, UsageError
 from edgesam_export.files import sha256_of
 from edgesam_export.runners import open_runner

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from edgesam_export import bench_schema
-from edgesam_export.bench_schema import KINDS, check_document, parse_document, read_document, validator_of
+from edgesam_export.bench import schema as bench_schema
+from edgesam_export.bench.schema import KINDS, check_document, parse_document, read_document, validator_of
 from edgesam_export.errors import SchemaError
 
 RUN, NONCE = "0a1b2c3d-0000-4000-8000-000000000000", "0123456789abcdef" * 2

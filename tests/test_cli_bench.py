@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from edgesam_export import bench_local, benchmark
-from edgesam_export.bench_record import make_record, write_record
-from edgesam_export.devices import DeviceDescription
+from edgesam_export.bench import host_record as bench_local
+from edgesam_export.bench import run as benchmark
+from edgesam_export.bench.devices import DeviceDescription
+from edgesam_export.bench.record import make_record, write_record
 from edgesam_export.errors import DeviceNotReady, InvalidResult
 
 

@@ -85,7 +85,7 @@ def bench(sources: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) 
 
 def show_devices(options: dict[str, Any], *, as_json: bool) -> None:
     """Print every phone that is seen."""
-    from edgesam_export.benchmark import list_devices
+    from edgesam_export.bench.run import list_devices
 
     devices = list_devices(options=backend_options(options))
     if as_json:
@@ -101,7 +101,7 @@ def show_devices(options: dict[str, Any], *, as_json: bool) -> None:
 
 def backend_options(options: dict[str, Any], **more: Any) -> Any:
     """Return what the backend is told."""
-    from edgesam_export.devices import BackendOptions
+    from edgesam_export.bench.devices import BackendOptions
 
     named = ("team", "bundle_id", "allow_wifi", "register_device")
     return BackendOptions(**{name: options[name] for name in named}, **more)
@@ -109,7 +109,7 @@ def backend_options(options: dict[str, Any], **more: Any) -> Any:
 
 def collect(words: tuple[str, ...], options: dict[str, Any], quiet: bool) -> Path:
     """Fetch a run that was started earlier."""
-    from edgesam_export.benchmark import collect_run
+    from edgesam_export.bench.run import collect_run
 
     if len(words) != 1:
         raise UsageError(f"collect takes one RUN_ID, given: {' '.join(words) or 'none'}; runs lie in {options['runs']}")
@@ -146,8 +146,8 @@ def check_place(options: dict[str, Any]) -> None:
         DeviceFailure: no tools for phones here, or no phone that can be used.
         UsageError: several phones fit.
     """
-    from edgesam_export.benchmark import list_devices
-    from edgesam_export.devices.readiness import choose_device
+    from edgesam_export.bench.devices.readiness import choose_device
+    from edgesam_export.bench.run import list_devices
 
     if options["mac"]:
         check_mac()
@@ -202,7 +202,7 @@ def point_counts(text: str) -> tuple[int, ...]:
 
 def plan_fields(options: dict[str, Any]) -> dict[str, Any]:
     """Return schedule and workload as the options say."""
-    from edgesam_export.bench_request import METHOD_SCHEDULE, QUICK_SCHEDULE, Workload
+    from edgesam_export.bench.request import METHOD_SCHEDULE, QUICK_SCHEDULE, Workload
 
     schedule = QUICK_SCHEDULE if options["quick"] else METHOD_SCHEDULE
     if options["iterations"] is not None:
@@ -214,8 +214,8 @@ def plan_fields(options: dict[str, Any]) -> dict[str, Any]:
 
 def measure_device(files: list[Path], model: Any, options: dict[str, Any], quiet: bool) -> Path:
     """Measure on a phone or, with --mac, with Core ML on this Mac."""
-    from edgesam_export.bench_request import make_plan, parse_matrix
-    from edgesam_export.benchmark import run_benchmark
+    from edgesam_export.bench.request import make_plan, parse_matrix
+    from edgesam_export.bench.run import run_benchmark
 
     if options["mac"]:
         check_mac()
@@ -240,8 +240,8 @@ def measure_device(files: list[Path], model: Any, options: dict[str, Any], quiet
 
 def measure_here(files: list[Path], model: Any, options: dict[str, Any], quiet: bool) -> Path:
     """Measure every runtime of this machine into one record."""
-    from edgesam_export.bench_local import plan_host, record_host
-    from edgesam_export.bench_request import parse_matrix
+    from edgesam_export.bench.host_record import plan_host, record_host
+    from edgesam_export.bench.request import parse_matrix
 
     plan = plan_host(files, model, **plan_fields(options))
     with steps(quiet, "measuring") as progress:
@@ -272,8 +272,8 @@ def status_text(progress: Callable[..., None]) -> Callable[[dict[str, Any]], Non
 
 def show_record(path: Path, *, as_json: bool, quiet: bool) -> None:
     """Print a record: itself as JSON, or a line for each case."""
-    from edgesam_export.bench_record import invalid_reasons, read_record
-    from edgesam_export.report_bench import case_table
+    from edgesam_export.bench.record import invalid_reasons, read_record
+    from edgesam_export.bench.render import case_table
 
     record = read_record(path)
     if as_json:

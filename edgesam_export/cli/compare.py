@@ -25,9 +25,9 @@ __all__ = ["compare"]
 @common()
 def compare(records: tuple[Path, ...], as_json: bool, quiet: bool, **options: Any) -> None:
     """Put records (files or folders) and published figures side by side: table and plot."""
-    from edgesam_export.bench_compare import compare as compare_rows
-    from edgesam_export.bench_record import read_records
-    from edgesam_export.report_bench import save_plot, to_markdown, to_text
+    from edgesam_export.bench.compare import compare as compare_rows
+    from edgesam_export.bench.record import read_records
+    from edgesam_export.bench.render import save_plot, to_markdown, to_text
 
     if not records and not options["published"]:
         if not RECORDS.is_dir():

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgesam_export.bench_machine import weights_digest
+from edgesam_export.bench.machine import weights_digest
 from edgesam_export.distill.loop import teacher_embedding
 from edgesam_export.files import write_beside
 from edgesam_export.modeling.sam import SamModel

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from edgesam_export.devices import BackendOptions
-from edgesam_export.devices.devicectl import Devicectl
-from edgesam_export.devices.xcode import Xcode
+from edgesam_export.bench.devices import BackendOptions
+from edgesam_export.bench.devices.devicectl import Devicectl
+from edgesam_export.bench.devices.xcode import Xcode
 
 HERE = Path(__file__).parent
 XCODE = {

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.devices import DeviceDescription
-from edgesam_export.devices.failures import failure_of_kind, make_failure
+from edgesam_export.bench.devices import DeviceDescription
+from edgesam_export.bench.devices.failures import failure_of_kind, make_failure
 
 RUN_ID = "0f0e0d0c-1111-4222-8333-444455556666"
 NONCE = "00112233445566778899aabbccddeeff"

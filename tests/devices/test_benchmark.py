@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from fake_device import PHONE, FakeClock, FakePhone, announced, case, lines, result, status, timeline
 
-from edgesam_export.bench_record import read_record
-from edgesam_export.bench_request import BenchPlan, MatrixRow, Workload
-from edgesam_export.benchmark import collect_run, list_devices, run_benchmark
-from edgesam_export.devices import DEVICES, BackendOptions
-from edgesam_export.devices.devicectl import Devicectl
-from edgesam_export.devices.watcher import Deadlines
+from edgesam_export.bench.devices import DEVICES, BackendOptions
+from edgesam_export.bench.devices.devicectl import Devicectl
+from edgesam_export.bench.driver.watcher import Deadlines
+from edgesam_export.bench.record import read_record
+from edgesam_export.bench.request import BenchPlan, MatrixRow, Workload
+from edgesam_export.bench.run import collect_run, list_devices, run_benchmark
 from edgesam_export.errors import DeviceFailure, DeviceNotReady, InvalidResult, UsageError
 from edgesam_export.spec import Artifact
 

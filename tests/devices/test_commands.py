@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edgesam_export.devices.commands import CommandLog, run_command
+from edgesam_export.bench.devices.commands import CommandLog, run_command
 
 STUBBORN = """
 import signal, subprocess, sys, time

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edgesam_export.devices import BackendOptions, DeviceDescription, make_backend
-from edgesam_export.devices.devicectl import Devicectl
+from edgesam_export.bench.devices import BackendOptions, DeviceDescription, make_backend
+from edgesam_export.bench.devices.devicectl import Devicectl
 from edgesam_export.errors import BuildFailure, DeviceFailure, DeviceNotReady, DeviceSetupFailure, UsageError
 
 D = "11111111-2222-4333-8444-555555555501"

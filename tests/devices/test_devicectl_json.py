@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from edgesam_export.devices.devicectl_json import integer_at, list_at, read_envelope, string_at
+from edgesam_export.bench.devices.devicectl_json import integer_at, list_at, read_envelope, string_at
 
 
 @pytest.mark.parametrize(

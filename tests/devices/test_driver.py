@@ -25,10 +25,10 @@ from fake_device import (
     timeline,
 )
 
-from edgesam_export.bench_schema import check_document
-from edgesam_export.devices.driver import RunOutcome, drive, resume
-from edgesam_export.devices.run_state import RunFolder, read_state
-from edgesam_export.devices.watcher import Deadlines
+from edgesam_export.bench.driver.drive import RunOutcome, drive, resume
+from edgesam_export.bench.driver.run_state import RunFolder, read_state
+from edgesam_export.bench.driver.watcher import Deadlines
+from edgesam_export.bench.schema import check_document
 from edgesam_export.errors import DeviceFailure, DeviceNotReady
 
 ALL, CPU = case("all"), case("cpu_only")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgesam_export.devices.failures import (
+from edgesam_export.bench.devices.failures import (
     BUILD_FAILURES,
     FAILURES,
     RETRIES,

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from fake_device import NONCE, RUN_ID, announced, case, lines, request, result, status
 
-from edgesam_export.devices import BackendOptions
-from edgesam_export.devices.driver import RunOutcome, drive
-from edgesam_export.devices.local import LocalBackend
-from edgesam_export.devices.watcher import Deadlines
+from edgesam_export.bench.devices import BackendOptions
+from edgesam_export.bench.devices.local import LocalBackend
+from edgesam_export.bench.driver.drive import RunOutcome, drive
+from edgesam_export.bench.driver.watcher import Deadlines
 from edgesam_export.errors import BuildFailure, DeviceFailure, DeviceSetupFailure, UsageError
 
 RESULT = result(case("all")).decode()

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from edgesam_export.devices.devicectl_json import list_at
-from edgesam_export.devices.readiness import choose_device, describe_device
+from edgesam_export.bench.devices.devicectl_json import list_at
+from edgesam_export.bench.devices.readiness import choose_device, describe_device
 from edgesam_export.errors import DeviceNotReady, UsageError
 
 

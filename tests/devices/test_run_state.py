@@ -7,7 +7,7 @@ import json
 import pytest
 from fake_device import NONCE, PHONE, RUN_ID
 
-from edgesam_export.devices.run_state import RunFolder, RunState, find_run, read_state
+from edgesam_export.bench.driver.run_state import RunFolder, RunState, find_run, read_state
 from edgesam_export.errors import SchemaError, UsageError
 
 STATE = RunState(run_id=RUN_ID, nonce=NONCE, backend="devicectl", device=PHONE.to_json(), settings={"bundle_id": "a.b"})

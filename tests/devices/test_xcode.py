@@ -6,9 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from edgesam_export.devices import BackendOptions
-from edgesam_export.devices.commands import CommandLog
-from edgesam_export.devices.xcode import build_app, bundle_identifier, find_swift_folder, find_xcode, verify_signature
+from edgesam_export.bench.devices import BackendOptions
+from edgesam_export.bench.devices.commands import CommandLog
+from edgesam_export.bench.devices.xcode import (
+    build_app,
+    bundle_identifier,
+    find_swift_folder,
+    find_xcode,
+    verify_signature,
+)
 from edgesam_export.errors import BuildFailure, DeviceSetupFailure, UsageError
 
 

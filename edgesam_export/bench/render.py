@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.bench_compare import Comparison, Row
+from edgesam_export.bench.compare import Comparison, Row
 from edgesam_export.errors import UsageError
 
 __all__ = ["case_table", "save_plot", "to_markdown", "to_text"]

@@ -170,5 +170,5 @@ def make_backend(name: str, options: BackendOptions | None = None, run_folder: P
     Raises:
         UsageError: no such backend.
     """
-    import_submodules("edgesam_export.devices")
+    import_submodules("edgesam_export.bench.devices")
     return DEVICES[name](options=options or BackendOptions(), run_folder=run_folder)

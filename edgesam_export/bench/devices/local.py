@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edgesam_export.devices import DEVICES, BackendOptions, DeviceDescription
-from edgesam_export.devices.commands import CommandLog, end_group, run_command, tail
-from edgesam_export.devices.failures import failure_of_kind, make_failure
-from edgesam_export.devices.xcode import find_swift_folder, first_error, said
+from edgesam_export.bench.devices import DEVICES, BackendOptions, DeviceDescription
+from edgesam_export.bench.devices.commands import CommandLog, end_group, run_command, tail
+from edgesam_export.bench.devices.failures import failure_of_kind, make_failure
+from edgesam_export.bench.devices.xcode import find_swift_folder, first_error, said
 from edgesam_export.errors import BuildFailure, DeviceFailure, DeviceSetupFailure, UsageError, first_line
 
 __all__ = ["BUILD_ARGUMENTS", "LocalBackend"]

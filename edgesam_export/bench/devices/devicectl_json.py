@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.devices.failures import ErrorLink
+from edgesam_export.bench.devices.failures import ErrorLink
 
 __all__ = ["Envelope", "integer_at", "list_at", "read_envelope", "string_at", "value_at"]
 

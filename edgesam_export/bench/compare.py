@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.bench_record import invalid_reasons
+from edgesam_export.bench.record import invalid_reasons
 from edgesam_export.download import shipped_file
 from edgesam_export.errors import SchemaError, UsageError
 

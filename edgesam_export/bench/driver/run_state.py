@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.bench_schema import parse_document
-from edgesam_export.devices import DeviceDescription
+from edgesam_export.bench.devices import DeviceDescription
+from edgesam_export.bench.schema import parse_document
 from edgesam_export.errors import SchemaError, UsageError
 from edgesam_export.files import write_json
 

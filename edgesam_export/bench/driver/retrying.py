@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from edgesam_export.devices.clock import Clock
-from edgesam_export.devices.failures import RETRIES, failure_of_kind
+from edgesam_export.bench.devices.clock import Clock
+from edgesam_export.bench.devices.failures import RETRIES, failure_of_kind
 from edgesam_export.errors import DeviceFailure
 
 __all__ = ["Notify", "retry"]

@@ -12,15 +12,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.bench_record import check_strict, make_record, read_record, write_record
-from edgesam_export.bench_request import BenchPlan, write_bundle
-from edgesam_export.bench_schema import read_document
-from edgesam_export.devices import BackendOptions, DeviceDescription, make_backend
-from edgesam_export.devices.clock import Clock
-from edgesam_export.devices.driver import RunOutcome, drive, resume
-from edgesam_export.devices.readiness import choose_device
-from edgesam_export.devices.run_state import DEFAULT_RUNS, RunFolder, RunState, find_run, read_state
-from edgesam_export.devices.watcher import Deadlines
+from edgesam_export.bench.devices import BackendOptions, DeviceDescription, make_backend
+from edgesam_export.bench.devices.clock import Clock
+from edgesam_export.bench.devices.readiness import choose_device
+from edgesam_export.bench.driver.drive import RunOutcome, drive, resume
+from edgesam_export.bench.driver.run_state import DEFAULT_RUNS, RunFolder, RunState, find_run, read_state
+from edgesam_export.bench.driver.watcher import Deadlines
+from edgesam_export.bench.record import check_strict, make_record, read_record, write_record
+from edgesam_export.bench.request import BenchPlan, write_bundle
+from edgesam_export.bench.schema import read_document
 from edgesam_export.errors import DeviceFailure, DeviceNotReady, UsageError
 
 __all__ = ["DEFAULT_RECORDS", "collect_run", "list_devices", "run_benchmark"]

@@ -245,7 +245,7 @@ def write_bundle(plan: BenchPlan, folder: Path, expected: Path | None = None) ->
     Raises:
         UsageError: the folder exists or cannot be written.
     """
-    from edgesam_export.bench_schema import check_document
+    from edgesam_export.bench.schema import check_document
 
     if folder.exists():
         raise UsageError(f"'{folder}' exists already; a run needs a new folder")
@@ -256,7 +256,7 @@ def write_bundle(plan: BenchPlan, folder: Path, expected: Path | None = None) ->
             copy(artifact.path, folder / "models" / artifact.path.name)
         parity_inputs: list[dict[str, Any]] = []
         if plan.reference is not None and expected is not None:
-            from edgesam_export.bench_parity import write_parity_inputs
+            from edgesam_export.bench.parity import write_parity_inputs
 
             parity_inputs = write_parity_inputs(plan.artifacts, plan.reference, folder, expected)
     except OSError as error:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.bench_request import origin_of
+from edgesam_export.bench.request import origin_of
 from edgesam_export.spec import Artifact
 
 __all__ = ["artifact_entry", "cpu_name", "host_device", "host_entry", "torch_entry"]

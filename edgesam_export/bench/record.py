@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
-import statistics
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.bench_request import METHOD_SCHEDULE, PROTOCOL_VERSION
-from edgesam_export.bench_schema import SCHEMA_VERSION, check_document, read_document
+from edgesam_export.bench.request import METHOD_SCHEDULE, PROTOCOL_VERSION
+from edgesam_export.bench.schema import SCHEMA_VERSION, check_document, read_document
+from edgesam_export.bench.statistics import NS, frame_rates, stage_statistics
 from edgesam_export.errors import InvalidResult, SchemaError, UsageError
 from edgesam_export.files import write_json
 
@@ -26,7 +25,6 @@ __all__ = [
     "read_record",
     "read_records",
     "record_path",
-    "stage_statistics",
     "tool_entry",
     "write_record",
 ]
@@ -36,55 +34,8 @@ METHOD = "edgesam-bench/1"
 that makes figures incomparable with earlier ones is a new number."""
 PERCENTILE_METHOD = "linear"
 """Between the two nearest samples, as NumPy's default: sample number (n - 1) p, counted from 0."""
-P99_SAMPLES = 100
-SUSTAINED_S = 60.0
-TRIM = 0.1
-NS = 1e9
 PAUSES = 0.95
 """Share of a duration that samples must fill: the moments between two calls belong to it as well."""
-
-
-# ---------------------------------------------------------------------------------------------------------- statistics
-
-
-def percentile(ordered: Sequence[float], share: float) -> float:
-    """Return a percentile of sorted samples by linear interpolation."""
-    position = (len(ordered) - 1) * share
-    low = math.floor(position)
-    high = min(low + 1, len(ordered) - 1)
-    return float(ordered[low] + (ordered[high] - ordered[low]) * (position - low))
-
-
-def stage_statistics(samples_ns: Sequence[int]) -> dict[str, float | int | None]:
-    """Return the figures of one stage, nanoseconds; None where there are too few samples to say."""
-    names = ("min", "p50", "p90", "p95", "p99", "max", "mean", "std", "trimmed_mean", "head_tail_ratio")
-    found: dict[str, float | int | None] = {"n": len(samples_ns), **dict.fromkeys(names)}
-    if not samples_ns:
-        return found
-    ordered = sorted(samples_ns)
-    cut = int(len(ordered) * TRIM)
-    quarter = len(samples_ns) // 4
-    head = statistics.median(samples_ns[:quarter]) if quarter else 0
-    found |= {"min": ordered[0], "max": ordered[-1], "mean": statistics.fmean(ordered)}
-    found |= {name: percentile(ordered, int(name[1:]) / 100) for name in ("p50", "p90", "p95")}
-    found["p99"] = percentile(ordered, 0.99) if len(ordered) >= P99_SAMPLES else None
-    found["std"] = statistics.stdev(ordered) if len(ordered) > 1 else None
-    found["trimmed_mean"] = statistics.fmean(ordered[cut : len(ordered) - cut])
-    found["head_tail_ratio"] = statistics.median(samples_ns[-quarter:]) / head if head else None
-    return found
-
-
-def frame_rates(case: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return ``fps_p50`` (one point, medians of both stages) and ``fps_sustained`` (frames of a window of 60 s)."""
-    medians = [case.get("stages", {}).get(stage, {}).get("p50") for stage in ("encoder", "decoder")]
-    countable = case.get("n_points") == 1 and not case.get("vary_points")
-    together = sum(medians) if countable and None not in medians else 0
-    sustained = case.get("sustained") or {"window_s": 0.0, "frames": 0}
-    whole = sustained["window_s"] >= SUSTAINED_S
-    return {
-        "fps_p50": NS / together if together else None,
-        "fps_sustained": sustained["frames"] / sustained["window_s"] if whole else None,
-    }
 
 
 # ------------------------------------------------------------------------------------------------------------ validity
@@ -141,7 +92,7 @@ def tool_entry() -> dict[str, Any]:
     return {
         "name": "edgesam-export",
         "version": version("edgesam-export"),
-        "git": git_commit(Path(__file__).parents[1]),
+        "git": git_commit(Path(__file__).parents[2]),
     }
 
 
@@ -219,7 +170,7 @@ def record_case(case: Mapping[str, Any], out_folder: Path | None, expected: Path
     if case["outcome"] == "ok":
         reasons += [reason for reason in schedule_reasons(done) if reason not in reasons]
     if out_folder is not None and expected is not None and "parity" not in case:
-        from edgesam_export.bench_parity import judge_case
+        from edgesam_export.bench.parity import judge_case
 
         try:
             done["parity"] = judge_case(case, out_folder, expected)

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.bench_schema import read_document
-from edgesam_export.devices import DeviceBackend, DeviceDescription
-from edgesam_export.devices.clock import Clock, SystemClock
-from edgesam_export.devices.collecting import (
+from edgesam_export.bench.devices import DeviceBackend, DeviceDescription
+from edgesam_export.bench.devices.clock import Clock, SystemClock
+from edgesam_export.bench.driver.collecting import (
     assemble,
     outputs_of,
     read_cases,
@@ -23,9 +22,10 @@ from edgesam_export.devices.collecting import (
     read_status,
     result_problem,
 )
-from edgesam_export.devices.retrying import Notify, retry
-from edgesam_export.devices.run_state import RunFolder, RunState
-from edgesam_export.devices.watcher import Deadlines, Watcher
+from edgesam_export.bench.driver.retrying import Notify, retry
+from edgesam_export.bench.driver.run_state import RunFolder, RunState
+from edgesam_export.bench.driver.watcher import Deadlines, Watcher
+from edgesam_export.bench.schema import read_document
 from edgesam_export.errors import DeviceFailure, DeviceNotReady, SchemaError
 
 __all__ = ["Deadlines", "RunOutcome", "drive", "resume"]

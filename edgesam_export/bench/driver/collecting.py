@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.bench_schema import MAX_BYTES, check_document, parse_document, read_document
-from edgesam_export.devices import DeviceDescription
+from edgesam_export.bench.devices import DeviceDescription
+from edgesam_export.bench.schema import MAX_BYTES, check_document, parse_document, read_document
 from edgesam_export.errors import DeviceFailure, SchemaError
 from edgesam_export.files import sha256_of
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from edgesam_export.bench_machine import artifact_entry, host_device, torch_entry
-from edgesam_export.bench_record import empty_result
-from edgesam_export.bench_request import DAY_S, Schedule, Workload, check_workload
+from edgesam_export.bench.machine import artifact_entry, host_device, torch_entry
+from edgesam_export.bench.record import empty_result
+from edgesam_export.bench.request import DAY_S, Schedule, Workload, check_workload
 from edgesam_export.errors import EdgeSAMExportError, UsageError, first_line
 from edgesam_export.predictor import PreparedImage, pack_prompt, prepare
 from edgesam_export.runners import RUNNERS, cast, open_runner
@@ -117,7 +117,7 @@ class FileCandidate(Candidate):
         self.runners[role] = self.open_one(self.artifacts[role])
 
     def prepare_calls(self, inputs: Inputs) -> dict[str, Callable[[], Any]]:
-        from edgesam_export.bench_parity import FeedRecorder
+        from edgesam_export.bench.parity import FeedRecorder
 
         recorder = FeedRecorder(self.artifacts.values())
         calls: dict[str, Callable[[], Any]] = {}
@@ -348,7 +348,7 @@ def load_and_call(
 
 def parity_of(candidate: Candidate, inputs: Inputs, model: Any) -> dict[str, Any]:
     """Return how far a candidate's outputs are from FP32 PyTorch's on the same inputs."""
-    from edgesam_export.bench_parity import judge_outputs
+    from edgesam_export.bench.parity import judge_outputs
     from edgesam_export.runners.torch import TorchRunner
 
     reference = TorchRunner(model)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 from xml.parsers.expat import ExpatError
 
-from edgesam_export.devices import BackendOptions
-from edgesam_export.devices.commands import CommandLog, CompletedCommand, run_command
-from edgesam_export.devices.failures import BUILD_FAILURES, classify, make_failure
+from edgesam_export.bench.devices import BackendOptions
+from edgesam_export.bench.devices.commands import CommandLog, CompletedCommand, run_command
+from edgesam_export.bench.devices.failures import BUILD_FAILURES, classify, make_failure
 from edgesam_export.errors import BuildFailure, DeviceSetupFailure, UsageError
 
 __all__ = [
@@ -106,7 +106,7 @@ def find_swift_folder(options: BackendOptions) -> Path:
     Raises:
         UsageError: there is none.
     """
-    beside = Path(__file__).resolve().parents[2] / "swift"
+    beside = Path(__file__).resolve().parents[3] / "swift"
     candidates = [options.swift_folder] if options.swift_folder else [Path.cwd() / "swift", Path.cwd(), beside]
     for folder in candidates:
         if (folder / "Package.swift").is_file():

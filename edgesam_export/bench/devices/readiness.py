@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from edgesam_export.devices import DeviceDescription
-from edgesam_export.devices.devicectl_json import string_at
+from edgesam_export.bench.devices import DeviceDescription
+from edgesam_export.bench.devices.devicectl_json import string_at
 from edgesam_export.errors import DeviceNotReady, UsageError
 
 __all__ = ["MINIMUM_OS", "choose_device", "describe_device"]

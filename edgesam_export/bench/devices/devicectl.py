@@ -16,12 +16,19 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edgesam_export.devices import DEVICES, BackendOptions, DeviceDescription
-from edgesam_export.devices.commands import CommandLog, run_command
-from edgesam_export.devices.devicectl_json import Envelope, integer_at, list_at, read_envelope, string_at, value_at
-from edgesam_export.devices.failures import classify, failure_of_kind, make_failure
-from edgesam_export.devices.readiness import describe_device
-from edgesam_export.devices.xcode import Xcode, build_app, bundle_identifier, find_xcode, verify_signature
+from edgesam_export.bench.devices import DEVICES, BackendOptions, DeviceDescription
+from edgesam_export.bench.devices.commands import CommandLog, run_command
+from edgesam_export.bench.devices.devicectl_json import (
+    Envelope,
+    integer_at,
+    list_at,
+    read_envelope,
+    string_at,
+    value_at,
+)
+from edgesam_export.bench.devices.failures import classify, failure_of_kind, make_failure
+from edgesam_export.bench.devices.readiness import describe_device
+from edgesam_export.bench.devices.xcode import Xcode, build_app, bundle_identifier, find_xcode, verify_signature
 from edgesam_export.errors import BuildFailure, DeviceFailure, UsageError
 
 __all__ = ["Devicectl"]

@@ -10,10 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.bench_host import HostPlan, measure_host
-from edgesam_export.bench_machine import host_entry
-from edgesam_export.bench_record import check_strict, make_record, read_record, write_record
-from edgesam_export.bench_request import BenchPlan, MatrixRow, Schedule, Workload
+from edgesam_export.bench.host import HostPlan, measure_host
+from edgesam_export.bench.machine import host_entry
+from edgesam_export.bench.record import check_strict, make_record, read_record, write_record
+from edgesam_export.bench.request import BenchPlan, MatrixRow, Schedule, Workload
 from edgesam_export.errors import EdgeSAMExportError
 from edgesam_export.spec import Artifact
 
@@ -88,8 +88,8 @@ def run_swift(plan: BenchPlan, runs: Path, on_status: Callable[[dict[str, Any]],
     Raises:
         DeviceFailure: there is neither, or the run failed before anything was measured.
     """
-    from edgesam_export.benchmark import run_benchmark
-    from edgesam_export.devices import BackendOptions, DeviceFailure
+    from edgesam_export.bench.devices import BackendOptions, DeviceFailure
+    from edgesam_export.bench.run import run_benchmark
 
     options = BackendOptions(build=shutil.which("swift") is not None)
     with tempfile.TemporaryDirectory(prefix="edgesam-bench-") as folder:
