@@ -23,7 +23,7 @@ __all__ = [
 HOMES = {
     "CoreMLConfig": "edgesam_export.spec",
     "OnnxConfig": "edgesam_export.spec",
-    "Predictor": "edgesam_export.predictor",
+    "Predictor": "edgesam_export.predict.predictor",
     "analyze": "edgesam_export.ane.analyzer",
     "check_parity": "edgesam_export.parity",
     "export_coreml": "edgesam_export.formats.coreml",

@@ -13,6 +13,7 @@ __all__ = [
     "COMPRESSIONS",
     "EMBEDDING_SIDE",
     "EMPTY_SLOT",
+    "MASK_SIDE",
     "NOT_A_POINT",
     "Artifact",
     "CoreMLConfig",
@@ -216,3 +217,7 @@ class Artifact:
     """SHA-256 of the file; of a folder, over sorted relative paths and contents."""
     contract: dict[str, Any]
     """What the file's metadata says: frame, tensors, labels, provenance, tool versions."""
+
+
+MASK_SIDE = 256
+"""Side of low-resolution masks and of a mask prompt."""

@@ -33,7 +33,15 @@ PACKAGE = ROOT / "edgesam_export"
 MODEL, SEED, SLOTS = "edge_sam_3x", 11, 8
 SHAPING = (
     *("families", "modeling", "rewrites", "profiles", "formats", "mil", "runners", "samples"),
-    *("trace.py", "contract.py", "predictor.py", "picture.py", "spec.py", "checkpoint.py", "registry.py"),
+    *(
+        "trace.py",
+        "contract.py",
+        "predict/predictor.py",
+        "imaging",
+        "spec.py",
+        "checkpoint.py",
+        "registry.py",
+    ),
     *("files.py", "quiet.py"),
 )
 """Parts of the package that can change a package or an expected number."""
@@ -65,7 +73,7 @@ def pattern(height: int, width: int, seed: int) -> np.ndarray:
 
 def pictures() -> dict[str, np.ndarray]:
     """Return the three pictures by name: a landscape photo, a portrait beyond the frame, a small square."""
-    from edgesam_export.picture import open_picture
+    from edgesam_export.imaging.reading import open_picture
 
     return {
         "landscape": open_picture(PACKAGE / "samples" / "cat.jpg"),
@@ -92,7 +100,7 @@ def write_expected(
     folder: Path, files: list[Path], shown: dict[str, np.ndarray], names: list[str]
 ) -> list[dict[str, Any]]:
     """Run Python's predictor on ``files``, write what it gives, and return the rows for ``fixtures.json``."""
-    from edgesam_export.predictor import Predictor
+    from edgesam_export.predict.predictor import Predictor
 
     folder.mkdir()
     predictor = Predictor(files)

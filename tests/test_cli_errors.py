@@ -19,10 +19,10 @@ import torch
 from onnx import TensorProto, helper
 from PIL import Image
 
-from edgesam_export import execution
 from edgesam_export.cli import main
 from edgesam_export.formats import coreml as coreml_format
 from edgesam_export.formats import onnx as onnx_format
+from edgesam_export.predict import segment as execution
 
 
 @pytest.fixture

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from edgesam_export.errors import ProgramError, UsageError
-from edgesam_export.execution import bounding_box, choose_files, read_array, read_input, run_package, save_value
+from edgesam_export.imaging.masks import bounding_box
+from edgesam_export.imaging.reading import read_array
+from edgesam_export.predict.run import read_input, run_package, save_value
+from edgesam_export.predict.segment import choose_files
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ import pytest
 
 from edgesam_export.errors import UsageError
 from edgesam_export.families import load_model
+from edgesam_export.imaging.geometry import prepare
 from edgesam_export.parity.check import Trial
 from edgesam_export.parity.inputs import default_prompts, pack
 from edgesam_export.parity.reference import Reference
-from edgesam_export.predictor import Predictor, prepare
+from edgesam_export.predict.predictor import Predictor
 from edgesam_export.runners import ArtifactRunner
 from edgesam_export.runners.torch import TorchRunner
 from edgesam_export.spec import Artifact, CoreMLConfig

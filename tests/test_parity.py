@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from edgesam_export.errors import RunnerUnavailableError, UsageError
+from edgesam_export.imaging.masks import stability
 from edgesam_export.parity import check_parity
 from edgesam_export.parity.check import TOGETHER, measure
 from edgesam_export.parity.gates import DEFAULT_GATES, Check, Gate
 from edgesam_export.parity.inputs import default_images, default_prompts, open_candidates
 from edgesam_export.parity.metrics import mask_iou
-from edgesam_export.predictor import stability
 from edgesam_export.spec import Artifact, ImageFrame, ModelInfo
 
 FRAME = ImageFrame(size=64, prompt_size=1024)

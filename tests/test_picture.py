@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgesam_export import picture
 from edgesam_export.errors import UsageError
-from edgesam_export.picture import mask_image, nearest, open_picture, overlay, rgb_array, save_png
+from edgesam_export.imaging import overlay as overlay_module
+from edgesam_export.imaging import reading as picture
+from edgesam_export.imaging.overlay import nearest, overlay
+from edgesam_export.imaging.reading import mask_image, open_picture, rgb_array, save_png
 
 
 def stored(image: Image.Image, form: str = "PNG", **options) -> io.BytesIO:
@@ -207,7 +209,7 @@ def test_limit_itself_is_allowed(monkeypatch):
 
 @pytest.mark.parametrize("sample", ["cat.jpg", "coffee.jpg"])
 def test_samples_open(sample):
-    array = open_picture(Path(picture.__file__).parent / "samples" / sample)
+    array = open_picture(Path(picture.__file__).parents[1] / "samples" / sample)
     assert array.std() > 20
 
 
@@ -262,7 +264,7 @@ def test_overlay_is_the_same_whatever_the_tiles(monkeypatch):
     rng = np.random.default_rng(1)
     mask = np.kron(rng.random((6, 8)) > 0.5, np.ones((20, 20))).astype(bool)
     whole = overlay(GREY, mask)
-    monkeypatch.setattr(picture, "TILE", 17)
+    monkeypatch.setattr(overlay_module, "TILE", 17)
     np.testing.assert_array_equal(overlay(GREY, mask), whole)
 
 

@@ -17,16 +17,10 @@ import pytest
 from PIL import Image
 
 from edgesam_export.errors import UsageError
-from edgesam_export.predictor import (
-    Predictor,
-    best_mask,
-    masks_to_source,
-    pack_prompt,
-    prepare,
-    scaled_size,
-    stability,
-    to_frame,
-)
+from edgesam_export.imaging.geometry import prepare, scaled_size, to_frame
+from edgesam_export.imaging.masks import best_mask, masks_to_source, stability
+from edgesam_export.imaging.prompts import pack_prompt
+from edgesam_export.predict.predictor import Predictor
 from edgesam_export.spec import ImageFrame
 
 GEOMETRY = Path(__file__).parent / "goldens" / "geometry.json"

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgesam_export.predictor import best_mask, masks_to_source, prepare, stability
+from edgesam_export.imaging.geometry import prepare
+from edgesam_export.imaging.masks import best_mask, masks_to_source, stability
 from edgesam_export.spec import ImageFrame
 
 GOLDENS = Path(__file__).parent / "goldens"

@@ -23,7 +23,8 @@ from edgesam_export.bench.machine import artifact_entry, host_device, torch_entr
 from edgesam_export.bench.record import empty_result
 from edgesam_export.bench.request import DAY_S, Schedule, Workload, check_workload
 from edgesam_export.errors import EdgeSAMExportError, UsageError, first_line
-from edgesam_export.predictor import PreparedImage, pack_prompt, prepare
+from edgesam_export.imaging.geometry import PreparedImage, prepare
+from edgesam_export.imaging.prompts import pack_prompt
 from edgesam_export.runners import RUNNERS, cast, open_runner
 from edgesam_export.spec import Artifact
 

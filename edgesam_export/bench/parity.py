@@ -11,9 +11,9 @@ import numpy as np
 
 from edgesam_export.errors import SchemaError, UsageError
 from edgesam_export.files import sha256_of
+from edgesam_export.imaging.geometry import prepare
 from edgesam_export.parity.inputs import default_images, default_prompts, pack
 from edgesam_export.parity.metrics import cosine, mask_iou, max_abs_error, psnr_db
-from edgesam_export.predictor import prepare
 from edgesam_export.runners import ArtifactRunner
 
 if TYPE_CHECKING:

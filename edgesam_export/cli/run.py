@@ -22,7 +22,7 @@ from edgesam_export.cli.output import emit, steps, table
 @common(output="out")
 def run(package: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
     """Run any ML Program on this machine: inputs from .npy or picture files, outputs to .npy."""
-    from edgesam_export.execution import run_package
+    from edgesam_export.predict.run import run_package
 
     with steps(quiet, f"running {package.name}"):
         result = run_package(

@@ -29,7 +29,7 @@ from edgesam_export.cli.output import emit, note, steps
 @common(output="out")
 def segment(image: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
     """Cut an object out of a picture: writes the mask, the logits and a picture of the result."""
-    from edgesam_export.execution import choose_files, segment_image
+    from edgesam_export.predict.segment import choose_files, segment_image
 
     files = choose_files(options["artifacts"], options["backend"])
     source = files if files else load(options["model"], options, quiet)

@@ -14,8 +14,8 @@ from edgesam_export.distill.dataset import square
 from edgesam_export.distill.loop import decode, network_input
 from edgesam_export.distill.prompts import box_corners, to_frame
 from edgesam_export.files import write_beside
+from edgesam_export.imaging.reading import save_png
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.picture import save_png
 
 __all__ = ["draw_curves", "draw_samples"]
 

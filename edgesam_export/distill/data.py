@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from edgesam_export.errors import RunnerUnavailableError, UsageError, first_line
-from edgesam_export.picture import open_picture
+from edgesam_export.imaging.reading import open_picture
 
 __all__ = ["ENDLESS", "CocoData", "Data", "FolderData", "Sample", "SceneData", "mask_of", "open_data"]
 

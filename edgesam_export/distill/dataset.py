@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from edgesam_export.distill.config import DistillConfig
 from edgesam_export.distill.data import Data, Sample, open_data
 from edgesam_export.errors import UsageError
-from edgesam_export.predictor import scaled_size
+from edgesam_export.imaging.geometry import scaled_size
 from edgesam_export.spec import ImageFrame
 
 __all__ = ["Batch", "batches", "square"]

@@ -26,7 +26,8 @@ import numpy as np
 
 from edgesam_export.distill.data import ENDLESS, Data, Sample
 from edgesam_export.errors import RunnerUnavailableError, UsageError
-from edgesam_export.predictor import Masks, Predictor, Runner
+from edgesam_export.predict.predictor import Masks, Predictor
+from edgesam_export.runners import Runner
 
 __all__ = [
     "PROMPTS",

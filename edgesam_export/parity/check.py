@@ -18,6 +18,8 @@ import numpy as np
 from PIL import Image
 
 from edgesam_export.errors import EdgeSAMExportError, UsageError
+from edgesam_export.imaging.geometry import PreparedImage
+from edgesam_export.imaging.masks import resized, stability
 from edgesam_export.parity import metrics
 from edgesam_export.parity.divergence import Divergence, first_divergence
 from edgesam_export.parity.gates import DEFAULT_GATES, METRICS, NUMERICS, Check, Gate
@@ -32,8 +34,7 @@ from edgesam_export.parity.inputs import (
 from edgesam_export.parity.ranges import RangeRow, range_report
 from edgesam_export.parity.reference import Reference, Truth
 from edgesam_export.parity.report import ArtifactDigest, Explanation, ParityPicture, ParityReport, ParityRow, Prompt
-from edgesam_export.predictor import MASK_SIDE, PreparedImage, resized, stability
-from edgesam_export.spec import Artifact
+from edgesam_export.spec import MASK_SIDE, Artifact
 
 __all__ = ["DEFAULT_GATES", "Gate", "ParityReport", "Prompt", "check_parity", "default_images", "default_prompts"]
 

@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image
 
 from edgesam_export.errors import UsageError
+from edgesam_export.imaging.geometry import PreparedImage
+from edgesam_export.imaging.prompts import pack_prompt
+from edgesam_export.imaging.reading import open_picture, rgb_array
 from edgesam_export.parity.report import Prompt
-from edgesam_export.picture import open_picture, rgb_array
-from edgesam_export.predictor import PreparedImage, pack_prompt
 from edgesam_export.spec import Artifact
 
 __all__ = [

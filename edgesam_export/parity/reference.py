@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from edgesam_export.errors import UsageError
+from edgesam_export.imaging.geometry import PreparedImage, prepare
 from edgesam_export.parity.inputs import pack
 from edgesam_export.parity.report import Prompt
-from edgesam_export.predictor import PreparedImage, prepare
 
 __all__ = ["Reference", "Truth", "trusted"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -16,9 +16,9 @@ from edgesam_export.registry import Registry, import_submodules
 from edgesam_export.spec import EMBEDDING_SIDE, EMPTY_SLOT, Artifact, ImageFrame, ModelInfo
 
 if TYPE_CHECKING:
-    from edgesam_export.predictor import PreparedImage
+    from edgesam_export.imaging.geometry import PreparedImage
 
-__all__ = ["RUNNERS", "ArtifactRunner", "chains", "embedding_dim", "open_artifact", "open_runner"]
+__all__ = ["RUNNERS", "ArtifactRunner", "Runner", "chains", "embedding_dim", "open_artifact", "open_runner"]
 
 T = TypeVar("T")
 RUNNERS: Registry[Any] = Registry("runner")
@@ -350,3 +350,27 @@ def fill_slots(
         np.pad(coords, ((0, 0), (0, extra), (0, 0))),
         np.pad(labels, ((0, 0), (0, extra)), constant_values=EMPTY_SLOT),
     )
+
+
+class Runner(Protocol):
+    """One way to execute an encoder and a decoder; see ``runners/``."""
+
+    info: Any
+    """``ModelInfo`` or anything else that has ``frame``."""
+    slots: int | None
+    """Prompt slots of the decoder, None when the number is free."""
+    accepts_mask_input: bool
+
+    def encode(self, prepared: PreparedImage) -> np.ndarray:
+        """Return image embeddings (1, D, 64, 64)."""
+        ...
+
+    def decode(
+        self,
+        embeddings: np.ndarray,
+        point_coords: np.ndarray,
+        point_labels: np.ndarray,
+        mask_input: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits (1, M, 256, 256) and scores (1, M)."""
+        ...

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from edgesam_export.errors import SchemaError, UsageError
+from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.mil import Program, load_program
 from edgesam_export.modeling.common import stability_score
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.predictor import PreparedImage
 from edgesam_export.runners import RUNNERS, ArtifactRunner
 from edgesam_export.spec import Artifact, CoreMLConfig, OnnxConfig
 from edgesam_export.trace import build_components, fp32_modules, trace_each

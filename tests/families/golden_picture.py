@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from edgesam_export.families import build_model
+from edgesam_export.imaging.geometry import PreparedImage, prepare, to_frame
+from edgesam_export.imaging.masks import masks_to_source
 from edgesam_export.modeling.common import stability_score
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.predictor import PreparedImage, masks_to_source, prepare, to_frame
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 

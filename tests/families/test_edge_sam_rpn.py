@@ -22,10 +22,10 @@ from edgesam_export.families.edge_sam_rpn import HEAD, join_checkpoints
 from edgesam_export.files import sha256_of
 from edgesam_export.formats.coreml import save_package
 from edgesam_export.formats.onnx import save_onnx
+from edgesam_export.imaging.reading import open_picture
 from edgesam_export.mil import load_program
 from edgesam_export.modeling.proposals import merge_proposals
 from edgesam_export.parity import check_parity
-from edgesam_export.picture import open_picture
 from edgesam_export.runners import open_artifact, open_runner, pick_components, pick_pair
 from edgesam_export.spec import CoreMLConfig, OnnxConfig
 from edgesam_export.trace import build_components, trace_component
@@ -213,6 +213,6 @@ def test_exported_files_use_the_proposals_beside_them(command, joined, photo, tm
 
 def embedding_of(model, photo: Path) -> np.ndarray:
     """Return the embedding of a picture file."""
-    from edgesam_export.predictor import Predictor
+    from edgesam_export.predict.predictor import Predictor
 
     return Predictor(model).set_image(photo).embeddings

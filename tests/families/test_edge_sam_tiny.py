@@ -19,12 +19,12 @@ from edgesam_export.families import build_model, load_model, model_info
 from edgesam_export.families.edge_sam import Upsample2x
 from edgesam_export.formats.coreml import export_coreml
 from edgesam_export.formats.onnx import export_onnx
+from edgesam_export.imaging.reading import open_picture
 from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.parity import check_parity
 from edgesam_export.parity.metrics import psnr_db
-from edgesam_export.picture import open_picture
-from edgesam_export.predictor import Predictor
+from edgesam_export.predict.predictor import Predictor
 from edgesam_export.profiles import find_profile
 from edgesam_export.rewrites import apply_rewrites
 from edgesam_export.runners import embedding_dim, open_artifact, open_runner

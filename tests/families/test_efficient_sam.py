@@ -38,10 +38,12 @@ from edgesam_export.families.efficient_sam import (
     SlotPromptEncoder,
     ViTConfig,
 )
+from edgesam_export.imaging.geometry import prepare, to_frame
+from edgesam_export.imaging.masks import masks_to_source
+from edgesam_export.imaging.prompts import pack_prompt
 from edgesam_export.modeling.common import stability_score
 from edgesam_export.modeling.random_weights import fill_random
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.predictor import masks_to_source, pack_prompt, prepare, to_frame
 from edgesam_export.profiles.default import Normalise
 from edgesam_export.rewrites import apply_rewrites, recommended_rewrites
 from edgesam_export.rewrites import load_all as all_rewrites

@@ -14,12 +14,12 @@ from edgesam_export.contract import CONTRACT_KEY
 from edgesam_export.errors import ConversionError, UsageError
 from edgesam_export.formats import coreml
 from edgesam_export.formats.coreml import export_coreml, save_package
+from edgesam_export.imaging.geometry import prepare
+from edgesam_export.imaging.reading import open_picture
 from edgesam_export.mil import Program, load_program
 from edgesam_export.mil.package import find_files
 from edgesam_export.mil.program import read_model
 from edgesam_export.parity.metrics import psnr_db
-from edgesam_export.picture import open_picture
-from edgesam_export.predictor import prepare
 from edgesam_export.runners import open_runner
 from edgesam_export.runners.torch import StoredWeightsRunner
 from edgesam_export.spec import CoreMLConfig

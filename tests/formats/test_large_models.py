@@ -24,14 +24,14 @@ from edgesam_export.formats import coreml
 from edgesam_export.formats import onnx as onnx_format
 from edgesam_export.formats.coreml import export_coreml
 from edgesam_export.formats.onnx import export_onnx
+from edgesam_export.imaging.geometry import prepare
+from edgesam_export.imaging.reading import open_picture
 from edgesam_export.mil import load_program
 from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.modeling.prompt_encoder import PromptEncoder
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.parity import check_parity
 from edgesam_export.parity.metrics import psnr_db
-from edgesam_export.picture import open_picture
-from edgesam_export.predictor import prepare
 from edgesam_export.runners import coreml as coreml_runner
 from edgesam_export.runners import open_artifact, open_runner, pick_components, pick_pair
 from edgesam_export.runners.torch import StoredWeightsRunner, fresh_program

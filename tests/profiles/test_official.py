@@ -11,9 +11,9 @@ import torch
 
 from edgesam_export.errors import UsageError
 from edgesam_export.formats.coreml import save_package
+from edgesam_export.imaging.geometry import prepare
 from edgesam_export.mil.program import load_program
 from edgesam_export.modeling.common import stability_score
-from edgesam_export.predictor import prepare
 from edgesam_export.profiles import find_profile
 from edgesam_export.rewrites import recommended_rewrites
 from edgesam_export.spec import CoreMLConfig, OnnxConfig

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from edgesam_export.errors import UsageError
-from edgesam_export.predictor import prepare
+from edgesam_export.imaging.geometry import prepare
 from edgesam_export.spec import CoreMLConfig, OnnxConfig
 from edgesam_export.trace import trace_model
 

@@ -15,9 +15,10 @@ import torch
 from onnx import TensorProto, helper
 
 from edgesam_export.errors import EdgeSAMExportError, RunnerUnavailableError, SchemaError, UsageError
+from edgesam_export.imaging.geometry import prepare
+from edgesam_export.imaging.reading import open_picture
 from edgesam_export.parity.metrics import psnr_db
-from edgesam_export.picture import open_picture
-from edgesam_export.predictor import Predictor, prepare
+from edgesam_export.predict.predictor import Predictor
 from edgesam_export.runners import fill_slots, list_files, open_artifact, open_runner, pick_pair
 from edgesam_export.runners.torch import StoredWeightsRunner, config_of, round_weights
 

@@ -10,6 +10,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
+from edgesam_export.imaging.overlay import overlay
 from edgesam_export.parity.divergence import Divergence
 from edgesam_export.parity.ranges import RangeRow
 from edgesam_export.parity.render.summary import (
@@ -23,7 +24,6 @@ from edgesam_export.parity.render.summary import (
     verdict,
 )
 from edgesam_export.parity.report import Explanation, ParityPicture, ParityReport
-from edgesam_export.picture import overlay
 
 __all__ = ["difference", "to_html"]
 

@@ -1,23 +1,15 @@
-"""Pictures in and out: any file Pillow reads to 8-bit RGB, masks and overlays to PNG. No torch."""
+"""A picture with a mask and its prompts drawn over it."""
 
 from __future__ import annotations
 
-import os
-import secrets
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw
 
 from edgesam_export.errors import UsageError
 
-__all__ = ["MAX_PIXELS", "mask_image", "open_picture", "overlay", "rgb_array", "save_png"]
-
-MAX_PIXELS = 100_000_000
-"""Largest picture that is opened; decoded, it takes 300 MB."""
+__all__ = ["overlay"]
 
 Colour = tuple[int, int, int]
 MASK_COLOUR: Colour = (30, 120, 255)
@@ -38,91 +30,6 @@ SMOOTHING = 4
 """Passes of a 1-2-1 filter over the contour's distance, enough to hide single-pixel stairs."""
 SUPERSAMPLING = 8
 TILE = 256
-
-
-def open_picture(path_or_file: str | Path | BinaryIO) -> np.ndarray:
-    """Decode a picture file to upright 8-bit RGB; of an animation the first frame. Conversions: see ``rgb_array``.
-
-    Shapes: returns uint8 (H, W, 3)
-    Raises: UsageError when there is no such file, or it is no picture, cut short, or larger than ``MAX_PIXELS``.
-    """
-    name = str(getattr(path_or_file, "name", "picture") if hasattr(path_or_file, "read") else path_or_file)
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns at 89 megapixels; the limit here is MAX_PIXELS, checked before anything is decoded.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path_or_file)
-    except FileNotFoundError:
-        raise UsageError(f"{name}: no such file") from None
-    except Image.DecompressionBombError:
-        raise too_large(name, "") from None
-    except UnidentifiedImageError:
-        raise UsageError(f"{name}: not a picture that can be read; give a PNG, JPEG, TIFF, WebP or the like") from None
-    except OSError as error:
-        raise UsageError(f"{name}: cannot be read: {error.strerror or one_line(error)}") from None
-    except Exception as error:  # decoders raise whatever a broken header makes them run into
-        raise UsageError(f"{name}: not a picture that can be read: {one_line(error)}") from None
-    with image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise too_large(name, f" {width}x{height}")
-        return rgb_array(image, name)
-
-
-def rgb_array(image: Image.Image, name: str = "picture") -> np.ndarray:
-    """Upright 8-bit RGB of a Pillow image.
-
-    EXIF orientation is applied. Transparency is composited over white. 16-bit grey is scaled by 255 / 65535. 32-bit
-    integer and float pictures have no range of their own: the smallest of 1 (float only), 255 and 65535 that holds all
-    values becomes white; values beyond that, or below zero, are stretched from their minimum to their maximum.
-
-    Shapes: returns uint8 (H, W, 3)
-    Raises: UsageError for an image without pixels, cut short, with NaN, or in a mode Pillow cannot convert.
-    """
-    if 0 in image.size:
-        raise UsageError(f"{name}: has size {image.width}x{image.height}; both sides must be at least 1 pixel")
-    try:
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith(("I", "F")):
-            return np.repeat(grey_to_8_bits(upright, name)[..., None], 3, axis=2)
-        if upright.has_transparency_data:
-            coloured = upright.convert("LA") if upright.mode == "La" else upright
-            coloured = coloured.convert("RGBA")
-            white = Image.new("RGBA", coloured.size, "white")
-            upright = Image.alpha_composite(white, coloured)
-        return np.array(upright.convert("RGB"))
-    except UsageError:
-        raise
-    except Exception as error:  # decoders raise whatever a broken file makes them run into
-        raise UsageError(f"{name}: cannot be decoded, the file is damaged or cut short: {one_line(error)}") from None
-
-
-def grey_to_8_bits(image: Image.Image, name: str) -> np.ndarray:
-    """16-bit and 32-bit grey as uint8 (H, W), by the rule of ``rgb_array``."""
-    sixteen_bit = image.mode.startswith("I;16")
-    values = np.asarray(image, np.float32 if sixteen_bit else np.float64)
-    if not np.isfinite(values).all():
-        raise UsageError(f"{name}: has NaN or infinite pixel values; replace them before")
-    low, high = values.min(), values.max()
-    if sixteen_bit:
-        low, high = 0.0, 65535.0
-    elif low >= 0 and high <= 65535:
-        tops = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
-        low, high = 0.0, next(top for top in tops if high <= top)
-    return np.floor((values - low) * 255.0 / max(high - low, 1e-30) + 0.5).astype(np.uint8)
-
-
-def too_large(name: str, size: str) -> UsageError:
-    """Error for a picture above ``MAX_PIXELS``."""
-    limit = MAX_PIXELS // 1_000_000
-    return UsageError(f"{name}: the picture{size} is larger than {limit} megapixels; scale it down and try again")
-
-
-def one_line(error: BaseException) -> str:
-    """First line of an error's text, its type when it has none."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def overlay(
@@ -280,31 +187,3 @@ def blend(tile: np.ndarray, colour: Colour, opacity: np.ndarray | np.float32) ->
     weight = np.asarray(opacity, np.float32)[..., None]
     painted = tile + weight * (np.float32(colour) - tile)
     tile[:] = np.floor(painted + 0.5).astype(np.uint8)
-
-
-def mask_image(mask: np.ndarray) -> Image.Image:
-    """Mask as a grey Pillow image, 0 outside and 255 inside.
-
-    Shapes: mask bool (H, W)
-    """
-    return Image.fromarray(np.where(mask, 255, 0).astype(np.uint8))
-
-
-def save_png(image: Image.Image | np.ndarray, path: str | Path) -> Path:
-    """Write a picture so that a file at ``path`` is always complete: beside it first, then renamed.
-
-    Raises: UsageError when the folder is missing, not writable or full; nothing is left behind then.
-    """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-    try:
-        picture.save(beside, format="PNG")
-        os.replace(beside, path)
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be written: {error.strerror or one_line(error)}; choose another place"
-        ) from None
-    finally:
-        beside.unlink(missing_ok=True)
-    return path

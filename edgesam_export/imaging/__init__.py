@@ -1,0 +1,1 @@
+"""Pictures, prompts and masks as arrays; no model, and but for resizing no torch."""

@@ -1,0 +1,117 @@
+"""From a picture to the frame that an encoder sees: resize, pad, normalise; points into the prompt frame.
+
+Three frames occur. *Source*: pixels of the picture as it was given. *Picture frame*: the ``ImageFrame.size`` square
+that the encoder sees. *Prompt frame*: the ``ImageFrame.prompt_size`` square in which prompt coordinates and
+low-resolution masks live. The last two are the same square for most models. The Swift module EdgeSAMCore does the same
+arithmetic, and both are tested on ``tests/goldens/geometry.json``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from edgesam_export.errors import UsageError
+from edgesam_export.spec import ImageFrame
+
+__all__ = ["PointsLike", "PreparedImage", "prepare", "scaled_size", "to_frame"]
+
+PointsLike = Sequence[Sequence[float]] | np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PreparedImage:
+    """One picture in the form the encoder takes, with what is needed to map prompts and masks.
+
+    Shapes:
+        pixels uint8 (S, S, 3), padded right and bottom with ``frame.pad_colour``
+        tensor float32 (1, 3, S, S), normalised, then padded with zeros
+    """
+
+    pixels: np.ndarray
+    tensor: np.ndarray
+    source_size: tuple[int, int]
+    """Height and width of the picture as it was given."""
+    scaled_size: tuple[int, int]
+    """Height and width of the picture inside the picture frame."""
+    frame: ImageFrame
+
+    @property
+    def prompt_extent(self) -> tuple[int, int]:
+        """Height and width of the picture inside the prompt frame."""
+        return fitted_size(self.source_size, self.frame.prompt_size, self.frame.fit)
+
+
+def scaled_size(source_size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Height and width of a picture whose longest side becomes ``side``.
+
+    The product is taken in double precision in this order, as ``ResizeLongestSide`` of segment-anything does, so that
+    sizes that fall on a half round the same way. No side becomes less than 1.
+    """
+    scale = side * 1.0 / max(source_size)
+    height, width = (max(1, int(length * scale + 0.5)) for length in source_size)
+    return height, width
+
+
+def fitted_size(source_size: tuple[int, int], side: int, fit: str) -> tuple[int, int]:
+    """Height and width of a picture inside a square of ``side``, see ``ImageFrame.fit``."""
+    return (side, side) if fit == "stretch" else scaled_size(source_size, side)
+
+
+def stretched(image: np.ndarray, side: int) -> np.ndarray:
+    """Picture with both sides ``side``: bilinear, half-pixel centres, no antialiasing, float32 0..255.
+
+    In double precision, so that rounding to 8 bits gives the same picture in Swift.
+    """
+    whole = image.astype(np.float64)
+    for axis in (1, 0):
+        length = image.shape[axis]
+        position = np.clip((np.arange(side) + 0.5) * (length / side) - 0.5, 0, None)
+        low = position.astype(np.int64)
+        share = (position - low).reshape(-1, *[1] * (2 - axis))
+        high = np.minimum(low + 1, length - 1)
+        whole = whole.take(low, axis) * (1 - share) + whole.take(high, axis) * share
+    return whole.astype(np.float32)
+
+
+def prepare(image: np.ndarray, frame: ImageFrame) -> PreparedImage:
+    """Resize a picture to the frame, pad it right and bottom, and normalise it; see ``ImageFrame``.
+
+    Shapes: image uint8 (H, W, 3) RGB
+    Raises: UsageError when the array is not such a picture.
+    """
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise UsageError(f"image is {found}; give an RGB array of uint8 with shape (height, width, 3)")
+    if image.size == 0:
+        raise UsageError(f"image has size {image.shape[1]}x{image.shape[0]}; both sides must be at least 1 pixel")
+    source_size = (image.shape[0], image.shape[1])
+    height, width = fitted_size(source_size, frame.size, frame.fit)
+    if frame.fit == "stretch":
+        resized = stretched(image, frame.size)
+    else:
+        resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    pixels = np.empty((frame.size, frame.size, 3), np.uint8)
+    pixels[:] = frame.pad_colour
+    pixels[:height, :width] = resized if resized.dtype == np.uint8 else np.rint(resized)
+    tensor = np.zeros((1, 3, frame.size, frame.size), np.float32)
+    normalised = (resized.astype(np.float32) - np.float32(frame.mean)) / np.float32(frame.std)
+    tensor[0, :, :height, :width] = normalised.transpose(2, 0, 1)  # (H, W, C) -> (C, H, W)
+    return PreparedImage(
+        pixels=pixels, tensor=tensor, source_size=source_size, scaled_size=(height, width), frame=frame
+    )
+
+
+def to_frame(points: PointsLike, prepared: PreparedImage) -> np.ndarray:
+    """Points of the source picture in the prompt frame.
+
+    Each axis has its own factor, new side / old side, because the new sides are whole pixels.
+
+    Shapes: points (N, 2) x, y in source pixels; returns float32 (N, 2)
+    """
+    (height, width), (new_height, new_width) = prepared.source_size, prepared.prompt_extent
+    factors = np.array([new_width / width, new_height / height], np.float64)
+    return (np.asarray(points, np.float64).reshape(-1, 2) * factors).astype(np.float32)

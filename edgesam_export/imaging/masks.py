@@ -1,0 +1,71 @@
+"""From a decoder's logits to masks of the source picture, and the best of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgesam_export.errors import UsageError
+from edgesam_export.imaging.geometry import PreparedImage
+
+__all__ = ["best_mask", "bounding_box", "masks_to_source", "resized", "stability"]
+
+
+def masks_to_source(logits: np.ndarray, prepared: PreparedImage) -> np.ndarray:
+    """Logits at the size of the source picture, as SAM's post-processing makes them.
+
+    To the prompt frame, crop the padding, to source size; both steps bilinear with half-pixel centres. Frames that say
+    ``mask_resize="bicubic"`` go to source size in one bicubic step.
+
+    Shapes: logits (M, 256, 256); returns float32 (M, h, w)
+    Source: ``Sam.postprocess_masks`` of segment-anything.
+    """
+    side = prepared.frame.prompt_size
+    height, width = prepared.prompt_extent
+    if prepared.frame.mask_resize == "bicubic":
+        return resized(logits, prepared.source_size, "bicubic")
+    return resized(resized(logits, (side, side))[:, :height, :width], prepared.source_size)
+
+
+def resized(logits: np.ndarray, size: tuple[int, int], mode: str = "bilinear") -> np.ndarray:
+    """Logits at another size, half-pixel centres. Shapes: (M, h, w); returns float32 (M, *size)"""
+    import torch
+    from torch.nn.functional import interpolate
+
+    maps = torch.from_numpy(np.ascontiguousarray(logits, np.float32))[None]
+    return interpolate(maps, size, mode=mode, align_corners=False)[0].numpy()
+
+
+def stability(logits: np.ndarray, offset: float = 1.0) -> np.ndarray:
+    """How little each mask changes when its threshold moves: area above ``offset`` / area above ``-offset``.
+
+    A mask with nothing above ``-offset`` has stability 0.
+
+    Shapes: logits (M, h, w); returns float32 (M,)
+    """
+    inner = np.count_nonzero(logits > offset, axis=(-2, -1))
+    outer = np.count_nonzero(logits > -offset, axis=(-2, -1))
+    return (inner / np.maximum(outer, 1)).astype(np.float32)
+
+
+def best_mask(scores: np.ndarray, candidates: int) -> int:
+    """Index of the highest score; the first of equals, never a NaN.
+
+    Shapes: scores (M,) with M = candidates
+    Raises: UsageError when no score is a number or their number is another one.
+    """
+    scores = np.asarray(scores, np.float64).reshape(-1)
+    if len(scores) != candidates or not candidates:
+        raise UsageError(
+            f"{len(scores)} scores for {candidates} masks; the decoder must return one score for each mask"
+        )
+    if np.isnan(scores).all():
+        raise UsageError(f"all {candidates} scores are NaN; check the exported files with `edgesam-export parity`")
+    return int(np.nanargmax(scores))
+
+
+def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
+    """Return x0, y0, x1, y1 (exclusive) around the true pixels."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not rows.size:
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

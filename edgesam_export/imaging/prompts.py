@@ -1,0 +1,117 @@
+"""From points and a box to the inputs of a decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edgesam_export.errors import UsageError
+from edgesam_export.imaging.geometry import PointsLike, PreparedImage, to_frame
+from edgesam_export.spec import EMPTY_SLOT, NOT_A_POINT
+
+__all__ = ["NumbersLike", "numbers", "pack_prompt"]
+
+BACKGROUND, FOREGROUND = 0, 1
+BOX_LABELS = (2, 3)
+"""Labels of a box's top left and bottom right corner."""
+
+NumbersLike = Sequence[float] | np.ndarray
+
+
+def pack_prompt(
+    prepared: PreparedImage,
+    *,
+    points: PointsLike | None = None,
+    labels: NumbersLike | None = None,
+    box: NumbersLike | None = None,
+    slots: int | None = None,
+    has_mask: bool = False,
+    padding_point: bool = True,
+    fixed_slots: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decoder inputs for one prompt: points, then the box's corners, then empty slots.
+
+    Points without a box are followed by one not-a-point token, as SAM was trained, unless ``padding_point`` is False;
+    a mask prompt alone (``has_mask``) is that token and nothing else. ``labels`` default to foreground.
+    ``fixed_slots``: every export of the model has this number of them.
+
+    Shapes:
+        points (N, 2) x, y in source pixels, inside the picture; labels (N,) 1 foreground, 0 background
+        box x0, y0, x1, y1 in source pixels, from 0 to the picture's width and height inclusive
+        returns point_coords float32 (1, S, 2) in the prompt frame; point_labels float32 (1, S)
+    Raises: UsageError for a prompt that is missing, malformed, outside the picture or does not fit the slots.
+    """
+    points, labels = checked_points(points, labels, prepared.source_size)
+    corners = checked_box(box, prepared.source_size)
+    if not len(points) and not len(corners) and not has_mask:
+        raise UsageError("no prompt: give at least one point, a box or a mask")
+    coords = to_frame(np.concatenate([points, corners]), prepared)
+    kinds = [*labels, *BOX_LABELS[: len(corners)]]
+    padded = padding_point and not len(corners)
+    if padded:
+        coords = np.concatenate([coords, np.zeros((1, 2), np.float32)])
+        kinds.append(NOT_A_POINT)
+    if slots is not None and len(kinds) > slots:
+        extra = ", the box takes 2" if len(corners) else ", 1 more because there is no box" if padded else ""
+        has = f"the model always has {slots};" if fixed_slots else f"the decoder has {slots};"
+        advice = "" if fixed_slots else f" export it again with --points {len(kinds)} or"
+        raise UsageError(
+            f"the prompt needs {len(kinds)} slots (points: {len(points)}{extra}) but {has}{advice} give fewer points"
+        )
+    free = 0 if slots is None else slots - len(kinds)
+    coords = np.concatenate([coords, np.zeros((free, 2), np.float32)])
+    return coords[None], np.array([[*kinds, *[EMPTY_SLOT] * free]], np.float32)
+
+
+def checked_points(
+    points: PointsLike | None, labels: NumbersLike | None, size: tuple[int, int]
+) -> tuple[np.ndarray, list[int]]:
+    """Points as (N, 2) and their labels, or a UsageError that names the bad one."""
+    points = numbers(points, "points")
+    if points.size and (points.ndim != 2 or points.shape[1] != 2):
+        raise UsageError(f"points have shape {points.shape}; give a list of (x, y)")
+    points = points.reshape(-1, 2)
+    labels = np.full(len(points), FOREGROUND, np.float64) if labels is None else numbers(labels, "labels").reshape(-1)
+    if len(labels) != len(points):
+        raise UsageError(f"{len(points)} points but {len(labels)} labels; give one label (1 or 0) for each point")
+    for label in labels:
+        if label not in (BACKGROUND, FOREGROUND):
+            raise UsageError(f"label {label:g} is unknown; a point is 1 (foreground) or 0 (background)")
+    height, width = size
+    for x, y in points:
+        if not (0 <= x < width and 0 <= y < height):  # also true for NaN
+            raise UsageError(
+                f"point ({x:g}, {y:g}) is outside the picture of {width}x{height} pixels;"
+                f" x must be at least 0 and below {width}, y at least 0 and below {height}"
+            )
+    return points, [int(label) for label in labels]
+
+
+def checked_box(box: NumbersLike | None, size: tuple[int, int]) -> np.ndarray:
+    """Corners of the box as (2, 2), (0, 2) without a box, or a UsageError."""
+    if box is None:
+        return np.zeros((0, 2), np.float64)
+    corners = numbers(box, "box").reshape(-1)
+    if len(corners) != 4:
+        raise UsageError(f"box has {len(corners)} values; give four: x0 y0 x1 y1")
+    x0, y0, x1, y1 = corners
+    shown = f"box ({x0:g}, {y0:g}, {x1:g}, {y1:g})"
+    height, width = size
+    if not (np.isfinite(corners).all() and min(corners) >= 0 and max(x0, x1) <= width and max(y0, y1) <= height):
+        raise UsageError(
+            f"{shown} is outside the picture of {width}x{height} pixels;"
+            f" x must lie in 0 to {width} and y in 0 to {height}"
+        )
+    if not (x0 < x1 and y0 < y1):
+        raise UsageError(f"{shown} is reversed or empty; give x0 y0 x1 y1 with x0 below x1 and y0 below y1")
+    return corners.reshape(2, 2)
+
+
+def numbers(values: Any, name: str) -> np.ndarray:
+    """Float64 array of what the caller gave, empty for None."""
+    try:
+        return np.asarray([] if values is None else values, np.float64)
+    except (TypeError, ValueError):
+        raise UsageError(f"{name} {values!r} are not numbers, or not equally many in each row") from None

@@ -1,0 +1,115 @@
+"""The predictor: masks for prompts on one picture at a time. Its arithmetic is in ``imaging``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from edgesam_export.errors import UsageError
+from edgesam_export.imaging.geometry import PointsLike, PreparedImage, prepare
+from edgesam_export.imaging.masks import best_mask, masks_to_source
+from edgesam_export.imaging.prompts import NumbersLike, numbers, pack_prompt
+from edgesam_export.imaging.reading import open_picture, rgb_array
+from edgesam_export.runners import Runner
+from edgesam_export.spec import MASK_SIDE
+
+__all__ = ["Masks", "Predictor"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Masks:
+    """What one prompt gave.
+
+    Shapes: masks bool (M, h, w) at source size; scores float32 (M,); logits float32 (M, 256, 256)
+    """
+
+    masks: np.ndarray
+    scores: np.ndarray
+    logits: np.ndarray
+    best_index: int
+    """Index of the mask with the highest score."""
+
+    @property
+    def best(self) -> np.ndarray:
+        """Mask with the highest score, bool (h, w)."""
+        return self.masks[self.best_index]
+
+
+class Predictor:
+    """Masks for prompts on one picture at a time; the embedding is computed once for each picture.
+
+    ``source`` is a loaded model or exported files, whatever ``runners.open_runner`` knows; ``runner`` goes before it.
+    """
+
+    def __init__(self, source: Any = None, *, runner: Runner | None = None) -> None:
+        if runner is None:
+            from edgesam_export.runners import open_runner
+
+            runner = open_runner(source)
+        self.runner = runner
+        self.prepared: PreparedImage | None = None
+        self.embeddings: np.ndarray | None = None
+
+    def set_image(self, image: np.ndarray | Image.Image | str | Path) -> Predictor:
+        """Encode a picture: a path, a Pillow image or uint8 RGB (H, W, 3); returns the predictor."""
+        if isinstance(image, Image.Image):
+            image = rgb_array(image)
+        elif isinstance(image, str | Path):
+            image = open_picture(image)
+        # A picture that fails must not leave the prompts of the next call to the picture before it.
+        self.prepared = self.embeddings = None
+        prepared = prepare(image, self.runner.info.frame)
+        self.embeddings = self.runner.encode(prepared)
+        self.prepared = prepared
+        return self
+
+    def predict(
+        self,
+        points: PointsLike | None = None,
+        labels: NumbersLike | None = None,
+        box: NumbersLike | None = None,
+        mask_input: np.ndarray | None = None,
+    ) -> Masks:
+        """Masks for one prompt on the current picture; see ``pack_prompt`` for points, labels and box.
+
+        Shapes: mask_input (256, 256) or (1, 1, 256, 256), logits of an earlier prediction
+        Raises: UsageError before ``set_image``, for a bad prompt, or for a mask prompt the decoder does not take.
+        """
+        if self.prepared is None or self.embeddings is None:
+            raise UsageError("no picture yet; call set_image before predict")
+        mask_prompt = None if mask_input is None else self.checked_mask(mask_input)
+        coords, kinds = pack_prompt(
+            self.prepared,
+            points=points,
+            labels=labels,
+            box=box,
+            slots=self.runner.slots,
+            has_mask=mask_input is not None,
+            padding_point=self.runner.info.padding_point,
+            fixed_slots=getattr(self.runner, "fixed_slots", False),
+        )
+        logits, scores = self.runner.decode(self.embeddings, coords, kinds, mask_prompt)
+        logits, scores = np.asarray(logits[0], np.float32), np.asarray(scores[0], np.float32)
+        # One mask at a time: four float maps of a 100 megapixel picture would be 1.6 GB.
+        masks = np.stack([masks_to_source(one[None], self.prepared)[0] > 0 for one in logits])
+        return Masks(masks=masks, scores=scores, logits=logits, best_index=best_mask(scores, len(logits)))
+
+    def checked_mask(self, mask_input: np.ndarray) -> np.ndarray:
+        """Mask prompt as float32 (1, 1, 256, 256)."""
+        if not self.runner.accepts_mask_input:
+            known = getattr(self.runner, "mask_prompts", True)
+            advice = "export it again with --mask-input" if known else "no export of this model does"
+            raise UsageError(f"this decoder takes no mask prompt; {advice}")
+        mask = numbers(mask_input, "mask_input")
+        if mask.shape not in ((MASK_SIDE, MASK_SIDE), (1, 1, MASK_SIDE, MASK_SIDE)):
+            raise UsageError(
+                f"mask_input has shape {mask.shape};"
+                " give the logits of an earlier prediction, (256, 256) or (1, 1, 256, 256)"
+            )
+        if not np.isfinite(mask).all():
+            raise UsageError("mask_input has NaN or infinite values; give the logits of an earlier prediction")
+        return mask.reshape(1, 1, MASK_SIDE, MASK_SIDE).astype(np.float32)

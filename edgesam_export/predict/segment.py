@@ -1,0 +1,148 @@
+"""The library call behind ``segment``: files in, files out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgesam_export.errors import UsageError
+from edgesam_export.files import staging_folder
+from edgesam_export.imaging.geometry import to_frame
+from edgesam_export.imaging.masks import bounding_box
+from edgesam_export.imaging.overlay import overlay
+from edgesam_export.imaging.reading import mask_image, open_picture, read_array, save_png
+from edgesam_export.predict.predictor import Predictor
+
+__all__ = ["SegmentResult", "choose_files", "segment_image"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentResult:
+    """What ``segment`` found and wrote."""
+
+    scores: tuple[float, ...]
+    best: int
+    area: int
+    """Pixels of the best mask."""
+    box: tuple[int, int, int, int] | None
+    """x0, y0, x1, y1 around the best mask, None when it is empty."""
+    mask_path: Path
+    overlay_path: Path
+    logits_path: Path
+    runner: str
+    prompt_box: tuple[float, float, float, float] | None
+    """The box that took part: the user's, or what the model proposed for a point."""
+
+    def summary(self) -> str:
+        """One line for people."""
+        place = f"box {self.box}" if self.box else "empty"
+        return f"{self.runner}: mask {self.best} of {len(self.scores)}, score {self.scores[self.best]:.3f}, {place}"
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as JSON data."""
+        return {
+            "scores": list(self.scores),
+            "best": self.best,
+            "area_pixels": self.area,
+            "box": list(self.box) if self.box else None,
+            "mask": str(self.mask_path),
+            "overlay": str(self.overlay_path),
+            "logits": str(self.logits_path),
+            "runner": self.runner,
+            "prompt_box": list(self.prompt_box) if self.prompt_box else None,
+        }
+
+
+def choose_files(paths: tuple[Path, ...], backend: str | None) -> list[Path]:
+    """Return the exported files to run; none for the torch backend.
+
+    Raises:
+        UsageError: a backend that needs files without any, or files with the torch backend.
+    """
+    from edgesam_export.runners import SUFFIXES, list_files
+
+    if backend == "torch" or (backend is None and not paths):
+        if paths:
+            raise UsageError("backend torch runs a model, not exported files; leave --artifact away")
+        return []
+    if not paths:
+        raise UsageError(f"backend {backend} needs exported files; add --artifact FOLDER")
+    files = [Path(file) for file in list_files(paths)]
+    if backend is not None:
+        files = [file for file in files if SUFFIXES.get(file.suffix) == backend]
+        if not files:
+            raise UsageError(f"no {backend} files among {', '.join(str(path) for path in paths)}")
+    return files
+
+
+def segment_image(
+    image: Path,
+    source: Any,
+    output: Path,
+    *,
+    points: tuple[tuple[float, float], ...] = (),
+    background: tuple[tuple[float, float], ...] = (),
+    box: tuple[float, float, float, float] | None = None,
+    mask_input: Path | None = None,
+    numerics: str = "fp16",
+) -> SegmentResult:
+    """Segment a picture with a loaded model or exported files; write mask, overlay and logits into ``output``.
+
+    A model with a proposal head adds a box of its own to points that come without box and mask.
+
+    Raises:
+        UsageError: an unreadable picture, a prompt outside it, or a prompt the decoder does not take.
+    """
+    from edgesam_export.runners import open_runner
+
+    picture = open_picture(image)
+    runner = open_runner(source, numerics=numerics)
+    coords = [*points, *background]
+    labels = [1] * len(points) + [0] * len(background)
+    logits = None if mask_input is None else read_array(mask_input)
+    predictor = Predictor(runner=runner).set_image(picture)
+    if points and box is None and mask_input is None:
+        box = proposed_box(predictor, points[0], prompts=len(coords))
+    found = predictor.predict(points=coords or None, labels=labels or None, box=box, mask_input=logits)
+    drawn = overlay(picture, found.best, points=coords, labels=labels, box=box)
+    with staging_folder(output) as staging:
+        save_png(mask_image(found.best), staging / f"{image.stem}_mask.png")
+        save_png(drawn, staging / f"{image.stem}_overlay.png")
+        np.save(staging / f"{image.stem}_logits.npy", found.logits[found.best_index], allow_pickle=False)
+    return SegmentResult(
+        scores=tuple(float(score) for score in found.scores),
+        best=found.best_index,
+        area=int(found.best.sum()),
+        box=bounding_box(found.best),
+        mask_path=output / f"{image.stem}_mask.png",
+        overlay_path=output / f"{image.stem}_overlay.png",
+        logits_path=output / f"{image.stem}_logits.npy",
+        runner=runner.name,
+        prompt_box=box,
+    )
+
+
+def proposed_box(
+    predictor: Predictor, point: tuple[float, float], *, prompts: int
+) -> tuple[float, float, float, float] | None:
+    """Return the box that the model's proposals suggest for a point, in source pixels.
+
+    None without a proposal head, when no proposal contains the point, or when ``prompts`` points and a box are more
+    than the decoder has slots.
+    """
+    runner, prepared = predictor.runner, predictor.prepared
+    if not getattr(runner, "proposes", False) or (runner.slots is not None and prompts + 2 > runner.slots):
+        return None
+    from edgesam_export.modeling.proposals import merge_proposals
+
+    boxes, scores = runner.propose(predictor.embeddings)
+    found = merge_proposals(boxes[0], scores[0], to_frame([point], prepared)[0])
+    if found is None:
+        return None
+    (height, width), (new_height, new_width) = prepared.source_size, prepared.prompt_extent
+    corners = found.reshape(2, 2) * (width / new_width, height / new_height)
+    x0, y0, x1, y1 = corners.clip(0, (width, height)).reshape(-1).tolist()
+    return x0, y0, x1, y1
