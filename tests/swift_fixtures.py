@@ -39,6 +39,7 @@ SHAPING = (
         "predict/predictor.py",
         "imaging",
         "spec.py",
+        "artifacts.py",
         "checkpoint.py",
         "registry.py",
     ),

@@ -26,7 +26,8 @@ def plan_host(sources: Any, model: Any, *, schedule: Schedule, workload: Workloa
     Raises:
         UsageError: files that do not go together, or that cannot do what is asked.
     """
-    from edgesam_export.runners import list_files, open_artifact, pick_pair
+    from edgesam_export.artifacts import list_files, pick_pair
+    from edgesam_export.runners import open_artifact
 
     opened: dict[str, list[Artifact]] = {"coreml": [], "onnx": []}
     for file in list_files(sources):

@@ -213,7 +213,8 @@ def pick_artifacts(sources: Any, format: str = "coreml") -> tuple[Artifact, ...]
     Raises:
         UsageError: none of that format, several of one kind, or files of several models.
     """
-    from edgesam_export.runners import list_files, open_artifact, pick_pair
+    from edgesam_export.artifacts import list_files, pick_pair
+    from edgesam_export.runners import open_artifact
 
     opened = [open_artifact(file) for file in list_files(sources)]
     chosen = [artifact for artifact in opened if artifact.format == format]

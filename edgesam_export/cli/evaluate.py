@@ -115,7 +115,8 @@ def opened(sources: tuple[str, ...], options: dict[str, Any], quiet: bool) -> di
 
 def file_runners(paths: list[Path], options: dict[str, Any]) -> list[tuple[str, Any]]:
     """Return where exported files lie and what runs them: a pair for each folder, format and model."""
-    from edgesam_export.runners import list_files, open_artifact, open_runner
+    from edgesam_export.artifacts import list_files
+    from edgesam_export.runners import open_artifact, open_runner
 
     pairs: dict[tuple[str, str, str], list[Any]] = {}
     for path in paths:

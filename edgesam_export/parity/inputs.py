@@ -73,7 +73,8 @@ def is_runner(source: Any) -> bool:
 
 def open_candidates(candidate: Any, numerics: tuple[str, ...]) -> list[Any]:
     """Runners of everything to judge; Core ML files once for each kind of numerics."""
-    from edgesam_export.runners import list_files, open_artifact
+    from edgesam_export.artifacts import list_files
+    from edgesam_export.runners import open_artifact
 
     sources = list(candidate) if isinstance(candidate, list | tuple) else [candidate]
     runners = [source for source in sources if is_runner(source)]
@@ -140,8 +141,9 @@ def load_reference(
         UsageError: files of several models, or a checkpoint other than the exported one.
         CheckpointError: the checkpoint cannot be read or obtained.
     """
+    from edgesam_export.artifacts import list_files
     from edgesam_export.families import load_model
-    from edgesam_export.runners import list_files, open_artifact
+    from edgesam_export.runners import open_artifact
 
     files = [open_artifact(file) for file in list_files(artifacts)]
     models = sorted({file.model for file in files})

@@ -62,7 +62,7 @@ def choose_files(paths: tuple[Path, ...], backend: str | None) -> list[Path]:
     Raises:
         UsageError: a backend that needs files without any, or files with the torch backend.
     """
-    from edgesam_export.runners import SUFFIXES, list_files
+    from edgesam_export.artifacts import SUFFIXES, list_files
 
     if backend == "torch" or (backend is None and not paths):
         if paths:

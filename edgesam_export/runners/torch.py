@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgesam_export.errors import SchemaError, UsageError
+from edgesam_export.artifacts import config_of
+from edgesam_export.errors import SchemaError
 from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.mil import Program, load_program
 from edgesam_export.modeling.common import stability_score
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.runners import RUNNERS, ArtifactRunner
-from edgesam_export.spec import Artifact, CoreMLConfig, OnnxConfig
+from edgesam_export.spec import Artifact
 from edgesam_export.trace import build_components, fp32_modules, trace_each
 from edgesam_export.weight_compression import compress_modules, find_scheme, through_fp16
 
@@ -155,21 +156,6 @@ def fresh_program(model: SamModel, artifact: Artifact) -> Iterator[tuple[Program
             piece = split_package(component, path)[part[0] - 1]
             path = component_path(path.parent, piece, path.suffix)
         yield load_program(path), modules
-
-
-def config_of(artifact: Artifact) -> CoreMLConfig | OnnxConfig:
-    """Return the options that a file was exported with.
-
-    Raises:
-        SchemaError: its contract does not hold them.
-    """
-    kinds = {"coreml": CoreMLConfig, "onnx": OnnxConfig}
-    options = artifact.contract.get("export")
-    try:
-        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
-        return kinds[artifact.format](**fields)
-    except (TypeError, AttributeError, UsageError) as error:
-        raise SchemaError(f"{artifact.path}: contract holds no usable export options ({error}); export again") from None
 
 
 def compressed_layers(artifact: Artifact) -> list[str]:

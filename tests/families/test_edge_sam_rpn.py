@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from edgesam_export.ane.analyzer import analyze
+from edgesam_export.artifacts import pick_components, pick_pair
 from edgesam_export.errors import CheckpointError, UsageError
 from edgesam_export.families import build_model, load_model
 from edgesam_export.families.edge_sam_rpn import HEAD, join_checkpoints
@@ -26,7 +27,7 @@ from edgesam_export.imaging.reading import open_picture
 from edgesam_export.mil import load_program
 from edgesam_export.modeling.proposals import merge_proposals
 from edgesam_export.parity import check_parity
-from edgesam_export.runners import open_artifact, open_runner, pick_components, pick_pair
+from edgesam_export.runners import open_artifact, open_runner
 from edgesam_export.spec import CoreMLConfig, OnnxConfig
 from edgesam_export.trace import build_components, trace_component
 

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import nn
 
 from edgesam_export.ane.analyzer import analyze
+from edgesam_export.artifacts import pick_components, pick_pair
 from edgesam_export.contract import CONTRACT_KEY
 from edgesam_export.errors import ConversionError, SchemaError, UsageError
 from edgesam_export.files import sha256_of
@@ -33,7 +34,7 @@ from edgesam_export.modeling.sam import SamModel
 from edgesam_export.parity import check_parity
 from edgesam_export.parity.metrics import psnr_db
 from edgesam_export.runners import coreml as coreml_runner
-from edgesam_export.runners import open_artifact, open_runner, pick_components, pick_pair
+from edgesam_export.runners import open_artifact, open_runner
 from edgesam_export.runners.torch import StoredWeightsRunner, fresh_program
 from edgesam_export.spec import CoreMLConfig, ModelInfo, OnnxConfig, Provenance
 from edgesam_export.trace import trace_each

@@ -14,13 +14,14 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+from edgesam_export.artifacts import config_of, list_files, pick_pair
 from edgesam_export.errors import EdgeSAMExportError, RunnerUnavailableError, SchemaError, UsageError
 from edgesam_export.imaging.geometry import prepare
 from edgesam_export.imaging.reading import open_picture
 from edgesam_export.parity.metrics import psnr_db
 from edgesam_export.predict.predictor import Predictor
-from edgesam_export.runners import fill_slots, list_files, open_artifact, open_runner, pick_pair
-from edgesam_export.runners.torch import StoredWeightsRunner, config_of, round_weights
+from edgesam_export.runners import fill_slots, open_artifact, open_runner
+from edgesam_export.runners.torch import StoredWeightsRunner, round_weights
 
 
 @pytest.fixture(scope="module")

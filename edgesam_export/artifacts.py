@@ -1,0 +1,129 @@
+"""Exported files by what their contracts say: which there are, which belong together, what they were exported with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from edgesam_export.errors import SchemaError, UsageError
+from edgesam_export.files import read_json
+from edgesam_export.spec import Artifact, CoreMLConfig, OnnxConfig
+
+__all__ = ["SUFFIXES", "config_of", "joined_contracts", "list_files", "pick_components", "recorded_modules"]
+
+SUFFIXES = {".mlpackage": "coreml", ".onnx": "onnx"}
+COMPONENTS = ("encoder", "decoder", "proposals")
+"""In the order they are run; every export has the first two."""
+
+
+def recorded_modules(path: Path, digest: str) -> dict[str, str]:
+    """Return the operation-to-module map that ``export.json`` has for this very file, or nothing."""
+    record = path.parent / "export.json"
+    found = read_json(record) if record.is_file() else {}
+    for key in ("artifacts", path.name):
+        found = found.get(key, {}) if isinstance(found, dict) else {}
+    return found.get("modules", {}) if isinstance(found, dict) and found.get("sha256") == digest else {}
+
+
+def list_files(source: Any) -> list[Any]:
+    """Return the exported files that ``source`` names."""
+    if isinstance(source, Artifact):
+        return [source]
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if path.is_dir() and path.suffix not in SUFFIXES:
+            files = sorted(member for member in path.iterdir() if member.suffix in SUFFIXES)
+            if not files:
+                raise UsageError(f"'{path}' holds no .mlpackage and no .onnx; give exported files or their folder")
+            return files
+        return [path]
+    if isinstance(source, Iterable):
+        return [file for item in source for file in list_files(item)]
+    raise UsageError(f"cannot run a {type(source).__name__}; give a loaded model or exported files")
+
+
+def pick_components(artifacts: list[Artifact]) -> list[Artifact]:
+    """Return at most one file for each component, of one format and model, or say what does not fit."""
+    formats = sorted({artifact.format for artifact in artifacts})
+    models = sorted({artifact.model for artifact in artifacts})
+    if len(formats) > 1:
+        raise UsageError(f"files of several formats ({', '.join(formats)}); give one encoder and one decoder of one")
+    if len(models) > 1:
+        raise UsageError(f"files of several models ({', '.join(models)}); give one encoder and one decoder of one")
+    for component in COMPONENTS:
+        files = [artifact for artifact in artifacts if artifact.component == component]
+        if any("part" in artifact.contract for artifact in files):
+            check_parts(files)
+        elif len(files) > 1:
+            names = ", ".join(artifact.path.name for artifact in files)
+            raise UsageError(f"several {component.removesuffix('s')}s ({names}); give one")
+    for artifact in artifacts:
+        if artifact.component not in COMPONENTS:
+            known = ", ".join(COMPONENTS)
+            raise UsageError(f"'{artifact.path}' holds the component '{artifact.component}'; known are {known}")
+    return sorted(artifacts, key=lambda artifact: (COMPONENTS.index(artifact.component), part_of(artifact)))
+
+
+def part_of(artifact: Artifact) -> int:
+    """Return which part of its component a file is, counted from 1; 0 for a whole one.
+
+    Raises:
+        SchemaError: its contract says something else than "first or second of two".
+    """
+    part = artifact.contract.get("part")
+    if part not in (None, [1, 2], [2, 2]):
+        raise SchemaError(f"{artifact.path}: contract has part {str(part)[:40]}; known are [1, 2] and [2, 2]")
+    return part[0] if part else 0
+
+
+def check_parts(files: list[Artifact]) -> None:
+    """Refuse files of a split component that are not its two parts, once each and of one export."""
+    component, names = files[0].component, ", ".join(file.path.name for file in files)
+    numbers = sorted(part_of(file) for file in files)
+    if len(files) == 1:
+        other = 3 - numbers[0]
+        raise UsageError(f"'{files[0].path}' is part {numbers[0]} of 2 of the {component}; give part {other} as well")
+    if numbers != [1, 2]:
+        raise UsageError(f"several {component}s ({names}); give one, or its parts 1 and 2")
+    own = ("part", "inputs", "outputs", "modules", "weight_bytes", "warnings")
+    shared = [{key: value for key, value in file.contract.items() if key not in own} for file in files]
+    first, second = sorted(files, key=part_of)
+    if shared[0] != shared[1] or first.contract["outputs"] != second.contract["inputs"]:
+        raise UsageError(f"parts of different exports of the {component} ({names}); give both of one")
+
+
+def joined_contracts(artifacts: list[Artifact]) -> dict[str, dict[str, Any]]:
+    """Return the contract of each component; two parts have the inputs of the first and the outputs of the second."""
+    contracts: dict[str, dict[str, Any]] = {}
+    for artifact in artifacts:
+        first = contracts.get(artifact.component)
+        whole = artifact.contract if first is None else {**first, "outputs": artifact.contract["outputs"]}
+        contracts[artifact.component] = whole
+    return contracts
+
+
+def pick_pair(artifacts: list[Artifact]) -> list[Artifact]:
+    """Return encoder and decoder, or one of them, without what else was exported; raises like ``pick_components``."""
+    pair = [artifact for artifact in pick_components(artifacts) if artifact.component in COMPONENTS[:2]]
+    if artifacts and not pair:
+        raise UsageError(f"'{artifacts[0].path}' is neither encoder nor decoder; give them too")
+    for artifact in pair:
+        if part_of(artifact):
+            raise UsageError(f"'{artifact.path}' is a part; only whole packages are measured, without --split-encoder")
+    return pair
+
+
+def config_of(artifact: Artifact) -> CoreMLConfig | OnnxConfig:
+    """Return the options that a file was exported with.
+
+    Raises:
+        SchemaError: its contract does not hold them.
+    """
+    kinds = {"coreml": CoreMLConfig, "onnx": OnnxConfig}
+    options = artifact.contract.get("export")
+    try:
+        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+        return kinds[artifact.format](**fields)
+    except (TypeError, AttributeError, UsageError) as error:
+        raise SchemaError(f"{artifact.path}: contract holds no usable export options ({error}); export again") from None
