@@ -83,7 +83,7 @@ def measure(name: str, before: dict[str, Any], *, judge: bool) -> dict[str, Any]
     """Export one model and return its figures; a parity result of before is kept unless it is judged again."""
     import torch
 
-    from edgesam_export.download import checkpoint_for
+    from edgesam_export.checkpoints.manifest import checkpoint_for
     from edgesam_export.families import build_model
 
     with torch.device("meta"):  # to be counted, not to be filled: ViT-H would take 2.5 GB

@@ -51,7 +51,7 @@ def catalogue() -> list[dict[str, Any]]:
 
 def model_entry(name: str) -> dict[str, Any]:
     """Return what is known about a registered model."""
-    from edgesam_export.download import checkpoint_for
+    from edgesam_export.checkpoints.manifest import checkpoint_for
     from edgesam_export.families import model_info
 
     info, file = model_info(name), checkpoint_for(name)
@@ -76,7 +76,7 @@ def model_entry(name: str) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def measured_figures() -> dict[str, Any]:
     """Return models/figures.json: parameters, multiply-adds, sizes, findings and parity of our exports, by model."""
-    from edgesam_export.download import manifest_path
+    from edgesam_export.resources import manifest_path
 
     path = manifest_path().with_name("figures.json")
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -106,7 +106,7 @@ def summary_ms(times: list[float]) -> dict[str, float]:
 @lru_cache(maxsize=1)
 def host_record() -> dict[str, Any]:
     """Return what benchmarks/families.py kept: machine, date, and times by model, runtime and part."""
-    from edgesam_export.download import shipped_file
+    from edgesam_export.resources import shipped_file
 
     return json.loads(shipped_file("benchmarks/families.json").read_text(encoding="utf-8"))
 
@@ -120,7 +120,7 @@ def published_figures(name: str) -> list[dict[str, Any]]:
 @lru_cache(maxsize=1)
 def published_rows() -> tuple[dict[str, Any], ...]:
     """Return every row of benchmarks/published.toml, read once for all models."""
-    from edgesam_export.download import shipped_file
+    from edgesam_export.resources import shipped_file
 
     document = tomllib.loads(shipped_file("benchmarks/published.toml").read_text(encoding="utf-8"))
     return (*document["figure"], *document.get("reference", ()))

@@ -40,7 +40,7 @@ SHAPING = (
         "imaging",
         "spec.py",
         "artifacts.py",
-        "checkpoint.py",
+        "checkpoints/reading.py",
         "registry.py",
     ),
     *("files.py", "quiet.py"),

@@ -139,8 +139,8 @@ def test_the_environment_is_read_for_the_cache_folder_only():
     nodes = {m: list(ast.walk(tree_of(m))) for m in MODULES}
     reading = {m for m in MODULES if any(getattr(n, "attr", None) in names for n in nodes[m])}
     assert not {m for m in MODULES if imports(m) & {f"os.{name}" for name in names}}
-    assert reading == {"download.py"}
-    source = (ROOT / "download.py").read_text()
+    assert reading == {"checkpoints/download.py"}
+    source = (ROOT / "checkpoints/download.py").read_text()
     assert source.count("environ") == source.count('environ.get("XDG_CACHE_HOME"') == 1
 
 

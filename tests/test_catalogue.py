@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from edgesam_export import download
 from edgesam_export.catalogue import PUBLISHED_NAMES, catalogue, host_figures, model_entry, published_figures
-from edgesam_export.download import CheckpointFile
+from edgesam_export.checkpoints import manifest as manifest_module
+from edgesam_export.checkpoints.manifest import CheckpointFile
 
 SHA256 = "ab" * 32
 
@@ -26,7 +26,7 @@ def bundled(monkeypatch) -> CheckpointFile:
         sha256=SHA256,
         bundled=True,
     )
-    monkeypatch.setattr(download, "manifest", lambda: (file,))
+    monkeypatch.setattr(manifest_module, "manifest", lambda: (file,))
     return file
 
 

@@ -20,8 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from edgesam_export import checkpoint, download
-from edgesam_export.checkpoint import (
+from edgesam_export import resources as resources_module
+from edgesam_export.checkpoints import manifest as manifest_module
+from edgesam_export.checkpoints import reading as checkpoint
+from edgesam_export.checkpoints.reading import (
     CheckpointFile,
     ChecksumWarning,
     check_keys,
@@ -532,7 +534,7 @@ def test_sha256_is_that_of_the_contents(tmp_path):
 
 
 def test_the_manifest_answers_without_torch():
-    code = "import sys, edgesam_export.checkpoint as c; assert c.manifest(); print('torch' in sys.modules)"
+    code = "import sys, edgesam_export.checkpoints.reading as c; assert c.manifest(); print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
 
@@ -551,7 +553,7 @@ def test_the_manifest_is_complete_and_consistent():
     hashes = [file.sha256 for file in files if file.sha256]
     assert len(set(hashes)) == len(hashes)
     for file in files:
-        path = download.shipped_file(f"models/{file.name}") if file.bundled else None
+        path = resources_module.shipped_file(f"models/{file.name}") if file.bundled else None
         assert path is None or (path.stat().st_size, sha256_of(path)) == (file.bytes, file.sha256)
 
 
@@ -619,8 +621,8 @@ def test_bundled_weights_are_read_from_the_folder_of_the_manifest(tmp_path, monk
     lines = [f'{key} = "{value}"' for key, value in table.items()]
     text = "\n".join(["[[file]]", *lines, f"bytes = {path.stat().st_size}", "bundled = true"])
     (package / "models" / "manifest.toml").write_text(text)
-    monkeypatch.setattr(download, "__file__", str(package / "download.py"))
-    with_manifest(monkeypatch, *download.manifest.__wrapped__())
+    monkeypatch.setattr(resources_module, "__file__", str(package / "download.py"))
+    with_manifest(monkeypatch, *manifest_module.manifest.__wrapped__())
     state_dict, provenance = load_state_dict("tiny", cache_dir=tmp_path / "cache")
     assert_same(dict(sorted(state_dict.items())), {key: stored[key].float() for key in sorted(stored)})
     assert (provenance.source, provenance.licence) == ("tiny.safetensors", "Apache-2.0")

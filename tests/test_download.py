@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from edgesam_export import download as download_module
-from edgesam_export.download import CheckpointFile, default_cache_dir, download
+from edgesam_export import resources as resources_module
+from edgesam_export.checkpoints import download as download_module
+from edgesam_export.checkpoints import manifest as manifest_module
+from edgesam_export.checkpoints.download import default_cache_dir, download
+from edgesam_export.checkpoints.manifest import CheckpointFile
 from edgesam_export.errors import CheckpointError, SchemaError
 
 CONTENTS = bytes(range(251)) * 5000  # 1.26 MB: several pieces
@@ -304,7 +307,7 @@ def installed(monkeypatch, tmp_path) -> Path:
 
     folder = tmp_path / "site" / "edgesam_export" / "models"
     folder.mkdir(parents=True)
-    monkeypatch.setattr(download_module, "__file__", str(folder.parent / "download.py"))
+    monkeypatch.setattr(resources_module, "__file__", str(folder.parent / "download.py"))
     monkeypatch.setattr(download_module, "fetch", no_network)
     return folder
 
@@ -331,11 +334,11 @@ def test_a_bundled_file_that_is_not_the_manifests_says_to_install_again(installe
 
 def test_a_damaged_manifest_is_a_schema_error(monkeypatch, tmp_path):
     path = tmp_path / "manifest.toml"
-    monkeypatch.setattr(download_module, "manifest_path", lambda: path)
+    monkeypatch.setattr(manifest_module, "manifest_path", lambda: path)
     for text in ("[[file", "x = 1", '[[file]]\nname = "a"\n'):
         path.write_text(text)
         with pytest.raises(SchemaError):
-            download_module.manifest.__wrapped__()
+            manifest_module.manifest.__wrapped__()
 
 
 def test_the_manifest_is_found_in_an_installed_package_first(monkeypatch, tmp_path):
@@ -343,10 +346,10 @@ def test_the_manifest_is_found_in_an_installed_package_first(monkeypatch, tmp_pa
     for folder in (package, package.parent):
         (folder / "models").mkdir(parents=True)
         (folder / "models" / "manifest.toml").write_text("")
-    monkeypatch.setattr(download_module, "__file__", str(package / "download.py"))
-    assert download_module.manifest_path() == package / "models" / "manifest.toml"
+    monkeypatch.setattr(resources_module, "__file__", str(package / "download.py"))
+    assert resources_module.manifest_path() == package / "models" / "manifest.toml"
     (package / "models" / "manifest.toml").unlink()
-    assert download_module.manifest_path() == package.parent / "models" / "manifest.toml"
+    assert resources_module.manifest_path() == package.parent / "models" / "manifest.toml"
     (package.parent / "models" / "manifest.toml").unlink()
     with pytest.raises(SchemaError, match="install the package again"):
-        download_module.manifest_path()
+        resources_module.manifest_path()

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from edgesam_export.bench.record import invalid_reasons
-from edgesam_export.download import shipped_file
 from edgesam_export.errors import SchemaError, UsageError
+from edgesam_export.resources import shipped_file
 
 try:
     import tomllib

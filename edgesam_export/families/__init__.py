@@ -131,7 +131,7 @@ def load_model(
         fill_random(model, random_weights)
         return model
 
-    from edgesam_export.checkpoint import check_keys, load_state_dict
+    from edgesam_export.checkpoints.reading import check_keys, load_state_dict
     from edgesam_export.folded import matching_form
 
     state_dict, provenance = load_state_dict(name, checkpoint, progress=progress)

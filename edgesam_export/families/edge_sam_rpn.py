@@ -98,7 +98,7 @@ def join_checkpoints(edge_sam: str | Path, head: str | Path, output: str | Path)
     """
     from safetensors.torch import save_file
 
-    from edgesam_export.checkpoint import check_keys, read_state_dict
+    from edgesam_export.checkpoints.reading import check_keys, read_state_dict
     from edgesam_export.files import staging_folder
 
     model = build_model("edge_sam_rpn").state_dict()

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import nn
 from torch.nn.utils import parametrize
 
-from edgesam_export.checkpoint import read_state_dict
+from edgesam_export.checkpoints.reading import read_state_dict
 from edgesam_export.distill.compression import attach, compress_parameters, compressed_kernels, detach, refresh
 from edgesam_export.errors import UsageError
 from edgesam_export.families import model_info

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import edgesam_export
 from edgesam_export.bench.host import HostPlan, random_inputs
-from edgesam_export.checkpoint import check_keys, family_of_keys
+from edgesam_export.checkpoints.reading import check_keys, family_of_keys
 from edgesam_export.errors import CheckpointError, SchemaError
 from edgesam_export.families import build_model, load_model, model_info
 from edgesam_export.families.edge_sam import Upsample2x

@@ -27,7 +27,7 @@ from golden_picture import (
 from torch import nn
 from torch.nn import functional as F
 
-from edgesam_export.checkpoint import check_keys
+from edgesam_export.checkpoints.reading import check_keys
 from edgesam_export.errors import CheckpointError, UsageError
 from edgesam_export.families import build_model, load_model, model_info
 from edgesam_export.families.efficient_sam import (

@@ -14,7 +14,7 @@ from golden_picture import GoldenSuite, assert_same_counts, assert_same_keys, re
 from torch import nn
 
 from edgesam_export.ane.view import view_program
-from edgesam_export.checkpoint import check_keys, read_state_dict
+from edgesam_export.checkpoints.reading import check_keys, read_state_dict
 from edgesam_export.errors import CheckpointError
 from edgesam_export.families import build_model, model_info
 from edgesam_export.families.efficientvit_sam import CONFIGS, ConvLayer, EfficientViTEncoder, Upsample

@@ -7,7 +7,7 @@ import torch
 from golden_picture import OnnxWrapperSuite, read_manifest
 from torch.nn import functional as F
 
-from edgesam_export.checkpoint import check_keys
+from edgesam_export.checkpoints.reading import check_keys
 from edgesam_export.errors import CheckpointError
 from edgesam_export.families import build_model
 from edgesam_export.families.mobile_sam import STAGES, TinyViTEncoder, WindowAttention, distance_indexes

@@ -10,7 +10,7 @@ import pytest
 import torch
 from golden_picture import OnnxWrapperSuite, assert_same_counts, assert_same_keys, read_manifest
 
-from edgesam_export.checkpoint import check_keys
+from edgesam_export.checkpoints.reading import check_keys
 from edgesam_export.errors import CheckpointError
 from edgesam_export.families import build_model
 from edgesam_export.families.sam import QUERY_ROWS, Attention

@@ -1,4 +1,4 @@
-"""The manifest of known checkpoint files, the cache folder, and downloads that resume and are verified."""
+"""The cache folder, and downloads that resume and are verified."""
 
 from __future__ import annotations
 
@@ -9,115 +9,22 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from edgesam_export.checkpoints.manifest import CheckpointFile
 from edgesam_export.errors import CheckpointError, SchemaError
 from edgesam_export.files import sha256_of
+from edgesam_export.resources import shipped_file
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-__all__ = [
-    "CheckpointFile",
-    "checkpoint_for",
-    "default_cache_dir",
-    "download",
-    "manifest",
-    "manifest_path",
-    "shipped_file",
-]
+__all__ = ["default_cache_dir", "download"]
 
 Progress = Callable[[int, "int | None"], None]
-KINDS = ("checkpoint", "onnx", "coreml")
 CHUNK_BYTES = 1 << 18
 TIMEOUT_S = 30.0
 ATTEMPTS = 4
 MAX_UNDECLARED_BYTES = 4 << 30
 """Largest download whose size the manifest does not know; SAM ViT-H has 2.6 GB."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckpointFile:
-    """One file of the manifest; ``models/README.md`` explains the fields."""
-
-    name: str
-    model: str
-    family: str
-    kind: str
-    home: str
-    licence: str
-    evidence: str
-    url: str | None = None
-    bytes: int | None = None
-    sha256: str | None = None
-    notice: str | None = None
-    note: str | None = None
-    bundled: bool = False
-    """The file is in ``models/`` beside the manifest and comes with the package; there is nothing to download."""
-
-    def __post_init__(self) -> None:
-        if not self.name or self.name != Path(self.name).name or self.name.startswith("."):
-            raise SchemaError(f"manifest: '{self.name}' is not a plain file name")
-        if self.kind not in KINDS:
-            raise SchemaError(f"manifest: {self.name} has kind '{self.kind}'; choose one of: {', '.join(KINDS)}")
-        if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise SchemaError(f"manifest: sha256 of {self.name} is not 64 hexadecimal digits")
-        if not isinstance(self.bundled, bool):
-            raise SchemaError(f"manifest: bundled of {self.name} is '{self.bundled}'; write true or leave it out")
-        if self.bundled and (self.url is not None or self.bytes is None or self.sha256 is None):
-            raise SchemaError(f"manifest: {self.name} is bundled; give its bytes and sha256, and no url")
-
-
-def manifest_path() -> Path:
-    """Return the manifest: inside an installed package, or beside the package in a checkout."""
-    return shipped_file("models/manifest.toml")
-
-
-def shipped_file(name: str) -> Path:
-    """Return a data file that comes with the package: inside an installed one, or beside it in a checkout.
-
-    Raises:
-        SchemaError: it is in neither place.
-    """
-    package = Path(__file__).resolve().parent
-    for folder in (package, package.parent):
-        path = folder / name
-        if path.is_file():
-            return path
-    raise SchemaError(f"{name} is missing from {package}; install the package again")
-
-
-@lru_cache(maxsize=1)
-def manifest() -> tuple[CheckpointFile, ...]:
-    """Return every known file, in the order of the manifest.
-
-    Raises:
-        SchemaError: the manifest is not valid.
-    """
-    path = manifest_path()
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))["file"]
-    except (tomllib.TOMLDecodeError, KeyError) as error:
-        raise SchemaError(f"{path} is not a manifest: {error}") from error
-    known = {field.name for field in fields(CheckpointFile)}
-    rows = []
-    for table in tables:
-        # A newer manifest may have more keys: readers ignore what they do not know.
-        try:
-            rows.append(CheckpointFile(**{key: value for key, value in table.items() if key in known}))
-        except TypeError as error:
-            raise SchemaError(f"{path}: entry '{table.get('name')}' is incomplete: {error}") from error
-    return tuple(rows)
-
-
-def checkpoint_for(model: str) -> CheckpointFile | None:
-    """Return the PyTorch checkpoint of a model, None when no released one is known."""
-    return next((file for file in manifest() if file.model == model and file.kind == "checkpoint"), None)
 
 
 def default_cache_dir() -> Path:

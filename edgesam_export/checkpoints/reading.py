@@ -13,11 +13,12 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from edgesam_export.download import CheckpointFile, checkpoint_for, default_cache_dir, download, manifest
+from edgesam_export.checkpoints.download import default_cache_dir, download
+from edgesam_export.checkpoints.manifest import CheckpointFile, checkpoint_for, manifest
+from edgesam_export.checkpoints.torch_file import check_torch_file
 from edgesam_export.errors import CheckpointError
 from edgesam_export.files import sha256_of
 from edgesam_export.spec import Provenance
-from edgesam_export.torch_file import check_torch_file
 
 if TYPE_CHECKING:
     import torch
