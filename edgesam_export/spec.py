@@ -44,7 +44,7 @@ COMPRESSIONS = {
     "linear8": "iOS16",
     "linear4": "iOS18",
 }
-"""Schemes of weight compression and the oldest system that reads each; ``weight_compression.py`` knows the rest."""
+"""Schemes of weight compression and the oldest system that reads each; ``export/compression.py`` knows the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,8 +34,8 @@ MODEL, SEED, SLOTS = "edge_sam_3x", 11, 8
 SHAPING = (
     *("families", "modeling", "rewrites", "profiles", "formats", "mil", "runners", "samples"),
     *(
-        "trace.py",
-        "contract.py",
+        "export/trace.py",
+        "export/contract.py",
         "predict/predictor.py",
         "imaging",
         "spec.py",
@@ -145,7 +145,7 @@ def write_broken(folder: Path, decoder: Path) -> None:
     import coremltools as ct
     from coremltools.converters.mil import Builder as mb
 
-    from edgesam_export.contract import CONTRACT_KEY
+    from edgesam_export.export.contract import CONTRACT_KEY
     from edgesam_export.quiet import quiet
     from edgesam_export.runners import open_artifact
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from edgesam_export.contract import LABELS, SCHEMA_VERSION, make_contract, read_contract, summary
 from edgesam_export.errors import SchemaError
+from edgesam_export.export.contract import LABELS, SCHEMA_VERSION, make_contract, read_contract, summary
 from edgesam_export.spec import CoreMLConfig, ImageFrame, ModelInfo, OnnxConfig, Provenance, TensorSpec
 
 TENSOR = TensorSpec(name="image", shape=(1, 3, "side", 4), dtype="fp32", description="a picture")

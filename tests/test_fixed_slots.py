@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgesam_export.errors import UsageError
+from edgesam_export.export.trace import build_components, trace_component
 from edgesam_export.families import load_model
 from edgesam_export.imaging.geometry import prepare
 from edgesam_export.parity.check import Trial
@@ -17,7 +18,6 @@ from edgesam_export.predict.predictor import Predictor
 from edgesam_export.runners import ArtifactRunner
 from edgesam_export.runners.torch import TorchRunner
 from edgesam_export.spec import Artifact, CoreMLConfig
-from edgesam_export.trace import build_components, trace_component
 
 NAME, SLOTS = "efficient_sam_vitt", 6
 PICTURE = np.zeros((40, 60, 3), np.uint8)

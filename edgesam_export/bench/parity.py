@@ -50,7 +50,7 @@ class FeedRecorder(ArtifactRunner):
 def reference_modules(artifacts: Iterable[Artifact], model: Any) -> dict[str, Any]:
     """Return the torch modules of the files' profile with the original FP32 parameters, by component."""
     from edgesam_export.artifacts import config_of
-    from edgesam_export.trace import build_components
+    from edgesam_export.export.trace import build_components
 
     modules = {}
     for artifact in artifacts:

@@ -1,8 +1,8 @@
 """Training against compressed weights: what a package will hold stands in for each weight, gradients pass straight on.
 
-The model is the folded one (``folded.py``) in its plain layout, which takes prompts by the batch. An export lays three
-kinds of kernels out otherwise before it compresses them; here each goes into that layout, is compressed, and comes
-back. So a folded model exported with the recommended rewrites and ``compress`` holds, bit for bit, the simulated
+The model is the folded one (``export/folding.py``) in its plain layout, which takes prompts by the batch. An export
+lays three kinds of kernels out otherwise before it compresses them; here each goes into that layout, is compressed, and
+comes back. So a folded model exported with the recommended rewrites and ``compress`` holds, bit for bit, the simulated
 values.
 Source of the straight-through gradient: Bengio, Leonard, Courville 2013, https://arxiv.org/abs/1308.3432.
 """
@@ -17,10 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from edgesam_export.errors import UsageError
-from edgesam_export.modeling.mask_decoder import Hypernetworks
-from edgesam_export.modeling.sam import SamModel
-from edgesam_export.modeling.transformer import TwoWayTransformer
-from edgesam_export.weight_compression import (
+from edgesam_export.export.compression import (
     Scheme,
     find_palette,
     find_scheme,
@@ -31,6 +28,9 @@ from edgesam_export.weight_compression import (
     output_axis,
     through_fp16,
 )
+from edgesam_export.modeling.mask_decoder import Hypernetworks
+from edgesam_export.modeling.sam import SamModel
+from edgesam_export.modeling.transformer import TwoWayTransformer
 
 __all__ = ["attach", "compress_parameters", "compressed_kernels", "detach", "refresh", "stand_ins"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgesam_export.errors import SchemaError, UsageError
+from edgesam_export.export.compression import find_scheme
 from edgesam_export.files import read_json
-from edgesam_export.weight_compression import find_scheme
 
 __all__ = ["DistillConfig", "Phase", "config_document", "configured", "parse_schedule", "read_config"]
 

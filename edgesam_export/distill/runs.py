@@ -10,8 +10,8 @@ import torch
 
 from edgesam_export.distill.config import DistillConfig, config_document, read_config
 from edgesam_export.errors import CheckpointError, UsageError
+from edgesam_export.export.folding import save_folded
 from edgesam_export.files import write_beside, write_json
-from edgesam_export.folded import save_folded
 from edgesam_export.modeling.sam import SamModel
 
 __all__ = ["RunFolder", "save_weights"]

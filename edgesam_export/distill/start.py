@@ -11,8 +11,8 @@ import torch
 
 from edgesam_export.distill.config import DistillConfig
 from edgesam_export.errors import UsageError
+from edgesam_export.export.folding import folded_model
 from edgesam_export.families import build_model, load_model
-from edgesam_export.folded import folded_model
 from edgesam_export.modeling.sam import SamModel
 
 __all__ = ["start_run"]

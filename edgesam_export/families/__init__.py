@@ -132,7 +132,7 @@ def load_model(
         return model
 
     from edgesam_export.checkpoints.reading import check_keys, load_state_dict
-    from edgesam_export.folded import matching_form
+    from edgesam_export.export.folding import matching_form
 
     state_dict, provenance = load_state_dict(name, checkpoint, progress=progress)
     model = matching_form(model, state_dict)

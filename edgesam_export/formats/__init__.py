@@ -13,7 +13,7 @@ from edgesam_export.registry import Registry, import_submodules
 from edgesam_export.spec import Artifact
 
 if TYPE_CHECKING:
-    from edgesam_export.trace import TracedComponent
+    from edgesam_export.export.trace import TracedComponent
 
 __all__ = ["FORMATS", "component_path", "find_format", "make_artifacts", "without_module"]
 

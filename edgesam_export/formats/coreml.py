@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgesam_export.contract import CONTRACT_KEY, part_contract, summary
 from edgesam_export.errors import ConversionError, EdgeSAMExportError, UsageError, first_line
+from edgesam_export.export.compression import Scheme, find_palette, find_scheme, is_worth_it, nearest_entries
+from edgesam_export.export.contract import CONTRACT_KEY, part_contract, summary
+from edgesam_export.export.trace import TracedComponent, trace_each, trace_model
 from edgesam_export.files import staging_folder
 from edgesam_export.formats import FORMATS, component_path, make_artifacts, without_module
 from edgesam_export.hardware import load_hardware
@@ -25,8 +27,6 @@ from edgesam_export.modeling.sam import SamModel
 from edgesam_export.program_split import copy_weights, split_model
 from edgesam_export.quiet import quiet
 from edgesam_export.spec import Artifact, CoreMLConfig, TensorSpec
-from edgesam_export.trace import TracedComponent, trace_each, trace_model
-from edgesam_export.weight_compression import Scheme, find_palette, find_scheme, is_worth_it, nearest_entries
 
 __all__ = ["export_coreml"]
 

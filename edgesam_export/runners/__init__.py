@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from edgesam_export.artifacts import SUFFIXES, joined_contracts, list_files, pick_components, recorded_modules
-from edgesam_export.contract import CONTRACT_KEY, read_contract
 from edgesam_export.errors import SchemaError, UsageError
+from edgesam_export.export.contract import CONTRACT_KEY, read_contract
 from edgesam_export.files import sha256_of
 from edgesam_export.registry import Registry, import_submodules
 from edgesam_export.spec import EMBEDDING_SIDE, EMPTY_SLOT, Artifact, ImageFrame, ModelInfo

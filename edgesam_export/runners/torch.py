@@ -15,14 +15,14 @@ from torch import nn
 
 from edgesam_export.artifacts import config_of
 from edgesam_export.errors import SchemaError
+from edgesam_export.export.compression import compress_modules, find_scheme, through_fp16
+from edgesam_export.export.trace import build_components, fp32_modules, trace_each
 from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.mil import Program, load_program
 from edgesam_export.modeling.common import stability_score
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.runners import RUNNERS, ArtifactRunner
 from edgesam_export.spec import Artifact
-from edgesam_export.trace import build_components, fp32_modules, trace_each
-from edgesam_export.weight_compression import compress_modules, find_scheme, through_fp16
 
 __all__ = ["StoredWeightsRunner", "TorchRunner", "fresh_program"]
 

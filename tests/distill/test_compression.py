@@ -15,9 +15,10 @@ from torch.nn.utils import parametrize
 from edgesam_export.checkpoints.reading import read_state_dict
 from edgesam_export.distill.compression import attach, compress_parameters, compressed_kernels, detach, refresh
 from edgesam_export.errors import UsageError
+from edgesam_export.export.compression import find_scheme
+from edgesam_export.export.folding import folded_model, matching_form, save_folded
 from edgesam_export.families import model_info
 from edgesam_export.families.edge_sam_tiny import EdgeSamTinyEncoder
-from edgesam_export.folded import folded_model, matching_form, save_folded
 from edgesam_export.formats.coreml import export_coreml
 from edgesam_export.mil import load_program
 from edgesam_export.modeling.mask_decoder import MaskDecoder
@@ -25,7 +26,6 @@ from edgesam_export.modeling.prompt_encoder import PromptEncoder
 from edgesam_export.modeling.random_weights import fill_random
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.spec import COMPRESSIONS, CoreMLConfig
-from edgesam_export.weight_compression import find_scheme
 
 DIM = 128
 STAGES = ((8, (True,)), (16, (False,)), (32, (False, True)), (64, (False,)))

@@ -21,9 +21,9 @@ from edgesam_export.distill.loop import PromptStep, network_input
 from edgesam_export.distill.start import start_run
 from edgesam_export.distill.training import Processes, distill, learning_rate
 from edgesam_export.errors import CheckpointError, SchemaError, UsageError
+from edgesam_export.export.compression import kernel_modules
+from edgesam_export.export.folding import folded_model
 from edgesam_export.families import load_model, model_info
-from edgesam_export.folded import folded_model
-from edgesam_export.weight_compression import kernel_modules
 
 NAME = "edge_sam_tiny"
 CONFIG = DistillConfig(

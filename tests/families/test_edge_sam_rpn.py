@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from edgesam_export.ane.analyzer import analyze
 from edgesam_export.artifacts import pick_components, pick_pair
 from edgesam_export.errors import CheckpointError, UsageError
+from edgesam_export.export.trace import build_components, trace_component
 from edgesam_export.families import build_model, load_model
 from edgesam_export.families.edge_sam_rpn import HEAD, join_checkpoints
 from edgesam_export.files import sha256_of
@@ -29,7 +30,6 @@ from edgesam_export.modeling.proposals import merge_proposals
 from edgesam_export.parity import check_parity
 from edgesam_export.runners import open_artifact, open_runner
 from edgesam_export.spec import CoreMLConfig, OnnxConfig
-from edgesam_export.trace import build_components, trace_component
 
 NAME, SEED = "edge_sam_rpn", 3
 POINT = (150.0, 125.0)

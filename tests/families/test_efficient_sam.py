@@ -29,6 +29,7 @@ from torch.nn import functional as F
 
 from edgesam_export.checkpoints.reading import check_keys
 from edgesam_export.errors import CheckpointError, UsageError
+from edgesam_export.export.trace import build_components, trace_component
 from edgesam_export.families import build_model, load_model, model_info
 from edgesam_export.families.efficient_sam import (
     Attention,
@@ -49,7 +50,6 @@ from edgesam_export.rewrites import apply_rewrites, recommended_rewrites
 from edgesam_export.rewrites import load_all as all_rewrites
 from edgesam_export.rewrites.fold_branches import fold_branches
 from edgesam_export.spec import CoreMLConfig, ImageFrame, OnnxConfig
-from edgesam_export.trace import build_components, trace_component
 
 NAME = "efficient_sam_vitt"
 EXTRA = f"{NAME}.extra"

@@ -16,6 +16,7 @@ from torch import nn
 from edgesam_export.ane.view import view_program
 from edgesam_export.checkpoints.reading import check_keys, read_state_dict
 from edgesam_export.errors import CheckpointError
+from edgesam_export.export.trace import trace_component
 from edgesam_export.families import build_model, model_info
 from edgesam_export.families.efficientvit_sam import CONFIGS, ConvLayer, EfficientViTEncoder, Upsample
 from edgesam_export.mil.program import load_program
@@ -28,7 +29,6 @@ from edgesam_export.profiles import find_profile
 from edgesam_export.rewrites import apply_rewrites, recommended_rewrites
 from edgesam_export.rewrites.bicubic import BicubicMatmul, BicubicPhases
 from edgesam_export.spec import CoreMLConfig
-from edgesam_export.trace import trace_component
 
 SIDES = {"l0": 512, "l1": 512, "l2": 512, "xl0": 1024, "xl1": 1024}
 NAMES = [f"efficientvit_sam_{size}" for size in SIDES]

@@ -14,8 +14,10 @@ from compressed_weights import decoded_weights
 from coremltools.optimize.coreml._quantization_passes import linear_quantize_weights
 from torch import nn
 
-from edgesam_export.contract import CONTRACT_KEY
 from edgesam_export.errors import SchemaError, UsageError
+from edgesam_export.export.compression import KINDS, find_palette, find_scheme, linear_values, nearest_entries
+from edgesam_export.export.contract import CONTRACT_KEY
+from edgesam_export.export.trace import build_components, trace_component
 from edgesam_export.families import model_info
 from edgesam_export.formats.coreml import save_package
 from edgesam_export.mil import load_program
@@ -27,8 +29,6 @@ from edgesam_export.modeling.sam import SamModel
 from edgesam_export.parity import check_parity
 from edgesam_export.runners.torch import StoredWeightsRunner
 from edgesam_export.spec import COMPRESSIONS, Artifact, CoreMLConfig
-from edgesam_export.trace import build_components, trace_component
-from edgesam_export.weight_compression import KINDS, find_palette, find_scheme, linear_values, nearest_entries
 
 DIM = 128
 CASES = [

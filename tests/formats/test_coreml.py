@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from edgesam_export.contract import CONTRACT_KEY
 from edgesam_export.errors import ConversionError, UsageError
+from edgesam_export.export.contract import CONTRACT_KEY
+from edgesam_export.export.trace import build_components, trace_component, trace_model
 from edgesam_export.formats import coreml
 from edgesam_export.formats.coreml import export_coreml, save_package
 from edgesam_export.imaging.geometry import prepare
@@ -23,7 +24,6 @@ from edgesam_export.parity.metrics import psnr_db
 from edgesam_export.runners import open_runner
 from edgesam_export.runners.torch import StoredWeightsRunner
 from edgesam_export.spec import CoreMLConfig
-from edgesam_export.trace import build_components, trace_component, trace_model
 
 COORDS = np.random.default_rng(3).uniform(0, 1023, (1, 16, 2)).astype(np.float32)
 LABELS = np.array([[1, 0, 1, 1, 0, -1, 1, 0, 2, 3, 1, 1, 0, 1, 0, 1]], np.float32)

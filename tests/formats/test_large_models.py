@@ -18,8 +18,9 @@ from torch import nn
 
 from edgesam_export.ane.analyzer import analyze
 from edgesam_export.artifacts import pick_components, pick_pair
-from edgesam_export.contract import CONTRACT_KEY
 from edgesam_export.errors import ConversionError, SchemaError, UsageError
+from edgesam_export.export.contract import CONTRACT_KEY
+from edgesam_export.export.trace import trace_each
 from edgesam_export.files import sha256_of
 from edgesam_export.formats import coreml
 from edgesam_export.formats import onnx as onnx_format
@@ -37,7 +38,6 @@ from edgesam_export.runners import coreml as coreml_runner
 from edgesam_export.runners import open_artifact, open_runner
 from edgesam_export.runners.torch import StoredWeightsRunner, fresh_program
 from edgesam_export.spec import CoreMLConfig, ModelInfo, OnnxConfig, Provenance
-from edgesam_export.trace import trace_each
 
 
 class ToyBlock(nn.Module):

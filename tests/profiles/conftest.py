@@ -12,13 +12,13 @@ import onnxruntime
 import pytest
 import torch
 
+from edgesam_export.export.trace import trace_component
 from edgesam_export.families import load_model
 from edgesam_export.formats.onnx import save_onnx
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.profiles import find_profile
 from edgesam_export.rewrites import apply_rewrites, recommended_rewrites
 from edgesam_export.spec import OnnxConfig
-from edgesam_export.trace import trace_component
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from edgesam_export.errors import UsageError
+from edgesam_export.export.trace import trace_component, trace_model
 from edgesam_export.formats.coreml import save_package
 from edgesam_export.imaging.geometry import prepare
 from edgesam_export.mil.program import load_program
@@ -17,7 +18,6 @@ from edgesam_export.modeling.common import stability_score
 from edgesam_export.profiles import find_profile
 from edgesam_export.rewrites import recommended_rewrites
 from edgesam_export.spec import CoreMLConfig, OnnxConfig
-from edgesam_export.trace import trace_component, trace_model
 
 RELATIVE = 1e-4
 """Largest difference of FP32 logits, relative to the largest: sums run in another order after the rewrites."""

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from edgesam_export.errors import UsageError
+from edgesam_export.export.trace import trace_model
 from edgesam_export.imaging.geometry import prepare
 from edgesam_export.imaging.masks import masks_to_source
 from edgesam_export.modeling.common import stability_score
 from edgesam_export.spec import CoreMLConfig, ImageFrame, OnnxConfig
-from edgesam_export.trace import trace_model
 
 RELATIVE = 1e-4
 UPSCALED = 1e-3

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from edgesam_export.errors import UsageError
+from edgesam_export.export.trace import trace_model
 from edgesam_export.imaging.geometry import prepare
 from edgesam_export.spec import CoreMLConfig, OnnxConfig
-from edgesam_export.trace import trace_model
 
 
 @pytest.fixture(scope="module")

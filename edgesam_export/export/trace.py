@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from edgesam_export.contract import make_contract
 from edgesam_export.errors import ConversionError, UsageError
+from edgesam_export.export.contract import make_contract
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.profiles import Component, find_profile
 from edgesam_export.rewrites import apply_rewrites, recommended_rewrites

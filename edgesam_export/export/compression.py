@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from edgesam_export.errors import SchemaError
+from edgesam_export.export.trace import fp32_modules
 from edgesam_export.spec import COMPRESSIONS, check_compression
-from edgesam_export.trace import fp32_modules
 
 __all__ = [
     "MIN_ELEMENTS",
