@@ -20,8 +20,8 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from edgesam_export.cli import main
-from edgesam_export.formats import coreml as coreml_format
-from edgesam_export.formats import onnx as onnx_format
+from edgesam_export.formats.coreml import convert as coreml_format
+from edgesam_export.formats.onnx import convert as onnx_format
 from edgesam_export.predict import segment as execution
 
 

@@ -1,7 +1,7 @@
 """Compressed weights: the schemes, which tensors they take, and what a compressed package's weights decode to.
 
 Core ML keeps a palette (one table of values per tensor, indices into it) or whole numbers with scales. Both are
-computed here in PyTorch, on the FP16 values that an export stores: ``formats/coreml.py`` hands the palettes to
+computed here in PyTorch, on the FP16 values that an export stores: ``formats/coreml/convert.py`` hands the palettes to
 coremltools, whose linear quantisation is repeated here bit for bit, so what training simulates is what a package holds.
 Compressed are kernels of convolutions and linear layers, but the encoder's first one: all that follows sees its error,
 and it is small. Tables, positional encodings, norms and interpolation matrices are not; they are small, or exact.

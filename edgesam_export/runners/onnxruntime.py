@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from edgesam_export.errors import UsageError, first_line
-from edgesam_export.onnx_data import read_graph
+from edgesam_export.formats.onnx.external_data import read_graph
 from edgesam_export.runners import RUNNERS, ArtifactRunner
 from edgesam_export.spec import Artifact
 

@@ -142,7 +142,7 @@ def fresh_program(model: SamModel, artifact: Artifact) -> Iterator[tuple[Program
         ConversionError: the component can no longer be converted.
     """
     from edgesam_export.formats import component_path
-    from edgesam_export.formats.coreml import save_package, split_package
+    from edgesam_export.formats.coreml.convert import save_package, split_package
 
     config = replace(config_of(artifact), functions=())
     components = trace_each(model, config, format="coreml")

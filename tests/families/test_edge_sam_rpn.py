@@ -22,8 +22,8 @@ from edgesam_export.export.trace import build_components, trace_component
 from edgesam_export.families import build_model, load_model
 from edgesam_export.families.edge_sam_rpn import HEAD, join_checkpoints
 from edgesam_export.files import sha256_of
-from edgesam_export.formats.coreml import save_package
-from edgesam_export.formats.onnx import save_onnx
+from edgesam_export.formats.coreml.convert import save_package
+from edgesam_export.formats.onnx.convert import save_onnx
 from edgesam_export.imaging.reading import open_picture
 from edgesam_export.mil import load_program
 from edgesam_export.modeling.proposals import merge_proposals

@@ -159,7 +159,7 @@ def traced(small):
 
 @pytest.fixture(scope="module")
 def program(traced, tmp_path_factory):
-    from edgesam_export.formats.coreml import save_package
+    from edgesam_export.formats.coreml.convert import save_package
 
     path = tmp_path_factory.mktemp("coreml") / "encoder.mlpackage"
     save_package(*traced, path)

@@ -19,7 +19,7 @@ from edgesam_export.export.compression import KINDS, find_palette, find_scheme, 
 from edgesam_export.export.contract import CONTRACT_KEY
 from edgesam_export.export.trace import build_components, trace_component
 from edgesam_export.families import model_info
-from edgesam_export.formats.coreml import save_package
+from edgesam_export.formats.coreml.convert import save_package
 from edgesam_export.mil import load_program
 from edgesam_export.modeling.common import ConvBN
 from edgesam_export.modeling.mask_decoder import MaskDecoder

@@ -13,8 +13,9 @@ import torch
 from edgesam_export.errors import ConversionError, UsageError
 from edgesam_export.export.contract import CONTRACT_KEY
 from edgesam_export.export.trace import build_components, trace_component, trace_model
-from edgesam_export.formats import coreml
-from edgesam_export.formats.coreml import export_coreml, save_package
+from edgesam_export.formats.coreml import convert as coreml
+from edgesam_export.formats.coreml import export_coreml
+from edgesam_export.formats.coreml.convert import save_package
 from edgesam_export.imaging.geometry import prepare
 from edgesam_export.imaging.reading import open_picture
 from edgesam_export.mil import Program, load_program

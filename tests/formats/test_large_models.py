@@ -22,9 +22,9 @@ from edgesam_export.errors import ConversionError, SchemaError, UsageError
 from edgesam_export.export.contract import CONTRACT_KEY
 from edgesam_export.export.trace import trace_each
 from edgesam_export.files import sha256_of
-from edgesam_export.formats import coreml
-from edgesam_export.formats import onnx as onnx_format
+from edgesam_export.formats.coreml import convert as coreml
 from edgesam_export.formats.coreml import export_coreml
+from edgesam_export.formats.onnx import convert as onnx_format
 from edgesam_export.formats.onnx import export_onnx
 from edgesam_export.imaging.geometry import prepare
 from edgesam_export.imaging.reading import open_picture

@@ -15,8 +15,9 @@ import torch
 from edgesam_export.errors import ConversionError, UsageError
 from edgesam_export.export.contract import CONTRACT_KEY
 from edgesam_export.export.trace import build_components, trace_component
-from edgesam_export.formats import onnx as onnx_format
-from edgesam_export.formats.onnx import export_onnx, save_onnx
+from edgesam_export.formats.onnx import convert as onnx_format
+from edgesam_export.formats.onnx import export_onnx
+from edgesam_export.formats.onnx.convert import save_onnx
 from edgesam_export.parity.metrics import psnr_db
 from edgesam_export.spec import OnnxConfig
 

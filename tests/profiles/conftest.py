@@ -14,7 +14,7 @@ import torch
 
 from edgesam_export.export.trace import trace_component
 from edgesam_export.families import load_model
-from edgesam_export.formats.onnx import save_onnx
+from edgesam_export.formats.onnx.convert import save_onnx
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.profiles import find_profile
 from edgesam_export.rewrites import apply_rewrites, recommended_rewrites

@@ -11,7 +11,7 @@ import torch
 
 from edgesam_export.errors import UsageError
 from edgesam_export.export.trace import trace_component, trace_model
-from edgesam_export.formats.coreml import save_package
+from edgesam_export.formats.coreml.convert import save_package
 from edgesam_export.imaging.geometry import prepare
 from edgesam_export.mil.program import load_program
 from edgesam_export.modeling.common import stability_score

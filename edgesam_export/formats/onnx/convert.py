@@ -15,8 +15,8 @@ from edgesam_export.export.contract import CONTRACT_KEY, summary
 from edgesam_export.export.trace import TracedComponent, trace_each
 from edgesam_export.files import data_beside, staging_folder
 from edgesam_export.formats import FORMATS, component_path, make_artifacts, without_module
+from edgesam_export.formats.onnx.external_data import is_outside, move_weights_out, tensors, weight_bytes
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.onnx_data import is_outside, move_weights_out, tensors, weight_bytes
 from edgesam_export.quiet import quiet
 from edgesam_export.spec import Artifact, OnnxConfig, TensorSpec
 

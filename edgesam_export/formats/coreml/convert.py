@@ -19,12 +19,12 @@ from edgesam_export.export.contract import CONTRACT_KEY, part_contract, summary
 from edgesam_export.export.trace import TracedComponent, trace_each, trace_model
 from edgesam_export.files import staging_folder
 from edgesam_export.formats import FORMATS, component_path, make_artifacts, without_module
+from edgesam_export.formats.coreml.split import copy_weights, split_model
 from edgesam_export.hardware import load_hardware
 from edgesam_export.mil.package import find_files
 from edgesam_export.mil.program import read_model
 from edgesam_export.mil.weights import WeightFile
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.program_split import copy_weights, split_model
 from edgesam_export.quiet import quiet
 from edgesam_export.spec import Artifact, CoreMLConfig, TensorSpec
 
