@@ -17,6 +17,7 @@ from edgesam_export.errors import UsageError
 __all__ = [
     "data_beside",
     "files_of",
+    "json_text",
     "read_json",
     "sha256_of",
     "staging_folder",
@@ -156,9 +157,14 @@ def current_umask() -> int:
     return mask
 
 
+def json_text(document: Any) -> str:
+    """Return JSON with sorted keys, no bare NaN and a newline at the end: the form of every file we write."""
+    return json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, document: Any) -> None:
-    """Write JSON with sorted keys and no bare NaN, atomically."""
-    write_text(path, json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    """Write a document as ``json_text``, atomically."""
+    write_text(path, json_text(document))
 
 
 def read_json(path: Path) -> Any:

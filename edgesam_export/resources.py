@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 from edgesam_export.errors import SchemaError
 
-__all__ = ["manifest_path", "shipped_file"]
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # type: ignore[no-redef]
+
+__all__ = ["manifest_path", "read_toml", "shipped_file"]
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the document in a TOML file.
+
+    Raises:
+        SchemaError: the file cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SchemaError(f"'{path}' is not TOML: {error}") from None
 
 
 def manifest_path() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,16 +12,19 @@ from edgesam_export.errors import UsageError
 __all__ = [
     "CANDIDATES",
     "COMPRESSIONS",
+    "COMPUTE_UNITS",
     "EMBEDDING_SIDE",
     "EMPTY_SLOT",
     "MASK_SIDE",
     "NOT_A_POINT",
+    "NUMERICS",
     "Artifact",
     "CoreMLConfig",
     "ExportConfig",
     "ImageFrame",
     "ModelInfo",
     "OnnxConfig",
+    "Progress",
     "Provenance",
     "TensorSpec",
     "check_compression",
@@ -35,8 +39,14 @@ CANDIDATES = (4, 3, 1)
 MAX_POINTS = 64
 EMBEDDING_SIDE = 64
 """Rows and columns of every model's image embedding."""
+MASK_SIDE = 256
+"""Side of low-resolution masks and of a mask prompt."""
 TARGETS = ("iOS16", "iOS17", "iOS18")
 PRECISIONS = ("fp16", "fp32")
+NUMERICS = ("fp32", "fp16", "ane")
+"""Arithmetic of the executor: exact, as typed, and as typed with the behaviour reported for the ANE."""
+COMPUTE_UNITS = ("all", "cpu_only", "cpu_and_gpu", "cpu_and_ne")
+"""Compute units of Core ML, as ``MLComputeUnits`` has them."""
 COMPRESSIONS = {
     "palettize4": "iOS16",
     "palettize6": "iOS16",
@@ -45,6 +55,9 @@ COMPRESSIONS = {
     "linear4": "iOS18",
 }
 """Schemes of weight compression and the oldest system that reads each; ``export/compression.py`` knows the rest."""
+
+Progress = Callable[[int, int, str], None]
+"""Called with the steps done, the steps in all (0 when unknown) and what is being done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +230,3 @@ class Artifact:
     """SHA-256 of the file; of a folder, over sorted relative paths and contents."""
     contract: dict[str, Any]
     """What the file's metadata says: frame, tensors, labels, provenance, tool versions."""
-
-
-MASK_SIDE = 256
-"""Side of low-resolution masks and of a mask prompt."""

@@ -22,9 +22,27 @@ from edgesam_export.runners import RUNNERS
 
 ROOT = Path(edgesam_export.__file__).parent
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
-FUNCTION_LINES, FILE_LINES = 60, 450
+FUNCTION_LINES, FILE_LINES, ENTRIES = 60, 450, 30
 LONG_FUNCTIONS: set[str] = set()
 LONG_FILES: set[str] = set()
+ROOMS = (
+    ("cli",),
+    ("distill",),
+    ("bench",),
+    ("ane", "parity", "predict"),
+    ("catalogue", "runners"),
+    ("families", "formats"),
+    ("export",),
+    ("coreml_service", "profiles", "rewrites"),
+    ("artifacts", "checkpoints", "imaging", "mil", "modeling"),
+    ("rendering",),
+    ("files", "hardware"),
+    ("registry", "resources", "spec"),
+    ("errors", "quiet"),
+)
+"""From the top floor down; a room imports from the floors below its own, and from itself."""
+PUBLIC_FACE = "__init__"
+"""``import edgesam_export`` gives the public names on first use, whatever their floor."""
 
 
 @cache
@@ -56,6 +74,44 @@ def imports(module: str) -> set[str]:
 
 def importers(package: str) -> set[str]:
     return {m for m in MODULES if any(n == package or n.startswith(package + ".") for n in imports(m))}
+
+
+def room_of(dotted: str) -> str:
+    """The room that a dotted name lies in."""
+    return dotted.split(".")[1]
+
+
+def test_every_room_stands_on_a_floor():
+    entries = {path.name for path in ROOT.iterdir() if path.name != "__pycache__"}
+    rooms = {Path(module).parts[0].removesuffix(".py") for module in MODULES} - {PUBLIC_FACE}
+    assert rooms == {room for floor in ROOMS for room in floor}
+    assert len(entries) <= ENTRIES
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "__init__.py"])
+def test_a_room_imports_only_from_the_floors_below(module):
+    floors = {room: number for number, floor in enumerate(ROOMS) for room in floor}
+    own = Path(module).parts[0].removesuffix(".py")
+    rooms = {room_of(name) for name in imports(module) if name.startswith("edgesam_export.")}
+    above = {room for room in rooms - {own} if floors.get(room, -1) <= floors[own]}
+    assert not above, f"{module} imports from its own floor or above it"
+
+
+def test_no_module_of_a_room_imports_back():
+    """Modules inside the rooms form no circle either."""
+    names = {f"edgesam_export.{m.removesuffix('.py').replace('/', '.').removesuffix('.__init__')}": m for m in MODULES}
+
+    def targets(module: str) -> set[str]:
+        dotted = imports(module)
+        # ``from package import module`` is an import of the module, not of what the package's face imports
+        faces = {name.rpartition(".")[0] for name in dotted & names.keys()}
+        return {names[name] for name in dotted & names.keys() - faces} - {module}
+
+    graph = {module: targets(module) for module in MODULES if module != "__init__.py"}
+    while leaves := [module for module, found in graph.items() if not found & graph.keys()]:
+        for leaf in leaves:
+            del graph[leaf]
+    assert not graph, "these modules import each other in a circle, or hang on one"
 
 
 def test_only_the_command_line_imports_click():
