@@ -8,13 +8,23 @@ from typing import Any
 
 from edgesam_export.errors import SchemaError, UsageError
 from edgesam_export.files import read_json
-from edgesam_export.spec import Artifact, CoreMLConfig, OnnxConfig
+from edgesam_export.spec import EMBEDDING_SIDE, PROMPT_INPUTS, Artifact, CoreMLConfig, OnnxConfig
 
-__all__ = ["SUFFIXES", "config_of", "joined_contracts", "list_files", "pick_components", "recorded_modules"]
+__all__ = [
+    "SUFFIXES",
+    "config_of",
+    "embedding_specs",
+    "joined_contracts",
+    "list_files",
+    "pick_components",
+    "recorded_modules",
+]
 
 SUFFIXES = {".mlpackage": "coreml", ".onnx": "onnx"}
 COMPONENTS = ("encoder", "decoder", "proposals")
 """In the order they are run; every export has the first two."""
+MAX_MAP_SIZE = 4096
+"""Sixteen times what any known model has in channels, rows or columns; a contract that claims more is not believed."""
 
 
 def recorded_modules(path: Path, digest: str) -> dict[str, str]:
@@ -93,7 +103,7 @@ def check_parts(files: list[Artifact]) -> None:
         raise UsageError(f"parts of different exports of the {component} ({names}); give both of one")
 
 
-def joined_contracts(artifacts: list[Artifact]) -> dict[str, dict[str, Any]]:
+def joined_contracts(artifacts: Iterable[Artifact]) -> dict[str, dict[str, Any]]:
     """Return the contract of each component; two parts have the inputs of the first and the outputs of the second."""
     contracts: dict[str, dict[str, Any]] = {}
     for artifact in artifacts:
@@ -127,3 +137,42 @@ def config_of(artifact: Artifact) -> CoreMLConfig | OnnxConfig:
         return kinds[artifact.format](**fields)
     except (TypeError, AttributeError, UsageError) as error:
         raise SchemaError(f"{artifact.path}: contract holds no usable export options ({error}); export again") from None
+
+
+def embedding_specs(contracts: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the contract's entries of the maps that an encoder hands to a decoder, in order.
+
+    They are the encoder's outputs; of a decoder alone its inputs without the prompt's, of proposals alone their inputs.
+
+    Raises:
+        SchemaError: there are none, their sizes cannot be, or two components have different ones.
+    """
+    sides = {"encoder": "outputs", "decoder": "inputs", "proposals": "inputs"}
+    maps = {
+        component: [spec for spec in contracts[component][side] if spec["name"] not in PROMPT_INPUTS]
+        for component, side in sides.items()
+        if component in contracts
+    }
+    listed = {component: [(spec["name"], spec["shape"]) for spec in specs] for component, specs in maps.items()}
+    whole = max(listed.values(), key=len, default=[])
+    # proposals are made of the first map alone
+    fits = all(side == whole or (name == "proposals" and side == whole[:1]) for name, side in listed.items())
+    if not whole or not fits or not are_maps([shape for _, shape in whole]):
+        raise SchemaError(
+            f"contracts have the embeddings {str(listed)[:120]}, expected one list of maps (1, C, H, W), the first"
+            f" (1, D, {EMBEDDING_SIDE}, {EMBEDDING_SIDE}), sizes at most {MAX_MAP_SIZE}; export encoder and decoder"
+            " together"
+        )
+    return next(specs for specs in maps.values() if len(specs) == len(whole))
+
+
+def are_maps(shapes: list[Any]) -> bool:
+    """True when shapes from a contract are those of the maps of an embedding."""
+    plausible = all(
+        isinstance(shape, list)
+        and len(shape) == 4
+        and shape[0] == 1
+        and all(type(size) is int and 1 <= size <= MAX_MAP_SIZE for size in shape)
+        for shape in shapes
+    )
+    return plausible and shapes[0][2:] == [EMBEDDING_SIDE, EMBEDDING_SIDE]

@@ -18,6 +18,7 @@ __all__ = [
     "MASK_SIDE",
     "NOT_A_POINT",
     "NUMERICS",
+    "PROMPT_INPUTS",
     "Artifact",
     "CoreMLConfig",
     "ExportConfig",
@@ -41,6 +42,8 @@ EMBEDDING_SIDE = 64
 """Rows and columns of every model's image embedding."""
 MASK_SIDE = 256
 """Side of low-resolution masks and of a mask prompt."""
+PROMPT_INPUTS = ("point_coords", "point_labels", "mask_input", "has_mask_input", "orig_im_size")
+"""Inputs of a decoder that describe a prompt; every other one is a map of the embedding."""
 TARGETS = ("iOS16", "iOS17", "iOS18")
 PRECISIONS = ("fp16", "fp32")
 NUMERICS = ("fp32", "fp16", "ane")
@@ -98,13 +101,15 @@ class ModelInfo:
     slots: int | None = None
     """The only number of prompt slots the decoder knows, None when it takes any."""
     embedding_dim: int = 256
-    """Channels of the image embedding; its cells are 64 x 64 whatever the picture's size."""
+    """Channels of the first map of the embedding; its cells are 64 x 64 whatever the image's size."""
+    further_maps: tuple[tuple[int, int, int], ...] = ()
+    """Channels, rows and columns of each further map that the encoder returns and the decoder takes, in that order."""
     description: str = ""
 
     @property
-    def embedding_shape(self) -> tuple[int, int, int, int]:
-        """Shape of the image embedding of one picture, (1, D, 64, 64)."""
-        return 1, self.embedding_dim, EMBEDDING_SIDE, EMBEDDING_SIDE
+    def embedding_shapes(self) -> tuple[tuple[int, int, int, int], ...]:
+        """Shapes of the maps of one image's embedding, in order; the first is (1, D, 64, 64)."""
+        return ((1, self.embedding_dim, EMBEDDING_SIDE, EMBEDDING_SIDE), *((1, *shape) for shape in self.further_maps))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -188,7 +188,7 @@ def test_outputs_of_another_shape_are_no_outputs():
 
 
 def test_prompts_that_need_more_slots_are_left_out(coreml_files, model, tmp_path, monkeypatch):
-    blank = np.zeros((1, 256, 64, 64), np.float32)
+    blank = {"image_embeddings": np.zeros((1, 256, 64, 64), np.float32)}
     monkeypatch.setattr("edgesam_export.runners.torch.TorchRunner.encode", lambda *_: blank)
     decoder = coreml_files[1]
     narrow = replace(decoder, contract={**decoder.contract, "slots": 2})

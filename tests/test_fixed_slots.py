@@ -15,12 +15,13 @@ from edgesam_export.parity.check import Trial
 from edgesam_export.parity.inputs import default_prompts, pack
 from edgesam_export.parity.reference import Reference
 from edgesam_export.predict.predictor import Predictor
-from edgesam_export.runners import ArtifactRunner
+from edgesam_export.runners import ArtifactRunner, Embedding
 from edgesam_export.runners.torch import TorchRunner
 from edgesam_export.spec import Artifact, CoreMLConfig
 
 NAME, SLOTS = "efficient_sam_vitt", 6
 PICTURE = np.zeros((40, 60, 3), np.uint8)
+EMBEDDING = {"image_embeddings": np.zeros((1, 256, 64, 64), np.float32)}
 POINTS = [(float(x), 5.0) for x in range(SLOTS + 1)]
 
 
@@ -34,8 +35,8 @@ class DescribedRunner(ArtifactRunner):
     def metadata(path: Path) -> dict[str, str]:
         raise NotImplementedError(path)
 
-    def encode(self, prepared) -> np.ndarray:
-        return np.zeros((1, 256, 64, 64), np.float32)
+    def encode(self, prepared) -> Embedding:
+        return EMBEDDING
 
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         raise AssertionError("a prompt that does not fit reached the decoder")
@@ -82,7 +83,7 @@ def test_too_many_points_are_told_to_be_fewer(runner):
     coords = np.asarray([POINTS], np.float32)
     line = f"this decoder has {SLOTS}; every export of the model has as many, give fewer points$"
     with pytest.raises(UsageError, match=line):
-        runner.decode(np.zeros((1, 256, 64, 64), np.float32), coords, np.ones((1, SLOTS + 1), np.float32))
+        runner.decode(EMBEDDING, coords, np.ones((1, SLOTS + 1), np.float32))
 
 
 def test_a_mask_prompt_is_told_to_be_impossible(runner):
@@ -90,7 +91,7 @@ def test_a_mask_prompt_is_told_to_be_impossible(runner):
     with pytest.raises(UsageError, match=r"takes no mask prompt; no export of this model does$"):
         Predictor(runner=runner).set_image(PICTURE).predict(points=POINTS[:1], mask_input=mask)
     with pytest.raises(UsageError, match=r"takes no mask prompt; no export of this model does$"):
-        runner.decode(np.zeros((1, 256, 64, 64)), np.zeros((1, 1, 2)), np.ones((1, 1)), mask[None, None])
+        runner.decode(EMBEDDING, np.zeros((1, 1, 2)), np.ones((1, 1)), mask[None, None])
 
 
 def test_other_models_are_still_told_to_be_exported_again(usual):

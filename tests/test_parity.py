@@ -15,13 +15,14 @@ from edgesam_export.parity.check import TOGETHER, measure
 from edgesam_export.parity.gates import DEFAULT_GATES, Check, Gate
 from edgesam_export.parity.inputs import default_images, default_prompts, open_candidates
 from edgesam_export.parity.metrics import mask_iou
+from edgesam_export.runners import Runner
 from edgesam_export.spec import Artifact, ImageFrame, ModelInfo
 
 FRAME = ImageFrame(size=64, prompt_size=1024)
 KINDS = ["point", "points", "box", "box+point", "mask"]
 
 
-class FakeRunner:
+class FakeRunner(Runner):
     """Embeddings and discs that depend on picture and prompt, exactly alike in every copy; faults are planted on it."""
 
     def __init__(self, name="torch", *, candidates=(0, 1, 2, 3), slots=None, mask_input=True, numerics="fp32"):
@@ -31,29 +32,31 @@ class FakeRunner:
         self.slots = slots
         self.accepts_mask_input = mask_input
         self.numerics = numerics
-        self.score_kind = "iou"
-        self.artifacts = ()
-        self.takes_image = False
         self.embedding_fault = self.logit_fault = self.score_fault = lambda array: array
         self.calls = []
 
     def encode(self, prepared):
-        return self.embedding_fault(self.from_array(prepared.tensor[0]))
+        return self.embedding(self.from_array(prepared.tensor[0]))
 
     def encode_pixels(self, pixels):
-        return self.embedding_fault(self.from_array(pixels.transpose(2, 0, 1).astype(np.float32) / 255))
+        return self.embedding(self.from_array(pixels.transpose(2, 0, 1).astype(np.float32) / 255))
+
+    def embedding(self, array):
+        return {"image_embeddings": self.embedding_fault(array)}
 
     def from_array(self, planes):
         rows = np.resize(planes.mean(0), (64, 64))
         return np.tile(rows, (1, 16, 1, 1)).astype(np.float32)
 
-    def decode(self, embeddings, point_coords, point_labels, mask_input=None):
+    def decode(self, embedding, point_coords, point_labels, mask_input=None):
         self.calls.append((point_coords.shape, point_labels.tolist(), mask_input is not None))
         used = point_labels[0] >= 0
         x, y = point_coords[0][used].mean(0) / 4
         rows, columns = np.mgrid[:256, :256]
         distance = np.hypot(rows - y, columns - x)
-        level = float(embeddings.mean()) + (0.0 if mask_input is None else float(mask_input.mean()) / 100)
+        level = float(embedding["image_embeddings"].mean()) + (
+            0.0 if mask_input is None else float(mask_input.mean()) / 100
+        )
         logits = np.stack([20.0 + 8 * token - distance + level for token in self.candidates])[None].astype(np.float32)
         scores = np.array([[0.9 - 0.1 * token for token in self.candidates]], np.float32)
         return self.logit_fault(logits), self.score_fault(scores)
@@ -448,7 +451,7 @@ def replayable(numerics, *, modules=None):
     candidate = FakeRunner(f"mil {numerics}", numerics=numerics)
     candidate.artifacts = (artifact("encoder", modules=modules or {}), artifact("decoder"))
     candidate.program = FakeProgram()
-    candidate.replay = lambda component: (candidate.program, {"x": np.ones(4, np.float32)})
+    candidate.replay = lambda component, part=0: (candidate.program, {"x": np.ones(4, np.float32)})
     return candidate
 
 
@@ -499,15 +502,17 @@ def test_a_decoder_that_fails_on_its_own_embedding_only_is_explained():
     candidate = FakeRunner("mil fp16", numerics="fp16")
     decode = candidate.decode
 
-    def decoded(embeddings, *rest):
-        logits, scores = decode(embeddings, *rest)
-        return (-logits if np.array_equal(embeddings, candidate.latest) else logits), scores
+    def decoded(embedding, *rest):
+        logits, scores = decode(embedding, *rest)
+        (array,) = embedding.values()
+        return (-logits if np.array_equal(array, candidate.latest) else logits), scores
 
     encode = candidate.encode
 
     def encoded(prepared):
-        candidate.latest = encode(prepared) * np.float32(1 + 2**-20)
-        return candidate.latest
+        (array,) = encode(prepared).values()
+        candidate.latest = array * np.float32(1 + 2**-20)
+        return {"image_embeddings": candidate.latest}
 
     candidate.encode, candidate.decode = encoded, decoded
     report = check(candidate)

@@ -101,7 +101,7 @@ def write_parity_inputs(
             add("encoder", f"encoder-{number}")
         if "decoder" not in modules:
             continue
-        embeddings = source.encode(prepared)
+        embedding = source.encode(prepared)
         for prompt in default_prompts(prepared.source_size):
             if prompt.kind not in PROMPTS:
                 continue
@@ -109,7 +109,7 @@ def write_parity_inputs(
                 coords, labels = pack(prepared, prompt, recorder.slots, recorder.info.padding_point)
             except UsageError:  # more prompt tokens than this decoder has slots
                 continue
-            recorder.decode(embeddings, coords, labels)
+            recorder.decode(embedding, coords, labels)
             add("decoder", f"decoder-{number}-{prompt.kind}")
     return entries
 

@@ -197,12 +197,12 @@ class ProposalHead(nn.Module):
         self.correction = Branch(4 * ANCHORS)
         self.boxes = AnchorBoxes(side)
 
-    def forward(self, image_embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
         """Return boxes x0, y0, x1, y1 in pixels of the prompt frame, and their confidence, 0..1.
 
-        Shapes: image_embeddings (1, 256, S/16, S/16); returns (1, K, 4) and (1, K); S = 1024: K = 49104
+        Shapes: embedding (1, 256, S/16, S/16); returns (1, K, 4) and (1, K); S = 1024: K = 49104
         """
-        levels = [self.norm(self.lateral(image_embeddings))]
+        levels = [self.norm(self.lateral(embedding))]
         while len(levels) < len(STRIDES):
             levels.append(halved(levels[-1]))
         for repeat in self.pyramid:

@@ -34,6 +34,7 @@ from edgesam_export.parity.inputs import (
 from edgesam_export.parity.ranges import RangeRow, range_report
 from edgesam_export.parity.reference import Reference, Truth
 from edgesam_export.parity.report import ArtifactDigest, Explanation, ParityPicture, ParityReport, ParityRow, Prompt
+from edgesam_export.runners import Embedding
 from edgesam_export.spec import MASK_SIDE, Artifact
 
 __all__ = ["DEFAULT_GATES", "Gate", "ParityReport", "Prompt", "check_parity", "default_images", "default_prompts"]
@@ -75,13 +76,13 @@ def check_parity(
     rows: list[ParityRow] = []
     found: list[Divergence | Explanation | ParityPicture | RangeRow | str] = []
     for index, runner in enumerate(candidates):
-        trial = Trial(runner, reference_for(runner, original, reference), tuple(gates))
+        trial = Trial(runner, reference_for(runner, original), tuple(gates))
         for number, (name, picture) in enumerate(pictures.items()):
             if progress:
                 progress(index * len(pictures) + number, total, f"{runner.name}: {name}")
             trial.compare(name, picture, prompts(picture.shape[:2]))
         trial.finish()
-        getattr(runner, "release", lambda: None)()
+        runner.release()
         rows += trial.rows
         found += trial.found
     if progress:
@@ -100,17 +101,17 @@ def open_reference(reference: Any) -> Any:
     return runner
 
 
-def reference_for(runner: Any, original: Reference, model: Any) -> Reference:
+def reference_for(runner: Any, original: Reference) -> Reference:
     """The reference that a candidate is held to: exact arithmetic on FP16 files must give what their weights give.
 
     Whether rounding the weights matters is judged by the other numerics, against the original.
     """
     precisions = {artifact.contract.get("precision") for artifact in runner.artifacts}
-    if numerics_of(runner) != "fp32" or "fp16" not in precisions or not hasattr(model, "image_encoder"):
+    if numerics_of(runner) != "fp32" or "fp16" not in precisions or original.runner.model is None:
         return original
     from edgesam_export.runners.torch import StoredWeightsRunner
 
-    stored = Reference(StoredWeightsRunner(model, runner.artifacts), original.frame)
+    stored = Reference(StoredWeightsRunner(original.runner.model, runner.artifacts), original.frame)
     stored.ranged = original.ranged
     return stored
 
@@ -140,9 +141,8 @@ def assemble(
 
 def numerics_of(runner: Any) -> str:
     """Numerics that a runner's gates are chosen by: its own word, else its files' precision, else exact."""
-    declared = getattr(runner, "numerics", None)
     precisions = {artifact.contract.get("precision", "fp32") for artifact in runner.artifacts}
-    return declared or ("fp16" if "fp16" in precisions else "fp32")
+    return runner.numerics or ("fp16" if "fp16" in precisions else "fp32")
 
 
 class Trial:
@@ -153,7 +153,7 @@ class Trial:
         self.reference = reference
         self.numerics = numerics_of(runner)
         self.gates = tuple(gate for gate in gates if gate.numerics == self.numerics)
-        if getattr(runner, "selects", False):
+        if runner.selects:
             raise UsageError(f"{runner.name}: this decoder picks one mask itself; judge an export with --candidates 4")
         self.components = {artifact.component for artifact in runner.artifacts} or {"encoder", "decoder"}
         self.rows: list[ParityRow] = []
@@ -166,9 +166,10 @@ class Trial:
         embeddings = {"reference": self.reference.embedding(name, self.runner.takes_image)}
         if "encoder" in self.components:
             own = self.runner.encode(prepared)
-            row = self.judge("image_embeddings", embeddings["reference"], own, component="encoder", image=name)
-            self.examine("encoder", row)
-            if not row.problem:
+            expected = dict(zip(own, embeddings["reference"].values(), strict=True))
+            rows = [self.judge(key, expected[key], own[key], component="encoder", image=name) for key in own]
+            self.examine("encoder", next((row for row in rows if not row.passed), rows[0]))
+            if not any(row.problem for row in rows):
                 embeddings["own"] = own
         for prompt in prompts if "decoder" in self.components else ():
             packed = self.pack(prepared, prompt)
@@ -180,7 +181,7 @@ class Trial:
     def pack(self, prepared: PreparedImage, prompt: Prompt) -> tuple[np.ndarray, np.ndarray] | None:
         """The prompt for the candidate, None with the reason noted when its decoder cannot take it."""
         if prompt.kind == "mask" and not self.runner.accepts_mask_input:
-            known = getattr(self.runner, "mask_prompts", True)
+            known = self.runner.mask_prompts
             reason = "the decoder was exported without mask input" if known else "the model knows no mask prompt"
             self.found.append(f"{self.runner.name}: prompt mask: {reason}")
             return None
@@ -197,7 +198,7 @@ class Trial:
         name: str,
         picture: np.ndarray,
         prompt: Prompt,
-        embeddings: tuple[str, np.ndarray],
+        embeddings: tuple[str, Embedding],
         packed: tuple[np.ndarray, np.ndarray],
     ) -> None:
         """Judge masks and scores of one prompt on one embedding."""
@@ -216,7 +217,7 @@ class Trial:
             sides = expected[0][best, :height, :width], logits[0, best, :height, :width]
             self.found.append(self.picture(name, picture, prompt, sides, masks))
 
-    def compare_proposals(self, name: str, source: str, embeddings: np.ndarray) -> None:
+    def compare_proposals(self, name: str, source: str, embeddings: Embedding) -> None:
         """Judge boxes and their scores on one embedding."""
         found = self.runner.propose(embeddings)
         expected = self.reference.proposals(name, self.runner.takes_image)
@@ -303,14 +304,13 @@ class Trial:
 
         A runner that executes a ``Program`` has ``replay(component)``: the program and the feed of its latest call.
         """
-        replay = getattr(self.runner, "replay", None)
-        if replay is None:
-            return
         files = [file for file in self.runner.artifacts if file.component == component]
+        # A component in two parts has a program and a feed for each.
+        calls = [self.runner.replay(component), *(self.runner.replay(component, n) for n in range(1, len(files)))]
+        if calls[0] is None:
+            return
         modules = next((file.contract.get("modules") for file in files), None) or {}
         digest = files[0].sha256 if files else f"{self.runner.name} {component}"
-        # A component in two parts has a program and a feed for each.
-        calls = [replay(component), *(replay(component, part) for part in range(1, len(files)))]
         if digest not in self.reference.ranged:
             self.reference.ranged.add(digest)
             rows = [found for call in calls for found in range_report(*call, modules=modules)]
@@ -339,7 +339,7 @@ class Trial:
 
         FP32 numerics add no error of their own: either the file changed after the export, or conversion is wrong.
         """
-        model = getattr(self.reference.runner, "model", None)
+        model = self.reference.runner.model
         if model is None or not files:
             return "the files differ from PyTorch in fp32 already"
         from edgesam_export.runners.torch import fresh_program

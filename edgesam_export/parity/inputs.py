@@ -67,14 +67,16 @@ def open_runner(source: Any, numerics: str | None = None) -> Any:
 
 
 def is_runner(source: Any) -> bool:
-    """True for a runner; a loaded model, which encodes and decodes too, does not say how it takes its picture."""
-    return callable(getattr(source, "decode", None)) and hasattr(source, "takes_image")
+    """True for a runner."""
+    from edgesam_export.runners import Runner
+
+    return isinstance(source, Runner)
 
 
 def open_candidates(candidate: Any, numerics: tuple[str, ...]) -> list[Any]:
     """Runners of everything to judge; Core ML files once for each kind of numerics."""
     from edgesam_export.artifacts import list_files
-    from edgesam_export.runners import open_artifact
+    from edgesam_export.runners import numerics_choices, open_artifact
 
     sources = list(candidate) if isinstance(candidate, list | tuple) else [candidate]
     runners = [source for source in sources if is_runner(source)]
@@ -84,7 +86,7 @@ def open_candidates(candidate: Any, numerics: tuple[str, ...]) -> list[Any]:
             artifact = file if isinstance(file, Artifact) else open_artifact(file)
             groups.setdefault(artifact.format, []).append(artifact)
     for kind, files in sorted(groups.items()):
-        for chosen in numerics if kind == "coreml" else (None,):
+        for chosen in numerics if numerics_choices(kind) else (None,):
             runners.append(open_runner(files, chosen))
     if not runners:
         raise UsageError("nothing to compare; give at least one exported file")

@@ -11,6 +11,7 @@ from edgesam_export.errors import UsageError
 from edgesam_export.imaging.geometry import PreparedImage, prepare
 from edgesam_export.parity.inputs import pack
 from edgesam_export.parity.report import Prompt
+from edgesam_export.runners import Embedding
 
 __all__ = ["Reference", "Truth", "trusted"]
 
@@ -31,7 +32,7 @@ class Reference:
         self.runner = runner
         self.frame = frame
         self.prepared: dict[str, PreparedImage] = {}
-        self.embeddings: dict[tuple[str, bool], np.ndarray] = {}
+        self.embeddings: dict[tuple[str, bool], Embedding] = {}
         self.truths: dict[tuple[str, bool, Prompt], Truth] = {}
         self.ranged: set[str] = set()
         """Digests of files whose ranges are known; they do not depend on the numerics of the runner."""
@@ -41,8 +42,8 @@ class Reference:
             self.prepared[name] = prepare(picture, self.frame)
         return self.prepared[name]
 
-    def embedding(self, name: str, from_pixels: bool) -> np.ndarray:
-        """Embedding (1, D, 64, 64) of the tensor, or of the 8-bit padded picture that an image input gets.
+    def embedding(self, name: str, from_pixels: bool) -> Embedding:
+        """Embedding of the tensor, or of the 8-bit padded picture that an image input gets.
 
         Padding differs between both: zero after normalisation, or the nearest 8-bit colour to it.
         """
@@ -52,7 +53,8 @@ class Reference:
             encode, given = self.runner.encode, prepared
             if from_pixels:
                 encode, given = self.runner.encode_pixels, prepared.pixels
-            self.embeddings[key] = trusted(encode(given), f"embedding of {name}")
+            maps = encode(given).items()
+            self.embeddings[key] = {part: trusted(value, f"embedding of {name}") for part, value in maps}
         return self.embeddings[key]
 
     def proposals(self, name: str, from_pixels: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -134,11 +134,11 @@ def proposed_box(
     than the decoder has slots.
     """
     runner, prepared = predictor.runner, predictor.prepared
-    if not getattr(runner, "proposes", False) or (runner.slots is not None and prompts + 2 > runner.slots):
+    if not runner.proposes or (runner.slots is not None and prompts + 2 > runner.slots):
         return None
     from edgesam_export.modeling.proposals import merge_proposals
 
-    boxes, scores = runner.propose(predictor.embeddings)
+    boxes, scores = runner.propose(predictor.embedding)
     found = merge_proposals(boxes[0], scores[0], to_frame([point], prepared)[0])
     if found is None:
         return None

@@ -27,6 +27,11 @@ class OnnxRuntimeRunner(ArtifactRunner):
         self.name = f"onnxruntime {self.numerics}"
         self.sessions = {artifact.component: open_session(artifact.path) for artifact in artifacts}
 
+    @classmethod
+    def open(cls, artifacts: list[Artifact], *, numerics: str | None, device: str) -> OnnxRuntimeRunner:
+        """Return a runner; the files alone decide about the arithmetic."""
+        return cls(artifacts)
+
     @staticmethod
     def metadata(path: Path) -> dict[str, str]:
         """Return the file's metadata_props."""
