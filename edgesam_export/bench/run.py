@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from edgesam_export.bench.circumstances import with_reasons
 from edgesam_export.bench.devices import BackendOptions, DeviceDescription, make_backend
 from edgesam_export.bench.devices.clock import Clock
 from edgesam_export.bench.devices.readiness import choose_device
@@ -144,7 +145,7 @@ def conclude(outcome: RunOutcome, folder: RunFolder, state: RunState, records: P
         raise failure
     device = state.description()
     record = make_record(
-        note_circumstances(outcome.document),
+        with_reasons(outcome.document),
         host=outcome.host,
         request=read_document(folder.bundle / "request.json", "request"),
         device={
@@ -164,22 +165,3 @@ def conclude(outcome: RunOutcome, folder: RunFolder, state: RunState, records: P
     if strict:
         check_strict(record, path)
     return path
-
-
-def note_circumstances(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a result whose cases name every circumstance that makes them unfit for comparison among the reasons."""
-    app = document.get("app") or {}
-    cases = []
-    for case in document["cases"]:
-        validity = dict(case.get("validity") or {"reasons": []})
-        flags = {
-            "low-power mode was on": validity.get("low_power"),
-            "it was throttled": validity.get("throttled"),
-            "the app was in the background": validity.get("backgrounded"),
-            "the app is a debug build": validity.get("debug_build") or app.get("build_configuration") == "debug",
-            "a debugger was attached": app.get("debugger_attached"),
-        }
-        reasons = list(validity["reasons"])
-        reasons += [words for words, raised in flags.items() if raised and words not in reasons]
-        cases.append({**case, "validity": {**validity, "reasons": reasons}})
-    return {**document, "cases": cases}

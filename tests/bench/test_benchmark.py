@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fake_device import PHONE, FakeClock, FakePhone, announced, case, lines, result, status, timeline
 
+from edgesam_export.bench.circumstances import WORDS, reason_of, with_reasons
 from edgesam_export.bench.devices import DEVICES, BackendOptions
 from edgesam_export.bench.devices.devicectl import Devicectl
 from edgesam_export.bench.driver.watcher import Deadlines
@@ -22,6 +23,7 @@ from edgesam_export.errors import DeviceFailure, DeviceNotReady, InvalidResult, 
 from edgesam_export.spec import Artifact
 
 QUICK = Deadlines(prepare_s=0.0)
+GOLDEN = Path(__file__).parent.parent / "goldens" / "bench" / "result.json"
 RESULT = json.loads(result(case("all")))
 
 
@@ -239,6 +241,46 @@ FLAGGED = [
     ([case("all")], {"app": {"build_configuration": "debug"}}, "the app is a debug build"),
     ([case("all")], {"app": {"debugger_attached": True}}, "a debugger was attached"),
 ]
+
+
+EVERY_CODE = json.loads(GOLDEN.read_text())["cases"][1]["validity"]
+
+
+def test_every_code_of_the_runner_becomes_one_reason(bench):
+    """The golden is shared with the runner's tests: it holds every code, and the flags beside them are not read."""
+    assert [entry["code"] for entry in EVERY_CODE["circumstances"]] == [*WORDS]
+    bench.phone = Phone(bench.clock, app={"build_configuration": "debug", "debugger_attached": True})
+    bench.phone.cases = [case("all", validity=EVERY_CODE)]
+    reasons = read_record(bench.run())["cases"][0]["validity"]["reasons"]
+    assert reasons[: len(WORDS)] == [
+        "encoder: warm-up did not become steady",
+        "the thermal state rose to serious",
+        "low-power mode was on",
+        "the app was in the background",
+        "the app is a debug build",
+        "a debugger was attached",
+        "max_duration_s was over before min_iterations",
+        "min_duration_s was not reached",
+    ]
+    assert reasons[len(WORDS) :] == ["encoder: 3 iterations, edgesam-bench/1 asks for 100"]
+
+
+def test_reasons_of_an_earlier_runner_are_not_repeated_in_other_words():
+    five = [
+        "thermal state rose to serious",
+        "low power mode was on",
+        "the app was in the background",
+        "debug build",
+        "a debugger was attached",
+    ]
+    flags = {name: value for name, value in EVERY_CODE.items() if name != "circumstances"}
+    app = {"build_configuration": "debug", "debugger_attached": True}
+    document = with_reasons({"app": app, "cases": [case("all", validity=flags | {"reasons": five})]})
+    assert document["cases"][0]["validity"]["reasons"] == five
+
+
+def test_a_code_that_is_not_known_yet_is_named_as_it_is():
+    assert reason_of({"code": "screen_recorded"}) == "screen recorded"
 
 
 @pytest.mark.parametrize(("cases", "changes", "reason"), FLAGGED, ids=[row[2] for row in FLAGGED])
