@@ -55,6 +55,6 @@ def reasons_of(validity: Mapping[str, Any], app: Mapping[str, Any]) -> list[str]
 
 def reason_of(circumstance: Mapping[str, Any]) -> str:
     """Return the reason for one code; the code itself where a newer runner reports one that is not in the table."""
-    code = circumstance["code"]
+    code = str(circumstance["code"])
     words = WORDS.get(code, code.replace("_", " "))
     return words.format(detail=circumstance.get("detail") or "an unknown state")

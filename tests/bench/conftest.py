@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edgesam_export.bench.devices import BackendOptions
-from edgesam_export.bench.devices.devicectl import Devicectl
+from edgesam_export.bench.devices.backends.devicectl import Devicectl
 from edgesam_export.bench.devices.xcode import Xcode
 
 HERE = Path(__file__).parent

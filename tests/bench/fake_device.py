@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.bench.devices import DeviceDescription
+from edgesam_export.bench.devices import BackendOptions, DeviceBackend, DeviceDescription
 from edgesam_export.bench.devices.failures import failure_of_kind, make_failure
 
 RUN_ID = "0f0e0d0c-1111-4222-8333-444455556666"
@@ -41,13 +41,14 @@ class FakeClock:
         self.now += seconds
 
 
-class FakePhone:
+class FakePhone(DeviceBackend):
     """Files of its app as functions of the seconds since launch; failures of a command, used up one after the other."""
 
     name = "fake"
     survives_host = True
 
     def __init__(self, clock: FakeClock) -> None:
+        super().__init__(options=BackendOptions())
         self.clock = clock
         self.files: dict[str, Callable[[float], bytes | None]] = {}
         self.failures: dict[str, list[Exception]] = {}
@@ -75,11 +76,8 @@ class FakePhone:
         names = [call[0] for call in self.calls]
         return [name for index, name in enumerate(names) if index == 0 or names[index - 1] != name]
 
-    def list(self) -> tuple[DeviceDescription, ...]:
+    def list_devices(self) -> tuple[DeviceDescription, ...]:
         return (PHONE,)
-
-    def describe(self, device: DeviceDescription) -> DeviceDescription:
-        return device
 
     def install(self, device: DeviceDescription) -> None:
         self.enter("install")
@@ -116,12 +114,6 @@ class FakePhone:
     def crash_logs(self, device: DeviceDescription, destination: Path) -> tuple[Path, ...]:
         self.calls.append(("crash_logs",))
         return ()
-
-    def exit_reason(self, pid: int) -> str | None:
-        return None
-
-    def settings(self) -> dict[str, Any]:
-        return {}
 
     def host(self) -> dict[str, Any]:
         return {"os": "macOS 15.0", "xcode": "16.2", "devicectl": "477.29", "backend": self.name}

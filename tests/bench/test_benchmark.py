@@ -14,7 +14,7 @@ from fake_device import PHONE, FakeClock, FakePhone, announced, case, lines, res
 
 from edgesam_export.bench.circumstances import WORDS, reason_of, with_reasons
 from edgesam_export.bench.devices import DEVICES, BackendOptions
-from edgesam_export.bench.devices.devicectl import Devicectl
+from edgesam_export.bench.devices.backends.devicectl import Devicectl
 from edgesam_export.bench.driver.watcher import Deadlines
 from edgesam_export.bench.record import read_record
 from edgesam_export.bench.request import BenchPlan, MatrixRow, Workload

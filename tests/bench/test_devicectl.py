@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgesam_export.bench.devices import BackendOptions, DeviceDescription, make_backend
-from edgesam_export.bench.devices.devicectl import Devicectl
+from edgesam_export.bench.devices.backends.devicectl import Devicectl
 from edgesam_export.errors import BuildFailure, DeviceFailure, DeviceNotReady, DeviceSetupFailure, UsageError
 
 D = "11111111-2222-4333-8444-555555555501"
@@ -28,7 +28,7 @@ def app_folder(folder: Path, identifier: str = B) -> Path:
 
 def test_list(tools, listed):
     tools.answer(list_devices=[{"json": listed, "stderr": "warning: a parameter list was not found\n"}])
-    devices = tools.devicectl().list()
+    devices = tools.devicectl().list_devices()
     assert [device.name for device in devices if device.usable] == ["Bench Phone", "Wired But Idle"]
     assert len(devices) == 5
     assert tools.argv() == ["devicectl", "list", "devices", "--timeout", "10", "--json-output", "J"]
@@ -36,7 +36,7 @@ def test_list(tools, listed):
 
 def test_list_needs_a_mac(tools):
     with pytest.raises(DeviceSetupFailure):
-        tools.devicectl(platform="linux", find_xcode=True).list()
+        tools.devicectl(platform="linux", find_xcode=True).list_devices()
 
 
 def test_details(tools, listed):
@@ -60,33 +60,6 @@ def test_details(tools, listed):
 def test_details_by_halves_leave_what_the_list_said(tools):
     tools.answer(device_info_details=[{"json": OK | {"result": {"identifier": D}}}])
     assert tools.devicectl().describe(PHONE) == PHONE
-
-
-@pytest.mark.parametrize(
-    ("reply", "locked"),
-    [
-        ({"json": OK | {"result": {"passcodeRequired": True}}}, True),
-        ({"json": OK | {"result": {"passcodeRequired": False}}}, False),
-        ({"json": OK | {"result": {}}}, None),
-        ({"exit": 64, "stderr": "unknown subcommand"}, None),
-    ],
-    ids=["locked", "unlocked", "silent", "unsupported"],
-)
-def test_the_lock_state_is_advice(tools, reply, locked):
-    tools.answer(device_info_lockState=[reply])
-    assert tools.devicectl().is_locked(PHONE) is locked
-    assert tools.argv() == [
-        "devicectl",
-        "device",
-        "info",
-        "lockState",
-        "--device",
-        D,
-        "--timeout",
-        "15",
-        "--json-output",
-        "J",
-    ]
 
 
 def test_install_of_a_given_app(tools, tmp_path):
@@ -280,14 +253,14 @@ def test_crash_logs_are_a_best_effort(tools, tmp_path):
 def test_answers_that_are_none(tools, reply, kind, words):
     tools.answer(list_devices=[reply])
     with pytest.raises(DeviceFailure) as caught:
-        tools.devicectl().list()
+        tools.devicectl().list_devices()
     assert caught.value.kind == kind and words in str(caught.value)
 
 
 @pytest.mark.parametrize("devices", [None, {}, "x", [], [None, 3, {}]])
 def test_an_empty_or_strange_list_of_devices_is_empty(tools, devices):
     tools.answer(list_devices=[{"json": OK | {"result": {"devices": devices}}}])
-    assert tools.devicectl().list() == ()
+    assert tools.devicectl().list_devices() == ()
 
 
 def hanging(tools, **reply) -> Devicectl:
@@ -311,7 +284,7 @@ def test_a_command_that_hangs_after_its_answer_has_answered(tools):
 
 def test_every_command_is_kept(tools, listed):
     tools.answer(list_devices=[{"json": listed, "stderr": "noise\n", "stdout": "table\n"}])
-    tools.devicectl().list()
+    tools.devicectl().list_devices()
     stem = tools.run / "log" / "0001_list"
     kept = {path.name.removeprefix(stem.name) for path in stem.parent.glob("0001_*")}
     assert kept == {".command.json", ".stdout", ".stderr", ".json"}

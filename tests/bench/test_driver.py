@@ -290,7 +290,8 @@ def test_a_device_that_leaves_and_comes_back(session):
     outcome = session.drive()
     assert outcome.complete and outcome.failure is None
     assert session.phases()[-3:] == ["disconnected", "reconnected", "done"]
-    assert "the run goes on without us" in next(s["message"] for s in session.said if s["phase"] == "disconnected")
+    messages = {said["phase"]: said["message"] for said in reversed(session.said) if "message" in said}
+    assert "the run goes on without the host" in messages["disconnected"]
 
 
 def test_time_out_of_reach_is_not_held_against_the_app(session):

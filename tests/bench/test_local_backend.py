@@ -11,7 +11,7 @@ import pytest
 from fake_device import NONCE, RUN_ID, announced, case, lines, request, result, status
 
 from edgesam_export.bench.devices import BackendOptions
-from edgesam_export.bench.devices.local import LocalBackend
+from edgesam_export.bench.devices.backends.local import LocalBackend
 from edgesam_export.bench.driver.drive import RunOutcome, drive
 from edgesam_export.bench.driver.watcher import Deadlines
 from edgesam_export.errors import BuildFailure, DeviceFailure, DeviceSetupFailure, UsageError
@@ -39,7 +39,7 @@ class Host:
 
     def drive(self, platform: str = "linux") -> RunOutcome:
         backend = self.backend(platform)
-        return drive(backend, backend.list()[0], self.run / "in", run_id=RUN_ID, nonce=NONCE, deadlines=QUICK)
+        return drive(backend, backend.list_devices()[0], self.run / "in", run_id=RUN_ID, nonce=NONCE, deadlines=QUICK)
 
     @property
     def environment(self) -> dict[str, str | None]:
@@ -88,7 +88,7 @@ def test_a_process_that_dies_in_a_case_leaves_the_finished_ones(host):
 def test_terminate_ends_the_process_and_leaves_strangers_alone(host):
     host.plan(wait_s=60)
     backend = host.backend()
-    device = backend.list()[0]
+    device = backend.list_devices()[0]
     backend.push(device, host.run / "in", f"Documents/edgesam-in-{RUN_ID}")
     pid = backend.launch(device, {"EDGESAM_BENCH_RUN_ID": RUN_ID})
     assert backend.processes(device) == (pid,) and backend.exit_reason(pid) is None
@@ -103,7 +103,7 @@ def test_an_executable_that_is_none_is_refused(tmp_path):
     for name in ("plain", "missing"):
         backend = LocalBackend(options=BackendOptions(executable=tmp_path / name), run_folder=tmp_path / "run")
         with pytest.raises(UsageError, match="not an executable file"):
-            backend.install(backend.list()[0])
+            backend.install(backend.list_devices()[0])
 
 
 @pytest.fixture
@@ -132,10 +132,10 @@ def test_the_executable_is_built_on_request_only(package):
     with pytest.raises(
         DeviceSetupFailure, match=r"not built; run `swift build -c release --product edgesam-bench-host`"
     ):
-        backend.install(backend.list()[0])
+        backend.install(backend.list_devices()[0])
     assert not (package / "arguments").exists()
     backend = local(package, build=True)
-    backend.install(backend.list()[0])
+    backend.install(backend.list_devices()[0])
     assert (package / "arguments").read_text() == "build -c release --product edgesam-bench-host\n"
     assert local(package).find_executable() == package / ".build/release/edgesam-bench-host"
 
@@ -144,14 +144,15 @@ def test_a_build_that_fails_is_quoted(package):
     (package / "broken").touch()
     backend = local(package, build=True)
     with pytest.raises(BuildFailure, match=r"x\.swift:1:1: error: no such; log: .*swift_build") as caught:
-        backend.install(backend.list()[0])
+        backend.install(backend.list_devices()[0])
     assert caught.value.exit_code == 5
 
 
 def test_a_file_that_is_not_there(host):
     backend = host.backend()
+    source, destination = f"Documents/edgesam-out-{RUN_ID}/status.json", host.run / "out" / "status.json"
     with pytest.raises(DeviceFailure) as caught:
-        backend.pull(backend.list()[0], f"Documents/edgesam-out-{RUN_ID}/status.json", host.run / "out" / "status.json")
+        backend.pull(backend.list_devices()[0], source, destination)
     assert caught.value.kind == "file_missing" and list((host.run / "out").iterdir()) == []
 
 
@@ -159,7 +160,7 @@ def test_a_file_that_is_not_there(host):
 def test_a_path_outside_documents_is_refused(host, path):
     backend = host.backend()
     with pytest.raises(UsageError, match="not a path inside Documents"):
-        backend.pull(backend.list()[0], path, host.run / "x")
+        backend.pull(backend.list_devices()[0], path, host.run / "x")
 
 
 def test_the_folder_for_documents_may_be_given(tmp_path):

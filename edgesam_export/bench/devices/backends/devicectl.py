@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edgesam_export.bench.devices import DEVICES, BackendOptions, DeviceDescription
+from edgesam_export.bench.devices import DEVICES, BackendOptions, DeviceBackend, DeviceDescription
 from edgesam_export.bench.devices.commands import CommandLog, run_command
 from edgesam_export.bench.devices.devicectl_json import (
     Envelope,
@@ -24,7 +24,6 @@ from edgesam_export.bench.devices.devicectl_json import (
     list_at,
     read_envelope,
     string_at,
-    value_at,
 )
 from edgesam_export.bench.devices.failures import classify, failure_of_kind, make_failure
 from edgesam_export.bench.devices.readiness import describe_device
@@ -42,7 +41,7 @@ MAX_CRASH_LOGS = 5
 
 
 @DEVICES.register("devicectl")
-class Devicectl:
+class Devicectl(DeviceBackend):
     """The commands of ``devicectl`` that a benchmark needs."""
 
     name = "devicectl"
@@ -57,9 +56,8 @@ class Devicectl:
         margin_s: float = MARGIN_S,
         limits_s: Mapping[str, int] | None = None,
     ) -> None:
-        self.options = options
+        super().__init__(options=options, run_folder=run_folder)
         self.log = CommandLog(run_folder / "log" if run_folder else None)
-        self.run_folder = run_folder
         self.platform = platform
         self.margin_s = margin_s
         self.limits_s = dict(limits_s or {})
@@ -78,7 +76,7 @@ class Devicectl:
             "backend": self.name,
         }
 
-    def list(self) -> tuple[DeviceDescription, ...]:
+    def list_devices(self) -> tuple[DeviceDescription, ...]:
         _ = self.xcode
         result = self.call("list", ["list", "devices"], timeout_s=10)
         found = [describe_device(entry, allow_wifi=self.options.allow_wifi) for entry in list_at(result, "devices")]
@@ -92,20 +90,6 @@ class Devicectl:
         # A device that is not awake may describe itself by halves: what the list said stays.
         found = describe_device({"identifier": device.identifier} | result, allow_wifi=self.options.allow_wifi)
         return found if found is not None and found.platform is not None else device
-
-    def is_locked(self, device: DeviceDescription) -> bool | None:
-        """Return what lockState says, None when it does not say; versions disagree, so it is no more than a hint."""
-        try:
-            result = self.call(
-                "lock_state",
-                ["device", "info", "lockState", "--device", device.identifier],
-                timeout_s=15,
-                device=device,
-            )
-        except DeviceFailure:
-            return None
-        locked = value_at(result, "passcodeRequired")
-        return locked if isinstance(locked, bool) else None
 
     def install(self, device: DeviceDescription) -> None:
         if self.options.skip_install:
@@ -221,9 +205,6 @@ class Devicectl:
             return tuple(pulled)
         return tuple(pulled)
 
-    def exit_reason(self, pid: int) -> str | None:
-        return None  # the crash logs say it
-
     def settings(self) -> dict[str, Any]:
         return {"bundle_id": self.bundle_id, "allow_wifi": self.options.allow_wifi}
 
@@ -280,7 +261,7 @@ class Devicectl:
         raise make_failure(what, row, (), detail if done.returncode else envelope.problem or "", log=log)
 
 
-READING = frozenset({"list", "details", "processes", "lock_state"})
+READING = frozenset({"list", "details", "processes"})
 """Commands whose answer is what they are for."""
 
 

@@ -1,4 +1,4 @@
-"""This machine in the place of a phone: ``edgesam-bench-host`` with a plain folder as the app's container.
+"""This machine instead of a phone: ``edgesam-bench-host`` with a plain folder as the app's container.
 
 On macOS it measures with Core ML; elsewhere it runs a stand-in that exercises the same protocol.
 """
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edgesam_export.bench.devices import DEVICES, BackendOptions, DeviceDescription
+from edgesam_export.bench.devices import DEVICES, BackendOptions, DeviceBackend, DeviceDescription
 from edgesam_export.bench.devices.commands import CommandLog, end_group, run_command, tail
 from edgesam_export.bench.devices.failures import failure_of_kind, make_failure
 from edgesam_export.bench.devices.xcode import find_swift_folder, first_error, said
@@ -32,23 +32,23 @@ GRACE_S = 5.0
 
 
 @DEVICES.register("local")
-class LocalBackend:
+class LocalBackend(DeviceBackend):
     """A process of this machine."""
 
     name = "local"
-    survives_host = False
 
     def __init__(
         self, *, options: BackendOptions, run_folder: Path | None = None, platform: str = sys.platform
     ) -> None:
-        self.options = options
+        super().__init__(options=options, run_folder=run_folder)
         self.platform = platform
+        self.runtime = "coreml" if platform == "darwin" else "coreml_stand_in"
         self.log = CommandLog(run_folder / "log" if run_folder else None)
         self.documents = options.documents or (run_folder or self.log.folder) / "documents"
         self.process: subprocess.Popen[bytes] | None = None
         self.output: Path | None = None
 
-    def list(self) -> tuple[DeviceDescription, ...]:
+    def list_devices(self) -> tuple[DeviceDescription, ...]:
         system = {"darwin": "macOS", "linux": "Linux"}.get(self.platform, self.platform)
         return (
             DeviceDescription(
@@ -61,9 +61,6 @@ class LocalBackend:
                 transport="local",
             ),
         )
-
-    def describe(self, device: DeviceDescription) -> DeviceDescription:
-        return device
 
     def install(self, device: DeviceDescription) -> None:
         found = self.find_executable()
@@ -95,7 +92,7 @@ class LocalBackend:
         return built if built.is_file() else None
 
     def push(self, device: DeviceDescription, folder: Path, destination: str) -> None:
-        target = self.place(destination)
+        target = self.local_path(destination)
         try:
             shutil.copytree(folder, target, dirs_exist_ok=True)
         except (OSError, shutil.Error) as error:
@@ -127,7 +124,7 @@ class LocalBackend:
         return self.process.pid
 
     def pull(self, device: DeviceDescription, source: str, destination: Path) -> Path:
-        path = self.place(source)
+        path = self.local_path(source)
         destination.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=".incoming-", dir=destination.parent))
         try:
@@ -149,9 +146,6 @@ class LocalBackend:
             end_group(pid, self.process.poll, GRACE_S)
             self.process.wait(GRACE_S)
 
-    def uninstall(self, device: DeviceDescription) -> None:
-        """Do nothing: a run's folder is the user's."""
-
     def crash_logs(self, device: DeviceDescription, destination: Path) -> tuple[Path, ...]:
         return (self.output,) if self.output is not None and self.output.stat().st_size else ()
 
@@ -168,8 +162,8 @@ class LocalBackend:
         version = platform_module.mac_ver()[0] or platform_module.release()
         return {"os": f"{platform_module.system()} {version}", "xcode": None, "devicectl": None, "backend": self.name}
 
-    def place(self, path: str) -> Path:
-        """Return what a path of the app's container is here."""
+    def local_path(self, path: str) -> Path:
+        """Return the path on this machine of a path in the app's container."""
         pure = PurePosixPath(path)
         if pure.is_absolute() or ".." in pure.parts or pure.parts[:1] != ("Documents",):
             raise UsageError(f"'{path}' is not a path inside Documents")
