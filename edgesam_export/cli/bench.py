@@ -273,14 +273,13 @@ def status_text(progress: Callable[..., None]) -> Callable[[dict[str, Any]], Non
 def show_record(path: Path, *, as_json: bool, quiet: bool) -> None:
     """Print a record: itself as JSON, or a line for each case."""
     from edgesam_export.bench.record import invalid_reasons, read_record
-    from edgesam_export.bench.render import case_table
+    from edgesam_export.bench.render.cases import case_table
 
     record = read_record(path)
     if as_json:
         emit(record)
     else:
-        headings, *rows = case_table(record)
-        click.echo(table(headings, rows))
+        click.echo(case_table(record))
     for case in record["cases"]:
         if reasons := invalid_reasons(case):
             note(quiet, f"{case['id']}: {'; '.join(reasons)}")

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from edgesam_export.bench.compare import PARTS, compare, fits, load_published, record_rows
+from edgesam_export.bench import render
+from edgesam_export.bench.compare import compare, fits
+from edgesam_export.bench.published import load_published
 from edgesam_export.bench.record import make_record
-from edgesam_export.bench.render import case_table, save_plot, to_markdown, to_text
+from edgesam_export.bench.render import markdown, plot, text, write_comparison
+from edgesam_export.bench.render.cases import case_table
+from edgesam_export.bench.rows import PARTS, record_rows
 from edgesam_export.errors import SchemaError, UsageError
 
 MS = 1_000_000
@@ -66,7 +72,7 @@ TABLE = """
 
 
 def test_the_table_of_a_record_is_exactly_this():
-    table, unranked = to_text(compare([TWO])).split("\n\n")
+    table, unranked = text.render(compare([TWO])).rstrip("\n").split("\n\n")
     heading, *lines = TABLE.strip().splitlines()
     ends = [f"{heading}  method           source", *(f"{line}  edgesam-bench/1  r1.json" for line in lines)]
     assert table.splitlines() == ends
@@ -75,13 +81,13 @@ def test_the_table_of_a_record_is_exactly_this():
 
 
 def test_markdown_has_the_same_cells():
-    lines = to_markdown(compare([record(case("all", 20, 5))])).replace(" iOS 18.1 (22B83) |", "").splitlines()
+    lines = markdown.render(compare([record(case("all", 20, 5))])).replace(" iOS 18.1 (22B83) |", "").splitlines()
     assert lines == [
         "| # | model | part | device | system | runtime | p50 ms | fps p50 | method | source |",
         "| ---: | --- | --- | --- | --- | --- | ---: | ---: | --- | --- |",
-        "| 1 | edge_sam | total | iPhone 14 | coreml all | 25.0 | 40.0 | edgesam-bench/1 | r1.json |",
-        "| 1 | edge_sam | encoder | iPhone 14 | coreml all | 20.0 | - | edgesam-bench/1 | r1.json |",
-        "| 1 | edge_sam | decoder | iPhone 14 | coreml all | 5.00 | - | edgesam-bench/1 | r1.json |",
+        "| 1 | edge\\_sam | total | iPhone 14 | coreml all | 25.0 | 40.0 | edgesam-bench/1 | r1.json |",
+        "| 1 | edge\\_sam | encoder | iPhone 14 | coreml all | 20.0 | - | edgesam-bench/1 | r1.json |",
+        "| 1 | edge\\_sam | decoder | iPhone 14 | coreml all | 5.00 | - | edgesam-bench/1 | r1.json |",
     ]
 
 
@@ -117,13 +123,13 @@ def test_an_invalid_case_of_another_device_is_listed_and_hinders_nothing():
     broken = case("all", outcome="crashed", error={"message": "out of memory"})
     found = compare([TWO, record(broken, device={**PHONE, "marketing_name": "iPhone 12"}, number=2)])
     assert "iPhone 12" not in {row.device for row in found.ranked}
-    assert "edge_sam on iPhone 12, coreml all (r2.json): crashed: out of memory" in to_text(found)
+    assert "edge_sam on iPhone 12, coreml all (r2.json): crashed: out of memory" in text.render(found)
 
 
 def test_published_figures_stand_beside_the_ranking_unless_methods_may_mix():
     apart = compare([TWO], published=True, model="edgesam")
     assert not any(row.published for row in apart.ranked) and apart.published
-    assert "shown beside, not ranked" in to_text(apart)
+    assert "shown beside, not ranked" in text.render(apart)
     mixed = compare([TWO], published=True, model="EdgeSAM", across_methods=True)
     totals = [(row.device, row.source) for row in mixed.ranked if row.part == "total"]
     assert ("iPhone 14", "r1.json") in totals and not mixed.published
@@ -175,30 +181,55 @@ def test_the_lines_of_a_record_say_what_it_found():
         "encoder": {"psnr_db": 61.23, "finite": True},
         "decoder": {"psnr_db": 55.0, "mask_iou": 0.99812, "finite": True},
     }
-    lines = case_table(record(case("all", 20, 5, 26, parity=parity), case("cpu_only", 1, 1, 2, outcome="timeout"))[1])
-    assert lines[1] == ("all/all/n1", "20.0", "5.00", "26.0", "40.0", "-", "55.0 dB, IoU 0.998", "ok")
-    assert lines[2][-1] == "timeout"
+    table = case_table(record(case("all", 20, 5, 26, parity=parity), case("cpu_only", 1, 1, 2, outcome="timeout"))[1])
+    headings, *lines = (re.split(r"  +", line) for line in table.splitlines())
+    assert headings[-3:] == ["fps sustained", "parity", "result"]
+    assert lines[0] == ["all/all/n1", "20.0", "5.00", "26.0", "40.0", "-", "55.0 dB, IoU 0.998", "ok"]
+    assert lines[1][-1] == "timeout"
     broken = case("all", 20, 5, parity={"encoder": {"finite": False}})
-    assert case_table(record(broken)[1])[1][6] == "NOT FINITE"
+    assert re.split(r"  +", case_table(record(broken)[1]).splitlines()[1])[6] == "NOT FINITE"
 
 
-def test_the_picture_shows_every_row_and_is_logarithmic_only_where_it_must(tmp_path, monkeypatch):
-    from matplotlib.axes import Axes
+def test_the_plot_shows_every_row_and_is_logarithmic_only_where_it_must():
+    figure = plot.draw(compare([TWO]))
+    lengths = [[bar.get_width() for bar in axis.patches] for axis in figure.axes]
+    assert lengths == [[21.0, 26.0], [16.0, 20.0], [4.0, 5.0]]
+    assert [axis.get_xscale() for axis in figure.axes] == ["linear"] * 3
+    wide = plot.draw(compare([record(case("all", 20, 5, 26), case("cpu_only", 500, 50, 551))]))
+    # total and encoder span more than twentyfold, the decoder does not
+    assert [axis.get_xscale() for axis in wide.axes] == ["log", "log", "linear"]
 
-    scales, bars = [], []
-    monkeypatch.setattr(Axes, "set_xscale", lambda self, kind, **_: scales.append(kind))
-    draw = Axes.barh
-    monkeypatch.setattr(Axes, "barh", lambda self, y, w, **rest: bars.append(list(w)) or draw(self, y, w, **rest))
-    assert save_plot(compare([TWO]), tmp_path / "plot.png") == []
-    assert bars == [[21.0, 26.0], [16.0, 20.0], [4.0, 5.0]] and not scales
-    pixels = np.asarray(Image.open(tmp_path / "plot.png").convert("RGB"))
+
+def test_the_plot_names_how_many_rows_it_leaves_out():
+    rows = [record(*(case(f"u{number}", 20 + number) for number in range(40)))]
+    (axis,) = plot.draw(compare(rows)).axes
+    assert len(axis.patches) == 30 and axis.get_title(loc="left") == "encoder, ms, fastest 30 of 40"
+
+
+def test_a_comparison_is_written_in_the_format_of_the_suffix(tmp_path):
+    comparison = compare([TWO])
+    for name in ("plot.png", "plot.svg", "table.md", "table.txt"):
+        write_comparison(comparison, tmp_path / "new" / name)
+    pixels = np.asarray(Image.open(tmp_path / "new" / "plot.png").convert("RGB"))
     assert pixels.std() > 10  # something is drawn
-    save_plot(compare([record(case("all", 20, 5, 26), case("cpu_only", 500, 50, 551))]), tmp_path / "wide.png")
-    assert scales == ["log", "log"]  # total and encoder span more than twentyfold, the decoder does not
+    assert "<svg" in (tmp_path / "new" / "plot.svg").read_text()
+    assert (tmp_path / "new" / "table.md").read_text() == markdown.render(comparison)
+    assert (tmp_path / "new" / "table.txt").read_text() == text.render(comparison)
 
 
-def test_a_picture_of_nothing_or_to_nowhere_is_refused(tmp_path):
+def test_a_format_dropped_in_is_written(tmp_path, monkeypatch):
+    (tmp_path / "csv_rows.py").write_text(
+        "SUFFIX = '.csv'\n"
+        "def render(comparison):\n    return ''.join(f'{row.part},{row.p50_ms}\\n' for row in comparison.ranked)\n"
+    )
+    monkeypatch.setattr(render, "__path__", [*render.__path__, str(tmp_path)])
+    write_comparison(compare([record(case("all", 20, 5))]), tmp_path / "rows.csv")
+    assert (tmp_path / "rows.csv").read_text() == "total,25.0\nencoder,20.0\ndecoder,5.0\n"
+
+
+def test_a_plot_of_nothing_and_an_unknown_format_are_refused(tmp_path):
     with pytest.raises(UsageError, match="nothing to draw"):
-        save_plot(compare([record(case("all", outcome="failed"))]), tmp_path / "plot.png")
-    with pytest.raises(UsageError, match=r"cannot write picture .*plot\.xyz"):
-        save_plot(compare([TWO]), tmp_path / "plot.xyz")
+        write_comparison(compare([record(case("all", outcome="failed"))]), tmp_path / "plot.png")
+    with pytest.raises(UsageError, match=r"cannot write .*plot\.xyz'; formats are \.md, \.png, \.svg, \.txt"):
+        write_comparison(compare([TWO]), tmp_path / "plot.xyz")
+    assert not list(tmp_path.iterdir())
