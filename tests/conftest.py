@@ -30,6 +30,12 @@ def model() -> SamModel:
 
 
 @pytest.fixture(scope="session")
+def tiny() -> SamModel:
+    """The smallest model there is, for whatever does not depend on EdgeSAM's own numbers; nobody changes it."""
+    return load_model("edge_sam_tiny", random_weights=SEED)
+
+
+@pytest.fixture(scope="session")
 def exported() -> Iterator[Callable[..., Path]]:
     """``exported(model, format, random_weights=SEED, **config)`` -> folder of an export, made once; read only."""
     yield cached_export
@@ -53,6 +59,24 @@ def coreml_files(export_folder: Path) -> list[Artifact]:
 def onnx_files(export_folder: Path) -> list[Artifact]:
     """Encoder and decoder as ONNX, FP32 and any number of points, with mask prompt, beside the packages."""
     return artifacts_of(export_folder, "onnx")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(exported: Callable[..., Path]) -> Path:
+    """Both formats of ``tiny``, with mask prompt; read only."""
+    return exported("edge_sam_tiny", ("coreml", "onnx"), mask_input=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_packages(tiny_folder: Path) -> list[Artifact]:
+    """Encoder and decoder of ``tiny``: the recommended export, with mask prompt."""
+    return artifacts_of(tiny_folder, "coreml")
+
+
+@pytest.fixture(scope="session")
+def tiny_graphs(tiny_folder: Path) -> list[Artifact]:
+    """Encoder and decoder of ``tiny`` as ONNX, FP32 and any number of points, with mask prompt."""
+    return artifacts_of(tiny_folder, "onnx")
 
 
 @pytest.fixture(scope="session")

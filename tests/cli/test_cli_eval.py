@@ -136,9 +136,7 @@ def test_files_of_one_model_in_two_folders_are_told_apart(exported, files, tmp_p
 
 
 def report_of(*objects: ObjectResult, prompts: tuple[str, ...] = ("box", "point")) -> EvalReport:
-    return EvalReport(
-        model="m", runner="r", data="d", prompts=prompts, mask_prompt=False, pictures=1, objects=objects
-    )
+    return EvalReport(model="m", runner="r", data="d", prompts=prompts, mask_prompt=False, pictures=1, objects=objects)
 
 
 def test_a_table_of_few_objects_shows_what_there_is():
