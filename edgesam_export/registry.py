@@ -54,7 +54,11 @@ class Registry(Generic[T]):
 
 
 def import_submodules(package: str) -> None:
-    """Import every module of ``package``, so that dropping a file into the folder is enough to register it."""
+    """Import every module of ``package``, so that dropping a file into the folder is enough to register it.
+
+    ``__main__`` is left out: importing it would run the program.
+    """
     path = importlib.import_module(package).__path__
-    for module in sorted(m.name for m in pkgutil.iter_modules(path)):
-        importlib.import_module(f"{package}.{module}")
+    for module in sorted(item.name for item in pkgutil.iter_modules(path)):
+        if module != "__main__":
+            importlib.import_module(f"{package}.{module}")

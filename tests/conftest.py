@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from export_cache import SEED, artifacts_of, damaged_entries, sources_folder
+from export_cache import exported as cached_export
 from PIL import Image, ImageDraw
 
 from edgesam_export.families import load_model
-from edgesam_export.formats.coreml import export_coreml
-from edgesam_export.formats.onnx import export_onnx
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.spec import Artifact, CoreMLConfig, OnnxConfig
+from edgesam_export.spec import Artifact
 
-SEED = 11
 NAME = "edge_sam_3x"
 
 # Workers of pytest-xdist have a core each.
@@ -31,21 +30,53 @@ def model() -> SamModel:
 
 
 @pytest.fixture(scope="session")
-def export_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where both formats are exported to, one after the other; read only."""
-    return tmp_path_factory.mktemp("exports")
+def tiny() -> SamModel:
+    """The smallest model there is, for whatever does not depend on EdgeSAM's own numbers; nobody changes it."""
+    return load_model("edge_sam_tiny", random_weights=SEED)
 
 
 @pytest.fixture(scope="session")
-def coreml_files(model: SamModel, export_folder: Path) -> list[Artifact]:
+def exported() -> Iterator[Callable[..., Path]]:
+    """``exported(model, format, random_weights=SEED, **config)`` -> folder of an export, made once; read only."""
+    yield cached_export
+    damaged = damaged_entries(sources_folder())
+    assert not damaged, f"a test changed files that all share: {', '.join(map(str, damaged))}"
+
+
+@pytest.fixture(scope="session")
+def export_folder(exported: Callable[..., Path]) -> Path:
+    """Both formats of ``model``, with mask prompt; read only."""
+    return exported(NAME, ("coreml", "onnx"), mask_input=True)
+
+
+@pytest.fixture(scope="session")
+def coreml_files(export_folder: Path) -> list[Artifact]:
     """Encoder and decoder as packages: the recommended export, with mask prompt."""
-    return export_coreml(model, export_folder, CoreMLConfig(mask_input=True))
+    return artifacts_of(export_folder, "coreml")
 
 
 @pytest.fixture(scope="session")
-def onnx_files(model: SamModel, export_folder: Path, coreml_files: list[Artifact]) -> list[Artifact]:
+def onnx_files(export_folder: Path) -> list[Artifact]:
     """Encoder and decoder as ONNX, FP32 and any number of points, with mask prompt, beside the packages."""
-    return export_onnx(model, export_folder, OnnxConfig(mask_input=True))
+    return artifacts_of(export_folder, "onnx")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(exported: Callable[..., Path]) -> Path:
+    """Both formats of ``tiny``, with mask prompt; read only."""
+    return exported("edge_sam_tiny", ("coreml", "onnx"), mask_input=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_packages(tiny_folder: Path) -> list[Artifact]:
+    """Encoder and decoder of ``tiny``: the recommended export, with mask prompt."""
+    return artifacts_of(tiny_folder, "coreml")
+
+
+@pytest.fixture(scope="session")
+def tiny_graphs(tiny_folder: Path) -> list[Artifact]:
+    """Encoder and decoder of ``tiny`` as ONNX, FP32 and any number of points, with mask prompt."""
+    return artifacts_of(tiny_folder, "onnx")
 
 
 @pytest.fixture(scope="session")

@@ -16,49 +16,19 @@ files.  Everything lies in ``out/swift-fixtures`` under the repository's root:
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
+import export_cache
 import numpy as np
+from export_cache import PACKAGE, ROOT, RUNNING, digest_of_sources, exported, locked, staged
 
-ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "out" / "swift-fixtures"
-PACKAGE = ROOT / "edgesam_export"
-MODEL, SEED, SLOTS = "edge_sam_3x", 11, 8
-SHAPING = (
-    *("families", "modeling", "rewrites", "profiles", "formats", "mil", "runners", "samples"),
-    *(
-        "export/trace.py",
-        "export/contract.py",
-        "predict/predictor.py",
-        "imaging",
-        "spec.py",
-        "artifacts.py",
-        "checkpoints/reading.py",
-        "registry.py",
-    ),
-    *("files.py", "quiet.py"),
-)
-"""Parts of the package that can change a package or an expected number."""
+MODEL, SEED, SLOTS = "edge_sam_3x", export_cache.SEED, 8
 Prompt = dict[str, Any]
-
-
-def stamp() -> str:
-    """Return the hash of everything that shapes the fixtures."""
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    for name in SHAPING:
-        part = PACKAGE / name
-        members = [part] if part.is_file() else sorted(m for m in part.rglob("*") if m.suffix in (".py", ".jpg"))
-        for member in members:
-            digest.update(member.relative_to(ROOT).as_posix().encode())
-            digest.update(member.read_bytes())
-    return digest.hexdigest()
 
 
 def pattern(height: int, width: int, seed: int) -> np.ndarray:
@@ -125,19 +95,16 @@ def write_expected(
 
 
 def write_packages(folder: Path) -> dict[str, list[Path]]:
-    """Export every pair of packages; return their paths by folder name, "" for the recommended pair."""
-    from edgesam_export import CoreMLConfig, export_coreml, load_model
-
-    model = load_model(MODEL, random_weights=SEED)
-    configs = {
-        "": CoreMLConfig(points=SLOTS, mask_input=True),
-        "tensor": CoreMLConfig(tensor_input=True, points=3, functions=(2,), target="iOS18"),
-        "official": CoreMLConfig(profile="official", precision="fp32"),
+    """Write every pair of packages; return their paths by folder name, "" for the recommended pair."""
+    options: dict[str, dict[str, Any]] = {
+        "": {"points": SLOTS, "mask_input": True},
+        "tensor": {"tensor_input": True, "points": 3, "functions": (2,), "target": "iOS18"},
+        "official": {"profile": "official", "precision": "fp32"},
     }
-    return {
-        name: [artifact.path for artifact in export_coreml(model, folder / name, config)]
-        for name, config in configs.items()
-    }
+    for name, config in options.items():
+        shutil.copytree(exported(MODEL, "coreml", random_weights=SEED, **config), folder / name, dirs_exist_ok=True)
+    parts = [f"{MODEL}_{part}.mlpackage" for part in ("encoder", "decoder")]
+    return {name: [folder / name / part for part in parts] for name in options}
 
 
 def write_broken(folder: Path, decoder: Path) -> None:
@@ -165,9 +132,10 @@ def write_broken(folder: Path, decoder: Path) -> None:
         "proposals": json.dumps({**contract, "component": "proposals", "candidates": []}),
         "hostile_slots": json.dumps({**contract, "slots": 4_000_000_000}),
     }
+    with quiet():
+        package = ct.convert(twice, minimum_deployment_target=ct.target.iOS16, skip_model_load=True)
     for name, text in texts.items():
-        with quiet():
-            package = ct.convert(twice, minimum_deployment_target=ct.target.iOS16, skip_model_load=True)
+        package.user_defined_metadata.pop(CONTRACT_KEY, None)
         if text is not None:
             package.user_defined_metadata[CONTRACT_KEY] = text
         package.save(str(folder / f"{name}.mlpackage"))
@@ -199,20 +167,13 @@ def build(folder: Path) -> None:
 
 def main() -> None:
     """Build the fixtures unless those there are of the same sources; print the folder."""
-    FOLDER.parent.mkdir(parents=True, exist_ok=True)
-    with (FOLDER.parent / "swift-fixtures.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes may ask at once
-        wanted, mark = stamp(), FOLDER / "stamp"
-        if not (mark.is_file() and mark.read_text() == wanted):
-            staging = Path(tempfile.mkdtemp(prefix=".swift-fixtures-", dir=FOLDER.parent))
-            staging.chmod(0o755)
-            try:
+    scripts = (Path(__file__), Path(export_cache.__file__))
+    with locked(FOLDER.with_suffix(".lock")):  # several test processes may ask at once
+        expected, mark = digest_of_sources(RUNNING, scripts), FOLDER / "stamp"
+        if not (mark.is_file() and mark.read_text() == expected):
+            with staged(FOLDER) as staging:
                 build(staging)
-                (staging / "stamp").write_text(wanted)
-                shutil.rmtree(FOLDER, ignore_errors=True)
-                staging.rename(FOLDER)
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)
+                (staging / "stamp").write_text(expected)
     sys.stdout.write(f"{FOLDER}\n")
 
 

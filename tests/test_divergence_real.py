@@ -28,13 +28,14 @@ def change_one_weight(package, operation) -> None:
 
 
 @pytest.mark.parametrize("position", [5, 18, -1])
-def test_parity_names_the_operation_whose_weight_was_changed(model, coreml_files, tmp_path, position) -> None:
-    decoder = coreml_files[1].path
+def test_parity_names_the_operation_whose_weight_was_changed(tiny, tiny_packages, tmp_path, position) -> None:
+    decoder = tiny_packages[1].path
     package = shutil.copytree(decoder, tmp_path / decoder.name)
     changed = [op for op in load_program(package).operations if op.type == "conv"][position]
     change_one_weight(package, changed)
 
-    report = check_parity(model, [package], numerics=("fp32",))
+    images = np.random.default_rng(0).integers(0, 256, (2, 96, 128, 3), np.uint8)
+    report = check_parity(tiny, [package], images=list(images), numerics=("fp32",))
 
     assert not report.passed
     assert report.first_divergence is not None

@@ -101,11 +101,11 @@ def refused(file: CheckpointFile, folder: Path) -> str:
 
 
 def test_a_file_arrives_whole_with_progress_and_only_once(server, tmp_path):
-    seen: list[tuple[int, int | None]] = []
+    seen: list[tuple[int, int, str]] = []
     path = download(described(server.url), tmp_path / "new" / "cache", progress=lambda *now: seen.append(now))
     assert path == tmp_path / "new" / "cache" / "tiny.pth" and path.read_bytes() == CONTENTS
-    assert seen[-1] == (len(CONTENTS), len(CONTENTS)) and len(seen) > 1
-    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+    assert seen[-1] == (len(CONTENTS), len(CONTENTS), "tiny.pth") and len(seen) > 1
+    assert [done for done, *_ in seen] == sorted({done for done, *_ in seen})
     assert list(path.parent.iterdir()) == [path]
     assert download(described(server.url), path.parent) == path
     assert server.ranges == [None]
@@ -134,7 +134,7 @@ def test_a_connection_cut_every_time_keeps_what_came_and_the_next_call_goes_on(s
 
 
 def test_an_interrupt_keeps_what_came(server, tmp_path):
-    def interrupt(done: int, total: int | None) -> None:
+    def interrupt(done: int, total: int, text: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -115,31 +115,3 @@ def test_parity_says_why_it_skips_the_mask_prompt(fixed, model, runner, usual):
         packed = trial.pack(prepared, prompts["points"])
         expected = pack(prepared, prompts["points"], candidate.slots, candidate.info.padding_point)
         assert all(np.array_equal(one, other) for one, other in zip(packed, expected))
-
-
-@pytest.mark.parametrize("points", [5, 8])
-def test_a_chosen_number_of_slots_never_becomes_another_one(command, monkeypatch, tmp_path, points):
-    monkeypatch.setattr("edgesam_export.cli.export.load", lambda *_: pytest.fail("the model was loaded"))
-    words = ("coreml", NAME, "--points", points, "--random-weights", "1", "--output", tmp_path / "out")
-    code, out, err = command(*words)
-    assert (code, out) == (2, "") and not (tmp_path / "out").exists()
-    assert err.strip() == (
-        f"edgesam-export coreml: points is {points}, but {NAME} always has {SLOTS} prompt slots,"
-        " whose unused ones take part; leave it out"
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "words", "points"), [(NAME, (), 8), (NAME, ("--points", SLOTS), SLOTS), ("edge_sam", ("--points", 8), 8)]
-)
-def test_no_number_or_the_models_own_is_taken(command, monkeypatch, name, words, points):
-    """8 is the configuration's default, which stands for none chosen."""
-    seen = []
-    monkeypatch.setattr("edgesam_export.cli.export.export", lambda format, model, config, *_, **__: seen.append(config))
-    code, _, err = command("coreml", name, *words)
-    assert (code, err) == (0, "") and seen == [CoreMLConfig(points=points)]
-
-
-def test_help_tells_the_default(command):
-    code, out, _ = command("coreml", "--help")
-    assert code == 0 and "default: 8, or the model's own number" in " ".join(out.split())

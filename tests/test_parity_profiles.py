@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from edgesam_export.errors import UsageError
-from edgesam_export.formats.onnx import export_onnx
 from edgesam_export.parity import check_parity
-from edgesam_export.spec import OnnxConfig
 
 PICTURES = [
     (f"noise {height}x{width}", np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8))
@@ -17,14 +15,14 @@ PICTURES = [
 
 
 @pytest.mark.parametrize("profile", ["sam6", "x-anylabeling"])
-def test_a_consumers_files_pass_the_gates(model, tmp_path, profile):
-    files = export_onnx(model, tmp_path, OnnxConfig(profile=profile))
-    report = check_parity(reference=model, candidate=files, images=PICTURES)
+def test_a_consumers_files_pass_the_gates(tiny, exported, profile):
+    files = exported("edge_sam_tiny", "onnx", profile=profile)
+    report = check_parity(reference=tiny, candidate=files, images=PICTURES)
     assert report.passed, [row for row in report.rows if not row.passed]
     assert {row.component for row in report.rows} == {"encoder", "decoder"}
 
 
-def test_a_decoder_that_picks_the_mask_itself_is_refused(model, tmp_path):
-    files = export_onnx(model, tmp_path, OnnxConfig(profile="sam6", candidates=1, score="iou"))
+def test_a_decoder_that_picks_the_mask_itself_is_refused(tiny, exported):
+    files = exported("edge_sam_tiny", "onnx", profile="sam6", candidates=1, score="iou")
     with pytest.raises(UsageError, match="picks one mask itself; judge an export with --candidates 4"):
-        check_parity(reference=model, candidate=files, images=PICTURES)
+        check_parity(reference=tiny, candidate=files, images=PICTURES)

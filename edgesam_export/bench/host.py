@@ -27,14 +27,13 @@ from edgesam_export.imaging.geometry import PreparedImage, prepare
 from edgesam_export.imaging.prompts import pack_prompt
 from edgesam_export.profiles import embedding_names
 from edgesam_export.runners import RUNNERS, Embedding, cast, open_runner
-from edgesam_export.spec import Artifact
+from edgesam_export.spec import Artifact, Progress
 
 __all__ = ["EXECUTOR_NUMERICS", "HostPlan", "measure_host"]
 
 EXECUTOR_NUMERICS = ("fp32", "fp16", "ane")
 SEED = 0
 NS_PER_MS, NS_PER_S = 1e6, 1e9
-Progress = Callable[..., None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,7 +290,7 @@ def measure_points(plan: HostPlan, points: int, report: Progress) -> list[dict[s
     inputs = random_inputs(plan, points)
     cases, ready = [], []
     for candidate in candidates_of(plan):
-        report(f"loading {candidate.runtime}")
+        report(0, 0, f"loading {candidate.runtime}")
         case = new_case(candidate, points, plan.workload)
         cases.append(case)
         try:
@@ -308,7 +307,7 @@ def measure_points(plan: HostPlan, points: int, report: Progress) -> list[dict[s
         sample_stage(stage, able, plan.schedule, report)
     for candidate, case, calls in ready:
         if plan.schedule.sustained_duration_s and "end_to_end" in calls:
-            report(f"sustained: {candidate.runtime}")
+            report(0, 0, f"sustained: {candidate.runtime}")
             case["sustained"] = run_sustained(candidate, calls["end_to_end"], plan.schedule.sustained_duration_s)
         judge_schedule(case, plan.schedule)
     return cases
@@ -380,13 +379,13 @@ def sample_stage(
     for _, case, _ in able:
         case["stages"][stage] = {"warmup_n": schedule.warmup_iterations, "warmup_ns": [], "samples_ns": []}
     for number in range(schedule.warmup_iterations):
-        report(f"{stage}: warm-up {number + 1}")
+        report(0, 0, f"{stage}: warm-up {number + 1}")
         for candidate, case, call in able:
             case["stages"][stage]["warmup_ns"].append(candidate.timed(call))
     active, rounds = list(able), 0
     while active:
         rounds += 1
-        report(f"{stage}: round {rounds}, {len(active)} candidates")
+        report(0, 0, f"{stage}: round {rounds}, {len(active)} candidates")
         for candidate, case, call in active:
             case["stages"][stage]["samples_ns"].append(candidate.timed(call))
         active = [entry for entry in active if not finished(entry[1]["stages"][stage]["samples_ns"], schedule)]

@@ -15,7 +15,7 @@ from edgesam_export.bench.machine import host_entry
 from edgesam_export.bench.record import check_strict, make_record, read_record, write_record
 from edgesam_export.bench.request import BenchPlan, MatrixRow, Schedule, Workload
 from edgesam_export.errors import EdgeSAMExportError
-from edgesam_export.spec import Artifact
+from edgesam_export.spec import Artifact, Progress
 
 __all__ = ["plan_host", "record_host", "with_swift_cases"]
 
@@ -45,7 +45,7 @@ def record_host(
     matrix: tuple[MatrixRow, ...] = (MatrixRow(),),
     swift: bool = True,
     strict: bool = False,
-    progress: Callable[..., None] | None = None,
+    progress: Progress | None = None,
     on_status: Callable[[dict[str, Any]], None] | None = None,
 ) -> Path:
     """Measure this machine and write the record; return its path.

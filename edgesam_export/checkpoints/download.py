@@ -8,7 +8,6 @@ import re
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,10 +15,10 @@ from edgesam_export.checkpoints.manifest import CheckpointFile
 from edgesam_export.errors import CheckpointError, SchemaError
 from edgesam_export.files import sha256_of
 from edgesam_export.resources import shipped_file
+from edgesam_export.spec import Progress
 
 __all__ = ["default_cache_dir", "download"]
 
-Progress = Callable[[int, "int | None"], None]
 CHUNK_BYTES = 1 << 18
 TIMEOUT_S = 30.0
 ATTEMPTS = 4
@@ -70,7 +69,7 @@ def download(
 
     A bundled file is verified and returned where it lies; the cache folder and the network are not looked at.
     What was received before an interruption stays beside it as ``<name>.part``, and the next call goes on from there.
-    ``progress`` is called with bytes done and total bytes (None if unknown).
+    ``progress`` is called with bytes done, total bytes (0 if unknown) and the file's name.
 
     Raises:
         CheckpointError: no download is known, network or disk failed, or the contents are not the declared ones.
@@ -187,7 +186,7 @@ def receive(file: CheckpointFile, part: Path, progress: Progress | None, timeout
             store(part, chunk, done)
             done += len(chunk)
             if progress is not None:
-                progress(done, total)
+                progress(done, total or 0, file.name)
     return total is None or done == total
 
 

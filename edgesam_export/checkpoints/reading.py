@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -18,7 +18,7 @@ from edgesam_export.checkpoints.manifest import CheckpointFile, checkpoint_for, 
 from edgesam_export.checkpoints.torch_file import check_torch_file
 from edgesam_export.errors import CheckpointError
 from edgesam_export.files import sha256_of
-from edgesam_export.spec import Provenance
+from edgesam_export.spec import Progress, Provenance
 
 if TYPE_CHECKING:
     import torch
@@ -229,7 +229,7 @@ def load_state_dict(
     checkpoint: str | os.PathLike[str] | None = None,
     *,
     cache_dir: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int | None], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[dict[str, torch.Tensor], Provenance]:
     """Return the parameters of model ``name`` and where they come from.
 

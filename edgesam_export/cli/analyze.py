@@ -1,4 +1,4 @@
-"""The commands ``analyze`` and ``explain``."""
+"""The command ``analyze``."""
 
 from __future__ import annotations
 
@@ -32,16 +32,6 @@ def analyze(package: Path, output: Path, as_json: bool, quiet: bool, **options: 
     click.echo(result.render(as_json=as_json), nl=False)
     note(quiet, f"report: {', '.join(str(path) for path in result.paths)}")
     if result.failing:
-        what = "new findings" if options["baseline"] else "findings"
-        note(quiet, f"analyze: {len(result.failing)} {what} at or above {options['fail_on']}")
+        counted = "new findings" if options["baseline"] else "findings"
+        note(quiet, f"analyze: {len(result.failing)} {counted} at or above {options['fail_on']}")
         raise click.exceptions.Exit(EXIT_GATE)
-
-
-@cli.command()
-@click.argument("rule")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
-def explain(rule: str) -> None:
-    """Print what a rule of ``analyze`` looks for, why it matters and what to write instead."""
-    from edgesam_export.ane.rules import explain as text_of
-
-    click.echo(text_of(rule))

@@ -14,8 +14,10 @@ import click
 from edgesam_export.cli.app import cli
 from edgesam_export.cli.loading import load
 from edgesam_export.cli.options import RECORDS, common, weights
-from edgesam_export.cli.output import emit, note, steps, table
+from edgesam_export.cli.output import emit, note, steps
 from edgesam_export.errors import CheckpointError, RunnerUnavailableError, UsageError
+from edgesam_export.rendering import text_table
+from edgesam_export.spec import Progress
 
 __all__ = ["bench"]
 
@@ -96,7 +98,9 @@ def show_devices(options: dict[str, Any], *, as_json: bool) -> None:
          d.transport or "-", d.rejection or "ready")
         for d in devices
     ]  # fmt: skip
-    click.echo(table(("name", "device", "system", "identifier", "connection", "state"), rows) if rows else "no devices")
+    click.echo(
+        text_table(("name", "device", "system", "identifier", "connection", "state"), rows) if rows else "no devices"
+    )
 
 
 def backend_options(options: dict[str, Any], **more: Any) -> Any:
@@ -257,15 +261,15 @@ def measure_here(files: list[Path], model: Any, options: dict[str, Any], quiet: 
         )
 
 
-def status_text(progress: Callable[..., None]) -> Callable[[dict[str, Any]], None]:
+def status_text(progress: Progress) -> Callable[[dict[str, Any]], None]:
     """Return a callback that shows heartbeats as progress."""
 
     def show(status: dict[str, Any]) -> None:
         text = status.get("message") or str(status.get("phase", "")).replace("_", " ")
         if isinstance(status.get("case_index"), int) and isinstance(status.get("case_count"), int):
-            progress(f"{text}, iteration {status.get('iteration') or 0}", status["case_index"], status["case_count"])
+            progress(status["case_index"], status["case_count"], f"{text}, iteration {status.get('iteration') or 0}")
         else:
-            progress(text)
+            progress(0, 0, text)
 
     return show
 

@@ -2,56 +2,58 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from edgesam_export.cli.app import cli
-from edgesam_export.cli.options import common
+from edgesam_export.cli.options import Command, common
 from edgesam_export.cli.output import emit, note, steps
+from edgesam_export.distill.config import DistillConfig, configured, schedule_text
 
-__all__ = ["distill"]
+__all__ = ["CONFIG_OPTIONS"]
+
+INTEGER, NUMBER = click.IntRange(min=0), click.FloatRange(min=0)
+CONFIG_OPTIONS: dict[str, tuple[Any, str]] = {
+    "stage": (click.Choice(["encoder", "prompts", "recover"]), "Match embeddings, masks, or win back."),
+    "teacher": (str, "Model whose masks to match; default: the masks of the data."),
+    "data": (str, "scenes:SEED[:COUNT], a COCO .json, or a folder of images."),
+    "schedule": (str, "SIZE:BATCH:STEPS[:ROUNDS],...: side of the images, images in a step."),
+    "objects": (INTEGER, "Prompts drawn for each image."),
+    "rounds": (INTEGER, "Rounds of points drawn where student and teacher differ."),
+    "points": (INTEGER, "Points drawn for each mask in a round."),
+    "box_noise": (NUMBER, "Standard deviation of a box's corners, of its sides."),
+    "mask_tokens": (click.Choice(["first", "all"]), "Compare the single-mask token or all four."),
+    "freeze": (str, "Parts that keep their parameters, comma-separated."),
+    "inherit": (str, "Parts that start as the teacher's, comma-separated."),
+    "compress": (str, "Scheme that stage recover simulates, as in 'coreml --compress'."),
+    "learning_rate": (NUMBER, "Largest learning rate."),
+    "weight_decay": (NUMBER, "Of matrices and kernels."),
+    "warmup": (INTEGER, "Steps in which the learning rate rises."),
+    "clip": (NUMBER, "Largest norm of the gradients."),
+    "channel": (NUMBER, "Stage encoder: weight of the channel term."),
+    "correlation": (NUMBER, "Stage encoder: weight of the correlation term."),
+    "seed": (INTEGER, "Seed of everything that is drawn."),
+    "amp": (click.Choice(["off", "bf16", "fp16"]), "Mixed precision; fp16 needs CUDA."),
+    "checkpoint_every": (INTEGER, "Steps between checkpoints."),
+    "workers": (INTEGER, "Processes that prepare images."),
+    "half": (bool, "Write the weights as FP16."),
+}
+"""Fields of the configuration that have an option of their name: type and help. Defaults are the dataclass's."""
 
 
-def config_options(command: Any) -> Any:
-    """Add an option for every field of the configuration; None means that it was not said."""
-    integer, number = click.IntRange(min=0), click.FloatRange(min=0)
-    for name, kind, text in reversed(
-        (
-            (
-                "--stage",
-                click.Choice(["encoder", "prompts", "recover"]),
-                "Match embeddings, masks, or win back. [prompts]",
-            ),
-            ("--teacher", str, "Model that says what is right; default: the masks of the data."),
-            ("--data", str, "scenes:SEED[:COUNT], a COCO .json, or a folder of pictures. [scenes:0]"),
-            (
-                "--schedule",
-                str,
-                "SIZE:BATCH:STEPS[:ROUNDS],...: side of the pictures, pictures in a step. [512:8:1000]",
-            ),
-            ("--objects", integer, "Prompts drawn for each picture. [4]"),
-            ("--rounds", integer, "Rounds of points drawn where student and teacher differ. [2]"),
-            ("--points", integer, "Points drawn for each mask in a round. [1]"),
-            ("--box-noise", number, "Standard deviation of a box's corners, of its sides. [0.1]"),
-            ("--mask-tokens", click.Choice(["first", "all"]), "Compare the single-mask token or all four. [all]"),
-            ("--freeze", str, "Parts that keep their parameters, comma-separated."),
-            ("--inherit", str, "Parts that start as the teacher's, comma-separated."),
-            ("--compress", str, "Scheme that stage recover simulates, as in 'coreml --compress'."),
-            ("--learning-rate", number, "Largest learning rate. [0.001]"),
-            ("--weight-decay", number, "Of matrices and kernels. [0.01]"),
-            ("--warmup", integer, "Steps in which the learning rate rises. [100]"),
-            ("--clip", number, "Largest norm of the gradients. [1]"),
-            ("--channel", number, "Stage encoder: weight of the channel term. [0]"),
-            ("--correlation", number, "Stage encoder: weight of the correlation term. [0]"),
-            ("--seed", integer, "Seed of everything that is drawn. [0]"),
-            ("--amp", click.Choice(["off", "bf16", "fp16"]), "Mixed precision; fp16 needs CUDA. [off]"),
-            ("--checkpoint-every", integer, "Steps between checkpoints. [500]"),
-            ("--workers", integer, "Processes that prepare pictures. [1]"),
-        )
-    ):
-        command = click.option(name, type=kind, help=text)(command)
+def config_options(command: Command) -> Command:
+    """Add an option for each of ``CONFIG_OPTIONS``."""
+    defaults = {field.name: field.default for field in dataclasses.fields(DistillConfig)}
+    defaults["schedule"] = schedule_text(DistillConfig(student="").schedule)
+    for name, (kind, text) in reversed(CONFIG_OPTIONS.items()):
+        default = defaults[name] or None if kind is str else defaults[name]
+        flag = f"--{name.replace('_', '-')}"
+        flag = f"{flag}/{flag.replace('--', '--no-')}" if kind is bool else flag
+        command = click.option(flag, type=kind, default=default, show_default=True, help=text)(command)
     return command
 
 
@@ -59,57 +61,44 @@ def config_options(command: Any) -> Any:
 @click.argument("student")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Start from a saved configuration.")
 @config_options
-@click.option("--half", is_flag=True, default=None, help="Write the weights as FP16.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Where the student starts; default: afresh.")
 @click.option(
     "--teacher-checkpoint", type=click.Path(path_type=Path), help="The teacher's file; else the published one."
 )
 @click.option("--teacher-random-weights", type=int, metavar="SEED", help="Stand-in weights: timing and tests only.")
-@click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
-@click.option("--resume-from", type=click.Path(path_type=Path), help="Go on from this checkpoint of the run.")
+@click.option("--resume", is_flag=True, help="Continue the run in the output folder.")
+@click.option("--resume-from", type=click.Path(path_type=Path), help="Continue from this checkpoint of the run.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Keep the teacher's embeddings in this folder.")
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N; default: CUDA where there is some.")
 @common(output="out/distill")
 def distill(student: str, output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
     """Train a small model on a larger one's masks, or on drawn scenes; win back what compression cost."""
-    from edgesam_export.distill.config import configured
-    from edgesam_export.distill.start import start_run
+    from edgesam_export.distill.render.training import result_document, result_text, summary
+    from edgesam_export.distill.run import train_student
     from edgesam_export.distill.training import Processes, amp_advice
-    from edgesam_export.distill.training import distill as run
 
     where = Processes.find(options["device"])
-    speaks = where.first  # of several processes, one
-    quiet = quiet or not speaks
-    config = configured(student, options, options["config_file"])
+    quiet = quiet or not where.first  # of several processes, one reports
+    config = configured(student, given(options), options["config_file"])
     if advice := amp_advice(config, where):
         note(quiet, advice)
-    with steps(quiet, "loading") as progress:
-        model, teacher = start_run(
-            config,
-            checkpoint=options["checkpoint"],
-            teacher_checkpoint=options["teacher_checkpoint"],
-            teacher_random_weights=options["teacher_random_weights"],
-            progress=progress,
-        )
+    files = ("checkpoint", "teacher_checkpoint", "teacher_random_weights", "resume", "resume_from", "cache", "device")
     with steps(quiet, f"training {student}") as progress:
-        result = run(
-            config,
-            model,
-            output,
-            teacher=teacher,
-            resume=options["resume"],
-            checkpoint=options["resume_from"],
-            device=options["device"],
-            cache=options["cache"],
-            progress=progress,
-        )
-    if not speaks:
+        result = train_student(config, output, progress=progress, **{name: options[name] for name in files})
+    if not where.first:
         return
-    last = result.history[-1] if result.history else {}
     if as_json:
-        emit({"weights": str(result.weights), "folder": str(result.folder), "steps": result.steps, "last": last})
+        emit(result_document(result))
         return
-    click.echo(f"weights  {result.weights}")
-    click.echo(f"run      {result.folder}: config.json, history.json, curves.png, samples/, checkpoints/")
-    shown = ("loss", "mse", "iou_first", "iou_last")
-    note(quiet, f"{result.steps} steps; " + ", ".join(f"{name} {last[name]:.4f}" for name in shown if name in last))
+    click.echo(result_text(result))
+    note(quiet, summary(result))
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of the command line; those at their default leave a saved configuration as it is."""
+    context = click.get_current_context()
+    return {
+        name: value
+        for name, value in options.items()
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgesam_export.cli.output import note, steps
+from edgesam_export.cli.output import note_weights, steps
+
+if TYPE_CHECKING:
+    from edgesam_export.modeling.sam import SamModel
 
 __all__ = ["load"]
 
 
-def load(model: str, options: dict[str, Any], quiet: bool) -> Any:
-    """Load a model as the options say, and tell the licence of its weights."""
+def load(model: str, options: dict[str, Any], quiet: bool) -> SamModel:
+    """Return a model with the weights that the options name; prints their licence."""
     from edgesam_export.families import load_model
 
     with steps(quiet, f"loading {model}") as progress:
@@ -21,8 +24,5 @@ def load(model: str, options: dict[str, Any], quiet: bool) -> Any:
             upsample=options["upsample"],
             progress=progress,
         )
-    if loaded.provenance.random_seed is not None:
-        note(quiet, f"random weights (seed {loaded.provenance.random_seed}): for timing and tests, masks mean nothing")
-    else:
-        note(quiet, f"licence of the weights: {loaded.provenance.licence}")
+    note_weights(quiet, loaded.provenance)
     return loaded

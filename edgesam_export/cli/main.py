@@ -1,4 +1,7 @@
-"""The entry point: runs a command, and turns whatever a user can cause into one line and an exit code."""
+"""The entry point: runs a command, and turns whatever a user can cause into one line and an exit code.
+
+A command is a module of this folder that adds itself to the group of ``app.py``; there is no list of them.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,14 @@ import sys
 
 import click
 
-from edgesam_export.cli import (  # noqa: F401  # each adds its commands to the group
-    analyze,
-    bench,
-    compare,
-    distill,
-    evaluate,
-    export,
-    models,
-    parity,
-    run,
-    segment,
-)
 from edgesam_export.cli.app import cli
 from edgesam_export.cli.output import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
 from edgesam_export.errors import EdgeSAMExportError
+from edgesam_export.registry import import_submodules
 
 __all__ = ["main"]
+
+import_submodules("edgesam_export.cli")  # every module adds its command to the group
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -8,7 +8,8 @@ import click
 
 from edgesam_export.cli.app import cli
 from edgesam_export.cli.options import common
-from edgesam_export.cli.output import emit, table
+from edgesam_export.cli.output import emit
+from edgesam_export.rendering import text_table
 
 
 @cli.command()
@@ -23,20 +24,20 @@ def models(as_json: bool, quiet: bool) -> None:
         return
     rows = [model_row(entry) for entry in entries if "not_exported" not in entry]
     headings = ("model", "input", "parameters", "G multiply-adds", "checkpoint", "licence of the weights")
-    click.echo(table(headings, rows))
+    click.echo(text_table(headings, rows))
     for entry in entries:
         if "not_exported" in entry:
             click.echo(f"{entry['name']}: not exported, {entry['not_exported']}")
 
 
 def model_row(entry: dict[str, Any]) -> tuple[str, ...]:
-    """Return what ``models`` shows of a model; figures are those of models/figures.json."""
-    found = entry["measured"]
-    parts = [found[part]["multiply_adds"] for part in ("encoder", "decoder")] if found else ()
+    """Return a model's row of the table; its figures are those of models/figures.json."""
+    measured = entry["measured"]
+    parts = [measured[part]["multiply_adds"] for part in ("encoder", "decoder")] if measured else ()
     return (
         entry["name"],
         str(entry["input_size"]),
-        f"{found['parameters'] / 1e6:.1f} M" if found else "-",
+        f"{measured['parameters'] / 1e6:.1f} M" if measured else "-",
         " + ".join(f"{count / 1e9:.1f}" for count in parts) or "-",
         "bundled" if entry.get("bundled") else entry["checkpoint"] or "-",
         entry["licence"] or "-",

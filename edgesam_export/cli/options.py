@@ -8,13 +8,16 @@ from typing import Any
 
 import click
 
-__all__ = ["RECORDS", "Coordinates", "common", "decoder_options", "weights"]
+__all__ = ["RECORDS", "Command", "common", "coordinates", "decoder_options", "weights"]
+
+Command = Callable[..., Any]
+RECORDS = Path("benchmarks/records")
 
 
-def common(*, output: str | None = None) -> Callable:
-    """Return a decorator that adds --json, --quiet and, with a default, --output."""
+def common(*, output: str | None = None) -> Callable[[Command], Command]:
+    """Return a decorator that adds --json, --quiet, --debug and, with a default, --output."""
 
-    def decorate(command: Callable) -> Callable:
+    def decorate(command: Command) -> Command:
         command = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")(command)
         command = click.option("--quiet", is_flag=True, help="No progress and no summary on stderr.")(command)
         command = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")(command)
@@ -26,7 +29,7 @@ def common(*, output: str | None = None) -> Callable:
     return decorate
 
 
-def weights(command: Callable) -> Callable:
+def weights(command: Command) -> Command:
     """Add --checkpoint, --random-weights and --upsample."""
     for option in (
         click.option("--upsample", type=click.Choice(["bicubic", "bilinear"]), help="Override the neck's upsampling."),
@@ -37,8 +40,8 @@ def weights(command: Callable) -> Callable:
     return command
 
 
-def decoder_options(command: Callable) -> Callable:
-    """Add what both export formats share."""
+def decoder_options(command: Command) -> Command:
+    """Add the options that every export format has."""
     for option in (
         click.option("--no-verify", is_flag=True, help="Skip parity with PyTorch after exporting."),
         click.option("--profile", default="default", show_default=True, help="Tensor contract (see README)."),
@@ -50,22 +53,16 @@ def decoder_options(command: Callable) -> Callable:
     return command
 
 
-class Coordinates(click.ParamType):
-    """Comma-separated numbers: a point or a box in source pixels."""
+def coordinates(names: str) -> Callable[[str], tuple[float, ...]]:
+    """Return a converter of comma-separated numbers in source pixels, as many as there are ``names`` (``"x,y"``)."""
 
-    def __init__(self, names: str) -> None:
-        self.name = names
-        self.count = len(names.split(","))
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, ...]:
-        """Return the numbers, or say what was expected."""
+    def convert(text: str) -> tuple[float, ...]:
         try:
-            numbers = tuple(float(part) for part in value.split(","))
+            numbers = tuple(float(part) for part in text.split(","))
         except ValueError:
             numbers = ()
-        if len(numbers) != self.count:
-            self.fail(f"'{value}' is not {self.name} in source pixels", param, ctx)
+        if len(numbers) != len(names.split(",")):
+            raise click.BadParameter(f"'{text}' is not {names} in source pixels")
         return numbers
 
-
-RECORDS = Path("benchmarks/records")
+    return convert

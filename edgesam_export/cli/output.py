@@ -1,42 +1,39 @@
-"""What commands print: progress, notes, JSON, tables; and their exit codes."""
+"""What commands print: progress, notes and JSON; and their exit codes."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-__all__ = ["emit", "note", "size_text", "steps", "table"]
+from edgesam_export.files import files_of, json_text
+from edgesam_export.spec import Progress, Provenance
+
+__all__ = ["emit", "note", "note_weights", "size_text", "steps"]
 
 EXIT_OK, EXIT_GATE, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
 @contextmanager
-def steps(quiet: bool, title: str) -> Iterator[Callable[..., None]]:
-    """Yield a progress callback: a bar on a terminal, nothing elsewhere.
-
-    The callback takes a text, or (done, total) with an optional text.
-    """
+def steps(quiet: bool, title: str) -> Iterator[Progress]:
+    """Yield a progress callback: a bar on a terminal, nothing elsewhere; without a text it shows ``title``."""
     if quiet or not sys.stderr.isatty():
         yield lambda *_: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None)
 
-        def update(*parts: Any) -> None:
-            numbers = [part for part in parts if isinstance(part, int)]
-            text = next((part for part in parts if isinstance(part, str)), title)
-            done, total = (*numbers, None, None)[:2]
-            bar.update(task, description=text, completed=done, total=total)
+        def update(done: int, total: int, text: str) -> None:
+            bar.update(task, description=text or title, completed=done, total=total or None)
 
         yield update
 
@@ -47,20 +44,21 @@ def note(quiet: bool, line: str) -> None:
         click.echo(line, err=True)
 
 
+def note_weights(quiet: bool, provenance: Provenance | None) -> None:
+    """Print the licence of a model's weights, or that they are random."""
+    if provenance is None:
+        return
+    if provenance.random_seed is not None:
+        note(quiet, f"random weights (seed {provenance.random_seed}): for timing and tests, masks mean nothing")
+    else:
+        note(quiet, f"licence of the weights: {provenance.licence}")
+
+
 def emit(document: Any) -> None:
     """Print JSON on stdout."""
-    click.echo(json.dumps(document, indent=2, sort_keys=True, allow_nan=False))
-
-
-def table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Return rows under headings, columns aligned."""
-    lines = [headings, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+    click.echo(json_text(document), nl=False)
 
 
 def size_text(path: Path) -> str:
-    """Return the size of a file or folder in MB."""
-    from edgesam_export.files import files_of
-
+    """Return the size of an exported file or folder in MB."""
     return f"{sum(member.stat().st_size for member in files_of(path)) / 1e6:.1f} MB"

@@ -9,19 +9,21 @@ import click
 
 from edgesam_export.cli.app import cli
 from edgesam_export.cli.options import common
-from edgesam_export.cli.output import emit, steps, table
+from edgesam_export.cli.output import emit, steps
+from edgesam_export.rendering import text_table
+from edgesam_export.spec import NUMERICS
 
 
 @cli.command()
 @click.argument("package", type=click.Path(path_type=Path))
-@click.option("--input", "inputs", multiple=True, metavar="NAME=FILE", help="A .npy array or a picture.")
+@click.option("--input", "inputs", multiple=True, metavar="NAME=FILE", help="A .npy array or an image.")
 @click.option("--function", default=None, help="Function of a package that has several.")
-@click.option("--numerics", type=click.Choice(["fp16", "fp32", "ane"]), default="fp16", show_default=True)
+@click.option("--numerics", type=click.Choice(NUMERICS), default="fp16", show_default=True)
 @click.option("--probe", "probes", multiple=True, metavar="NAME", help="Also save this value of the program.")
 @click.option("--time", "repeats", type=int, metavar="N", help="Run N more times and print the times.")
 @common(output="out")
 def run(package: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
-    """Run any ML Program on this machine: inputs from .npy or picture files, outputs to .npy."""
+    """Run any ML Program on this machine: inputs from .npy or image files, outputs to .npy."""
     from edgesam_export.predict.run import run_package
 
     with steps(quiet, f"running {package.name}"):
@@ -38,7 +40,7 @@ def run(package: Path, output: Path, as_json: bool, quiet: bool, **options: Any)
         emit(result.document())
         return
     rows = [(v.name, v.kind, v.shape_text, v.dtype, v.range_text, str(v.path)) for v in result.values]
-    click.echo(table(("name", "kind", "shape", "dtype", "smallest .. largest", "file"), rows))
+    click.echo(text_table(("name", "kind", "shape", "dtype", "smallest .. largest", "file"), rows))
     if result.times_ms:
         ordered = sorted(result.times_ms)
         middle = ordered[len(ordered) // 2]

@@ -9,15 +9,19 @@ import click
 
 from edgesam_export.cli.app import cli
 from edgesam_export.cli.loading import load
-from edgesam_export.cli.options import Coordinates, common, weights
+from edgesam_export.cli.options import common, coordinates, weights
 from edgesam_export.cli.output import emit, note, steps
 
 
 @cli.command()
 @click.argument("image", type=click.Path(path_type=Path))
-@click.option("--point", "points", multiple=True, type=Coordinates("x,y"), help="On the object; repeat for more.")
-@click.option("--background", multiple=True, type=Coordinates("x,y"), help="Not on the object; repeat for more.")
-@click.option("--box", type=Coordinates("x0,y0,x1,y1"), help="Around the object.")
+@click.option(
+    "--point", "points", multiple=True, type=coordinates("x,y"), metavar="X,Y", help="On the object; repeat for more."
+)
+@click.option(
+    "--background", multiple=True, type=coordinates("x,y"), metavar="X,Y", help="Not on the object; repeat for more."
+)
+@click.option("--box", type=coordinates("x0,y0,x1,y1"), metavar="X0,Y0,X1,Y1", help="Around the object.")
 @click.option("--mask-input", type=click.Path(path_type=Path), help="Logits of an earlier prediction, .npy.")
 @click.option(
     "--artifact", "artifacts", multiple=True, type=click.Path(path_type=Path), help="Exported files or folder."
@@ -28,7 +32,7 @@ from edgesam_export.cli.output import emit, note, steps
 @weights
 @common(output="out")
 def segment(image: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
-    """Cut an object out of a picture: writes the mask, the logits and a picture of the result."""
+    """Cut an object out of an image: writes the mask, the logits and an overlay."""
     from edgesam_export.predict.segment import choose_files, segment_image
 
     files = choose_files(options["artifacts"], options["backend"])

@@ -10,10 +10,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgesam_export.errors import SchemaError, UsageError
-from edgesam_export.export.compression import find_scheme
 from edgesam_export.files import read_json
+from edgesam_export.spec import check_compression
 
-__all__ = ["DistillConfig", "Phase", "config_document", "configured", "parse_schedule", "read_config"]
+__all__ = [
+    "DistillConfig",
+    "Phase",
+    "config_document",
+    "configured",
+    "parse_schedule",
+    "read_config",
+    "schedule_text",
+]
 
 STAGES = ("encoder", "prompts", "recover")
 AMP = ("off", "bf16", "fp16")
@@ -119,7 +127,7 @@ class DistillConfig:
         if (self.stage == "recover") != (self.compress is not None):
             raise UsageError("stage 'recover' and --compress belong together: it wins back what that scheme costs")
         if self.compress is not None:
-            find_scheme(self.compress)
+            check_compression(self.compress)
         if self.stage == "recover" and self.teacher is not None:
             raise UsageError(f"stage 'recover' has the student as its teacher, not '{self.teacher}'; leave it out")
 
@@ -169,6 +177,12 @@ def parse_schedule(text: str) -> tuple[Phase, ...]:
             raise UsageError(f"schedule part '{part}': size a multiple of 32 from 64 to 2048, batch 1 to 4096, steps")
         phases.append(Phase(size=size, batch=batch, steps=steps, rounds=many))
     return tuple(phases)
+
+
+def schedule_text(phases: tuple[Phase, ...]) -> str:
+    """Return phases as ``parse_schedule`` reads them."""
+    numbers = ((phase.size, phase.batch, phase.steps, phase.rounds) for phase in phases)
+    return ",".join(":".join(str(number) for number in phase if number is not None) for phase in numbers)
 
 
 def config_document(config: DistillConfig) -> dict[str, Any]:

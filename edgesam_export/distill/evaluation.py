@@ -18,7 +18,7 @@ Source: Zhou et al. 2023 (EdgeSAM), https://arxiv.org/abs/2312.06660
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from edgesam_export.distill.data import ENDLESS, Data, Sample
 from edgesam_export.errors import RunnerUnavailableError, UsageError
 from edgesam_export.predict.predictor import Masks, Predictor
 from edgesam_export.runners import Runner
+from edgesam_export.spec import Progress
 
 __all__ = [
     "PROMPTS",
@@ -223,7 +224,7 @@ def evaluate(
     limit: int | None = None,
     objects: int | None = None,
     mask_prompt: bool = False,
-    progress: Callable[..., None] | None = None,
+    progress: Progress | None = None,
 ) -> EvalReport:
     """Evaluate anything that encodes and decodes, on some data; pictures without objects are passed over.
 
@@ -245,7 +246,7 @@ def evaluate(
     pictures, results = 0, []
     for index in range(total):
         if progress is not None:
-            progress(f"evaluating {index + 1} of {total}", index, total)
+            progress(index, total, f"evaluating {index + 1} of {total}")
         sample = data[index]
         if not len(sample.masks):
             continue

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,6 +12,7 @@ from edgesam_export.errors import UsageError
 from edgesam_export.export.folding import folded_model
 from edgesam_export.families import build_model, load_model
 from edgesam_export.modeling.sam import SamModel
+from edgesam_export.spec import Progress
 
 __all__ = ["start_run"]
 
@@ -24,7 +23,7 @@ def start_run(
     checkpoint: str | Path | None = None,
     teacher_checkpoint: str | Path | None = None,
     teacher_random_weights: int | None = None,
-    progress: Callable[..., Any] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[SamModel, SamModel | None]:
     """Return the student and the teacher of a run.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgesam_export.errors import UsageError
 from edgesam_export.registry import Registry, import_submodules
-from edgesam_export.spec import ModelInfo
+from edgesam_export.spec import ModelInfo, Progress
 
 if TYPE_CHECKING:
     from edgesam_export.modeling.sam import SamModel
@@ -110,7 +110,7 @@ def load_model(
     *,
     random_weights: int | None = None,
     upsample: str | None = None,
-    progress: Callable[..., None] | None = None,
+    progress: Progress | None = None,
 ) -> SamModel:
     """Model with the parameters of a checkpoint: float32, evaluation mode, every key accounted for.
 

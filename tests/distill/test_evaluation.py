@@ -300,7 +300,7 @@ def test_the_largest_objects_of_the_first_pictures_are_taken():
         prompts=("box",),
         limit=2,
         objects=2,
-        progress=lambda text, done, total: seen.append((done, total)),
+        progress=lambda done, total, text: seen.append((done, total)),
     )
     assert [(one.picture, one.index) for one in report.objects] == [("a", 1), ("a", 2)]
     assert (report.pictures, runner.encoded, seen) == (1, 1, [(0, 2), (1, 2)])

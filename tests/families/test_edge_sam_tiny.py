@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import export_cache
 import numpy as np
 import pytest
 import torch
@@ -18,44 +19,19 @@ from edgesam_export.checkpoints.reading import check_keys, family_of_keys
 from edgesam_export.errors import CheckpointError, SchemaError
 from edgesam_export.families import build_model, load_model, model_info
 from edgesam_export.families.edge_sam import Upsample2x
-from edgesam_export.formats.coreml import export_coreml
-from edgesam_export.formats.onnx import export_onnx
 from edgesam_export.imaging.reading import open_picture
 from edgesam_export.modeling.mask_decoder import MaskDecoder
-from edgesam_export.modeling.sam import SamModel
 from edgesam_export.parity import check_parity
 from edgesam_export.parity.metrics import psnr_db
 from edgesam_export.predict.predictor import Predictor
 from edgesam_export.profiles import find_profile
 from edgesam_export.rewrites import apply_rewrites
 from edgesam_export.runners import open_artifact, open_runner
-from edgesam_export.spec import Artifact, CoreMLConfig, OnnxConfig
+from edgesam_export.spec import Artifact, OnnxConfig
 
-NAME, SEED = "edge_sam_tiny", 2
+NAME = "edge_sam_tiny"
 EMBEDDING = (1, 128, 64, 64)
 MAX_WEIGHT_BYTES = 4_000_000
-
-
-@pytest.fixture(scope="module")
-def tiny() -> SamModel:
-    return load_model(NAME, random_weights=SEED)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp(NAME)
-
-
-@pytest.fixture(scope="module")
-def packages(tiny: SamModel, folder: Path) -> list[Artifact]:
-    """The recommended Core ML export, with mask prompt."""
-    return export_coreml(tiny, folder, CoreMLConfig(mask_input=True))
-
-
-@pytest.fixture(scope="module")
-def graphs(tiny: SamModel, folder: Path) -> list[Artifact]:
-    """The ONNX export, any number of points."""
-    return export_onnx(tiny, folder, OnnxConfig(mask_input=True))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +63,7 @@ def test_other_models_keep_256_channels():
 
 
 def test_three_stages_are_fused_at_the_finest_one():
-    encoder = load_model(NAME, random_weights=SEED).image_encoder
+    encoder = load_model(NAME, random_weights=export_cache.SEED).image_encoder
     picture = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     levels, x = [], picture
     for index, block in enumerate(encoder.features):
@@ -135,7 +111,7 @@ def test_the_width_of_the_decoders_mlp_is_asked_for():
 # ---------------------------------------------------------------------------------------------------- the files
 
 
-@pytest.mark.parametrize("kind", ["packages", "graphs"])
+@pytest.mark.parametrize("kind", ["tiny_packages", "tiny_graphs"])
 def test_the_contract_states_the_narrow_embedding_on_both_sides(request, kind):
     encoder, decoder = map(shapes, request.getfixturevalue(kind))
     assert encoder == {"image": [1, 3, 512, 512], "image_embeddings": list(EMBEDDING)}
@@ -143,7 +119,7 @@ def test_the_contract_states_the_narrow_embedding_on_both_sides(request, kind):
     assert decoder["masks"] == [1, 4, 256, 256] and decoder["mask_input"] == [1, 1, 256, 256]
 
 
-@pytest.mark.parametrize("kind", ["packages", "graphs"])
+@pytest.mark.parametrize("kind", ["tiny_packages", "tiny_graphs"])
 def test_a_runner_reads_the_width_from_either_file_alone(request, kind):
     for files in ([0], [1], [0, 1]):
         artifacts = [request.getfixturevalue(kind)[index] for index in files]
@@ -183,11 +159,11 @@ def test_every_profile_declares_what_its_modules_compute(tiny, profile):
     assert tuple(decoder.example[0].shape) == decoder.inputs[0].shape == EMBEDDING
 
 
-def test_executor_and_onnx_give_the_masks_of_pytorch(tiny, packages, graphs, photo):
+def test_executor_and_onnx_give_the_masks_of_pytorch(tiny, tiny_packages, tiny_graphs, photo):
     picture = open_picture(photo)
     expected = Predictor(tiny).set_image(picture)
     truth = expected.predict(points=[[150, 125]], labels=[1])
-    for runner, least in ((open_runner(packages, numerics="fp32"), 55), (open_runner(graphs), 90)):
+    for runner, least in ((open_runner(tiny_packages, numerics="fp32"), 55), (open_runner(tiny_graphs), 90)):
         predictor = Predictor(runner=runner).set_image(picture)
         found = predictor.predict(points=[[150, 125]], labels=[1])
         assert [part.shape for part in predictor.embedding.values()] == [EMBEDDING] and found.masks.shape == (
@@ -199,15 +175,15 @@ def test_executor_and_onnx_give_the_masks_of_pytorch(tiny, packages, graphs, pho
         assert np.abs(found.scores - truth.scores).max() < 5e-3
 
 
-def test_host_benchmark_makes_an_embedding_that_fits(packages, tiny):
-    for plan in (HostPlan(coreml=tuple(packages)), HostPlan(model=tiny)):
+def test_host_benchmark_makes_an_embedding_that_fits(tiny_packages, tiny):
+    for plan in (HostPlan(coreml=tuple(tiny_packages)), HostPlan(model=tiny)):
         inputs = random_inputs(plan, 1)
         assert inputs.embedding["image_embeddings"].shape == EMBEDDING
         assert inputs.prepared.pixels.shape == (512, 512, 3)
 
 
-def test_parity_judges_both_formats(tiny, packages, graphs, pictures):
-    report = check_parity(tiny, [*packages, *graphs], images=pictures, numerics=("fp16",))
+def test_parity_judges_both_formats(tiny, tiny_packages, tiny_graphs, pictures):
+    report = check_parity(tiny, [*tiny_packages, *tiny_graphs], images=pictures, numerics=("fp16",))
     failed = {(row.component, check.gate.metric) for row in report.rows for check in row.checks if not check.passed}
     # Stand-in weights put many logits next to zero, where FP16 decides the sign; trained ones do not.
     assert failed <= {("decoder", "sign_agreement")}
@@ -218,11 +194,11 @@ def test_parity_judges_both_formats(tiny, packages, graphs, pictures):
 # ---------------------------------------------------------------------------------------------------- commands
 
 
-def test_segment_from_the_model_and_from_its_packages_agree(command, packages, photo, tmp_path):
+def test_segment_from_the_model_and_from_its_packages_agree(command, tiny_packages, photo, tmp_path):
     masks = {}
     for kind, words in {
-        "torch": ("--model", NAME, "--random-weights", SEED),
-        "coreml": ("--artifact", packages[0].path.parent, "--backend", "coreml"),
+        "torch": ("--model", NAME, "--random-weights", export_cache.SEED),
+        "coreml": ("--artifact", tiny_packages[0].path.parent, "--backend", "coreml"),
     }.items():
         code, out, err = command("segment", photo, "--point", "150,125", *words, "--output", tmp_path / kind, "--json")
         assert code == 0, err
@@ -231,8 +207,8 @@ def test_segment_from_the_model_and_from_its_packages_agree(command, packages, p
     assert (masks["torch"] == masks["coreml"]).mean() > 0.99
 
 
-def test_analysis_keeps_the_encoder_on_the_neural_engine(command, packages, tmp_path):
-    words = (packages[0].path, "--fail-on", "error", "--output", tmp_path, "--json", "--quiet")
+def test_analysis_keeps_the_encoder_on_the_neural_engine(command, tiny_packages, tmp_path):
+    words = (tiny_packages[0].path, "--fail-on", "error", "--output", tmp_path, "--json", "--quiet")
     code, out, _ = command("analyze", *words)
     assert code == 0 and json.loads(out)["placement_counts"]["off"] == 0
 
@@ -240,11 +216,11 @@ def test_analysis_keeps_the_encoder_on_the_neural_engine(command, packages, tmp_
 # -------------------------------------------------------------------------------------------- the bundled weights
 
 
-def test_bundled_weights_pass_every_gate_in_every_numerics(tmp_path):
+def test_bundled_weights_pass_every_gate_in_every_numerics(exported):
     """Trained attention has long tails: probabilities of 1e-6 that carry a mask's shape must survive the engine."""
     model = load_model(NAME)
     assert model.provenance.licence == "Apache-2.0" and model.provenance.random_seed is None
-    report = check_parity(model, export_coreml(model, tmp_path, CoreMLConfig(mask_input=True)))
+    report = check_parity(model, exported(NAME, "coreml", random_weights=None, mask_input=True))
     failed = [(row.component, row.numerics, check) for row in report.rows for check in row.checks if not check.passed]
     assert not failed and {row.numerics for row in report.rows} == {"fp32", "fp16", "ane"}
 

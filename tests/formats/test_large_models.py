@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -358,8 +359,13 @@ def test_the_stored_weights_and_a_fresh_export_know_parts(toy, split, prepared):
 
 
 def test_analysis_takes_each_part(split):
-    for artifact in split[:2]:
-        assert analyze(load_program(artifact.path)).findings is not None
+    reports = [analyze(load_program(artifact.path)) for artifact in split[:2]]
+    kinds = [Counter(placed.op_type for placed in report.placements) for report in reports]
+    assert all(kind["conv"] >= 3 for kind in kinds)
+    both = kinds[0] + kinds[1]
+    assert (both["conv"], both["relu"], both["add"]) == (8, 3, 3)  # three blocks of two, one before, one after
+    stored = [report.totals.weight_bytes for report in reports]
+    assert stored == [pytest.approx(weights_of(artifact.path), rel=0.05) for artifact in split[:2]]
 
 
 def test_a_lone_doubled_or_foreign_part_is_refused_in_one_line(whole, split, tmp_path):

@@ -182,19 +182,18 @@ def test_a_file_carries_its_contract(onnx_files):
         assert {value.name: value.doc_string for value in values} == stated and all(stated.values())
 
 
-def test_what_the_exporter_says_becomes_one_line_and_nothing_stays(model, tmp_path, monkeypatch):
+def test_what_the_exporter_says_becomes_one_line_and_nothing_stays(tiny, tmp_path, monkeypatch):
     def refuse(component, config, folder):
         raise RuntimeError("no such operator\nsecond line")
 
     monkeypatch.setattr(onnx_format, "convert", refuse)
     with pytest.raises(ConversionError, match=r"could not convert encoder to ONNX: no such operator$"):
-        export_onnx(model, tmp_path / "out")
+        export_onnx(tiny, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_without_any_rewrite_the_decoder_takes_any_number_of_points(model, tmp_path) -> None:
-    decoder = export_onnx(model, tmp_path, OnnxConfig(rewrites=()))[1]
-    session = onnxruntime.InferenceSession(str(decoder.path))
+def test_without_any_rewrite_the_decoder_takes_any_number_of_points(model, convert) -> None:
+    session = onnxruntime.InferenceSession(str(convert("decoder", rewrites=())))
     random = np.random.default_rng(3)
     for count in (1, 6):
         feed = {

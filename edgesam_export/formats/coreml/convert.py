@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from edgesam_export.mil.program import read_model
 from edgesam_export.mil.weights import WeightFile
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.quiet import quiet
-from edgesam_export.spec import Artifact, CoreMLConfig, TensorSpec
+from edgesam_export.spec import Artifact, CoreMLConfig, Progress, TensorSpec
 
 __all__ = ["export_coreml"]
 
@@ -40,25 +39,25 @@ def export_coreml(
     out_dir: str | Path,
     config: CoreMLConfig | None = None,
     *,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Artifact]:
     """Export encoder, decoder and extra components as packages into ``out_dir``; return them in that order.
 
-    ``progress`` is called with a short line before each step.
+    ``progress`` is called before each step, with its name.
 
     Raises:
         UsageError: options that do not fit together, or a folder that cannot be written.
         ConversionError: coremltools refuses the program.
     """
     config = config or CoreMLConfig()
-    report = progress or (lambda line: None)
+    report = progress or (lambda *_: None)
     out_dir = Path(out_dir)
     modules = {}
     with staging_folder(out_dir) as staging:
-        report("tracing")
+        report(0, 0, "tracing")
         components = []
         for component in trace_each(model, config, format="coreml"):
-            report(f"converting {component.name}")
+            report(0, 0, f"converting {component.name}")
             path = component_path(staging, component, SUFFIX)
             modules[component.name] = save_package(component, config, path)
             components.append(without_module(component))
@@ -67,7 +66,7 @@ def export_coreml(
             decoder = components[1]
             add_functions(model, config, decoder, component_path(staging, decoder, SUFFIX), report)
         if config.split_encoder:
-            report("splitting encoder")
+            report(0, 0, "splitting encoder")
             components[:1] = split_package(components[0], component_path(staging, components[0], SUFFIX))
     return make_artifacts(out_dir, components, format="coreml", suffix=SUFFIX, modules=modules)
 
@@ -315,7 +314,7 @@ def crossing_tensors(features: Any) -> tuple[TensorSpec, ...]:
 
 
 def add_functions(
-    model: SamModel, config: CoreMLConfig, decoder: TracedComponent, path: Path, report: Callable[[str], None]
+    model: SamModel, config: CoreMLConfig, decoder: TracedComponent, path: Path, report: Progress
 ) -> None:
     """Replace the decoder at ``path`` by one package with a function per number of prompt slots, weights shared.
 
@@ -330,7 +329,7 @@ def add_functions(
         first = path.rename(parts / f"points_{config.points}{SUFFIX}")
         descriptor.add_function(str(first), "main", "main")
         for count in config.functions:
-            report(f"converting decoder with {count} prompt slots")
+            report(0, 0, f"converting decoder with {count} prompt slots")
             one = replace(config, points=count, functions=())
             part = parts / f"points_{count}{SUFFIX}"
             save_package(trace_model(model, one, format="coreml")[1], one, part)

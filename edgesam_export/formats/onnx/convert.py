@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from edgesam_export.formats import FORMATS, component_path, make_artifacts, with
 from edgesam_export.formats.onnx.external_data import is_outside, move_weights_out, tensors, weight_bytes
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.quiet import quiet
-from edgesam_export.spec import Artifact, OnnxConfig, TensorSpec
+from edgesam_export.spec import Artifact, OnnxConfig, Progress, TensorSpec
 
 __all__ = ["export_onnx"]
 
@@ -33,24 +32,24 @@ def export_onnx(
     out_dir: str | Path,
     config: OnnxConfig | None = None,
     *,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Artifact]:
     """Export encoder, decoder and extra components as ONNX files into ``out_dir``; return them in that order.
 
-    ``progress`` is called with a short line before each step.
+    ``progress`` is called before each step, with its name.
 
     Raises:
         UsageError: options that do not fit together, or a folder that cannot be written.
         ConversionError: the exporter or the checker refuses the graph.
     """
     config = config or OnnxConfig()
-    report = progress or (lambda line: None)
+    report = progress or (lambda *_: None)
     out_dir = Path(out_dir)
     with staging_folder(out_dir) as staging:
-        report("tracing")
+        report(0, 0, "tracing")
         components = []
         for component in trace_each(model, config, format="onnx"):
-            report(f"converting {component.name}")
+            report(0, 0, f"converting {component.name}")
             save_onnx(component, config, component_path(staging, component, SUFFIX))
             components.append(without_module(component))
             del component

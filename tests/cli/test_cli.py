@@ -20,7 +20,7 @@ from edgesam_export.files import sha256_of
 from edgesam_export.mil import load_program
 from edgesam_export.parity.metrics import psnr_db
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 COMMANDS = sorted(cli.commands)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,15 +13,19 @@ import pytest
 from PIL import Image
 from torch import nn
 
-import edgesam_export.cli.evaluate
-from edgesam_export import families, runners
-from edgesam_export.distill.evaluation import EvalReport, ObjectResult
+from edgesam_export import families
+from edgesam_export.cli.app import cli
+from edgesam_export.distill.comparison import Comparison, MiouGate
+from edgesam_export.distill.evaluation import PROMPTS, EvalReport, ObjectResult
+from edgesam_export.distill.render.table import to_table
+from edgesam_export.distill.subjects import open_subjects
+from edgesam_export.errors import UsageError
 from edgesam_export.families import FAMILIES, load_model, register_model
 from edgesam_export.formats.onnx import export_onnx
 from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.modeling.prompt_encoder import PromptEncoder
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.spec import Artifact, ModelInfo, OnnxConfig
+from edgesam_export.spec import ModelInfo, OnnxConfig
 
 NAME, WEIGHTS = "small_sam", ("--random-weights", 5)
 DATA = ("--data", "scenes:7:1", "--objects", 1)
@@ -109,34 +114,52 @@ def test_a_folder_of_pictures_and_masks(command, files, tmp_path):
     assert heading.split() == ["prompt", "mIoU", "std", "error", "quartiles", "objects"] and row.split()[-1] == "2"
 
 
-def test_every_numerics_of_a_package_is_a_column_of_its_own(monkeypatch):
-    def artifact(path: Path) -> Artifact:
-        format = "coreml" if path.suffix == ".mlpackage" else "onnx"
-        return Artifact(path=path, format=format, component="encoder", model="m", sha256="", contract={})
+def test_every_numerics_of_a_package_is_a_column_of_its_own(exported):
+    folder = exported("edge_sam_tiny", ("coreml", "onnx"))
+    subjects = open_subjects([str(folder)], numerics=("fp16", "ane", "fp16"))
+    assert [subject.label for subject in subjects] == [
+        "edge_sam_tiny executor fp16",
+        "edge_sam_tiny executor ane",
+        "edge_sam_tiny onnxruntime fp32",
+    ]
 
-    asked = []
-    monkeypatch.setattr(runners, "open_artifact", artifact)
-    monkeypatch.setattr(
-        runners, "open_runner", lambda files, numerics: asked.append(([f.path.name for f in files], numerics))
-    )
-    paths = [Path("x/e.mlpackage"), Path("x/d.onnx"), Path("x/d.mlpackage"), Path("y/e.mlpackage")]
-    found = edgesam_export.cli.evaluate.file_runners(paths, {"numerics": "fp16,ane,fp16"})
-    pair = ["e.mlpackage", "d.mlpackage"]
-    assert asked == [(pair, "fp16"), (pair, "ane"), (["d.onnx"], None), (pair[:1], "fp16"), (pair[:1], "ane")]
-    assert [place for place, _ in found] == ["x", "x", "x", "y", "y"]
+
+def test_files_of_one_model_in_two_folders_are_told_apart(exported, files, tmp_path):
+    shutil.copytree(files, tmp_path / "copy")
+    subjects = open_subjects([str(files), str(tmp_path / "copy")])
+    assert [subject.label for subject in subjects] == [
+        f"{NAME} onnxruntime fp32",
+        f"{NAME} onnxruntime fp32, {tmp_path / 'copy'}",
+    ]
+    with pytest.raises(UsageError, match=r"copy' is given twice; give every model and file once"):
+        open_subjects([str(files), *[str(tmp_path / "copy")] * 2])
+
+
+def report_of(*objects: ObjectResult, prompts: tuple[str, ...] = ("box", "point")) -> EvalReport:
+    return EvalReport(model="m", runner="r", data="d", prompts=prompts, mask_prompt=False, pictures=1, objects=objects)
 
 
 def test_a_table_of_few_objects_shows_what_there_is():
-    objects = (ObjectResult(picture="a", index=0, area=5, iou={"box": 0.5, "point": 0.25, "point oracle": 0.75}),)
-    report = EvalReport(
-        model="m", runner="r", data="d", prompts=("box", "point"), mask_prompt=False, pictures=1, objects=objects
-    )
-    lines = edgesam_export.cli.evaluate.eval_table({"m r": report}).splitlines()
+    one = ObjectResult(picture="a", index=0, area=5, iou={"box": 0.5, "point": 0.25, "point oracle": 0.75})
+    lines = to_table(Comparison(reports={"m r": report_of(one)}, gates=())).splitlines()
     assert [re.split(r"  +", line) for line in lines[2:]] == [
         ["box", "0.5000", "-", "0.500 0.500 0.500", "1"],
         ["point", "0.2500", "-", "0.250 0.250 0.250", "1"],
         ["point oracle", "0.7500", "-", "0.750 0.750 0.750", "1"],
     ]
+
+
+def test_a_prompt_without_objects_reaches_no_gate():
+    one = ObjectResult(picture="a", index=0, area=5, iou={"box": 0.5})
+    gates = (MiouGate(prompt="box", least=0.5), MiouGate(prompt="point", least=0.0))
+    comparison = Comparison(reports={"m r": report_of(one)}, gates=gates)
+    assert comparison.failures == ["m r: point has mIoU none, at least 0 is asked for"]
+    assert comparison.document()["passed"] is False
+
+
+def test_the_prompts_of_the_command_are_those_of_the_library():
+    (option,) = (one for one in cli.commands["eval"].params if one.name == "prompts")
+    assert tuple(option.default.split(",")) == PROMPTS
 
 
 BAD = [

@@ -1,0 +1,1 @@
+"""Evaluations and training runs as text for a terminal."""
