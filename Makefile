@@ -85,7 +85,7 @@ bench: setup  ## Export and executor benchmarks: ratios measured in one run
 	$(RUN)/python benchmarks/ane_cost.py
 	$(RUN)/python benchmarks/rewrites.py
 
-model-table: setup  ## Export, judge and analyse every model that has no figures yet; write the table of the README
+model-table: setup  ## Export, judge and analyse every model that has no figures yet; write docs/models.md
 	$(RUN)/python benchmarks/model_table.py
 
 families: setup  ## Time every family on this machine, PyTorch and ONNX Runtime

@@ -1,4 +1,4 @@
-"""What every model of the project is and what its export looks like: models/figures.json and the table of the README.
+"""What every model of the project is and what its export looks like: models/figures.json and docs/models.md.
 
 Each model goes through ``edgesam-export coreml`` and ``onnx``, each command in a process of its own, on stand-in
 weights unless its own are bundled; the saved files are analysed and judged. Nothing is timed. models/figures.json keeps
@@ -18,7 +18,7 @@ from measuring import machine, run_child
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "models" / "figures.json"
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "models.md"
 BEGIN, END = "<!-- models: begin, written by make model-table -->", "<!-- models: end -->"
 TARGET = "iPhone 14"
 FORMATS = {"coreml": "Core ML", "onnx": "ONNX"}
@@ -134,11 +134,11 @@ def figures_of(folder: Path, name: str, part: str) -> dict[str, Any]:
 
 
 def write_table(figures: dict[str, Any]) -> None:
-    """Put the table between the README's marks."""
-    text = README.read_text(encoding="utf-8")
+    """Put the table between the page's marks."""
+    text = PAGE.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
-    README.write_text(f"{before}{BEGIN}\n{table(figures)}\n{END}{after}", encoding="utf-8")
+    PAGE.write_text(f"{before}{BEGIN}\n{table(figures)}\n{END}{after}", encoding="utf-8")
 
 
 def table(figures: dict[str, Any]) -> str:
