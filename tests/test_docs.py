@@ -75,6 +75,14 @@ def test_lines_of_prose_fit_the_screen(page):
     assert [line for line in long if not line.lstrip().startswith("|")] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_rows_of_a_table_have_the_cells_of_its_heading(page):
+    for block in re.findall(r"(?:^\|.*\n)+", prose(page) + "\n", re.MULTILINE):
+        rows = [re.split(r"(?<!\\)\|", line.strip())[1:-1] for line in block.splitlines()]
+        assert len(rows) > 2 and set("".join(rows[1])) <= set("-: "), f"no table: {block[:80]}"
+        assert {len(row) for row in rows} == {len(rows[0])}, block
+
+
 @pytest.mark.parametrize(("page", "words"), [(README, README_WORDS), (ARCHITECTURE, ARCHITECTURE_WORDS)], ids=str)
 def test_a_page_stays_short(page, words):
     assert len(text_of(page).split()) <= words
