@@ -13,10 +13,13 @@ import pytest
 import edgesam_export
 from edgesam_export.cli.app import cli
 from edgesam_export.export.contract import make_contract
+from edgesam_export.families import model_info, model_names
+from edgesam_export.parity.gates import DEFAULT_GATES
 from edgesam_export.spec import CoreMLConfig, ModelInfo, Provenance
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "edgesam_export"
+PARITY = ROOT / "docs" / "parity.md"
 README, ARCHITECTURE, CONTRIBUTING = (ROOT / f"{name}.md" for name in ("README", "ARCHITECTURE", "CONTRIBUTING"))
 README_WORDS, ARCHITECTURE_WORDS = 1800, 1200
 COLUMNS = 120
@@ -178,6 +181,32 @@ def test_the_messages_of_the_troubleshooting_table_are_those_of_the_code():
     assert len(quoted) >= 15
     pieces = [piece.strip() for message in quoted for piece in message.split("…")]
     assert [piece for piece in pieces if piece not in messages()] == []
+
+
+def test_the_readme_counts_the_models():
+    families = {model_info(name).family for name in model_names()}
+    assert f"**{len(model_names())} models** of {len(families)} families" in " ".join(text_of(README).split())
+
+
+GATE_ROWS = {
+    "psnr_db": ("PSNR, at least", "PSNR of the logits, at least"),
+    "mask_iou": ("IoU of every mask, at least",),
+    "sign_agreement": ("share of logits of the same sign, at least",),
+    "best_mask_gap": ("what the candidate's best mask gives away in the reference's scores, at most",),
+}
+"""Metric -> what the table of docs/parity.md calls it, for masks last where it has two rows."""
+
+
+def test_the_gates_of_the_page_are_the_default_gates():
+    rows = re.findall(r"^\| [^|`]+ \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", text_of(PARITY), re.MULTILINE)
+    shown = {name: dict(zip(("fp32", "fp16", "ane"), bounds)) for name, *bounds in rows}
+    named = set()
+    for gate in DEFAULT_GATES:
+        name = GATE_ROWS[gate.metric][-1 if gate.output == "masks" else 0]
+        bound = gate.minimum if gate.minimum is not None else gate.maximum
+        assert float(shown[name][gate.numerics].split()[0]) == bound, (name, gate)
+        named.add((name, gate.numerics))
+    assert named == {(name, n) for name in shown for n, bound in shown[name].items() if bound[0].isdigit()}
 
 
 def test_the_make_targets_of_the_readme_exist():
