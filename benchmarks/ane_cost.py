@@ -1,7 +1,7 @@
 """The cost estimate against published figures: a table, its error, and with `--fit` new constants for roofline.toml.
 
 Bar: rank correlation of estimate and measurement at least 0.8. A fit sees only figures marked `calibrate`; its error is
-judged by fitting without one paper and predicting that paper. Multiply-adds alone rank models of one resolution well
+checked by fitting without one paper and predicting that paper. Multiply-adds alone rank models of one resolution well
 too: the table ends with their rank correlation, and with the largest disagreement in time per multiply-add.
 """
 

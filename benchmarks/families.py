@@ -129,7 +129,7 @@ def calls_of(name: str, folder: Path, threads: int) -> dict[str, Any]:
 
 
 def measure_cuda(names: list[str], rounds: int = 20) -> dict[str, Any]:
-    """Encoder times in ms per picture, FP16, batches of 1 and 16, by device events."""
+    """Encoder times in ms per image, FP16, batches of 1 and 16, by device events."""
     import torch
 
     from edgesam_export import load_model
