@@ -93,7 +93,7 @@ families: setup  ## Time every family on this machine, PyTorch and ONNX Runtime
 
 op-table: setup  ## Rewrite the generated tables: MIL ops, ANE rules
 	PYTHONPATH=. $(RUN)/python tests/conformance/table.py
-	$(RUN)/python tests/test_ane_docs.py
+	$(RUN)/python benchmarks/ane_docs.py
 
 loc:  ## Lines of code by folder
 	@for d in edgesam_export edgesam_export/* tests; do [ -d $$d ] && printf '%6d  %s\n' $$(find $$d -name '*.py' -exec cat {} + | wc -l) $$d; done; true

@@ -22,19 +22,11 @@ from edgesam_export.ane.view import view_program
 from edgesam_export.artifacts import recorded_modules
 from edgesam_export.errors import UsageError
 from edgesam_export.hardware import Limits, load_hardware, pick_target
+from edgesam_export.mil.op_kinds import ops_with
 from edgesam_export.mil.program import Program, load_program
 
 __all__ = ["analyze", "check_graph", "explain", "place", "read_ranges", "total"]
 
-LAYOUT_OPERATIONS = frozenset(
-    {
-        *("cast", "concat", "stack", "split", "tile"),
-        *("expand_dims", "reshape", "reshape_like", "squeeze", "transpose"),
-        *("slice_by_index", "slice_by_size", "slice_update"),
-        *("batch_to_space", "depth_to_space", "pixel_shuffle", "pixel_unshuffle", "space_to_batch", "space_to_depth"),
-    }
-)
-"""Operations that move or retype values and compute nothing."""
 SEVERITIES = ("error", "warning", "info")
 FLOAT_WEIGHTS = frozenset({"fp16", "fp32", "fp64", "bf16"})
 
@@ -191,7 +183,7 @@ def total(graph: GraphView) -> Totals:
     stored = sum(value.bytes for value in plain) + sum(graph.constants[name].value.bytes for name in packed)
     return Totals(
         operations=len(graph.nodes),
-        layout_operations=sum(node.type in LAYOUT_OPERATIONS for node in graph.nodes),
+        layout_operations=sum(node.type in ops_with("layout") for node in graph.nodes),
         multiply_adds=sum(graph.multiply_adds(node) for node in graph.nodes),
         parameters=parameters,
         weight_bytes=stored,

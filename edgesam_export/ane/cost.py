@@ -22,11 +22,8 @@ from edgesam_export.ane.report import CostEstimate, OpCost, OpPlacement
 from edgesam_export.ane.segments import schedule
 from edgesam_export.errors import UsageError
 from edgesam_export.hardware import load_hardware
-
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib  # type: ignore[no-redef]
+from edgesam_export.mil.op_kinds import Trait, ops_with
+from edgesam_export.resources import read_toml
 
 __all__ = ["Demand", "Roofline", "demands_of", "estimate_cost", "load_roofline", "price", "spearman"]
 
@@ -65,7 +62,7 @@ class Roofline:
 
 @cache
 def constants() -> Mapping[str, Any]:
-    return tomllib.loads(CONSTANTS.read_text(encoding="utf-8"))
+    return read_toml(CONSTANTS)
 
 
 def load_roofline(family: str) -> Roofline:
@@ -261,14 +258,17 @@ class Walk:
 
 def kind_of(graph: GraphView, node: Node) -> str:
     """Name the class of work: a kind of product, an activation, a reduction, a layout change, or elementwise."""
-    if node.type in ("conv", "conv_transpose"):
+    if node.type in ops_with("convolution"):
         weight = graph.operand(node, "weight")
         sizes = weight.sizes if weight else ()
         if len(sizes) > 2 and sizes[1] == 1 and graph.const(node, "groups", 1) > 1:
             return "depthwise"
         return "pointwise" if prod(sizes[2:]) == 1 else "dense"
-    kinds = constants()["kinds"]
-    return next((kind for kind, types in kinds.items() if node.type in types), "elementwise")
+    if node.type in ops_with("product"):
+        # A linear layer is a convolution of 1 x 1; the others read two operands that are computed.
+        return "pointwise" if node.type == "linear" else "matmul"
+    traits: tuple[Trait, ...] = ("activation", "reduction", "layout")
+    return next((trait for trait in traits if node.type in ops_with(trait)), "elementwise")
 
 
 # ---------------------------------------------------------------------------------------------------------------- price

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgesam_export.ane.graph import Feature, GraphView, Node, StoredValue, Value
+from edgesam_export.mil.op_kinds import is_decompression
 
 __all__ = ["read_example"]
 
@@ -79,7 +80,7 @@ class ExampleReader:
         self.constants[value.name] = StoredValue(value, load)
 
     def add_node(self, word: str, value: Value, keywords: Sequence[ast.keyword]) -> None:
-        home = self.decompressions if word.startswith("constexpr_") else self.nodes
+        home = self.decompressions if is_decompression(word) else self.nodes
         inputs = {str(k.arg): tuple(self.bind(value, k, item) for item in items_of(k.value)) for k in keywords}
         home.append(Node(len(home), word, value.name, f"main/op {len(home)}", inputs, (value,)))
 

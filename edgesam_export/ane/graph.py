@@ -283,9 +283,11 @@ def count_attention(graph: GraphView, node: Node) -> int:
 
 COUNTERS: dict[str, Callable[[GraphView, Node], int]] = {
     "conv": count_conv,
+    "conv_quantized": count_conv,
     "conv_transpose": count_conv_transpose,
     "einsum": count_einsum,
     "linear": count_linear,
     "matmul": count_matmul,
     "scaled_dot_product_attention": count_attention,
 }
+"""How multiply-adds are counted: an entry for every operation with the trait ``product``."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import torch
 
 from edgesam_export.errors import UsageError
+from edgesam_export.mil.op_kinds import ops_with
 from edgesam_export.mil.types import ValueType
 
 __all__ = ["MODES", "Numerics", "numerics_for", "round_half_in_place"]
@@ -27,7 +28,6 @@ CHUNK = 1 << 20
 SATURATION = 2.0**15
 """Magnitude at which ANE products are reported to become infinite (hollance and others, M1 to M5)."""
 LARGEST_SUBNORMAL = 2.0**-14 - 2.0**-24
-SATURATING = frozenset({"conv", "conv_quantized", "conv_transpose", "einsum", "linear", "matmul"})
 
 scratch = threading.local()
 
@@ -110,7 +110,7 @@ class Numerics:
         value = self.rounding[declared.dtype](value, fresh)
         if self.hardware and declared.dtype == "fp16":
             value = flush(value)
-            if op_type in SATURATING:
+            if op_type in ops_with("accumulator"):
                 value = saturate(value)
         return value
 

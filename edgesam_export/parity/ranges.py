@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from edgesam_export.mil.op_kinds import ops_with
 from edgesam_export.parity.divergence import FP16_MAX, as_array, is_parameter, module_of, names_of
 
 __all__ = ["RangeRow", "range_report"]
@@ -35,12 +36,6 @@ class RangeRow:
         return self.magnitude / self.limit
 
 
-SQUARES = frozenset({"square", "pow", "reduce_sum_square", "reduce_l2_norm", "l2_norm"})
-EXPONENTIALS = frozenset({"exp", "exp2", "softplus", "softplus_parametric", "log_softmax", "reduce_log_sum_exp"})
-ACCUMULATORS = frozenset({"matmul", "linear", "conv", "conv_transpose", "einsum"})
-SLICES = frozenset({"slice_by_index", "slice_by_size", "split"})
-
-
 def limit_of(op: Any) -> tuple[str, float, Literal["operand", "output"]]:
     """Rule, limit and what it applies to, for one kind of operation.
 
@@ -48,13 +43,13 @@ def limit_of(op: Any) -> tuple[str, float, Literal["operand", "output"]]:
     last axis did; 65504 is the largest FP16 number.
     """
     names = names_of(op.inputs)
-    if op.type in SQUARES or (op.type == "mul" and len(names) == 2 and names[0] == names[1]):
+    if op.type in ops_with("squares") or (op.type == "mul" and len(names) == 2 and names[0] == names[1]):
         return "N03", 256.0, "operand"
-    if op.type in EXPONENTIALS:
+    if op.type in ops_with("exponential"):
         return "N05", 11.09, "operand"
-    if op.type in ACCUMULATORS:
+    if op.type in ops_with("accumulator"):
         return "N04", 32750.0, "output"
-    if op.type in SLICES:
+    if op.type in ops_with("slice"):
         return "A26", 4094.0, "operand"
     return "FP16", FP16_MAX, "output"
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from edgesam_export.ane.graph import GraphView, Node, Value
 from edgesam_export.ane.rules import Hit, rule
 from edgesam_export.hardware import Limits
-
-POOLS = ("avg_pool", "max_pool", "l2_pool")
+from edgesam_export.mil.op_kinds import ops_with
 
 
 def made_of(number: int, factors: list[int]) -> bool:
@@ -142,7 +141,7 @@ def awkward_dilation(graph: GraphView, limits: Limits) -> Iterator[Hit]:
 
     Instead: Dilations of 2 or 3, or a strided convolution before.
     """
-    for node in graph.of("conv", "conv_transpose"):
+    for node in graph.of(*ops_with("convolution")):
         dilations = graph.numbers(node, "dilations", [1])
         if max(dilations, default=1) > limits.max_native_dilation or not all(
             made_of(d, limits.native_factors) for d in dilations
@@ -248,7 +247,7 @@ def awkward_convolution(graph: GraphView, limits: Limits) -> Iterator[Hit]:
 
     Instead: 2-D convolutions, depthwise ones, or 2, 4, 8, 16 groups.
     """
-    for node in graph.of("conv", "conv_transpose"):
+    for node in graph.of(*ops_with("convolution")):
         x, weight = graph.operand(node, "x"), graph.operand(node, "weight")
         if x is None or weight is None or x.rank < 3 or weight.rank < 2:
             continue
@@ -287,7 +286,7 @@ def awkward_pool(graph: GraphView, limits: Limits) -> Iterator[Hit]:
 
     Instead: Pool in two steps; a mean over everything is reduce_mean.
     """
-    for node in graph.of(*POOLS):
+    for node in graph.of(*ops_with("pool")):
         strides, window = graph.numbers(node, "strides", [1]), graph.numbers(node, "kernel_sizes", [1])
         if max(window, default=1) > limits.max_pool_window:
             yield Hit(node, f"window {window}, the ANE takes {limits.max_pool_window}; pool in steps")

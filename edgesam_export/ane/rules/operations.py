@@ -9,12 +9,11 @@ from edgesam_export.ane.rules import Hit, rule
 from edgesam_export.hardware import Limits
 
 UNSUPPORTED = (
-    *("acos", "acosh", "asin", "asinh", "atan", "atanh", "cosh", "sinh", "tan"),
+    *("acos", "asin", "atan", "atanh", "cosh", "sinh", "tan"),
     *("scatter", "scatter_along_axis", "scatter_nd", "non_zero", "one_hot", "cumsum", "band_part", "mod"),
     *("reduce_prod", "reverse_sequence", "sliding_windows"),
     *("random_bernoulli", "random_categorical", "random_normal", "random_uniform"),
     *("gru", "lstm", "rnn", "cond", "while_loop", "non_maximum_suppression"),
-    *("bitwise_and", "bitwise_or", "bitwise_xor"),
     *("list_gather", "list_length", "list_read", "list_scatter", "list_write", "make_list"),
 )
 

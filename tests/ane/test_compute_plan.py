@@ -7,19 +7,23 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgesam_export.ane import compute_plan
-from edgesam_export.ane.compute_plan import ComputePlan, obtain_plan, parse_plan, read_plan, target_of
-from edgesam_export.ane.plan_comparison import RuleScore, compare_plan, render, to_document, to_text, write_comparison
+from edgesam_export.ane.compute_plan import UNITS, Actual, obtain_plan, parse_plan, read_plan, target_of
+from edgesam_export.ane.inspection import Inspection
+from edgesam_export.ane.plan_comparison import PlanComparison, RuleScore, compare_plan
+from edgesam_export.ane.render.plan import to_document, to_text, write_comparison
 from edgesam_export.ane.report import AneReport, OpPlacement, Totals
 from edgesam_export.errors import RunnerUnavailableError, SchemaError, UsageError
+from edgesam_export.files import json_text
 from edgesam_export.runners.coreml import dump_compute_plan
 
-GOLDEN = Path(__file__).parent / "goldens" / "compute_plan_v1.json"
+GOLDEN = Path(__file__).parents[1] / "goldens" / "compute_plan_v1.json"
 PLACED = (
     ("stem", "conv", "expected", ()),
     ("act", "gelu", "expected", ()),
@@ -197,10 +201,14 @@ def test_whatever_stands_in_a_field_the_plan_is_read_or_refused(field, value):
         plan = parse_plan(changed(field, value))
     except SchemaError:
         return
-    assert isinstance(plan, ComputePlan)
+    assert plan.compute_units in UNITS and {o.actual for o in plan.operations} <= set(get_args(Actual))
+    assert all(o.cost is None or 0 <= o.cost <= 1 for o in plan.operations)
     if plan.operations:
         plan = replace(plan, compute_units="all", function="main", artifact_sha256=None)
-        to_document(compare_plan(report(), plan))
+        compared = compare_plan(report(), plan)
+        assert len(compared.operations) + len(compared.not_in_report) == len(plan.operations)
+        assert sum(r.ane + r.capable + r.off + r.unknown for r in compared.agreement) == len(compared.operations)
+        assert json.loads(json_text(to_document(compared)))["decided"] <= len(compared.operations)
 
 
 # ----------------------------------------------------------------------------------------------------------- comparing
@@ -295,12 +303,17 @@ def test_a_report_for_other_families_is_pointed_out():
 def test_json_holds_every_operation_and_what_follows(tmp_path):
     path = write_comparison(comparison(), tmp_path / "new")
     stored = json.loads(path.read_text())
-    assert path.name == "net_ane_plan.json" and stored == to_document(comparison())
+    assert path.name == "net_ane_plan.json" and stored == json.loads(json_text(to_document(comparison())))
     assert stored["kind"] == "plan_comparison" and stored["schema_version"] == 1
     assert (stored["agreeing"], stored["decided"], stored["misses"]) == (2, 5, ["act", "odd"])
     assert stored["operations"][3]["rules"] == ["A10"] and stored["device"]["chip"] == "A15"
-    assert json.loads(render(report(), comparison(), as_json=True))["plan_comparison"] == stored
-    assert "plan_comparison" not in json.loads(render(report(), None, as_json=True))
+    assert json.loads(shown(comparison(), as_json=True))["plan_comparison"] == stored
+    assert "plan_comparison" not in json.loads(shown(None, as_json=True))
+    assert shown(comparison(), as_json=False) == shown(None, as_json=False) + "\n" + to_text(comparison())
+
+
+def shown(compared: PlanComparison | None, *, as_json: bool) -> str:
+    return Inspection(report=report(), comparison=compared, failing=(), paths=()).render(as_json=as_json)
 
 
 # -------------------------------------------------------------------------------------------------------- where from

@@ -5,18 +5,22 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 from dataclasses import replace
+from urllib.parse import unquote
 
 import pytest
 from PIL import Image
 
+from edgesam_export.ane import render as formats
 from edgesam_export.ane.baseline import load_baseline, new_findings
 from edgesam_export.ane.render import write_ane_reports
-from edgesam_export.ane.render.json import to_json
-from edgesam_export.ane.render.markdown import to_markdown
-from edgesam_export.ane.render.sarif import to_sarif
-from edgesam_export.ane.render.strip import COLOURS, strip_picture
-from edgesam_export.ane.render.text import to_text
+from edgesam_export.ane.render.json import render as to_json
+from edgesam_export.ane.render.markdown import render as to_markdown
+from edgesam_export.ane.render.sarif import render as to_sarif
+from edgesam_export.ane.render.strip import COLOURS
+from edgesam_export.ane.render.strip import render as draw_strip
+from edgesam_export.ane.render.text import render as to_text
 from edgesam_export.ane.report import AneReport, CostEstimate, Finding, OpCost, OpPlacement, Segment, Totals
 from edgesam_export.errors import SchemaError, UsageError
 
@@ -144,21 +148,21 @@ def test_a_finding_that_does_not_hold_everywhere_names_its_families():
 
 def test_many_findings_of_one_rule_are_cut_and_counted():
     text = to_text(report(findings=(finding(),) * 9))
-    assert text.count("4096 rows") == 6 and "and 3 more" in text and "9 places" in text
+    assert text.count("4096 rows") == 6 and "and 3 more" in text and "9 findings" in text
 
 
 def test_an_empty_program_can_be_written():
     empty = report(findings=(), placements=(), segments=(), costs=())
     assert to_text(empty).splitlines()[-1].startswith("no operations")
     with pytest.raises(UsageError, match="no operations to draw"):
-        strip_picture(empty)
+        draw_strip(empty)
 
 
 def test_markdown_keeps_its_tables_whole():
-    text = to_markdown(report(), picture="a.png")
+    text = to_markdown(report())
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert text.startswith("## ANE report: `my net.mlpackage`")
-    assert "gather of 4096 rows \\| leaves the ANE; use slices" in text and "](a.png)" in text
+    assert "gather of 4096 rows \\| leaves the ANE; use slices" in text and "](my%20net_ane.png)" in text
     for line in table:
         assert len(re.findall(r"(?<!\\)\|", line)) in (7, 6), line
     first = [line.split("|")[1].strip() for line in table]
@@ -300,10 +304,10 @@ def test_a_baseline_with_fields_of_a_later_tool_is_read(tmp_path):
     assert len(load_baseline(tmp_path / "base.json")) == 3
 
 
-# ------------------------------------------------------------------------------------------------------------- picture
+# --------------------------------------------------------------------------------------------------------------- strip
 def strip_row(drawn: AneReport, family: str | None = None) -> list[str]:
     """Placement by colour of each pixel on a line through the strip, above its labels."""
-    image = Image.open(io.BytesIO(strip_picture(drawn, family=family))).convert("RGB")
+    image = Image.open(io.BytesIO(draw_strip(drawn, family=family))).convert("RGB")
     meaning = {shade: name for name, shades in COLOURS.items() for shade in shades}
     return [meaning.get(image.getpixel((x, 180)), "") for x in range(image.width)]
 
@@ -323,17 +327,33 @@ def test_without_an_estimate_operations_are_equally_wide():
 
 
 def test_the_strip_can_be_drawn_for_a_family_that_was_estimated():
-    assert strip_picture(report(), family="H14") != strip_picture(report(), family="H13") == strip_picture(report())
+    assert draw_strip(report(), family="H14") != draw_strip(report(), family="H13") == draw_strip(report())
     with pytest.raises(UsageError, match="no estimate for family 'H18'; it has: H13, H14"):
-        strip_picture(report(), family="H18")
+        draw_strip(report(), family="H18")
 
 
 # --------------------------------------------------------------------------------------------------------------- files
 def test_all_reports_are_written_beside_each_other(tmp_path):
     paths = write_ane_reports(report(), tmp_path / "out")
-    assert [path.name for path in paths] == [f"my net_ane.{end}" for end in ("json", "txt", "md", "sarif", "png")]
+    assert [path.name for path in paths] == [f"my net_ane.{end}" for end in ("json", "md", "sarif", "png", "txt")]
     assert sorted((tmp_path / "out").iterdir()) == sorted(paths)
-    assert paths[0].read_text() == to_json(report()) and paths[4].read_bytes() == strip_picture(report())
+    assert paths[0].read_text() == to_json(report()) and paths[3].read_bytes() == draw_strip(report())
+
+
+def test_the_image_of_the_markdown_report_is_written_beside_it(tmp_path):
+    paths = {path.suffix: path for path in write_ane_reports(report(), tmp_path)}
+    (link,) = re.findall(r"!\[.*?\]\((.*?)\)", paths[".md"].read_text())
+    assert tmp_path / unquote(link) == paths[".png"]
+
+
+def test_a_format_is_a_file_dropped_into_the_room(tmp_path, monkeypatch):
+    (tmp_path / "operations.py").write_text(
+        "SUFFIX = '.count'\ndef render(report): return str(report.totals.operations)\n"
+    )
+    monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
+    paths = {path.name: path for path in write_ane_reports(report(), tmp_path / "out")}
+    del sys.modules["edgesam_export.ane.render.operations"]
+    assert len(paths) == 6 and paths["my net_ane.count"].read_text() == "4"
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):

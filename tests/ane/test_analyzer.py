@@ -17,7 +17,7 @@ from edgesam_export.errors import ProgramError, UsageError
 from edgesam_export.files import sha256_of
 from edgesam_export.mil import load_program
 
-GOLDENS = Path(__file__).parent / "goldens"
+GOLDENS = Path(__file__).parents[1] / "goldens"
 
 
 def save(program, path: Path, **options) -> Path:

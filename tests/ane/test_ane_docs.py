@@ -1,11 +1,9 @@
-"""``docs/ane.md`` against the code: the table of rules, the findings of our own exports, the plan document.
-
-``python tests/test_ane_docs.py`` writes the table.
-"""
+"""The documentation against the code: the table of rules, the findings of our own exports, the plan document."""
 
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,32 +11,13 @@ import pytest
 
 from edgesam_export.ane.analyzer import analyze
 from edgesam_export.ane.compute_plan import UNITS, PlanDevice
-from edgesam_export.ane.rules import all_rules, sections
+from edgesam_export.ane.rules import all_rules
 from edgesam_export.cli.app import cli
 
-DOCS = Path(__file__).parents[1] / "docs" / "ane.md"
-START, END = "<!-- rules -->\n", "<!-- /rules -->"
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
 
-
-def rule_table() -> str:
-    """Return one line for every rule: what ``explain`` says first."""
-    lines = [
-        "| rule | name | severity | evidence | about | families | what it finds |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for rule in all_rules():
-        what = " ".join(sections(rule)[0].split()).removeprefix("Finds ").replace("|", "\\|")
-        families = " ".join(rule.families) if rule.families else "all"
-        about = (rule.severity, rule.evidence, rule.concerns, families)
-        lines.append(f"| {rule.id} | {rule.name} | {' | '.join(about)} | {what} |")
-    return "\n".join(lines) + "\n"
-
-
-def with_table(text: str) -> str:
-    """Return the page with the current table."""
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    return before + START + rule_table() + END + after
+from ane_docs import DOCS, with_table  # noqa: E402
 
 
 def own_exports_section() -> str:
@@ -49,8 +28,12 @@ def own_exports_section() -> str:
 
 def test_the_table_of_rules_is_current():
     text = DOCS.read_text(encoding="utf-8")
-    assert text == with_table(text), "run python tests/test_ane_docs.py"
+    assert text == with_table(text), "run make op-table"
     assert len(re.findall(r"^\| [ANCP]\d\d \|", text, re.MULTILINE)) == len(all_rules())
+
+
+def test_the_readme_counts_the_rules():
+    assert re.findall(r"(\d+) rules", (ROOT / "README.md").read_text(encoding="utf-8")) == [str(len(all_rules()))]
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +72,3 @@ def test_options_and_fields_that_the_page_names_exist():
 
 def test_the_page_never_claims_that_something_runs_on_the_ane():
     assert not re.search(r"(runs|will run) on the ANE", DOCS.read_text(encoding="utf-8"))
-
-
-if __name__ == "__main__":
-    DOCS.write_text(with_table(DOCS.read_text(encoding="utf-8")), encoding="utf-8")

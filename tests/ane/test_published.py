@@ -9,15 +9,11 @@ from pathlib import Path
 
 import pytest
 
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib  # type: ignore[no-redef]
-
 from edgesam_export.ane.cost import constants, load_roofline
 from edgesam_export.hardware import load_hardware
+from edgesam_export.resources import read_toml
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import ane_cost  # noqa: E402
@@ -46,7 +42,7 @@ def test_no_figure_is_listed_twice():
 
 def test_further_figures_are_for_comparison_alone_and_complete():
     # the fit and the verdict read [[figure]] only; these are of other machines, tasks and sizes
-    entries = tomllib.loads(ane_cost.PUBLISHED.read_text(encoding="utf-8"))["reference"]
+    entries = read_toml(ane_cost.PUBLISHED)["reference"]
     fields = {"model", "part", "device", "value", "unit", "setup", "source", "use", "why", "basis"}
     for entry in entries:
         assert set(entry) == fields, entry["model"]
