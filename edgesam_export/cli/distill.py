@@ -34,6 +34,8 @@ def config_options(command: Any) -> Any:
             ("--objects", integer, "Prompts drawn for each picture. [4]"),
             ("--rounds", integer, "Rounds of points drawn where student and teacher differ. [2]"),
             ("--points", integer, "Points drawn for each mask in a round. [1]"),
+            ("--refinements", integer, "Rounds after those that only get the last logits as a mask prompt. [0]"),
+            ("--mask-share", number, "Share of prompts with new points that also get the last logits. [0]"),
             ("--box-noise", number, "Standard deviation of a box's corners, of its sides. [0.1]"),
             ("--mask-tokens", click.Choice(["first", "all"]), "Compare the single-mask token or all four. [all]"),
             ("--freeze", str, "Parts that keep their parameters, comma-separated."),
@@ -42,6 +44,8 @@ def config_options(command: Any) -> Any:
             ("--learning-rate", number, "Largest learning rate. [0.001]"),
             ("--weight-decay", number, "Of matrices and kernels. [0.01]"),
             ("--warmup", integer, "Steps in which the learning rate rises. [100]"),
+            ("--seconds", number, "Time budget instead of counted steps; needs --pool. [0: none]"),
+            ("--average", number, "Decay per step of the running mean of the weights. [0: the last weights]"),
             ("--clip", number, "Largest norm of the gradients. [1]"),
             ("--channel", number, "Stage encoder: weight of the channel term. [0]"),
             ("--correlation", number, "Stage encoder: weight of the correlation term. [0]"),
@@ -49,6 +53,7 @@ def config_options(command: Any) -> Any:
             ("--amp", click.Choice(["off", "bf16", "fp16"]), "Mixed precision; fp16 needs CUDA. [off]"),
             ("--checkpoint-every", integer, "Steps between checkpoints. [500]"),
             ("--workers", integer, "Processes that prepare pictures. [1]"),
+            ("--pool", integer, "Drawn scenes kept on the device, each used several times. [0: one for each use]"),
         )
     ):
         command = click.option(name, type=kind, help=text)(command)
@@ -59,6 +64,7 @@ def config_options(command: Any) -> Any:
 @click.argument("student")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Start from a saved configuration.")
 @config_options
+@click.option("--compile/--no-compile", default=None, help="Compile the step at the last size. [no]")
 @click.option("--half", is_flag=True, default=None, help="Write the weights as FP16.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Where the student starts; default: afresh.")
 @click.option(
