@@ -34,14 +34,26 @@ def write_and_show(report: Any, folder: Path, *, as_json: bool, quiet: bool) -> 
     return {"passed": report.passed, "reports": {kind: str(path) for kind, path in paths.items()}}
 
 
-@cli.command()
+class ParityCommand(click.Command):
+    """A command whose help ends with the formats that its reports are written in."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the formats; they are found only when help is asked for."""
+        from edgesam_export.rendering import renderers
+
+        suffixes = ", ".join(sorted(renderers("edgesam_export.parity.render")))
+        with formatter.section("Reports"):
+            formatter.write_text(f"parity{{{suffixes}}} in the output folder")
+
+
+@cli.command(cls=ParityCommand)
 @click.argument("artifacts", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--image", "images", multiple=True, type=click.Path(path_type=Path), help="Picture to compare on (2+).")
 @click.option("--numerics", default="fp32,fp16,ane", show_default=True, help="Of Core ML: fp32, fp16, ane, native:all.")
 @weights
 @common(output="build/parity")
 def parity(artifacts: tuple[Path, ...], output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
-    """Compare exported files with PyTorch; exit 1 when a gate fails. Reports: JSON, JUnit XML, Markdown, HTML."""
+    """Compare exported files with PyTorch; exit 1 when a gate fails."""
     from edgesam_export.parity.inputs import load_reference
 
     with steps(quiet, "loading the reference") as progress:
