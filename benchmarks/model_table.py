@@ -34,7 +34,7 @@ result = {}
 PARITY = """
 import sys
 from pathlib import Path
-from edgesam_export.parity import check_parity; from edgesam_export.parity.check import default_images
+from edgesam_export.parity import check_parity; from edgesam_export.parity.inputs import default_images
 from edgesam_export.parity.inputs import load_reference
 from edgesam_export.parity.render.summary import bound, component_of, gate_lines, measured
 folder, pattern, pictures = sys.argv[1:]
@@ -47,7 +47,7 @@ result = {
     "pictures": int(pictures),
     "failed_outputs": len(report.failures),
     "failed": [
-        {"candidate": line.candidate, "component": component_of(line), "metric": line.gate.metric, "at": line.place,
+        {"candidate": line.candidate, "component": component_of(line), "metric": line.gate.metric, "at": line.location,
          "worst": measured(line.gate.metric, line.worst.value), "gate": bound(line.gate)}
         for line in lines
     ],

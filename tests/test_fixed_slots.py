@@ -10,13 +10,10 @@ import pytest
 from edgesam_export.errors import UsageError
 from edgesam_export.export.trace import build_components, trace_component
 from edgesam_export.families import load_model
-from edgesam_export.imaging.geometry import prepare
-from edgesam_export.parity.check import Trial
-from edgesam_export.parity.inputs import default_prompts, pack
-from edgesam_export.parity.reference import Reference
+from edgesam_export.parity import check_parity
+from edgesam_export.parity.inputs import default_prompts
 from edgesam_export.predict.predictor import Predictor
 from edgesam_export.runners import ArtifactRunner, Embedding
-from edgesam_export.runners.torch import TorchRunner
 from edgesam_export.spec import Artifact, CoreMLConfig
 
 NAME, SLOTS = "efficient_sam_vitt", 6
@@ -107,11 +104,23 @@ def test_parity_says_why_it_skips_the_mask_prompt(fixed, model, runner, usual):
         (fixed, runner, "the model knows no mask prompt"),
         (model, usual, "the decoder was exported without mask input"),
     ):
-        prepared = prepare(PICTURE, candidate.info.frame)
-        trial = Trial(candidate, Reference(TorchRunner(original), candidate.info.frame), ())
-        prompts = {prompt.kind: prompt for prompt in default_prompts(PICTURE.shape[:2])}
-        assert trial.pack(prepared, prompts["mask"]) is None
-        assert trial.found == [f"described: prompt mask: {reason}"]
-        packed = trial.pack(prepared, prompts["points"])
-        expected = pack(prepared, prompts["points"], candidate.slots, candidate.info.padding_point)
-        assert all(np.array_equal(one, other) for one, other in zip(packed, expected))
+        images = [("one", PICTURE), ("two", PICTURE + 9)]
+        with pytest.raises(
+            UsageError, match=rf"nothing of the decoder was compared \(described: prompt mask: {reason}\)"
+        ):
+            check_parity(original, candidate, images=images, prompts=lambda size: default_prompts(size)[-1:])
+
+
+def test_parity_hands_over_as_many_slots_as_the_decoder_has(fixed):
+    """Points, filled up to the fixed slots by parity itself: the decoder is reached with every prompt but the mask."""
+    candidate, seen = described(fixed), []
+
+    def decode(embedding, coords, labels, mask_input=None):
+        seen.append((coords.shape, labels.shape))
+        return np.zeros((1, len(candidate.candidates), 256, 256), np.float32), np.zeros((1, 4), np.float32)
+
+    candidate.decode = decode
+    images = [("one", PICTURE), ("two", PICTURE + 9)]
+    report = check_parity(fixed, candidate, images=images, prompts=default_prompts)
+    assert set(seen) == {((1, SLOTS, 2), (1, SLOTS))} and len(seen) == 2 * 4
+    assert report.skipped == ("described: prompt mask: the model knows no mask prompt",)

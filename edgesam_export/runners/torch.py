@@ -30,17 +30,17 @@ __all__ = ["StoredWeightsRunner", "TorchRunner", "fresh_program"]
 
 @RUNNERS.register("torch")
 class TorchRunner(Runner):
-    """Runs a ``SamModel``; scores are the family's default kind."""
+    """Runs a ``SamModel``; scores are of the kind ``score``, else of the family's default kind."""
 
     name = "torch"
     accepts_mask_input = True
 
-    def __init__(self, model: SamModel, *, device: str = "cpu") -> None:
+    def __init__(self, model: SamModel, *, device: str = "cpu", score: str | None = None) -> None:
         self.model: SamModel = model.to(device)
         self.device = device
         self.info = model.info
         self.embedding_names = embedding_names(len(model.info.embedding_shapes))
-        self.score_kind = model.info.default_score
+        self.score_kind = score or model.info.default_score
         self.proposes = model.proposes
 
     @torch.inference_mode()

@@ -11,13 +11,15 @@ import pytest
 from edgesam_export.errors import RunnerUnavailableError, UsageError
 from edgesam_export.imaging.masks import stability
 from edgesam_export.parity import check_parity
-from edgesam_export.parity.check import TOGETHER, measure
+from edgesam_export.parity.check import TOGETHER
 from edgesam_export.parity.gates import DEFAULT_GATES, Check, Gate
 from edgesam_export.parity.inputs import default_images, default_prompts, open_candidates
 from edgesam_export.parity.metrics import mask_iou
+from edgesam_export.parity.outputs import ENCODER_OUTPUT, Pair, measure
 from edgesam_export.runners import Runner
 from edgesam_export.spec import Artifact, ImageFrame, ModelInfo
 
+NAMES = ("image_embeddings",)
 FRAME = ImageFrame(size=64, prompt_size=1024)
 KINDS = ["point", "points", "box", "box+point", "mask"]
 
@@ -25,28 +27,30 @@ KINDS = ["point", "points", "box", "box+point", "mask"]
 class FakeRunner(Runner):
     """Embeddings and discs that depend on picture and prompt, exactly alike in every copy; faults are planted on it."""
 
-    def __init__(self, name="torch", *, candidates=(0, 1, 2, 3), slots=None, mask_input=True, numerics="fp32"):
+    def __init__(
+        self, name="torch", *, candidates=(0, 1, 2, 3), slots=None, mask_input=True, numerics="fp32", names=NAMES
+    ):
         self.name = name
         self.info = ModelInfo(name="edge_sam", family="edgesam", frame=FRAME)
         self.candidates = candidates
         self.slots = slots
         self.accepts_mask_input = mask_input
         self.numerics = numerics
+        self.embedding_names = names
         self.embedding_fault = self.logit_fault = self.score_fault = lambda array: array
         self.calls = []
 
     def encode(self, prepared):
-        return self.embedding(self.from_array(prepared.tensor[0]))
+        return self.embedding(prepared.tensor[0])
 
     def encode_pixels(self, pixels):
-        return self.embedding(self.from_array(pixels.transpose(2, 0, 1).astype(np.float32) / 255))
+        return self.embedding(pixels.transpose(2, 0, 1).astype(np.float32) / 255)
 
-    def embedding(self, array):
-        return {"image_embeddings": self.embedding_fault(array)}
-
-    def from_array(self, planes):
+    def embedding(self, planes):
+        """Maps of different sizes and values; the fault is planted on the last."""
         rows = np.resize(planes.mean(0), (64, 64))
-        return np.tile(rows, (1, 16, 1, 1)).astype(np.float32)
+        maps = [np.tile(rows + n, (1, 16, 1, 1)).astype(np.float32)[..., n:] for n in range(len(self.embedding_names))]
+        return dict(zip(self.embedding_names, [*maps[:-1], self.embedding_fault(maps[-1])]))
 
     def decode(self, embedding, point_coords, point_labels, mask_input=None):
         self.calls.append((point_coords.shape, point_labels.tolist(), mask_input is not None))
@@ -54,7 +58,7 @@ class FakeRunner(Runner):
         x, y = point_coords[0][used].mean(0) / 4
         rows, columns = np.mgrid[:256, :256]
         distance = np.hypot(rows - y, columns - x)
-        level = float(embedding["image_embeddings"].mean()) + (
+        level = sum(float(array.mean()) for array in embedding.values()) + (
             0.0 if mask_input is None else float(mask_input.mean()) / 100
         )
         logits = np.stack([20.0 + 8 * token - distance + level for token in self.candidates])[None].astype(np.float32)
@@ -63,16 +67,18 @@ class FakeRunner(Runner):
 
 
 def row(report, output, *, embeddings="reference", prompt="point", image="cat.jpg"):
-    wanted = (
-        output,
-        "" if output == "image_embeddings" else embeddings,
-        "" if output == "image_embeddings" else prompt,
-    )
-    (found,) = [r for r in report.rows if (r.output, r.embeddings, r.prompt, r.image) == (*wanted, image)]
+    of_decoder = output in ("masks", "scores")
+    key = (output, embeddings if of_decoder else "", prompt if of_decoder else "", image)
+    (found,) = [r for r in report.rows if (r.output, r.embeddings, r.prompt, r.image) == key]
     return found
 
 
+QUICK = {"images": default_images()[::2], "prompts": lambda size: default_prompts(size)[:1]}
+"""Two images and one prompt, for tests that are about something else."""
+
+
 def check(candidate, **options):
+    """Compare with a faultless reference on the default images and prompts, unless others are given."""
     return check_parity(FakeRunner(), candidate, **options)
 
 
@@ -109,7 +115,7 @@ def test_embedding_gate_stands_at_its_number_of_decibels(numerics, gate):
     for psnr_db, passes in ((gate + 0.1, True), (gate - 0.1, False)):
         candidate = FakeRunner("noisy", numerics=numerics)
         candidate.embedding_fault = noisy(psnr_db)
-        found = row(check(candidate), "image_embeddings")
+        found = row(check(candidate, **QUICK), "image_embeddings")
         assert found.passed is passes
         assert found.checks[0].would_pass_at == pytest.approx(psnr_db, abs=0.01)
 
@@ -133,7 +139,7 @@ def test_mask_gate_stands_at_its_intersection_over_union(numerics, share):
     for factor, passes in ((0.9, True), (1.1, False)):
         candidate = FakeRunner("flipped", numerics=numerics)
         candidate.logit_fault = flip(share * factor)
-        checks = {c.gate.metric: c for c in row(check(candidate), "masks").checks}
+        checks = {c.gate.metric: c for c in row(check(candidate, **QUICK), "masks").checks}
         assert checks["mask_iou"].value == pytest.approx(1 - share * factor, abs=1e-3)
         assert checks["mask_iou"].passed is passes
 
@@ -147,7 +153,7 @@ def test_one_bad_mask_of_four_is_enough():
         return logits
 
     candidate.logit_fault = fault
-    found = row(check(candidate), "masks")
+    found = row(check(candidate, **QUICK), "masks")
     assert not found.passed
     assert found.metrics["best_mask_iou"] == 1.0 and found.metrics["mask_iou"] == pytest.approx(0.95, abs=1e-3)
 
@@ -159,14 +165,14 @@ def test_sign_gate_fails_where_masks_are_too_large_for_iou_to_notice():
     candidate.logit_fault = lambda logits: (
         np.where(np.arange(256)[None, None, :, None] * 256 + np.arange(256) < 87, -5, 5) + 0 * logits
     )
-    report = check_parity(reference, candidate)
+    report = check_parity(reference, candidate, **QUICK)
     assert failed_metrics(report) == {"sign_agreement"}
 
 
 def test_swapped_masks_fail():
     candidate = FakeRunner("swapped", numerics="ane")
     candidate.logit_fault = lambda logits: logits[:, [1, 0, 2, 3]]
-    assert "mask_iou" in failed_metrics(check(candidate))
+    assert "mask_iou" in failed_metrics(check(candidate, **QUICK))
 
 
 def test_another_best_mask_fails_and_a_tie_within_half_precision_does_not():
@@ -174,7 +180,7 @@ def test_another_best_mask_fails_and_a_tie_within_half_precision_does_not():
         reference, candidate = FakeRunner(), FakeRunner("other", numerics=numerics)
         reference.score_fault = lambda scores, gap=gap: np.array([[0.9, 0.9 - gap, 0.1, 0.1]], np.float32)
         candidate.score_fault = lambda scores: np.array([[0.1, 0.9, 0.1, 0.1]], np.float32)
-        report = check_parity(reference, candidate)
+        report = check_parity(reference, candidate, **QUICK)
         assert report.passed is passes
         assert row(report, "scores").metrics["best_mask_gap"] == pytest.approx(gap, rel=1e-3)
 
@@ -190,7 +196,7 @@ def test_a_single_value_that_is_not_finite_fails_its_row(fault, bad):
         return array
 
     setattr(candidate, fault, plant)
-    report = check(candidate)
+    report = check(candidate, **QUICK)
     output = {"embedding_fault": "image_embeddings", "logit_fault": "masks", "score_fault": "scores"}[fault]
     assert not report.passed
     assert "not finite" in row(report, output).problem
@@ -200,7 +206,7 @@ def test_half_precision_overflow_fails():
     candidate = FakeRunner("overflow", numerics="fp16")
     with np.errstate(over="ignore"):
         candidate.embedding_fault = lambda array: (array * 1e6).astype(np.float16)
-        report = check(candidate)
+        report = check(candidate, **QUICK)
     assert row(report, "image_embeddings").problem.endswith("values are not finite")
 
 
@@ -217,7 +223,7 @@ def test_half_precision_overflow_fails():
 def test_wrong_shapes_and_missing_outputs_are_failed_rows(fault, problem, output):
     candidate = FakeRunner("misshapen")
     setattr(candidate, {"masks": "logit_fault", "scores": "score_fault"}[output], fault)
-    report = check(candidate)
+    report = check(candidate, **QUICK)
     assert not report.passed
     assert problem in row(report, output).problem
     assert all(check.would_pass_at is None for check in row(report, output).checks)
@@ -226,15 +232,56 @@ def test_wrong_shapes_and_missing_outputs_are_failed_rows(fault, problem, output
 def test_a_misshapen_embedding_fails_and_is_not_fed_to_the_decoder():
     candidate = FakeRunner("misshapen")
     candidate.embedding_fault = lambda array: array[:, :8]
-    report = check(candidate)
+    report = check(candidate, **QUICK)
     assert "shape (1, 8, 64, 64)" in row(report, "image_embeddings").problem
     assert {r.embeddings for r in report.rows} == {"", "reference"}
+
+
+MAPS = ("image_embeddings", "feats_s0", "feats_s1")
+
+
+def test_every_map_of_an_embedding_is_a_row_under_its_own_name_and_gate():
+    reference, candidate = FakeRunner(names=MAPS), FakeRunner("maps", numerics="fp16", names=MAPS)
+    candidate.embedding_fault = noisy(39.9)
+    report = check_parity(reference, candidate, **QUICK)
+    rows = [r for r in report.rows if r.component == "encoder" and r.image == "cat.jpg"]
+    assert [(r.output, r.passed) for r in rows] == [(MAPS[0], True), (MAPS[1], True), (MAPS[2], False)]
+    assert [(c.gate.output, c.gate.metric, c.gate.minimum) for r in rows for c in r.checks] == [
+        (name, "psnr_db", 40.0) for name in MAPS
+    ]
+    assert {r.embeddings for r in report.rows} == {"", "reference", "own"}
+
+
+def test_one_misshapen_map_keeps_the_whole_embedding_from_the_decoder():
+    candidate = FakeRunner("misshapen", names=MAPS)
+    candidate.embedding_fault = lambda array: array[:, :8]
+    report = check_parity(FakeRunner(names=MAPS), candidate, **QUICK)
+    assert [r.problem[:8] for r in report.rows if r.component == "encoder"][:3] == ["", "", "shape (1"]
+    assert {r.embeddings for r in report.rows} == {"", "reference"}
+
+
+def test_maps_are_matched_by_their_order_and_named_by_the_candidate():
+    report = check_parity(FakeRunner(names=MAPS[:2]), FakeRunner("renamed", names=("deep", "fine")), **QUICK)
+    assert report.passed
+    assert {r.output for r in report.rows if r.component == "encoder"} == {"deep", "fine"}
+    with pytest.raises(UsageError, match=r"embedding has maps \['image_embeddings'\]"):
+        check_parity(FakeRunner(), FakeRunner("more", names=MAPS), **QUICK)
+
+
+def test_a_gate_may_name_one_map_but_not_an_output_that_no_candidate_has():
+    gates = [*DEFAULT_GATES, Gate(output="fine", metric="cosine", numerics="fp32", minimum=0.9)]
+    candidate = FakeRunner("two", names=("deep", "fine"))
+    report = check_parity(FakeRunner(names=MAPS[:2]), candidate, gates=gates, **QUICK)
+    assert [c.gate.metric for c in row(report, "deep").checks] == ["psnr_db"]
+    assert [c.gate.metric for c in row(report, "fine").checks] == ["psnr_db", "cosine"]
+    with pytest.raises(UsageError, match=r"gate on 'fine': no such output; choose one of .*image_embeddings"):
+        check(FakeRunner("one"), gates=gates, **QUICK)
 
 
 def test_encoder_error_shows_end_to_end_but_not_on_the_reference_embedding():
     candidate = FakeRunner("shifted")
     candidate.embedding_fault = lambda array: array + 3
-    report = check(candidate)
+    report = check(candidate, **QUICK)
     assert row(report, "masks", embeddings="reference").passed
     assert not row(report, "masks", embeddings="own").passed
 
@@ -248,12 +295,12 @@ def test_padding_is_not_compared():
         return logits
 
     candidate.logit_fault = fault
-    assert check(candidate).passed
+    assert check(candidate, **QUICK).passed
 
 
 @pytest.mark.parametrize("candidates", [(1, 2, 3), (0,)])
 def test_candidates_are_compared_with_the_reference_of_the_same_token(candidates):
-    report = check(FakeRunner("some", candidates=candidates))
+    report = check(FakeRunner("some", candidates=candidates), **QUICK)
     assert report.passed
     assert row(report, "masks").shape[1] == len(candidates)
     assert ("best_mask_gap" in row(report, "scores").metrics) == (len(candidates) > 1)
@@ -269,14 +316,14 @@ def test_stability_scores_are_compared_with_stability_of_the_reference():
         return logits, stability(logits)
 
     candidate.decode = with_stability
-    assert row(check(candidate), "scores").metrics["max_abs_error"] == 0
+    assert row(check(candidate, **QUICK), "scores").metrics["max_abs_error"] == 0
 
 
 def test_scores_of_a_kind_the_reference_has_not_are_refused():
     reference = FakeRunner()
     reference.score_kind = "stability"
     with pytest.raises(UsageError, match="iou"):
-        check_parity(reference, FakeRunner("iou"))
+        check_parity(reference, FakeRunner("iou"), **QUICK)
 
 
 def test_the_candidate_gets_its_slots_and_the_reference_none_to_spare():
@@ -297,9 +344,9 @@ def test_an_image_input_is_compared_on_the_very_same_picture():
     candidate = FakeRunner("image")
     candidate.takes_image = True
     candidate.encode = lambda prepared: candidate.encode_pixels(prepared.pixels)
-    assert check(candidate).passed
+    assert check(candidate, **QUICK).passed
     candidate.takes_image = False
-    assert not check(candidate).passed
+    assert not check(candidate, **QUICK).passed
 
 
 def test_prompts_that_a_decoder_cannot_take_are_skipped_with_the_reason():
@@ -322,14 +369,14 @@ def test_no_prompts_pictures_gates_or_candidates_are_errors():
     copy = FakeRunner("copy")
     with pytest.raises(UsageError, match="nothing of the decoder"):
         check(copy, prompts=lambda size: ())
-    with pytest.raises(UsageError, match="0 pictures"):
+    with pytest.raises(UsageError, match="0 images"):
         check(copy, images=[])
-    with pytest.raises(UsageError, match=r"1 pictures.*at least 2"):
+    with pytest.raises(UsageError, match=r"1 images.*at least 2"):
         check(copy, images=[np.zeros((8, 8, 3), np.uint8)])
     with pytest.raises(UsageError, match="no gate applies to the decoder"):
         check(copy, gates=())
     with pytest.raises(UsageError, match="no gate applies to the encoder"):
-        check(copy, gates=[gate for gate in DEFAULT_GATES if gate.output != "image_embeddings"])
+        check(copy, gates=[gate for gate in DEFAULT_GATES if gate.output != ENCODER_OUTPUT])
     with pytest.raises(UsageError, match="nothing to compare"):
         check([])
 
@@ -338,7 +385,7 @@ def test_a_reference_that_is_not_finite_is_an_error():
     reference = FakeRunner()
     reference.embedding_fault = lambda array: array * np.nan
     with pytest.raises(UsageError, match="embedding of cat"):
-        check_parity(reference, FakeRunner("copy"))
+        check_parity(reference, FakeRunner("copy"), **QUICK)
 
 
 def artifact(component, *, kind="coreml", precision="fp16", path="a_encoder.mlpackage", **contract):
@@ -356,18 +403,10 @@ def test_a_lone_encoder_or_decoder_is_judged_alone():
     for component, embeddings in (("encoder", {""}), ("decoder", {"reference"})):
         candidate = FakeRunner("half")
         candidate.artifacts = (artifact(component),)
-        report = check(candidate)
+        report = check(candidate, **QUICK)
         assert report.passed
         assert {r.embeddings for r in report.rows} == embeddings
         assert report.artifacts[0].sha256 == f"{component}-digest"
-
-
-def test_numerics_without_a_word_of_the_runner_follow_the_precision_of_its_files():
-    candidate = FakeRunner("onnx", numerics=None)
-    candidate.artifacts = (artifact("encoder", precision="fp16"), artifact("decoder", precision="fp16"))
-    assert {r.numerics for r in check(candidate).rows} == {"fp16"}
-    candidate.artifacts = (artifact("encoder", precision="fp32"), artifact("decoder", precision="fp32"))
-    assert {r.numerics for r in check(candidate).rows} == {"fp32"}
 
 
 def test_core_ml_files_are_opened_once_for_each_numerics_and_onnx_once(monkeypatch):
@@ -377,7 +416,7 @@ def test_core_ml_files_are_opened_once_for_each_numerics_and_onnx_once(monkeypat
         opened.append((len(source), numerics))
         return FakeRunner(str(numerics))
 
-    monkeypatch.setattr("edgesam_export.runners.open_runner", open_runner)
+    monkeypatch.setattr("edgesam_export.parity.inputs.open_runner", open_runner)
     files = [
         artifact("encoder"),
         artifact("decoder"),
@@ -392,9 +431,9 @@ def test_a_runner_that_this_machine_lacks_is_never_a_silent_pass(monkeypatch):
     def unavailable(source, numerics=None):
         raise RunnerUnavailableError("cannot run here")
 
-    monkeypatch.setattr("edgesam_export.runners.open_runner", unavailable)
+    monkeypatch.setattr("edgesam_export.parity.inputs.open_runner", unavailable)
     with pytest.raises(RunnerUnavailableError):
-        check([artifact("encoder")])
+        check([artifact("encoder")], **QUICK)
 
 
 def test_paths_that_are_no_exports_are_refused(tmp_path):
@@ -405,7 +444,7 @@ def test_paths_that_are_no_exports_are_refused(tmp_path):
         (tmp_path / "gone.onnx", "no exported file"),
     ):
         with pytest.raises(UsageError, match=message):
-            check(path)
+            check(path, **QUICK)
 
 
 def test_progress_counts_every_picture_of_every_candidate():
@@ -417,12 +456,12 @@ def test_progress_counts_every_picture_of_every_candidate():
 
 def test_pictures_hold_the_best_mask_of_both_sides_at_one_size():
     report = check(FakeRunner("copy"))
-    assert len(report.pictures) == 15
-    for picture in report.pictures:
-        assert picture.source.shape[:2] == picture.reference.shape == picture.candidate.shape
-        assert np.array_equal(picture.reference, picture.candidate) and picture.iou == 1
-        for x, y in picture.prompt.points:
-            assert 0 <= x < picture.source.shape[1] and 0 <= y < picture.source.shape[0]
+    assert len(report.images) == 15
+    for image in report.images:
+        assert image.source.shape[:2] == image.reference.shape == image.candidate.shape
+        assert np.array_equal(image.reference, image.candidate) and image.iou == 1
+        for x, y in image.prompt.points:
+            assert 0 <= x < image.source.shape[1] and 0 <= y < image.source.shape[0]
 
 
 class FakeProgram:
@@ -458,7 +497,7 @@ def replayable(numerics, *, modules=None):
 def test_a_failed_gate_names_the_operation_and_its_module():
     candidate = replayable("fp16", modules={"op_b": "encoder.stage2"})
     candidate.embedding_fault = lambda array: array * 2
-    report = check(candidate)
+    report = check(candidate, **QUICK)
     assert not report.passed
     found = report.first_divergence
     assert (found.operation, found.module, found.component, found.candidate) == (
@@ -471,7 +510,7 @@ def test_a_failed_gate_names_the_operation_and_its_module():
 
 
 def test_a_passing_candidate_is_not_searched_but_its_ranges_are_reported_once_per_file():
-    report = check([replayable("fp32"), replayable("fp16")])
+    report = check([replayable("fp32"), replayable("fp16")], **QUICK)
     assert report.passed and report.first_divergence is None
     assert [(r.component, r.operation) for r in report.ranges[:2]] == [("encoder", "op_b"), ("encoder", "op_c")]
     assert sum(r.operation == "op_b" for r in report.ranges) == 2  # encoder and decoder
@@ -484,14 +523,14 @@ def test_a_judged_candidate_gives_its_memory_back_before_the_next_one_runs():
         encode, name = candidate.encode, candidate.name
         candidate.encode = lambda prepared, encode=encode, name=name: order.append(name) or encode(prepared)
         candidate.release = lambda name=name: order.append(f"{name} released")
-    assert check(candidates).passed
+    assert check(candidates, **QUICK).passed
     assert list(dict.fromkeys(order)) == ["one", "one released", "two", "two released"]
 
 
 def test_a_failure_in_fp32_says_that_there_is_nothing_to_search():
     candidate = replayable("fp32")
     candidate.embedding_fault = lambda array: array * 2
-    report = check(candidate)
+    report = check(candidate, **QUICK)
     assert [str(item) for item in report.explanations] == [
         "mil fp32: encoder: the files differ from PyTorch in fp32 already"
     ]
@@ -504,18 +543,16 @@ def test_a_decoder_that_fails_on_its_own_embedding_only_is_explained():
 
     def decoded(embedding, *rest):
         logits, scores = decode(embedding, *rest)
-        (array,) = embedding.values()
-        return (-logits if np.array_equal(array, candidate.latest) else logits), scores
+        return (-logits if embedding is candidate.latest else logits), scores
 
     encode = candidate.encode
 
     def encoded(prepared):
-        (array,) = encode(prepared).values()
-        candidate.latest = array * np.float32(1 + 2**-20)
-        return {"image_embeddings": candidate.latest}
+        candidate.latest = {name: array * np.float32(1 + 2**-20) for name, array in encode(prepared).items()}
+        return candidate.latest
 
     candidate.encode, candidate.decode = encoded, decoded
-    report = check(candidate)
+    report = check(candidate, **QUICK)
     assert {row.embeddings for row in report.failures} == {"own"}
     assert [(item.component, item.text) for item in report.explanations] == [("decoder", TOGETHER)]
 
@@ -540,7 +577,7 @@ def test_each_gate_fails_beyond_its_bound_passes_on_it_and_never_passes_nan(gate
 
 def test_default_gates_hold_the_published_numbers():
     numbers = {(g.output, g.metric, g.numerics): g.minimum for g in DEFAULT_GATES if g.minimum is not None}
-    assert [numbers["image_embeddings", "psnr_db", n] for n in ("fp32", "fp16", "ane")] == [80, 40, 35]
+    assert [numbers[ENCODER_OUTPUT, "psnr_db", n] for n in ("fp32", "fp16", "ane")] == [80, 40, 35]
     assert [numbers["masks", "mask_iou", n] for n in ("fp16", "ane")] == [0.99, 0.98]
     assert {numbers["masks", "sign_agreement", n] for n in ("fp32", "fp16", "ane")} == {0.999}
 
@@ -565,9 +602,13 @@ def test_default_images_are_two_photographs_and_noise_that_never_changes():
 
 
 def test_a_report_without_rows_or_gates_has_not_passed():
-    report = check(FakeRunner("copy"))
+    report = check(FakeRunner("copy"), **QUICK)
     assert not replace(report, rows=()).passed
     assert not replace(report, rows=tuple(replace(r, checks=()) for r in report.rows)).passed
+
+
+def mask_metrics(expected, actual):
+    return measure("masks", Pair(expected=expected, actual=actual))
 
 
 def test_masks_are_compared_in_the_prompt_frame():
@@ -577,7 +618,7 @@ def test_masks_are_compared_in_the_prompt_frame():
     expected[..., 100, 100] = 0.01
     rounded = expected.copy()
     rounded[..., 100, 100] = -0.01
-    assert mask_iou(expected, rounded) < 0.99 < measure("masks", expected, rounded, 0)["mask_iou"]
+    assert mask_iou(expected, rounded) < 0.99 < mask_metrics(expected, rounded)["mask_iou"]
     thinner = expected.copy()
     thinner[..., 100:109, 100] = -4.0  # a whole column gone is gone at any size
-    assert measure("masks", expected, thinner, 0)["mask_iou"] == pytest.approx(0.9, abs=0.01)
+    assert mask_metrics(expected, thinner)["mask_iou"] == pytest.approx(0.9, abs=0.01)

@@ -14,13 +14,15 @@ from edgesam_export.parity.divergence import Divergence, OpError
 from edgesam_export.parity.gates import Check, Gate
 from edgesam_export.parity.ranges import RangeRow
 from edgesam_export.parity.render import write_reports
-from edgesam_export.parity.render.html import EXTRA, MISSING, difference, to_html
-from edgesam_export.parity.render.json import load_report, to_json
-from edgesam_export.parity.render.junit import to_junit
-from edgesam_export.parity.render.markdown import to_markdown
+from edgesam_export.parity.render.html import EXTRA, MISSING, difference
+from edgesam_export.parity.render.html import render as to_html
+from edgesam_export.parity.render.json import load_report
+from edgesam_export.parity.render.json import render as to_json
+from edgesam_export.parity.render.junit import render as to_junit
+from edgesam_export.parity.render.markdown import render as to_markdown
 from edgesam_export.parity.render.summary import gate_lines, measured, reason_of
 from edgesam_export.parity.render.table import to_table
-from edgesam_export.parity.report import ArtifactDigest, Explanation, ParityPicture, ParityReport, ParityRow, Prompt
+from edgesam_export.parity.report import ArtifactDigest, Explanation, MaskImage, ParityReport, ParityRow, Prompt
 
 PSNR = Gate(output="image_embeddings", metric="psnr_db", numerics="fp16", minimum=40.0)
 IOU = Gate(output="masks", metric="mask_iou", numerics="fp16", minimum=0.99)
@@ -75,12 +77,12 @@ DIVERGENCE = Divergence(
 )
 
 
-def picture(image="cat.jpg", runner="mil fp16"):
+def mask_image(image="cat.jpg", runner="mil fp16"):
     reference = np.zeros((12, 16), bool)
     reference[2:8, 2:8] = True
     candidate = reference.copy()
     candidate[2, 2], candidate[10, 14] = False, True
-    return ParityPicture(
+    return MaskImage(
         runner=runner,
         image=image,
         prompt=Prompt(kind="box", points=((3.0, 4.0),), labels=(1,), box=(1.0, 1.0, 9.0, 9.0)),
@@ -118,7 +120,7 @@ def full_report():
             RangeRow(operation="far", type="relu", rule="FP16", magnitude=1.0, limit=65504.0, of="output"),
             RangeRow(operation="log", type="log", rule="FP16", magnitude=math.inf, limit=65504.0, of="output"),
         ),
-        pictures=(picture(), picture(runner="mil ane")),
+        images=(mask_image(), mask_image(runner="mil ane")),
     )
 
 
@@ -126,7 +128,7 @@ def test_json_survives_the_way_there_and_back(tmp_path):
     written = full_report()
     (tmp_path / "parity.json").write_text(to_json(written))
     read = load_report(tmp_path / "parity.json")
-    assert read.pictures == ()
+    assert read.images == ()
     assert to_json(read) == to_json(written)
     assert (read.divergences, read.ranges, read.artifacts) == (written.divergences, written.ranges, written.artifacts)
     assert [row.passed for row in read.rows] == [False, True, False, True, False]
@@ -141,7 +143,7 @@ def test_json_is_sorted_has_no_bare_nan_and_says_what_would_have_passed():
     checks = [row["checks"][0] for row in data["rows"]]
     assert [check["would_pass_at"] for check in checks] == [31.5, 0.999, 0.98, "inf", None]
     assert [check["passed"] for check in checks] == [False, True, False, True, False]
-    assert "pictures" not in data
+    assert "images" not in data
 
 
 def test_reader_ignores_fields_it_does_not_know(tmp_path):
@@ -268,7 +270,7 @@ ODD = "a<b>|\"'&`]]>\x00\x1b\udcff\n*_.jpg"
 
 def test_odd_file_names_break_no_rendering(tmp_path):
     made = report(
-        encoder_row(31.5, image=ODD, candidate=ODD), skipped=(ODD,), pictures=(picture(image=ODD, runner=ODD),)
+        encoder_row(31.5, image=ODD, candidate=ODD), skipped=(ODD,), images=(mask_image(image=ODD, runner=ODD),)
     )
     paths = write_reports(made, tmp_path)
     ElementTree.parse(paths["xml"])
@@ -288,7 +290,7 @@ def test_markdown_shows_verdict_failures_ranges_and_files():
     assert to_markdown(report(encoder_row(55.0))).startswith("## ✅")
 
 
-def test_html_stands_alone_and_holds_two_pictures_plus_two_for_each_candidate():
+def test_html_stands_alone_and_holds_two_images_plus_two_for_each_candidate():
     page = to_html(full_report())
     assert page.count("<img ") == 2 + 2 * 2
     assert page.count('src="data:image/jpeg;base64,') == 6
@@ -299,13 +301,13 @@ def test_html_stands_alone_and_holds_two_pictures_plus_two_for_each_candidate():
         assert word in page
 
 
-def test_html_of_a_passing_report_without_pictures_has_no_failure_sections():
+def test_html_of_a_passing_report_without_images_has_no_failure_sections():
     page = to_html(report(encoder_row(55.0)))
     assert ">passed<" in page and "Out of tolerance" not in page and "<img" not in page
 
 
 def test_difference_marks_missing_and_extra_pixels_and_their_neighbours():
-    shown = difference(picture())
+    shown = difference(mask_image())
     assert tuple(shown[2, 2]) == MISSING and tuple(shown[1, 1]) == MISSING and tuple(shown[3, 3]) == MISSING
     assert tuple(shown[10, 14]) == EXTRA and tuple(shown[11, 15]) == EXTRA
     assert tuple(shown[5, 5]) not in (MISSING, EXTRA)
