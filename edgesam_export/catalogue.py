@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 from functools import lru_cache
 from typing import Any
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["PUBLISHED_NAMES", "catalogue", "host_figures", "measured_figures", "published_figures"]
 
@@ -120,7 +114,7 @@ def published_figures(name: str) -> list[dict[str, Any]]:
 @lru_cache(maxsize=1)
 def published_rows() -> tuple[dict[str, Any], ...]:
     """Return every row of benchmarks/published.toml, read once for all models."""
-    from edgesam_export.resources import shipped_file
+    from edgesam_export.resources import read_toml, shipped_file
 
-    document = tomllib.loads(shipped_file("benchmarks/published.toml").read_text(encoding="utf-8"))
+    document = read_toml(shipped_file("benchmarks/published.toml"))
     return (*document["figure"], *document.get("reference", ()))

@@ -116,7 +116,7 @@ def opened(sources: tuple[str, ...], options: dict[str, Any], quiet: bool) -> di
 def file_runners(paths: list[Path], options: dict[str, Any]) -> list[tuple[str, Any]]:
     """Return where exported files lie and what runs them: a pair for each folder, format and model."""
     from edgesam_export.artifacts import list_files
-    from edgesam_export.runners import open_artifact, open_runner
+    from edgesam_export.runners import numerics_choices, open_artifact, open_runner
 
     pairs: dict[tuple[str, str, str], list[Any]] = {}
     for path in paths:
@@ -125,7 +125,7 @@ def file_runners(paths: list[Path], options: dict[str, Any]) -> list[tuple[str, 
             pairs.setdefault((str(file.parent), artifact.format, artifact.model), []).append(artifact)
     runners = []
     for (folder, format, _), artifacts in pairs.items():
-        kinds = dict.fromkeys(options["numerics"].split(",")) if format == "coreml" else (None,)
+        kinds = dict.fromkeys(options["numerics"].split(",")) if numerics_choices(format) else (None,)
         runners += [(folder, open_runner(artifacts, numerics=kind)) for kind in kinds]
     return runners
 

@@ -88,7 +88,7 @@ def export(
 
     loaded = load(model, options, quiet)
     with steps(quiet, "exporting") as progress:
-        artifacts = find_format(format)(loaded, output, config, progress=progress)
+        artifacts = find_format(format).export(loaded, output, config, progress=progress)
     document: dict[str, Any] = {
         "artifacts": [
             {"path": str(a.path), "component": a.component, "format": a.format, "sha256": a.sha256} for a in artifacts
