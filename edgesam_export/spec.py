@@ -15,6 +15,7 @@ __all__ = [
     "COMPUTE_UNITS",
     "EMBEDDING_SIDE",
     "EMPTY_SLOT",
+    "EVERY_FORMAT",
     "MASK_SIDE",
     "NOT_A_POINT",
     "NUMERICS",
@@ -44,6 +45,8 @@ MASK_SIDE = 256
 """Side of low-resolution masks and of a mask prompt."""
 PROMPT_INPUTS = ("point_coords", "point_labels", "mask_input", "has_mask_input", "orig_im_size")
 """Inputs of a decoder that describe a prompt; every other one is a map of the embedding."""
+EVERY_FORMAT = "*"
+"""Stands for all formats in a module's ``fp32_formats``."""
 TARGETS = ("iOS16", "iOS17", "iOS18")
 PRECISIONS = ("fp16", "fp32")
 NUMERICS = ("fp32", "fp16", "ane")
@@ -138,7 +141,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """What both export formats share."""
+    """Options that all export formats share."""
 
     points: int | None = 8
     """Prompt slots of the decoder; None leaves the number free where the format can."""
@@ -228,8 +231,10 @@ class Artifact:
     """One exported file (a ``.mlpackage`` is a folder): where it is and what it promises."""
 
     path: Path
-    format: Literal["coreml", "onnx"]
-    component: Literal["encoder", "decoder", "proposals"]
+    format: str
+    """Name of a module of ``formats/``."""
+    component: str
+    """``encoder``, ``decoder`` or ``proposals``."""
     model: str
     sha256: str
     """SHA-256 of the file; of a folder, over sorted relative paths and contents."""

@@ -28,10 +28,6 @@ class DescribedRunner(ArtifactRunner):
     name = "described"
     numerics = "fp32"
 
-    @staticmethod
-    def metadata(path: Path) -> dict[str, str]:
-        raise NotImplementedError(path)
-
     def encode(self, prepared) -> Embedding:
         return EMBEDDING
 

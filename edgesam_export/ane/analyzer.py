@@ -19,8 +19,8 @@ from edgesam_export.ane.rules import Hit, Rule, all_rules, explain
 from edgesam_export.ane.rules.types import border_regions
 from edgesam_export.ane.segments import find_segments
 from edgesam_export.ane.view import view_program
-from edgesam_export.artifacts import recorded_modules
 from edgesam_export.errors import UsageError
+from edgesam_export.formats import recorded_modules
 from edgesam_export.hardware import Limits, load_hardware, pick_target
 from edgesam_export.mil.op_kinds import ops_with
 from edgesam_export.mil.program import Program, load_program

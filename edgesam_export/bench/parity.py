@@ -36,11 +36,6 @@ class FeedRecorder(ArtifactRunner):
         super().__init__(list(artifacts))
         self.feeds: dict[str, dict[str, np.ndarray]] = {}
 
-    @staticmethod
-    def metadata(path: Path) -> dict[str, str]:
-        """Not used: this runner reads no files."""
-        raise NotImplementedError(path)
-
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Keep the feed; a zero for every output."""
         self.feeds[component] = feed

@@ -177,7 +177,7 @@ def exported(model: Any, folder: Path, options: dict[str, Any], quiet: bool) -> 
     artifacts = []
     for format in ("coreml", "onnx") if options["host"] else ("coreml",):
         with steps(quiet, f"exporting to {format}") as progress:
-            artifacts += find_format(format)(model, folder, configs[format], progress=progress)
+            artifacts += find_format(format).export(model, folder, configs[format], progress=progress)
     return artifacts
 
 

@@ -31,7 +31,7 @@ from edgesam_export.modeling.mask_decoder import Hypernetworks, MaskDecoder
 from edgesam_export.modeling.prompt_encoder import PositionEncodingRandom
 from edgesam_export.modeling.sam import Maps, SamModel, as_maps, check_prompt
 from edgesam_export.modeling.transformer import TwoWayTransformer
-from edgesam_export.spec import EMPTY_SLOT, NOT_A_POINT, ImageFrame, ModelInfo
+from edgesam_export.spec import EMPTY_SLOT, EVERY_FORMAT, NOT_A_POINT, ImageFrame, ModelInfo
 
 __all__ = [
     "Attention",
@@ -258,7 +258,7 @@ class SlotPromptEncoder(nn.Module):
 class ExactSlots(nn.Module):
     """``SlotPromptEncoder.encode_points`` in FP32 arithmetic without booleans; see ``profiles.default.ExactPrompt``."""
 
-    fp32_formats = ("coreml", "onnx")
+    fp32_formats = (EVERY_FORMAT,)
 
     def __init__(self, encoder: SlotPromptEncoder) -> None:
         super().__init__()

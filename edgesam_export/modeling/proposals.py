@@ -26,6 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgesam_export.spec import EVERY_FORMAT
+
 __all__ = ["AnchorBoxes", "ProposalHead", "WeightedPyramid", "anchor_grid", "merge_proposals"]
 
 STRIDES = (16, 32, 64, 128, 256)
@@ -165,7 +167,7 @@ class Branch(nn.Module):
 class AnchorBoxes(nn.Module):
     """Corrections of the anchors to boxes in pixels, in FP32: FP16 has steps of half a pixel above 512."""
 
-    fp32_formats = ("coreml", "onnx")
+    fp32_formats = (EVERY_FORMAT,)
 
     def __init__(self, side: int) -> None:
         super().__init__()

@@ -44,9 +44,10 @@ class Profile:
 
     name: str
     summary: str
-    formats: tuple[str, ...]
     encoder: Callable[[SamModel, ExportConfig], Component]
     decoder: Callable[[SamModel, ExportConfig], Component]
+    formats: tuple[str, ...] | None = None
+    """Formats that its consumers read, None for every format."""
 
 
 PROFILES: Registry[Profile] = Registry("profile")

@@ -10,7 +10,16 @@ from torch import nn
 from edgesam_export.errors import UsageError
 from edgesam_export.modeling.sam import Maps, SamModel
 from edgesam_export.profiles import PROFILES, Component, Profile, embedding_names
-from edgesam_export.spec import EMPTY_SLOT, NOT_A_POINT, CoreMLConfig, ExportConfig, ImageFrame, ModelInfo, TensorSpec
+from edgesam_export.spec import (
+    EMPTY_SLOT,
+    EVERY_FORMAT,
+    NOT_A_POINT,
+    CoreMLConfig,
+    ExportConfig,
+    ImageFrame,
+    ModelInfo,
+    TensorSpec,
+)
 
 __all__ = [
     "DecoderForExport",
@@ -72,7 +81,7 @@ class ExactPrompt(nn.Module):
     and no gather is needed; each row then picks its vector from a small table.
     """
 
-    fp32_formats = ("coreml", "onnx")
+    fp32_formats = (EVERY_FORMAT,)
 
     def __init__(self, model: SamModel) -> None:
         super().__init__()
@@ -105,7 +114,7 @@ class ExactPrompt(nn.Module):
 class ExactRatio(nn.Module):
     """Ratio of the means of two row profiles, in FP32: a mean over 65536 pixels has more bits than FP16."""
 
-    fp32_formats = ("coreml", "onnx")
+    fp32_formats = (EVERY_FORMAT,)
 
     def forward(self, inner: torch.Tensor, outer: torch.Tensor) -> torch.Tensor:
         """Return mean(inner) / mean(outer) over the last axis, 0 where both are 0."""
@@ -373,7 +382,6 @@ PROFILES.register("default")(
     Profile(
         name="default",
         summary="fixed prompt slots with exact masking, image input (Core ML), FP16 where it is safe",
-        formats=("coreml", "onnx"),
         encoder=encoder,
         decoder=decoder,
     )

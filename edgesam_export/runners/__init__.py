@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from edgesam_export.artifacts import (
-    SUFFIXES,
-    embedding_specs,
-    joined_contracts,
-    list_files,
-    pick_components,
-    recorded_modules,
-)
+from edgesam_export.artifacts import embedding_specs, joined_contracts, list_files, open_artifact, pick_components
 from edgesam_export.errors import UsageError
-from edgesam_export.export.contract import CONTRACT_KEY, read_contract
-from edgesam_export.files import sha256_of
 from edgesam_export.registry import Registry, import_submodules
 from edgesam_export.spec import EMPTY_SLOT, MASK_SIDE, Artifact, ImageFrame, ModelInfo
 
@@ -94,6 +85,15 @@ class Runner(ABC):
         """
         raise UsageError(f"{cls.__name__} executes no exported files")
 
+    @classmethod
+    def open_model(cls, model: SamModel, *, device: str) -> Runner:
+        """Return a runner for a PyTorch model.
+
+        Raises:
+            UsageError: the class executes files only.
+        """
+        raise UsageError(f"{cls.__name__} executes no PyTorch model")
+
     @abstractmethod
     def encode(self, prepared: PreparedImage) -> Embedding:
         """Return the embedding of an image, one map or several, the first (1, D, 64, 64)."""
@@ -156,35 +156,6 @@ RUNNERS: Registry[type[Runner]] = Registry("runner")
 """Name -> runner class; those that execute exported files say their ``formats``."""
 
 
-def open_artifact(source: Artifact | str | Path) -> Artifact:
-    """Return an exported file with the contract that its own metadata holds.
-
-    The map from operations to torch modules is added under ``modules`` when an ``export.json`` of the same digest lies
-    beside the file.
-
-    Raises:
-        UsageError: no such file, not an exported one, or without a contract of ours.
-    """
-    path = source.path if isinstance(source, Artifact) else Path(source)
-    format = SUFFIXES.get(path.suffix)
-    if format is None or not path.exists():
-        raise UsageError(f"'{path}' is no exported file; give an existing .mlpackage or .onnx")
-    import_submodules(__name__)
-    text = next(RUNNERS[name].metadata(path) for name in RUNNERS if format in RUNNERS[name].formats).get(CONTRACT_KEY)
-    if text is None:
-        raise UsageError(f"'{path}' carries no contract of edgesam-export; only packages made by this tool can be used")
-    contract = read_contract(text, str(path))
-    digest = sha256_of(path)
-    return Artifact(
-        path=path,
-        format=format,
-        component=contract["component"],
-        model=contract["model"],
-        sha256=digest,
-        contract={**contract, "modules": recorded_modules(path, digest)},
-    )
-
-
 def open_runner(source: Any, *, numerics: str | None = None, device: str = "cpu") -> Runner:
     """Return a runner for a loaded model, an exported file, several, or a folder of them.
 
@@ -199,9 +170,7 @@ def open_runner(source: Any, *, numerics: str | None = None, device: str = "cpu"
     from edgesam_export.modeling.sam import SamModel
 
     if isinstance(source, SamModel):
-        from edgesam_export.runners.torch import TorchRunner
-
-        return TorchRunner(source, device=device)
+        return RUNNERS["torch"].open_model(source, device=device)
     artifacts = pick_components([open_artifact(file) for file in list_files(source)])
     classes = {RUNNERS[name].prefix: RUNNERS[name] for name in RUNNERS if artifacts[0].format in RUNNERS[name].formats}
     prefix, _, rest = (numerics or "").partition(":")
@@ -245,11 +214,6 @@ class ArtifactRunner(Runner):
         self.takes_image = self.contracts.get("encoder", {}).get("image_input", False)
         self.proposes = "proposals" in self.contracts
 
-    @staticmethod
-    @abstractmethod
-    def metadata(path: Path) -> dict[str, str]:
-        """Return the user-defined metadata of a file."""
-
     @abstractmethod
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Execute one component on inputs by name; outputs by name."""
@@ -262,6 +226,18 @@ class ArtifactRunner(Runner):
         """
         contract = self.contract_of("encoder")
         outputs = self.run("encoder", {contract["inputs"][0]["name"]: encoder_input(prepared, contract)})
+        return {name: outputs[name].astype(np.float32) for name in self.embedding_names}
+
+    def encode_pixels(self, pixels: np.ndarray) -> Embedding:
+        """Return the embedding of an 8-bit padded image (S, S, 3).
+
+        Raises:
+            UsageError: no encoder among the files, or one that takes a tensor.
+        """
+        contract = self.contract_of("encoder")
+        if not self.takes_image:
+            return super().encode_pixels(pixels)
+        outputs = self.run("encoder", {contract["inputs"][0]["name"]: pixels})
         return {name: outputs[name].astype(np.float32) for name in self.embedding_names}
 
     def decode(

@@ -45,7 +45,9 @@ class CoreMLRunner(ArtifactRunner):
             import coremltools as ct
 
             chosen = getattr(ct.ComputeUnit, UNITS[units])
-            self.models = chains(artifacts, lambda path: ct.models.MLModel(str(path), compute_units=chosen))
+            self.models: dict[str, list[Any]] = chains(
+                artifacts, lambda path: ct.models.MLModel(str(path), compute_units=chosen)
+            )
         # What may run on the Neural Engine is held to its gates.
         self.numerics = "ane" if units in ("all", "cpu_and_ne") else "fp16"
         self.name = f"coreml {UNITS[units]}"
@@ -54,11 +56,6 @@ class CoreMLRunner(ArtifactRunner):
     def open(cls, artifacts: list[Artifact], *, numerics: str | None, device: str) -> CoreMLRunner:
         """Return a runner on the compute units that ``numerics`` names, all by default."""
         return cls(artifacts, units=numerics or "all")
-
-    @staticmethod
-    def metadata(path: Path) -> dict[str, str]:
-        """Return the package's metadata, which the executor reads on any machine."""
-        return load_program(path).metadata
 
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Execute one component, its parts one after the other; outputs by name."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,11 +36,6 @@ class MilRunner(ArtifactRunner):
     def open(cls, artifacts: list[Artifact], *, numerics: str | None, device: str) -> MilRunner:
         """Return a runner with these numerics, ``fp16`` by default."""
         return cls(artifacts, numerics=numerics or "fp16", device=device)
-
-    @staticmethod
-    def metadata(path: Path) -> dict[str, str]:
-        """Return the package's user-defined metadata."""
-        return load_program(path).metadata
 
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Execute one component, its parts one after the other; outputs by name."""

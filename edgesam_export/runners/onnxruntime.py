@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,11 +33,6 @@ class OnnxRuntimeRunner(ArtifactRunner):
         """Return a runner; the files alone decide about the arithmetic."""
         return cls(artifacts)
 
-    @staticmethod
-    def metadata(path: Path) -> dict[str, str]:
-        """Return the file's metadata_props."""
-        return {entry.key: entry.value for entry in read_graph(path).metadata_props}
-
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Execute one component; outputs by name."""
         session = self.sessions[component]
@@ -44,7 +40,7 @@ class OnnxRuntimeRunner(ArtifactRunner):
         return dict(zip(names, session.run(names, feed)))
 
 
-def open_session(path: Path):
+def open_session(path: Path) -> Any:
     """Return a session on the CPU.
 
     Raises:

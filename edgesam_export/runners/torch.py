@@ -23,7 +23,7 @@ from edgesam_export.modeling.common import stability_score
 from edgesam_export.modeling.sam import Maps, SamModel, as_maps
 from edgesam_export.profiles import embedding_names
 from edgesam_export.runners import RUNNERS, ArtifactRunner, Embedding, Runner, match_maps
-from edgesam_export.spec import Artifact
+from edgesam_export.spec import Artifact, CoreMLConfig
 
 __all__ = ["StoredWeightsRunner", "TorchRunner", "fresh_program"]
 
@@ -42,6 +42,11 @@ class TorchRunner(Runner):
         self.embedding_names = embedding_names(len(model.info.embedding_shapes))
         self.score_kind = score or model.info.default_score
         self.proposes = model.proposes
+
+    @classmethod
+    def open_model(cls, model: SamModel, *, device: str) -> TorchRunner:
+        """Return a runner for the model on a device."""
+        return cls(model, device=device)
 
     @torch.inference_mode()
     def encode(self, prepared: PreparedImage) -> Embedding:
@@ -110,23 +115,13 @@ class StoredWeightsRunner(ArtifactRunner):
             module = next(part.module for part in built if part.name == artifact.component).eval()
             if config.precision == "fp16":
                 round_weights(module, fp32_modules(module, artifact.format))
-            if getattr(config, "compress", None) is not None:
+            if isinstance(config, CoreMLConfig) and config.compress is not None:
                 compress_modules(module, compressed_layers(artifact), find_scheme(config.compress), str(artifact.path))
             self.modules[artifact.component] = module
-
-    @staticmethod
-    def metadata(path: Path) -> dict[str, str]:
-        """Not used: this runner reads no files."""
-        raise NotImplementedError(path)
 
     def encode(self, prepared: PreparedImage) -> Embedding:
         """Return the embedding; the model's own when there is only a decoder to check."""
         return super().encode(prepared) if "encoder" in self.modules else TorchRunner(self.model).encode(prepared)
-
-    def encode_pixels(self, pixels: np.ndarray) -> Embedding:
-        """Return the embedding of an 8-bit padded image (S, S, 3) from an encoder with image input."""
-        name = self.contract_of("encoder")["inputs"][0]["name"]
-        return self.run("encoder", {name: pixels})
 
     @torch.inference_mode()
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -149,7 +144,10 @@ def fresh_program(model: SamModel, artifact: Artifact) -> Iterator[tuple[Program
     from edgesam_export.formats import component_path
     from edgesam_export.formats.coreml.convert import save_package, split_package
 
-    config = replace(config_of(artifact), functions=())
+    config = config_of(artifact)
+    if not isinstance(config, CoreMLConfig):
+        raise SchemaError(f"{artifact.path}: contract of a {artifact.format} file, expected one of a package")
+    config = replace(config, functions=())
     components = trace_each(model, config, format="coreml")
     component = next(part for part in components if part.name == artifact.component)
     with tempfile.TemporaryDirectory() as folder:

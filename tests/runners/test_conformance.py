@@ -10,21 +10,26 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from small_models import SMALL_MAPS, small_model
 
 import edgesam_export
 from edgesam_export import runners
 from edgesam_export.errors import UsageError
+from edgesam_export.formats.coreml import export_coreml
+from edgesam_export.formats.onnx import export_onnx
 from edgesam_export.imaging.geometry import prepare
 from edgesam_export.imaging.reading import open_picture
 from edgesam_export.mil import load_program
+from edgesam_export.modeling.sam import SamModel
 from edgesam_export.parity import check_parity
 from edgesam_export.predict.predictor import Predictor
 from edgesam_export.registry import import_submodules
 from edgesam_export.runners import RUNNERS, ArtifactRunner, Runner, open_runner
 from edgesam_export.runners import coreml as coreml_runner
 from edgesam_export.runners.torch import StoredWeightsRunner
-from edgesam_export.spec import NUMERICS, Artifact, ModelInfo
+from edgesam_export.spec import NUMERICS, Artifact, CoreMLConfig, ModelInfo, OnnxConfig
 
+NAMES = ("image_embeddings", "feats_s0", "feats_s1")
 PROMPT = np.array([[[300, 200], [0, 0]]], np.float32), np.array([[1, -1]], np.float32)
 
 
@@ -38,24 +43,39 @@ class ExecutorAsMLModel:
         return self.program.predict(values, numerics="fp16")
 
 
-@pytest.fixture(params=["torch", "stored", "mil", "onnxruntime", "coreml"])
-def runner(request, monkeypatch) -> Runner:
-    """Each runner on the same model; Core ML itself is replaced, so that of its runner only our own part is tested."""
-    files = "onnx_files" if request.param == "onnxruntime" else "coreml_files"
-    if request.param == "torch":
-        return open_runner(request.getfixturevalue("model"))
-    if request.param == "stored":
-        return StoredWeightsRunner(request.getfixturevalue("model"), request.getfixturevalue(files))
-    if request.param == "coreml":
-        monkeypatch.setattr("coremltools.models.MLModel", ExecutorAsMLModel)
-        monkeypatch.setattr(coreml_runner, "sys", SimpleNamespace(platform="darwin"))
-        return open_runner(request.getfixturevalue(files), numerics="native:cpu_and_ne")
-    return open_runner(request.getfixturevalue(files))
+@pytest.fixture(scope="module")
+def small() -> SamModel:
+    """A model whose encoder returns three maps."""
+    return small_model(SMALL_MAPS)
 
 
 @pytest.fixture(scope="module")
-def prepared(model, photo):
-    return prepare(open_picture(photo), model.info.frame)
+def packages(small, tmp_path_factory) -> list[Artifact]:
+    return export_coreml(small, tmp_path_factory.mktemp("packages"), CoreMLConfig(mask_input=True))
+
+
+@pytest.fixture(scope="module")
+def graphs(small, tmp_path_factory) -> list[Artifact]:
+    return export_onnx(small, tmp_path_factory.mktemp("graphs"), OnnxConfig(mask_input=True))
+
+
+@pytest.fixture(scope="module")
+def prepared(small, photo):
+    return prepare(open_picture(photo), small.info.frame)
+
+
+@pytest.fixture(params=["torch", "stored", "mil", "onnxruntime", "coreml"])
+def runner(request, monkeypatch, small, packages, graphs) -> Runner:
+    """Each runner on the same model; Core ML itself is replaced, so that of its runner only our own part is tested."""
+    if request.param == "torch":
+        return open_runner(small)
+    if request.param == "stored":
+        return StoredWeightsRunner(small, packages)
+    if request.param == "coreml":
+        monkeypatch.setattr("coremltools.models.MLModel", ExecutorAsMLModel)
+        monkeypatch.setattr(coreml_runner, "sys", SimpleNamespace(platform="darwin"))
+        return open_runner(packages, numerics="native:cpu_and_ne")
+    return open_runner(graphs if request.param == "onnxruntime" else packages)
 
 
 def test_every_registered_runner_is_one():
@@ -77,7 +97,7 @@ def test_it_says_what_it_can(runner):
 
 def test_encoding_and_decoding_keep_names_shapes_and_types(runner, prepared):
     embedding = runner.encode(prepared)
-    assert tuple(embedding) == runner.embedding_names == ("image_embeddings",)
+    assert tuple(embedding) == runner.embedding_names == NAMES
     assert [array.shape for array in embedding.values()] == list(runner.info.embedding_shapes)
     mask = np.zeros((1, 1, 256, 256), np.float32)
     for prompt in (PROMPT, (*PROMPT, mask)):
@@ -91,19 +111,19 @@ def test_an_embedding_is_matched_by_names_or_else_by_order(runner, prepared):
     renamed = {f"other {name}": array for name, array in embedding.items()}
     for one, other in zip(runner.decode(embedding, *PROMPT), runner.decode(renamed, *PROMPT), strict=True):
         assert np.array_equal(one, other)
-    with pytest.raises(UsageError, match=r"has maps \['image_embeddings', 'more'\]; .* takes \['image_embeddings'\]"):
+    with pytest.raises(
+        UsageError, match=r"has maps \[.*'more'\]; this decoder takes \['image_embeddings', 'feats_s0', 'feats_s1'\]"
+    ):
         runner.decode({**embedding, "more": PROMPT[0]}, *PROMPT)
 
 
 def test_pixels_are_encoded_where_there_is_an_image_input(runner, prepared):
-    if runner.takes_image and runner.model is None:
-        pytest.skip("a file's image input is what encode feeds")
-    if runner.model is None:
+    if runner.model is not None or runner.takes_image:
+        found = runner.encode_pixels(prepared.pixels)
+        assert [array.shape for array in found.values()] == list(runner.info.embedding_shapes)
+    else:
         with pytest.raises(UsageError, match="no encoder with an image input"):
             runner.encode_pixels(prepared.pixels)
-    else:
-        found = runner.encode_pixels(prepared.pixels)
-        assert {name: array.shape for name, array in found.items()} == {"image_embeddings": (1, 256, 64, 64)}
 
 
 def test_without_a_proposal_head_there_are_no_boxes(runner, prepared):
@@ -126,7 +146,8 @@ def test_what_runs_in_the_executor_can_be_replayed(runner, prepared):
     if found is not None:
         program, feed = found
         again = program.predict(feed, numerics=runner.numerics)
-        assert np.array_equal(again["image_embeddings"], runner.encode(prepared)["image_embeddings"].astype(np.float16))
+        for name, array in runner.encode(prepared).items():
+            assert np.array_equal(again[name], array.astype(np.float16))
 
 
 def test_a_mask_prompt_is_refused_in_the_same_words_everywhere():
@@ -187,12 +208,14 @@ def toy_runtime(tmp_path, monkeypatch) -> Iterator[None]:
     runners.__dict__.pop("toy_runtime", None)
 
 
-def test_a_file_dropped_into_the_folder_is_a_runner(toy_runtime, model, onnx_files, photo):
-    runner = open_runner(onnx_files, numerics="toy:fast")
+def test_a_file_dropped_into_the_folder_is_a_runner(toy_runtime, photo, tmp_path):
+    model = small_model()
+    graphs = export_onnx(model, tmp_path)
+    runner = open_runner(graphs, numerics="toy:fast")
     assert isinstance(runner, ArtifactRunner) and runner.name == "toy fast"
     found = Predictor(runner=runner).set_image(photo).predict(points=[(150, 120)])
     assert found.masks.shape == (4, 240, 320)
     images = [("one", open_picture(photo)), ("two", open_picture(photo)[::-1].copy())]
     report = check_parity(model, runner, images=images)
     assert report.passed and {row.candidate for row in report.rows} == {"toy fast"}
-    assert open_runner(onnx_files).name == "onnxruntime fp32"  # the format's own runner stays the default
+    assert open_runner(graphs).name == "onnxruntime fp32"  # the format's own runner stays the default
