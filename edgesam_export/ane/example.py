@@ -72,12 +72,9 @@ class ExampleReader:
         self.features[value.name] = Feature(seen, "input", options.get("kind", "tensor"), flexible)
 
     def add_constant(self, value: Value, content: Any) -> None:
-        load = None
-        if isinstance(content, str):
-            load = lambda: content  # noqa: E731  # a closure over one constant
-        elif content is not None:
-            load = lambda: np.broadcast_to(np.asarray(content), value.sizes)  # noqa: E731
-        self.constants[value.name] = StoredValue(value, load)
+        if content is not None and not isinstance(content, str):
+            content = np.broadcast_to(np.asarray(content), value.sizes)
+        self.constants[value.name] = StoredValue(value, None if content is None else lambda: content)
 
     def add_node(self, word: str, value: Value, keywords: Sequence[ast.keyword]) -> None:
         home = self.decompressions if is_decompression(word) else self.nodes

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any
 
-from edgesam_export.ane.graph import Feature, GraphView, Node, StoredValue, Value
+from edgesam_export.ane.graph import Direction, Feature, Flexibility, GraphView, Node, StoredValue, Value
+from edgesam_export.mil.features import FeatureSpec
 from edgesam_export.mil.graph import Constant, Operation
 from edgesam_export.mil.op_kinds import is_decompression
 from edgesam_export.mil.program import Program
@@ -75,7 +75,17 @@ def view_value(name: str, declared: ValueType) -> Value:
 
 
 def view_features(program: Program) -> Iterator[Feature]:
-    for direction, specs in (("input", program.inputs), ("output", program.outputs)):
+    directions: tuple[tuple[Direction, tuple[FeatureSpec, ...]], ...] = (
+        ("input", program.inputs),
+        ("output", program.outputs),
+    )
+    for direction, specs in directions:
         for spec in specs:
-            flexible: Any = "enumerated" if spec.choices is not None else "range" if spec.ranges is not None else None
-            yield Feature(Value(spec.name, spec.dtype, spec.shape), direction, spec.kind, flexible)  # type: ignore[arg-type]
+            flexible = flexibility(spec)
+            yield Feature(Value(spec.name, spec.dtype, spec.shape), direction, spec.kind, flexible)
+
+
+def flexibility(spec: FeatureSpec) -> Flexibility | None:
+    if spec.choices is not None:
+        return "enumerated"
+    return "range" if spec.ranges is not None else None

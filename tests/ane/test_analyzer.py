@@ -88,7 +88,7 @@ def test_a_cost_is_estimated_for_each_family(conv_package):
 
 
 def test_a_function_that_is_not_the_loaded_one_is_refused(conv_package):
-    with pytest.raises(UsageError, match="the program given is function 'main'; load 'other' instead"):
+    with pytest.raises(UsageError, match="the program is function 'main'; load 'other' instead"):
         analyze(load_program(conv_package), function="other")
     with pytest.raises(ProgramError, match="no function 'other'"):
         analyze(conv_package, function="other")

@@ -21,12 +21,17 @@ def made_of(number: int, factors: list[int]) -> bool:
 def kernel_of(graph: GraphView, node: Node) -> tuple[int, int]:
     """Return height and width of a convolution's kernel; height 1 for a 1-D one."""
     weight = graph.operand(node, "weight")
-    extents = weight.sizes[2:] if weight else ()
-    return (1, *extents)[-2:] if extents else (1, 1)  # type: ignore[return-value]  # two at least
+    return last_two(weight.sizes[2:] if weight else ())
 
 
 def input_extent(x: Value | None) -> tuple[int, int]:
-    return (1, *x.sizes[2:])[-2:] if x and x.rank > 2 else (1, 1)  # type: ignore[return-value]
+    return last_two(x.sizes[2:] if x else ())
+
+
+def last_two(extents: tuple[int, ...]) -> tuple[int, int]:
+    """Return the last two extents, 1 where there are fewer."""
+    height, width = (1, 1, *extents)[-2:]
+    return height, width
 
 
 @rule(

@@ -112,7 +112,7 @@ def cuts_last_axis(graph: GraphView, node: Node) -> bool:
     if x is None or not x.rank or node.output.extent(-1) == x.sizes[-1]:
         return False
     if node.type == "split":
-        return graph.number(node, "axis", 0) % x.rank == x.rank - 1
+        return bool(graph.number(node, "axis", 0) % x.rank == x.rank - 1)
     begin, mask = graph.numbers(node, "begin", [0]), graph.numbers(node, "begin_mask", [False])
     return bool(begin[-1:] and begin[-1]) and not (mask[-1:] and mask[-1])
 
