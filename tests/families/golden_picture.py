@@ -11,6 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from export_cache import cached_folder, digest_of_files, sources_folder
 
 from edgesam_export.families import build_model
 from edgesam_export.imaging.geometry import PreparedImage, prepare, to_frame
@@ -97,6 +98,19 @@ def golden_model(name: str, manifest: dict, synthetic: ModuleType, **options: st
     return model
 
 
+def golden_embedding(model: SamModel, prepared: PreparedImage, golden: str, meta: dict, **options: str) -> torch.Tensor:
+    """Our network's embedding of a golden picture, computed once for a state of the sources (export_cache.py)."""
+
+    def make(folder: Path) -> None:
+        np.save(folder / "embedding.npy", model.encode(torch.from_numpy(prepared.tensor)).numpy())
+
+    drawn = {key: meta[key] for key in ("height", "width", "variant")}
+    rule = digest_of_files([GOLDENS / "synthetic_weights.py", *GOLDENS.glob("*.manifest.json")], GOLDENS)
+    description = f"embedding of {model.info.name} {options}, seed {SEED}, {golden} {drawn}, rule {rule}"
+    folder = cached_folder(sources_folder(), description, make)
+    return torch.from_numpy(np.load(folder / "embedding.npy"))
+
+
 def assert_logits(logits: torch.Tensor, expected: np.ndarray) -> None:
     """Within one float16 step of the sampled logits, which are stored as float16."""
     step = np.maximum(np.spacing(np.abs(expected)).astype(np.float32), LOGITS)
@@ -176,7 +190,8 @@ class GoldenSuite:
             image, model = meta["images"][index], models[key]
             drawn = synthetic.test_image(image["height"], image["width"], image["variant"])
             prepared = prepare(drawn, model.info.frame)
-            made[name, index] = Picture(arrays, image, model, prepared, model.encode(torch.from_numpy(prepared.tensor)))
+            embedding = golden_embedding(model, prepared, name, image, **options)
+            made[name, index] = Picture(arrays, image, model, prepared, embedding)
         return made
 
     @pytest.fixture
