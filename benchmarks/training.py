@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path, help="a configuration, as models/edge_sam_tiny.json")
     parser.add_argument("--steps", type=int, default=10, help="timed steps of each phase")
-    parser.add_argument("--profile", action="store_true", help="also print the kernels of the last phase by time")
+    parser.add_argument("--profile", type=int, metavar="SIZE", help="also print the kernels at this size by time")
     options = parser.parse_args()
     config = replace(read_config(options.config), average=0.0)
     where = Processes.find()
@@ -54,11 +54,10 @@ def line(config: DistillConfig, pool: ScenePool, where: Processes, options: argp
     student.to(where.device, memory_format=torch.channels_last)
     prepare(student, config)
     trainer = Trainer(config, student, make_step(student, None, config), where, target=lambda *_: None)
-    with trainer.tuned_kernels():
-        first = timed(trainer, pool, phase, range(WARM_UP))
-        seconds = timed(trainer, pool, phase, range(WARM_UP, WARM_UP + options.steps)) / options.steps
-        if options.profile and (config.compile or where.device.type == "cpu"):
-            profiled(trainer, pool, phase)
+    first = timed(trainer, pool, phase, range(WARM_UP))
+    seconds = timed(trainer, pool, phase, range(WARM_UP, WARM_UP + options.steps)) / options.steps
+    if options.profile and phase.size == options.profile:
+        profiled(trainer, pool, phase)
     memory = ""
     if where.device.type == "cuda":
         memory = f"  {torch.cuda.max_memory_allocated() / 2**30:5.1f} GiB"
@@ -85,7 +84,7 @@ def profiled(trainer: Trainer, pool: ScenePool, phase: Phase) -> None:
     with torch.profiler.profile() as profile:
         timed(trainer, pool, phase, range(1))
     order = "self_cuda_time_total" if trainer.where.device.type == "cuda" else "self_cpu_time_total"
-    print(profile.key_averages().table(sort_by=order, row_limit=25, max_name_column_width=80))
+    print(profile.key_averages().table(sort_by=order, row_limit=18, max_name_column_width=70))
 
 
 if __name__ == "__main__":

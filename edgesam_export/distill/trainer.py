@@ -6,7 +6,6 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -155,8 +154,7 @@ class Trainer:
         start = self.done
         pool = self.make_pool()
         try:
-            with self.tuned_kernels():
-                self.steps(self.prepared(pool), save, progress)
+            self.steps(self.prepared(pool), save, progress)
         except KeyboardInterrupt:
             if self.done > start:
                 save()
@@ -177,12 +175,6 @@ class Trainer:
         return ScenePool(
             self.config, where.device, side=side, rank=where.rank, world=where.world, first=self.scenes * where.world
         )
-
-    def tuned_kernels(self) -> AbstractContextManager[Any]:
-        """Return the context in which cuDNN tries its kernels once for each size and keeps the fastest."""
-        if self.where.device.type != "cuda":
-            return nullcontext()
-        return torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=True)
 
     def steps(self, prepared: Iterator[Batch], save: Callable[[], None], progress: Progress) -> None:
         """Do the steps, each on the next batch that is prepared."""

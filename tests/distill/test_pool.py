@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,15 +12,14 @@ import torch
 from edgesam_export.distill import augmentation, scenes
 from edgesam_export.distill.config import DistillConfig, Phase
 from edgesam_export.distill.data import open_data
-from edgesam_export.distill.pool import CHUNK, Drawing, ScenePool
-from edgesam_export.errors import UsageError
+from edgesam_export.distill.pool import SHELF, ScenePool, Shelf, labelled
+from edgesam_export.errors import RunnerUnavailableError, UsageError
 
 CPU = torch.device("cpu")
+POOL = 16
 SIDE = 64
 PHASE = Phase(size=SIDE, batch=4, steps=1)
-CONFIG = DistillConfig(
-    student="edge_sam_tiny", data="scenes:5", schedule=(PHASE,), objects=3, pool=2 * CHUNK, workers=0
-)
+CONFIG = DistillConfig(student="edge_sam_tiny", data="scenes:5", schedule=(PHASE,), objects=3, pool=POOL, workers=0)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -35,33 +35,63 @@ def pool():
     made.close()
 
 
+def drawn(index: int) -> tuple[np.ndarray, np.ndarray]:
+    return labelled(open_data("scenes:5", size=SIDE)[index], SIDE)
+
+
 def test_labels_are_the_masks_of_the_scenes():
-    images, labels = next(iter(Drawing("scenes:5", SIDE, rank=0, world=1)))
-    assert images.shape == (CHUNK, 3, SIDE, SIDE) and labels.shape == (CHUNK, SIDE, SIDE)
-    for index in range(CHUNK):
+    for index in range(4):
         sample = open_data("scenes:5", size=SIDE)[index]
-        assert np.array_equal(images[index].permute(1, 2, 0).numpy(), sample.image)
-        assert [np.array_equal(labels[index] == k + 1, mask) for k, mask in enumerate(sample.masks)] == [True] * len(
-            sample.masks
-        )
-        assert int(labels[index].max()) == len(sample.masks)
+        image, labels = drawn(index)
+        assert np.array_equal(image.transpose(1, 2, 0), sample.image) and labels.dtype == np.uint8
+        assert all(np.array_equal(labels == number, mask) for number, mask in enumerate(sample.masks, start=1))
+        assert int(labels.max()) == len(sample.masks)
+
+
+def test_a_shelf_is_a_ring_of_one_writer_and_one_reader():
+    shelf = Shelf(SIDE, length=3)
+    scenes = [drawn(index) for index in range(5)]
+    for scene in scenes[:3]:
+        assert not shelf.full
+        shelf.put(*scene)
+    assert shelf.full
+    images, labels, many = shelf.fetch()
+    assert many == 3 and all(np.array_equal(images[i], scenes[i][0]) for i in range(3))
+    shelf.fetched(2)
+    shelf.put(*scenes[3])
+    shelf.put(*scenes[4])
+    assert shelf.full
+    images, labels, many = shelf.fetch()  # up to the ring's end
+    assert many == 1 and np.array_equal(labels[0], scenes[2][1])
+    shelf.fetched(1)
+    images, labels, many = shelf.fetch()
+    assert many == 2 and np.array_equal(images[0], scenes[3][0]) and np.array_equal(labels[1], scenes[4][1])
 
 
 def test_processes_and_restarts_draw_scenes_of_their_own():
-    def names(**options) -> set[bytes]:
-        return {image.numpy().tobytes() for image in next(iter(Drawing("scenes:5", SIDE, **options)))[0]}
-
-    first, second = names(rank=0, world=2), names(rank=1, world=2)
-    later = names(rank=0, world=2, first=2 * CHUNK)
-    assert len(first | second | later) == 3 * CHUNK
+    seen = []
+    for rank, first in ((0, 0), (1, 0), (0, 4)):
+        pool = ScenePool(replace(CONFIG, pool=2), CPU, side=SIDE, rank=rank, world=2, first=first)
+        for _ in range(2):
+            pool.take_in()
+        seen += [image.numpy().tobytes() for image in pool.images]
+        pool.close()
+    assert seen == [drawn(index)[0].tobytes() for index in (0, 2, 1, 3, 4, 6)]
 
 
 def test_the_newest_scenes_replace_the_oldest(pool):
-    chunks = [part for part, _ in zip(Drawing("scenes:5", SIDE, rank=0, world=1), range(3))]
-    for _ in range(3):
+    for _ in range(POOL + 3):
         pool.take_in()
-    assert pool.drawn == 3 * CHUNK and pool.filled == 2 * CHUNK
-    assert torch.equal(pool.images[:CHUNK], chunks[2][0]) and torch.equal(pool.labels[CHUNK:], chunks[1][1])
+    assert pool.drawn == POOL + 3 and pool.filled == POOL
+    assert np.array_equal(pool.images[2], drawn(POOL + 2)[0]) and np.array_equal(pool.labels[3], drawn(3)[1])
+
+
+def test_more_scenes_than_the_ring_holds_leave_the_last(pool):
+    labels = torch.arange(2 * POOL + 5, dtype=torch.uint8)[:, None, None].expand(-1, SIDE, SIDE)
+    pool.add(labels[:, None].expand(-1, 3, -1, -1), labels)
+    assert pool.drawn == 2 * POOL + 5
+    assert sorted(pool.labels[:, 0, 0].tolist()) == list(range(POOL + 5, 2 * POOL + 5))
+    assert torch.equal(pool.images[:, 1], pool.labels)
 
 
 def test_a_batch_has_masks_and_is_repeatable(pool):
@@ -78,7 +108,7 @@ def test_a_batch_has_masks_and_is_repeatable(pool):
 def test_every_use_of_a_scene_is_paid_for_without_workers(pool):
     for number in range(20):
         pool.batch(number, replace(PHASE, batch=8), generator(number))
-    assert pool.drawn == pytest.approx(20 * 8 / 4, abs=CHUNK)
+    assert pool.drawn == 20 * 8 / 4
 
 
 def test_early_phases_see_a_part_of_the_scene():
@@ -89,17 +119,40 @@ def test_early_phases_see_a_part_of_the_scene():
 
 
 def test_workers_fill_the_pool_and_end():
-    pool = ScenePool(replace(CONFIG, workers=1), CPU, side=SIDE)
+    pool = ScenePool(replace(CONFIG, workers=2), CPU, side=SIDE)
     batch = pool.batch(0, PHASE, generator())
-    assert pool.filled == 2 * CHUNK and bool(batch.masks.any())
+    assert pool.filled == POOL and bool(batch.masks.any())
+    while not all(shelf.full for shelf in pool.shelves):  # they wait, and go on when there is room
+        time.sleep(0.01)
+    assert [int(shelf.counts[0] - shelf.counts[1]) for shelf in pool.shelves] == [SHELF, SHELF]
+    before = pool.drawn
+    pool.batch(1, PHASE, generator())
+    assert pool.drawn > before
     pool.close()
-    assert not pool.feeder.is_alive()
+    assert not any(worker.is_alive() for worker in pool.workers)
+    assert [worker.exitcode for worker in pool.workers] == [0, 0]
 
 
-def test_what_a_worker_cannot_draw_stops_the_step():
+def test_workers_draw_all_scenes_of_the_series():
+    pool = ScenePool(replace(CONFIG, workers=2, pool=6), CPU, side=SIDE)
+    while not all(int(shelf.counts[0]) >= 3 for shelf in pool.shelves):
+        time.sleep(0.01)
+    for number, shelf in enumerate(pool.shelves):
+        for place in range(3):
+            assert np.array_equal(shelf.images[place], drawn(2 * place + number)[0])
+    pool.close()
+
+
+def test_a_worker_that_fails_or_is_killed_stops_the_step():
     pool = ScenePool(replace(CONFIG, workers=1), CPU, side=8)  # smaller than a scene can be
-    with pytest.raises(UsageError, match="size 8"):
+    with pytest.raises(RunnerUnavailableError, match=r"draws scenes failed: .*size 8"):
         pool.batch(0, replace(PHASE, size=8), generator())
+    pool.close()
+    pool = ScenePool(replace(CONFIG, workers=1, pool=10_000), CPU, side=SIDE)
+    pool.workers[0].kill()
+    pool.workers[0].join()
+    with pytest.raises(RunnerUnavailableError, match="was killed"):
+        pool.batch(0, replace(PHASE, batch=9000), generator())
     pool.close()
 
 
