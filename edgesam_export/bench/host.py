@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from edgesam_export.bench.machine import artifact_entry, host_device, torch_entry
-from edgesam_export.bench.record import empty_result
 from edgesam_export.bench.request import DAY_S, Schedule, Workload, check_workload
+from edgesam_export.bench.schema import empty_result
 from edgesam_export.errors import EdgeSAMExportError, UsageError, first_line
 from edgesam_export.imaging.geometry import PreparedImage, prepare
 from edgesam_export.imaging.prompts import pack_prompt
