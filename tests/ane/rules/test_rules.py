@@ -55,7 +55,7 @@ def test_explain_takes_an_id_in_any_case_and_lists_the_known_ones():
         explain("Z99")
 
 
-def test_hearsay_is_never_an_error():
+def test_folklore_is_never_an_error():
     assert not [r.id for r in all_rules() if r.evidence == "folklore" and r.severity == "error"]
     with pytest.raises(ValueError, match="never an error"):
         rule(id="X01", severity="error", evidence="folklore", concerns="speed", source="", flags="", passes="")
