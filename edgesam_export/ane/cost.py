@@ -84,10 +84,10 @@ def load_roofline(family: str) -> Roofline:
 
 def calibration(family: str) -> str:
     """Return how far the estimate was off, and how many of the figures were of this family."""
-    verdict = constants()["judged"]
-    own = verdict["families"].get(family, 0)
+    accuracy = constants()["accuracy"]
+    own = accuracy["families"].get(family, 0)
     scope = f"{own} of them on {family}" if own else f"none on {family}, whose constants are unchecked"
-    return f"{verdict['summary']}, {scope}; {verdict['unseen']}"
+    return f"{accuracy['summary']}, {scope}; {accuracy['unseen']}"
 
 
 # --------------------------------------------------------------------------------------------------------------- demand

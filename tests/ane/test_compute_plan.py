@@ -45,10 +45,10 @@ def changed(path: str, value) -> dict:
     """Return the stored document with one field replaced: ``operations.2.cost``."""
     result = document()
     *way, last = path.split(".")
-    place = result
+    parent = result
     for key in way:
-        place = place[int(key)] if isinstance(place, list) else place[key]
-    place[int(last) if isinstance(place, list) else last] = value
+        parent = parent[int(key)] if isinstance(parent, list) else parent[key]
+    parent[int(last) if isinstance(parent, list) else last] = value
     return result
 
 
