@@ -30,7 +30,7 @@ $(INSTALLED):
 	rm -f $(VENV)/installed-*
 	touch $@
 
-demo: setup  ## Export the bundled model, check it, look at it for the Neural Engine, segment a picture
+demo: setup  ## Export the bundled model, check it, look at it for the Neural Engine, segment an image
 	$(RUN)/edgesam-export coreml $(MODEL) $(WEIGHTS) --mask-input --no-verify --output $(OUT)
 	$(RUN)/edgesam-export onnx $(MODEL) $(WEIGHTS) --mask-input --no-verify --output $(OUT)
 	$(RUN)/edgesam-export parity $(OUT) $(WEIGHTS) --output $(OUT)
@@ -41,7 +41,7 @@ demo: setup  ## Export the bundled model, check it, look at it for the Neural En
 	@echo "Core ML packages   $(OUT)/$(MODEL)_encoder.mlpackage, $(OUT)/$(MODEL)_decoder.mlpackage"
 	@echo "ONNX files         $(OUT)/$(MODEL)_encoder.onnx, $(OUT)/$(MODEL)_decoder.onnx"
 	@echo "parity report      $(OUT)/parity.html"
-	@echo "mask over picture  $(OUT)/$(basename $(notdir $(PICTURE)))_overlay.png"
+	@echo "mask over image    $(OUT)/$(basename $(notdir $(PICTURE)))_overlay.png"
 
 # Two processes of one thread each did 31 pictures a second where one of two threads did 25; of GPUs each takes one.
 PROCESSES ?= $(shell $(RUN)/python -c 'import torch; print(torch.cuda.device_count() or 2)' 2>/dev/null)
@@ -95,7 +95,7 @@ bench: setup  ## Export and executor benchmarks: ratios measured in one run
 	$(RUN)/python benchmarks/ane_cost.py
 	$(RUN)/python benchmarks/rewrites.py
 
-model-table: setup  ## Export, judge and analyse every model that has no figures yet; write the table of the README
+model-table: setup  ## Export, check and analyse every model that has no figures yet; write docs/models.md
 	$(RUN)/python benchmarks/model_table.py
 
 families: setup  ## Time every family on this machine, PyTorch and ONNX Runtime
@@ -103,7 +103,7 @@ families: setup  ## Time every family on this machine, PyTorch and ONNX Runtime
 
 op-table: setup  ## Rewrite the generated tables: MIL ops, ANE rules
 	PYTHONPATH=. $(RUN)/python tests/conformance/table.py
-	$(RUN)/python tests/test_ane_docs.py
+	$(RUN)/python benchmarks/ane_docs.py
 
 loc:  ## Lines of code by folder
 	@for d in edgesam_export edgesam_export/* tests; do [ -d $$d ] && printf '%6d  %s\n' $$(find $$d -name '*.py' -exec cat {} + | wc -l) $$d; done; true

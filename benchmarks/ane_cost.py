@@ -1,7 +1,7 @@
 """The cost estimate against published figures: a table, its error, and with `--fit` new constants for roofline.toml.
 
 Bar: rank correlation of estimate and measurement at least 0.8. A fit sees only figures marked `calibrate`; its error is
-judged by fitting without one paper and predicting that paper. Multiply-adds alone rank models of one resolution well
+checked by fitting without one paper and predicting that paper. Multiply-adds alone rank models of one resolution well
 too: the table ends with their rank correlation, and with the largest disagreement in time per multiply-add.
 """
 
@@ -20,11 +20,7 @@ from architectures import ARCHITECTURES
 
 from edgesam_export.ane.cost import PRODUCTS, Demand, Roofline, demands_of, load_roofline, price, spearman
 from edgesam_export.hardware import pick_target
-
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib  # type: ignore[no-redef]
+from edgesam_export.resources import read_toml
 
 PUBLISHED = Path(__file__).with_name("published.toml")
 BAR = 0.8
@@ -68,7 +64,7 @@ class Figure:
 
 def load_figures() -> list[Figure]:
     """Return every published figure."""
-    return [Figure(**entry) for entry in tomllib.loads(PUBLISHED.read_text(encoding="utf-8"))["figure"]]
+    return [Figure(**entry) for entry in read_toml(PUBLISHED)["figure"]]
 
 
 @cache

@@ -1,14 +1,14 @@
 """The claim of the EdgeSAM paper, tested small: is it enough to match embeddings, or must the prompt be in the loop?
 
 One student (half the width of ``edge_sam_tiny``'s encoder, the teacher's decoder to start with), one teacher
-(``edge_sam_tiny``, frozen), the same number of pictures seen, three seeds:
+(``edge_sam_tiny``, frozen), the same number of images seen, three seeds:
 
 (a) encoder only: embeddings are matched, all steps;
 (b) prompt in the loop: half of the steps as (a), then masks are matched, with two rounds of points where they disagree;
 (c) as (b), without those rounds.
 
-All at 256 x 256 pixels, on drawn scenes; judged on held-out scenes against the exact masks, as ``edgesam-export eval``
-does.
+All at 256 x 256 pixels, on drawn scenes; evaluated on held-out scenes against the exact masks, as by
+``edgesam-export eval``.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def begin_job() -> None:
 
 
 def one(options: argparse.Namespace, seed: int, arm: tuple[str, str, int | None]) -> dict[str, Any]:
-    """Train and judge one student; return what the table needs."""
+    """Train and evaluate one student; return what the table needs."""
     name, title, rounds = arm
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
@@ -140,7 +140,7 @@ def train(options: argparse.Namespace, folder: Path, seed: int, rounds: int | No
     distill(config, student, folder / "encoder", teacher=teacher)
     if rounds is not None:
         schedule = (Phase(size=SIZE, batch=options.batch, steps=options.steps - first),)
-        # Other pictures than in the first half, as (a) sees others, too.
+        # Other images than in the first half, as (a) sees others, too.
         config = replace(
             config,
             stage="prompts",

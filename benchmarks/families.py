@@ -103,7 +103,7 @@ def calls_of(name: str, folder: Path, threads: int) -> dict[str, Any]:
     random = np.random.default_rng(0)
     size = model.info.frame.size
     image = random.standard_normal((1, 3, size, size)).astype(np.float32)
-    embedding = random.standard_normal(model.info.embedding_shape).astype(np.float32)
+    embedding = random.standard_normal(model.info.embedding_shapes[0]).astype(np.float32)
     coords = np.full((1, slots, 2), 500, np.float32)
     labels = np.array([[1, *[-1] * (slots - 1)]], np.float32)
     feed = {"image_embeddings": embedding, "point_coords": coords, "point_labels": labels}
@@ -129,7 +129,7 @@ def calls_of(name: str, folder: Path, threads: int) -> dict[str, Any]:
 
 
 def measure_cuda(names: list[str], rounds: int = 20) -> dict[str, Any]:
-    """Encoder times in ms per picture, FP16, batches of 1 and 16, by device events."""
+    """Encoder times in ms per image, FP16, batches of 1 and 16, by device events."""
     import torch
 
     from edgesam_export import load_model

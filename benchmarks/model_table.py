@@ -1,8 +1,8 @@
-"""What every model of the project is and what its export looks like: models/figures.json and the table of the README.
+"""What every model of the project is and what its export looks like: models/figures.json and docs/models.md.
 
 Each model goes through ``edgesam-export coreml`` and ``onnx``, each command in a process of its own, on stand-in
-weights unless its own are bundled; the saved files are analysed and judged. Nothing is timed. models/figures.json keeps
-figures of models that are not named. Published figures come from benchmarks/published.toml, our own times from
+weights unless its own are bundled; the saved files are analysed and checked. Nothing is timed. models/figures.json
+keeps figures of models that are not named. Published figures come from benchmarks/published.toml, our own times from
 benchmarks/families.json.
 """
 
@@ -18,13 +18,13 @@ from measuring import machine, run_child
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "models" / "figures.json"
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "models.md"
 BEGIN, END = "<!-- models: begin, written by make model-table -->", "<!-- models: end -->"
 TARGET = "iPhone 14"
 FORMATS = {"coreml": "Core ML", "onnx": "ONNX"}
-PICTURES = 3
-LARGE, LARGE_PICTURES = 30_000_000, 2
-"""Models with more parameters are judged on fewer pictures: ViT-H takes a minute for each, ten times over."""
+IMAGES = 3
+LARGE, LARGE_IMAGES = 30_000_000, 2
+"""Models with more parameters are checked on fewer images: ViT-H takes a minute for each, ten times over."""
 EXPORT = """
 import sys
 from edgesam_export.cli.app import cli
@@ -34,7 +34,7 @@ result = {}
 PARITY = """
 import sys
 from pathlib import Path
-from edgesam_export.parity import check_parity; from edgesam_export.parity.check import default_images
+from edgesam_export.parity import check_parity; from edgesam_export.parity.inputs import default_images
 from edgesam_export.parity.inputs import load_reference
 from edgesam_export.parity.render.summary import bound, component_of, gate_lines, measured
 folder, pattern, pictures = sys.argv[1:]
@@ -47,7 +47,7 @@ result = {
     "pictures": int(pictures),
     "failed_outputs": len(report.failures),
     "failed": [
-        {"candidate": line.candidate, "component": component_of(line), "metric": line.gate.metric, "at": line.place,
+        {"candidate": line.candidate, "component": component_of(line), "metric": line.gate.metric, "at": line.location,
          "worst": measured(line.gate.metric, line.worst.value), "gate": bound(line.gate)}
         for line in lines
     ],
@@ -64,23 +64,23 @@ def main() -> None:
     from edgesam_export.families import model_names
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="*", help="models to export and judge again (default: those without figures)")
+    parser.add_argument("models", nargs="*", help="models to export and check again (default: those without figures)")
     parser.add_argument("--all", action="store_true", help="measure every model: some two hours on two cores")
-    parser.add_argument("--no-parity", action="store_true", help="do not judge; results of before are kept")
+    parser.add_argument("--no-parity", action="store_true", help="no parity; earlier results are kept")
     parser.add_argument("--table", action="store_true", help="only write the table again")
     options = parser.parse_args()
     figures = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {}
-    wanted = options.models or [name for name in model_names() if options.all or name not in figures]
-    for name in [] if options.table else wanted:
+    chosen = options.models or [name for name in model_names() if options.all or name not in figures]
+    for name in [] if options.table else chosen:
         print(name, flush=True)
-        figures[name] = measure(name, figures.get(name, {}), judge=not options.no_parity)
+        figures[name] = measure(name, figures.get(name, {}), check=not options.no_parity)
         text = json.dumps(figures, indent=1, sort_keys=True, allow_nan=False)
         FIGURES.write_text(text + "\n", encoding="utf-8")
     write_table(figures)
 
 
-def measure(name: str, before: dict[str, Any], *, judge: bool) -> dict[str, Any]:
-    """Export one model and return its figures; a parity result of before is kept unless it is judged again."""
+def measure(name: str, before: dict[str, Any], *, check: bool) -> dict[str, Any]:
+    """Export one model and return its figures; an earlier parity result is kept unless it is checked again."""
     import torch
 
     from edgesam_export.checkpoints.manifest import checkpoint_for
@@ -105,11 +105,11 @@ def measure(name: str, before: dict[str, Any], *, judge: bool) -> dict[str, Any]
             "machine": machine(torch.get_num_threads()),
             **{part: figures_of(Path(folder), name, part) for part in ("encoder", "decoder")},
         }
-        if judge:
-            pictures = str(LARGE_PICTURES if sum(counts) > LARGE else PICTURES)
+        if check:
+            images = str(LARGE_IMAGES if sum(counts) > LARGE else IMAGES)
             patterns = {"coreml": "*.mlpackage", "onnx": "*.onnx"}
-            judged = {kind: run_child(PARITY, folder, pattern, pictures) for kind, pattern in patterns.items()}
-            result["parity"] = {kind: {**found, "peak_mb": round(found["peak_mb"])} for kind, found in judged.items()}
+            checked = {kind: run_child(PARITY, folder, pattern, images) for kind, pattern in patterns.items()}
+            result["parity"] = {kind: {**found, "peak_mb": round(found["peak_mb"])} for kind, found in checked.items()}
         elif "parity" in before:
             result["parity"] = before["parity"]
     return result
@@ -134,11 +134,11 @@ def figures_of(folder: Path, name: str, part: str) -> dict[str, Any]:
 
 
 def write_table(figures: dict[str, Any]) -> None:
-    """Put the table between the README's marks."""
-    text = README.read_text(encoding="utf-8")
+    """Put the table between the page's marks."""
+    text = PAGE.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
-    README.write_text(f"{before}{BEGIN}\n{table(figures)}\n{END}{after}", encoding="utf-8")
+    PAGE.write_text(f"{before}{BEGIN}\n{table(figures)}\n{END}{after}", encoding="utf-8")
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -181,7 +181,7 @@ def findings(part: dict[str, Any]) -> str:
 def parity_text(parity: dict[str, Any] | None) -> str:
     """The verdict on the saved files of both formats."""
     if parity is None:
-        return "not judged"
+        return "not checked"
     if all(found["passed"] for found in parity.values()):
         return "all gates"
     bad = {FORMATS[kind]: found for kind, found in parity.items() if not found["passed"]}

@@ -25,7 +25,7 @@ PROMPTS = ("box", "point", "point+2")
 
 
 def main() -> None:
-    """Export, compress, recover, judge each, print and keep the table."""
+    """Export, compress, recover, evaluate each, print and keep the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--schemes", default="palettize4,linear4", help="comma-separated")
     parser.add_argument("--schedule", default="512:4:150")

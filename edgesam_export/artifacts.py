@@ -7,23 +7,64 @@ from pathlib import Path
 from typing import Any
 
 from edgesam_export.errors import SchemaError, UsageError
-from edgesam_export.files import read_json
-from edgesam_export.spec import Artifact, CoreMLConfig, OnnxConfig
+from edgesam_export.export.contract import CONTRACT_KEY, read_contract
+from edgesam_export.files import sha256_of
+from edgesam_export.formats import Format, find_format, recorded_modules, registered_formats
+from edgesam_export.spec import EMBEDDING_SIDE, PROMPT_INPUTS, Artifact, ExportConfig
 
-__all__ = ["SUFFIXES", "config_of", "joined_contracts", "list_files", "pick_components", "recorded_modules"]
+__all__ = [
+    "config_of",
+    "embedding_specs",
+    "format_of",
+    "joined_contracts",
+    "list_files",
+    "open_artifact",
+    "pick_components",
+    "pick_pair",
+]
 
-SUFFIXES = {".mlpackage": "coreml", ".onnx": "onnx"}
 COMPONENTS = ("encoder", "decoder", "proposals")
 """In the order they are run; every export has the first two."""
+MAX_MAP_SIZE = 4096
+"""Sixteen times what any known model has in channels, rows or columns; a contract that claims more is not believed."""
 
 
-def recorded_modules(path: Path, digest: str) -> dict[str, str]:
-    """Return the operation-to-module map that ``export.json`` has for this very file, or nothing."""
-    record = path.parent / "export.json"
-    found = read_json(record) if record.is_file() else {}
-    for key in ("artifacts", path.name):
-        found = found.get(key, {}) if isinstance(found, dict) else {}
-    return found.get("modules", {}) if isinstance(found, dict) and found.get("sha256") == digest else {}
+def open_artifact(source: Artifact | str | Path) -> Artifact:
+    """Return an exported file with the contract that its own metadata holds.
+
+    The map from operations to torch modules is added under ``modules`` when an ``export.json`` of the same digest lies
+    beside the file.
+
+    Raises:
+        UsageError: no such file, not an exported one, or without a contract of ours.
+    """
+    path = source.path if isinstance(source, Artifact) else Path(source)
+    format = format_of(path)
+    if format is None or not path.exists():
+        raise UsageError(f"'{path}' is no exported file; give an existing {' or '.join(suffixes())}")
+    text = format.read_metadata(path).get(CONTRACT_KEY)
+    if text is None:
+        raise UsageError(f"'{path}' carries no contract of edgesam-export; only packages made by this tool can be used")
+    contract = read_contract(text, str(path))
+    digest = sha256_of(path)
+    return Artifact(
+        path=path,
+        format=format.name,
+        component=contract["component"],
+        model=contract["model"],
+        sha256=digest,
+        contract={**contract, "modules": recorded_modules(path, digest)},
+    )
+
+
+def suffixes() -> list[str]:
+    """Return the suffixes of exported files."""
+    return [format.suffix for format in registered_formats()]
+
+
+def format_of(path: Path) -> Format | None:
+    """Return the format that a file's suffix stands for, None when it is no exported file."""
+    return next((format for format in registered_formats() if format.suffix == path.suffix), None)
 
 
 def list_files(source: Any) -> list[Any]:
@@ -32,10 +73,11 @@ def list_files(source: Any) -> list[Any]:
         return [source]
     if isinstance(source, str | Path):
         path = Path(source)
-        if path.is_dir() and path.suffix not in SUFFIXES:
-            files = sorted(member for member in path.iterdir() if member.suffix in SUFFIXES)
+        if path.is_dir() and format_of(path) is None:
+            files = sorted(member for member in path.iterdir() if format_of(member) is not None)
             if not files:
-                raise UsageError(f"'{path}' holds no .mlpackage and no .onnx; give exported files or their folder")
+                missing = " and ".join(f"no {suffix}" for suffix in suffixes())
+                raise UsageError(f"'{path}' holds {missing}; give exported files or their folder")
             return files
         return [path]
     if isinstance(source, Iterable):
@@ -93,7 +135,7 @@ def check_parts(files: list[Artifact]) -> None:
         raise UsageError(f"parts of different exports of the {component} ({names}); give both of one")
 
 
-def joined_contracts(artifacts: list[Artifact]) -> dict[str, dict[str, Any]]:
+def joined_contracts(artifacts: Iterable[Artifact]) -> dict[str, dict[str, Any]]:
     """Return the contract of each component; two parts have the inputs of the first and the outputs of the second."""
     contracts: dict[str, dict[str, Any]] = {}
     for artifact in artifacts:
@@ -114,16 +156,56 @@ def pick_pair(artifacts: list[Artifact]) -> list[Artifact]:
     return pair
 
 
-def config_of(artifact: Artifact) -> CoreMLConfig | OnnxConfig:
-    """Return the options that a file was exported with.
+def config_of(artifact: Artifact) -> ExportConfig:
+    """Return the options that a file was exported with, of its format's class.
 
     Raises:
         SchemaError: its contract does not hold them.
     """
-    kinds = {"coreml": CoreMLConfig, "onnx": OnnxConfig}
     options = artifact.contract.get("export")
     try:
-        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
-        return kinds[artifact.format](**fields)
-    except (TypeError, AttributeError, UsageError) as error:
+        if not isinstance(options, dict):
+            raise TypeError(f"export is {str(options)[:40]}")
+        fields: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in options.items()}
+        return find_format(artifact.format).config(**fields)
+    except (TypeError, UsageError) as error:
         raise SchemaError(f"{artifact.path}: contract holds no usable export options ({error}); export again") from None
+
+
+def embedding_specs(contracts: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the contract's entries of the maps that an encoder hands to a decoder, in order.
+
+    They are the encoder's outputs; of a decoder alone its inputs without the prompt's, of proposals alone their inputs.
+
+    Raises:
+        SchemaError: there are none, their sizes cannot be, or two components have different ones.
+    """
+    sides = {"encoder": "outputs", "decoder": "inputs", "proposals": "inputs"}
+    maps = {
+        component: [spec for spec in contracts[component][side] if spec["name"] not in PROMPT_INPUTS]
+        for component, side in sides.items()
+        if component in contracts
+    }
+    listed = {component: [(spec["name"], spec["shape"]) for spec in specs] for component, specs in maps.items()}
+    whole = max(listed.values(), key=len, default=[])
+    # proposals are made of the first map alone
+    fits = all(side == whole or (name == "proposals" and side == whole[:1]) for name, side in listed.items())
+    if not whole or not fits or not are_maps([shape for _, shape in whole]):
+        raise SchemaError(
+            f"contracts have the embeddings {str(listed)[:120]}, expected one list of maps (1, C, H, W), the first"
+            f" (1, D, {EMBEDDING_SIDE}, {EMBEDDING_SIDE}), sizes at most {MAX_MAP_SIZE}; export encoder and decoder"
+            " together"
+        )
+    return next(specs for specs in maps.values() if len(specs) == len(whole))
+
+
+def are_maps(shapes: list[Any]) -> bool:
+    """True when shapes from a contract are those of the maps of an embedding."""
+    plausible = all(
+        isinstance(shape, list)
+        and len(shape) == 4
+        and shape[0] == 1
+        and all(type(size) is int and 1 <= size <= MAX_MAP_SIZE for size in shape)
+        for shape in shapes
+    )
+    return plausible and shapes[0][2:] == [EMBEDDING_SIDE, EMBEDDING_SIDE]

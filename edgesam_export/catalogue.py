@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from edgesam_export.errors import SchemaError
 
-__all__ = ["PUBLISHED_NAMES", "catalogue", "host_figures", "measured_figures", "published_figures"]
+__all__ = [
+    "PUBLISHED_NAMES",
+    "catalogue",
+    "host_figures",
+    "measured_figures",
+    "published_figures",
+    "published_rows",
+]
 
 PUBLISHED_NAMES: dict[str, str | None] = {
     "edge_sam": "EdgeSAM",
@@ -117,10 +121,17 @@ def published_figures(name: str) -> list[dict[str, Any]]:
     return [{field: row[field] for field in FIGURE_FIELDS} for row in published_rows() if row["model"] == wanted]
 
 
-@lru_cache(maxsize=1)
-def published_rows() -> tuple[dict[str, Any], ...]:
-    """Return every row of benchmarks/published.toml, read once for all models."""
-    from edgesam_export.resources import shipped_file
+@cache
+def published_rows(path: Path | None = None) -> tuple[dict[str, Any], ...]:
+    """Return every row of benchmarks/published.toml, or of another such file, read once.
 
-    document = tomllib.loads(shipped_file("benchmarks/published.toml").read_text(encoding="utf-8"))
+    Raises:
+        SchemaError: the file is not TOML, or has no figures.
+    """
+    from edgesam_export.resources import read_toml, shipped_file
+
+    path = path or shipped_file("benchmarks/published.toml")
+    document = read_toml(path)
+    if not isinstance(document.get("figure"), list):
+        raise SchemaError(f"{path}: is no list of published figures (it has no [[figure]])")
     return (*document["figure"], *document.get("reference", ()))

@@ -31,7 +31,7 @@ DATA_SUFFIX = ".data"
 
 
 def data_beside(path: Path) -> Path:
-    """Return where a large ONNX file keeps its weights: ``<file name>.data`` beside it."""
+    """Return where a large file keeps its weights: ``<file name>.data`` beside it."""
     return path.with_name(path.name + DATA_SUFFIX)
 
 
@@ -39,11 +39,11 @@ def files_of(path: Path) -> list[Path]:
     """Return the files that make up what was exported to ``path``: it and its data, or all in a folder, sorted."""
     if path.is_dir():
         return sorted(member for member in path.rglob("*") if member.is_file())
-    return [path, data_beside(path)] if path.suffix == ".onnx" and data_beside(path).is_file() else [path]
+    return [path, data_beside(path)] if data_beside(path).is_file() else [path]
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file; of a folder, or an ONNX file and its data, over sorted names, sizes, contents."""
+    """Return the SHA-256 of a file; of a folder, or a file and its data, over sorted names, sizes, contents."""
     digest = hashlib.sha256()
     members = files_of(path)
     if members == [path]:
@@ -93,12 +93,12 @@ def staging_folder(out_dir: Path) -> Iterator[Path]:
 def move_all(staging: Path, out_dir: Path) -> None:
     """Move everything in ``staging`` to ``out_dir``.
 
-    An ONNX file is away while its data changes, so that nobody reads one with the weights of another.
+    A file is away while its data changes, so that nobody reads one with the weights of another.
     """
     items = sorted(staging.iterdir(), key=lambda item: (item.suffix != DATA_SUFFIX, item.name))
     for item in items:
         data = data_beside(out_dir / item.name)
-        if item.suffix == ".onnx" and (data.exists() or data_beside(item).exists()):
+        if data.exists() or data_beside(item).exists():
             (out_dir / item.name).unlink(missing_ok=True)
             data.unlink(missing_ok=True)
     for item in items:

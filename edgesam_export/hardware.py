@@ -10,11 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgesam_export.errors import UsageError
-
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib  # type: ignore[no-redef]
+from edgesam_export.resources import read_toml
 
 __all__ = ["FACTS", "Family", "Hardware", "Limit", "Limits", "Target", "load_hardware", "pick_target"]
 
@@ -90,7 +86,7 @@ class Hardware:
 @cache
 def load_hardware() -> Hardware:
     """Return the facts that come with this package."""
-    facts = tomllib.loads(FACTS.read_text(encoding="utf-8"))
+    facts = read_toml(FACTS)
     families = {
         name: Family(name=name, chips=tuple(entry["chips"]), source=entry["source"], confidence=entry["confidence"])
         for name, entry in facts["families"].items()

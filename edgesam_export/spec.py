@@ -15,9 +15,11 @@ __all__ = [
     "COMPUTE_UNITS",
     "EMBEDDING_SIDE",
     "EMPTY_SLOT",
+    "EVERY_FORMAT",
     "MASK_SIDE",
     "NOT_A_POINT",
     "NUMERICS",
+    "PROMPT_INPUTS",
     "Artifact",
     "CoreMLConfig",
     "ExportConfig",
@@ -41,6 +43,10 @@ EMBEDDING_SIDE = 64
 """Rows and columns of every model's image embedding."""
 MASK_SIDE = 256
 """Side of low-resolution masks and of a mask prompt."""
+PROMPT_INPUTS = ("point_coords", "point_labels", "mask_input", "has_mask_input", "orig_im_size")
+"""Inputs of a decoder that describe a prompt; every other one is a map of the embedding."""
+EVERY_FORMAT = "*"
+"""Stands for all formats in a module's ``fp32_formats``."""
 TARGETS = ("iOS16", "iOS17", "iOS18")
 PRECISIONS = ("fp16", "fp32")
 NUMERICS = ("fp32", "fp16", "ane")
@@ -98,13 +104,15 @@ class ModelInfo:
     slots: int | None = None
     """The only number of prompt slots the decoder knows, None when it takes any."""
     embedding_dim: int = 256
-    """Channels of the image embedding; its cells are 64 x 64 whatever the picture's size."""
+    """Channels of the first map of the embedding; its cells are 64 x 64 whatever the image's size."""
+    further_maps: tuple[tuple[int, int, int], ...] = ()
+    """Channels, rows and columns of each further map that the encoder returns and the decoder takes, in that order."""
     description: str = ""
 
     @property
-    def embedding_shape(self) -> tuple[int, int, int, int]:
-        """Shape of the image embedding of one picture, (1, D, 64, 64)."""
-        return 1, self.embedding_dim, EMBEDDING_SIDE, EMBEDDING_SIDE
+    def embedding_shapes(self) -> tuple[tuple[int, int, int, int], ...]:
+        """Shapes of the maps of one image's embedding, in order; the first is (1, D, 64, 64)."""
+        return ((1, self.embedding_dim, EMBEDDING_SIDE, EMBEDDING_SIDE), *((1, *shape) for shape in self.further_maps))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +141,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """What both export formats share."""
+    """Options that all export formats share."""
 
     points: int | None = 8
     """Prompt slots of the decoder; None leaves the number free where the format can."""
@@ -223,8 +231,10 @@ class Artifact:
     """One exported file (a ``.mlpackage`` is a folder): where it is and what it promises."""
 
     path: Path
-    format: Literal["coreml", "onnx"]
-    component: Literal["encoder", "decoder", "proposals"]
+    format: str
+    """Name of a module of ``formats/``."""
+    component: str
+    """``encoder``, ``decoder`` or ``proposals``."""
     model: str
     sha256: str
     """SHA-256 of the file; of a folder, over sorted relative paths and contents."""

@@ -10,17 +10,15 @@ import pytest
 from edgesam_export.errors import UsageError
 from edgesam_export.export.trace import build_components, trace_component
 from edgesam_export.families import load_model
-from edgesam_export.imaging.geometry import prepare
-from edgesam_export.parity.check import Trial
-from edgesam_export.parity.inputs import default_prompts, pack
-from edgesam_export.parity.reference import Reference
+from edgesam_export.parity import check_parity
+from edgesam_export.parity.inputs import default_prompts
 from edgesam_export.predict.predictor import Predictor
-from edgesam_export.runners import ArtifactRunner
-from edgesam_export.runners.torch import TorchRunner
+from edgesam_export.runners import ArtifactRunner, Embedding
 from edgesam_export.spec import Artifact, CoreMLConfig
 
 NAME, SLOTS = "efficient_sam_vitt", 6
 PICTURE = np.zeros((40, 60, 3), np.uint8)
+EMBEDDING = {"image_embeddings": np.zeros((1, 256, 64, 64), np.float32)}
 POINTS = [(float(x), 5.0) for x in range(SLOTS + 1)]
 
 
@@ -30,12 +28,8 @@ class DescribedRunner(ArtifactRunner):
     name = "described"
     numerics = "fp32"
 
-    @staticmethod
-    def metadata(path: Path) -> dict[str, str]:
-        raise NotImplementedError(path)
-
-    def encode(self, prepared) -> np.ndarray:
-        return np.zeros((1, 256, 64, 64), np.float32)
+    def encode(self, prepared) -> Embedding:
+        return EMBEDDING
 
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         raise AssertionError("a prompt that does not fit reached the decoder")
@@ -82,7 +76,7 @@ def test_too_many_points_are_told_to_be_fewer(runner):
     coords = np.asarray([POINTS], np.float32)
     line = f"this decoder has {SLOTS}; every export of the model has as many, give fewer points$"
     with pytest.raises(UsageError, match=line):
-        runner.decode(np.zeros((1, 256, 64, 64), np.float32), coords, np.ones((1, SLOTS + 1), np.float32))
+        runner.decode(EMBEDDING, coords, np.ones((1, SLOTS + 1), np.float32))
 
 
 def test_a_mask_prompt_is_told_to_be_impossible(runner):
@@ -90,7 +84,7 @@ def test_a_mask_prompt_is_told_to_be_impossible(runner):
     with pytest.raises(UsageError, match=r"takes no mask prompt; no export of this model does$"):
         Predictor(runner=runner).set_image(PICTURE).predict(points=POINTS[:1], mask_input=mask)
     with pytest.raises(UsageError, match=r"takes no mask prompt; no export of this model does$"):
-        runner.decode(np.zeros((1, 256, 64, 64)), np.zeros((1, 1, 2)), np.ones((1, 1)), mask[None, None])
+        runner.decode(EMBEDDING, np.zeros((1, 1, 2)), np.ones((1, 1)), mask[None, None])
 
 
 def test_other_models_are_still_told_to_be_exported_again(usual):
@@ -106,11 +100,23 @@ def test_parity_says_why_it_skips_the_mask_prompt(fixed, model, runner, usual):
         (fixed, runner, "the model knows no mask prompt"),
         (model, usual, "the decoder was exported without mask input"),
     ):
-        prepared = prepare(PICTURE, candidate.info.frame)
-        trial = Trial(candidate, Reference(TorchRunner(original), candidate.info.frame), ())
-        prompts = {prompt.kind: prompt for prompt in default_prompts(PICTURE.shape[:2])}
-        assert trial.pack(prepared, prompts["mask"]) is None
-        assert trial.found == [f"described: prompt mask: {reason}"]
-        packed = trial.pack(prepared, prompts["points"])
-        expected = pack(prepared, prompts["points"], candidate.slots, candidate.info.padding_point)
-        assert all(np.array_equal(one, other) for one, other in zip(packed, expected))
+        images = [("one", PICTURE), ("two", PICTURE + 9)]
+        with pytest.raises(
+            UsageError, match=rf"nothing of the decoder was compared \(described: prompt mask: {reason}\)"
+        ):
+            check_parity(original, candidate, images=images, prompts=lambda size: default_prompts(size)[-1:])
+
+
+def test_parity_hands_over_as_many_slots_as_the_decoder_has(fixed):
+    """Points, filled up to the fixed slots by parity itself: the decoder is reached with every prompt but the mask."""
+    candidate, seen = described(fixed), []
+
+    def decode(embedding, coords, labels, mask_input=None):
+        seen.append((coords.shape, labels.shape))
+        return np.zeros((1, len(candidate.candidates), 256, 256), np.float32), np.zeros((1, 4), np.float32)
+
+    candidate.decode = decode
+    images = [("one", PICTURE), ("two", PICTURE + 9)]
+    report = check_parity(fixed, candidate, images=images, prompts=default_prompts)
+    assert set(seen) == {((1, SLOTS, 2), (1, SLOTS))} and len(seen) == 2 * 4
+    assert report.skipped == ("described: prompt mask: the model knows no mask prompt",)

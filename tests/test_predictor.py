@@ -10,7 +10,6 @@ import json
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +20,8 @@ from edgesam_export.imaging.geometry import prepare, scaled_size, to_frame
 from edgesam_export.imaging.masks import best_mask, masks_to_source, stability
 from edgesam_export.imaging.prompts import pack_prompt
 from edgesam_export.predict.predictor import Predictor
-from edgesam_export.spec import ImageFrame
+from edgesam_export.runners import Runner
+from edgesam_export.spec import ImageFrame, ModelInfo
 
 GEOMETRY = Path(__file__).parent / "goldens" / "geometry.json"
 SOURCES = {  # name: (height, width, size, prompt_size)
@@ -327,12 +327,12 @@ def test_best_mask_refuses_scores_without_a_winner(scores, candidates, said):
 
 
 @dataclass
-class FakeRunner:
+class FakeRunner(Runner):
     """Embeds nothing, decodes to constant masks, and remembers what it was given."""
 
     slots: int | None = 6
     accepts_mask_input: bool = False
-    info: object = field(default_factory=lambda: SimpleNamespace(frame=ImageFrame(), padding_point=True))
+    info: ModelInfo = field(default_factory=lambda: ModelInfo(name="fake", family="fake"))
     encoded: list = field(default_factory=list)
     decoded: list = field(default_factory=list)
     fails: bool = False
@@ -341,10 +341,10 @@ class FakeRunner:
         if self.fails:
             raise UsageError("encoder failed")
         self.encoded.append(prepared)
-        return np.full((1, 256, 64, 64), len(self.encoded), np.float32)
+        return {"image_embeddings": np.full((1, 256, 64, 64), len(self.encoded), np.float32)}
 
-    def decode(self, embeddings, point_coords, point_labels, mask_input=None):
-        self.decoded.append((embeddings, point_coords, point_labels, mask_input))
+    def decode(self, embedding, point_coords, point_labels, mask_input=None):
+        self.decoded.append((embedding, point_coords, point_labels, mask_input))
         logits = np.stack([np.full((256, 256), value, np.float32) for value in (-1, 1, 0)])
         return logits[None], np.array([[0.2, 0.7, np.nan]], np.float32)
 
@@ -372,7 +372,7 @@ def test_predictor_encodes_once_for_each_picture():
     predictor.predict(points=[(1, 1)])
     predictor.set_image(PICTURE).predict(points=[(1, 1)])
     assert len(runner.encoded) == 2
-    assert [float(call[0].flat[0]) for call in runner.decoded] == [1, 1, 2]
+    assert [float(call[0]["image_embeddings"].flat[0]) for call in runner.decoded] == [1, 1, 2]
 
 
 def test_predictor_takes_arrays_pillow_images_and_paths(tmp_path):

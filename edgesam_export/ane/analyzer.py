@@ -1,6 +1,6 @@
 """Static ANE analysis of an ML Program: findings, expected placement, segments, totals. Needs the graph only.
 
-Where an operation ends up, only the phone can say; the most that is claimed here is that there is no known blocker.
+Only the phone decides where an operation runs; the most that is claimed here is that there is no known blocker.
 """
 
 from __future__ import annotations
@@ -14,27 +14,19 @@ from typing import Any
 from edgesam_export.ane.cost import estimate_cost
 from edgesam_export.ane.graph import GraphView
 from edgesam_export.ane.measured import find_measurements
-from edgesam_export.ane.report import AneReport, CostEstimate, Finding, OpPlacement, Totals
+from edgesam_export.ane.report import AneReport, CostEstimate, Finding, OpPlacement, Placement, Totals
 from edgesam_export.ane.rules import Hit, Rule, all_rules, explain
 from edgesam_export.ane.rules.types import border_regions
 from edgesam_export.ane.segments import find_segments
 from edgesam_export.ane.view import view_program
-from edgesam_export.artifacts import recorded_modules
 from edgesam_export.errors import UsageError
+from edgesam_export.formats import recorded_modules
 from edgesam_export.hardware import Limits, load_hardware, pick_target
+from edgesam_export.mil.op_kinds import ops_with
 from edgesam_export.mil.program import Program, load_program
 
 __all__ = ["analyze", "check_graph", "explain", "place", "read_ranges", "total"]
 
-LAYOUT_OPERATIONS = frozenset(
-    {
-        *("cast", "concat", "stack", "split", "tile"),
-        *("expand_dims", "reshape", "reshape_like", "squeeze", "transpose"),
-        *("slice_by_index", "slice_by_size", "slice_update"),
-        *("batch_to_space", "depth_to_space", "pixel_shuffle", "pixel_unshuffle", "space_to_batch", "space_to_depth"),
-    }
-)
-"""Operations that move or retype values and compute nothing."""
 SEVERITIES = ("error", "warning", "info")
 FLOAT_WEIGHTS = frozenset({"fp16", "fp32", "fp64", "bf16"})
 
@@ -47,7 +39,7 @@ def analyze(
     ranges: Mapping[str, float] | None = None,
     records: Path | None = None,
 ) -> AneReport:
-    """Return everything that the rules and the cost model say about one function of a program.
+    """Return the report of the rules and the cost model about one function of a program.
 
     ``target`` is a device, a chip, a hardware family or ``all``; ``ranges`` the largest magnitude by operation, see
     ``read_ranges``; ``records`` a folder of benchmark records, whose figures of this very file are added. A package
@@ -57,31 +49,37 @@ def analyze(
         UsageError: unknown target.
         ProgramError: no readable ML Program.
     """
-    wanted = pick_target(target)
-    if not isinstance(source, Program):
-        source = load_program(source, function=function, require_weights=False)
-    elif function is not None and function != source.function.name:
-        raise UsageError(f"the program given is function '{source.function.name}'; load '{function}' instead")
-    digest = source.sha256
-    graph = view_program(source, ranges=ranges)
-    hits = check_graph(graph, wanted.families)
+    devices = pick_target(target)
+    program = open_program(source, function)
+    digest = program.sha256
+    graph = view_program(program, ranges=ranges)
+    hits = check_graph(graph, devices.families)
     placements = place(graph, hits)
     graph = replace(graph, off=indices_off(graph, placements))
     return AneReport(
-        file=source.path.name,
-        function=source.function.name,
-        opset=source.opset,
+        file=program.path.name,
+        function=program.function.name,
+        opset=program.opset,
         artifact_sha256=digest,
         tool_version=tool_version(),
-        target=wanted.name,
-        families=wanted.families,
-        findings=make_findings(hits, recorded_modules(source.path, digest)),
+        target=devices.name,
+        families=devices.families,
+        findings=make_findings(hits, recorded_modules(program.path, digest)),
         placements=placements,
         segments=find_segments(graph),
         totals=total(graph),
-        costs=tuple(estimate_costs(graph, hits, wanted.families)),
-        measured=() if records is None else find_measurements(records, digest, wanted.families),
+        costs=tuple(estimate_costs(graph, hits, devices.families)),
+        measured=() if records is None else find_measurements(records, digest, devices.families),
     )
+
+
+def open_program(source: Program | str | Path, function: str | None) -> Program:
+    """Return a function of a package, or the program that is one already; weights may be missing."""
+    if not isinstance(source, Program):
+        return load_program(source, function=function, require_weights=False)
+    if function is not None and function != source.function.name:
+        raise UsageError(f"the program is function '{source.function.name}'; load '{function}' instead")
+    return source
 
 
 def tool_version() -> str:
@@ -90,40 +88,40 @@ def tool_version() -> str:
     return version("edgesam-export")
 
 
-Found = dict[tuple[Rule, Hit], list[str]]
-"""What was found, with the families it applies to."""
+Hits = dict[tuple[Rule, Hit], list[str]]
+"""Hit of a rule -> the families it applies to."""
 
 
-def check_graph(graph: GraphView, families: tuple[str, ...]) -> Found:
-    """Return the hits of all rules on a graph, sorted by severity, rule and place."""
+def check_graph(graph: GraphView, families: tuple[str, ...]) -> Hits:
+    """Return the hits of all rules on a graph, sorted by severity, rule and location."""
     hardware = load_hardware()
-    found: Found = {}
+    hits: Hits = {}
     limits = {family: hardware.limits_of(family) for family in families}
     for late in (False, True):
         for family in families:
-            view = prepare(graph, limits[family], found if late else None)
+            view = prepare(graph, limits[family], hits if late else None)
             for rule in all_rules():
                 if rule.needs_placements == late and (rule.families is None or family in rule.families):
                     for hit in rule.check(view, limits[family]):
-                        found.setdefault((rule, hit), []).append(family)
+                        hits.setdefault((rule, hit), []).append(family)
     order = {node.index: position for position, node in enumerate(graph.nodes)}
 
     def rank(item: tuple[Rule, Hit]) -> tuple[int, str, int]:
         rule, hit = item
-        place = -1 if hit.operation is None else order[hit.operation.index]
-        return SEVERITIES.index(hit.severity or rule.severity), rule.id, place
+        position = -1 if hit.operation is None else order[hit.operation.index]
+        return SEVERITIES.index(hit.severity or rule.severity), rule.id, position
 
-    return {item: found[item] for item in sorted(found, key=rank)}
+    return {item: hits[item] for item in sorted(hits, key=rank)}
 
 
-def prepare(graph: GraphView, limits: Limits, found: Found | None) -> GraphView:
+def prepare(graph: GraphView, limits: Limits, hits: Hits | None) -> GraphView:
     """Return the graph with its FP32 border marked, and with what is off the ANE once that is known."""
     border = frozenset(node.index for region in border_regions(graph, limits) for node in region)
-    off = graph.off if found is None else graph.off | indices_off(graph, place(graph, found, limits.family))
+    off = graph.off if hits is None else graph.off | indices_off(graph, place(graph, hits, limits.family))
     return replace(graph, border=border, off=off)
 
 
-def place(graph: GraphView, hits: Found, family: str | None = None) -> tuple[OpPlacement, ...]:
+def place(graph: GraphView, hits: Hits, family: str | None = None) -> tuple[OpPlacement, ...]:
     """Return where each operation is expected, and the rules behind it: on one family, or the worst of all."""
     off: dict[int, set[str]] = {}
     risky: dict[int, set[str]] = {}
@@ -139,13 +137,13 @@ def place(graph: GraphView, hits: Found, family: str | None = None) -> tuple[OpP
     placements = []
     for node in graph.nodes:
         rules = off.get(node.index) or risky.get(node.index) or set()
-        where: Any = "off" if node.index in off else "at-risk" if node.index in risky else "expected"
+        placement: Placement = "off" if node.index in off else "at-risk" if node.index in risky else "expected"
         placements.append(
             OpPlacement(
                 operation=node.label,
                 op_type=node.type,
                 location=node.location,
-                placement=where,
+                placement=placement,
                 rules=tuple(sorted(rules)),
             )
         )
@@ -153,10 +151,10 @@ def place(graph: GraphView, hits: Found, family: str | None = None) -> tuple[OpP
 
 
 def indices_off(graph: GraphView, placements: tuple[OpPlacement, ...]) -> frozenset[int]:
-    return frozenset(node.index for node, where in zip(graph.nodes, placements) if where.placement == "off")
+    return frozenset(node.index for node, row in zip(graph.nodes, placements) if row.placement == "off")
 
 
-def make_findings(hits: Found, modules: Mapping[str, str]) -> tuple[Finding, ...]:
+def make_findings(hits: Hits, modules: Mapping[str, str]) -> tuple[Finding, ...]:
     """Return the hits as findings; ``modules`` maps operations to torch modules."""
     findings = []
     for (rule, hit), families in hits.items():
@@ -191,7 +189,7 @@ def total(graph: GraphView) -> Totals:
     stored = sum(value.bytes for value in plain) + sum(graph.constants[name].value.bytes for name in packed)
     return Totals(
         operations=len(graph.nodes),
-        layout_operations=sum(node.type in LAYOUT_OPERATIONS for node in graph.nodes),
+        layout_operations=sum(node.type in ops_with("layout") for node in graph.nodes),
         multiply_adds=sum(graph.multiply_adds(node) for node in graph.nodes),
         parameters=parameters,
         weight_bytes=stored,
@@ -201,7 +199,7 @@ def total(graph: GraphView) -> Totals:
     )
 
 
-def estimate_costs(graph: GraphView, hits: Found, families: tuple[str, ...]) -> Iterator[CostEstimate]:
+def estimate_costs(graph: GraphView, hits: Hits, families: tuple[str, ...]) -> Iterator[CostEstimate]:
     """Yield the cost on each family, with the placements expected on that family."""
     for family in families:
         placements = place(graph, hits, family)
@@ -219,7 +217,7 @@ def read_ranges(document: Any, component: str | None = None) -> dict[str, float]
     rows = document.get("ranges") if isinstance(document, Mapping) else document
     if not isinstance(rows, list | tuple):
         raise UsageError("no ranges in the document; give a parity report, or the rows of a range report")
-    found: dict[str, float] = {}
+    magnitudes: dict[str, float] = {}
     for row in rows:
         entry = row if isinstance(row, Mapping) else vars(row)
         if "operation" not in entry or "magnitude" not in entry:
@@ -228,5 +226,5 @@ def read_ranges(document: Any, component: str | None = None) -> dict[str, float]
             continue
         size = entry["magnitude"]
         size = math.inf if size is None or isinstance(size, str) else float(size)
-        found[entry["operation"]] = max(found.get(entry["operation"], 0.0), size)
-    return found
+        magnitudes[entry["operation"]] = max(magnitudes.get(entry["operation"], 0.0), size)
+    return magnitudes

@@ -25,6 +25,7 @@ from typing import Any, Literal
 from edgesam_export.errors import SchemaError, UsageError
 from edgesam_export.files import read_json
 from edgesam_export.hardware import pick_target
+from edgesam_export.mil.op_kinds import is_parameter
 
 __all__ = [
     "KIND",
@@ -158,7 +159,7 @@ def parse_plan(document: Any, *, where: str = "the compute plan") -> ComputePlan
         device=PlanDevice(
             **{key: reader.optional_text(device.get(key), f"device.{key}") for key in PlanDevice.__dataclass_fields__}
         ),
-        operations=tuple(o for o in operations if o.op_type != "const" and not o.op_type.startswith("constexpr_")),
+        operations=tuple(o for o in operations if not is_parameter(o.op_type)),
     )
 
 

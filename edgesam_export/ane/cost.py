@@ -13,20 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
-from math import prod
+from math import prod, sqrt
 from pathlib import Path
 from typing import Any
 
 from edgesam_export.ane.graph import GraphView, Node, Value
-from edgesam_export.ane.report import CostEstimate, OpCost, OpPlacement
+from edgesam_export.ane.report import Bound, CostEstimate, OpCost, OpPlacement
 from edgesam_export.ane.segments import schedule
 from edgesam_export.errors import UsageError
 from edgesam_export.hardware import load_hardware
-
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib  # type: ignore[no-redef]
+from edgesam_export.mil.op_kinds import Trait, ops_with
+from edgesam_export.resources import read_toml
 
 __all__ = ["Demand", "Roofline", "demands_of", "estimate_cost", "load_roofline", "price", "spearman"]
 
@@ -65,7 +62,7 @@ class Roofline:
 
 @cache
 def constants() -> Mapping[str, Any]:
-    return tomllib.loads(CONSTANTS.read_text(encoding="utf-8"))
+    return read_toml(CONSTANTS)
 
 
 def load_roofline(family: str) -> Roofline:
@@ -86,11 +83,11 @@ def load_roofline(family: str) -> Roofline:
 
 
 def calibration(family: str) -> str:
-    """Say how far the estimate was off, and how many of the figures were of this family."""
-    judged = constants()["judged"]
-    own = judged["families"].get(family, 0)
+    """Return how far the estimate was off, and how many of the figures were of this family."""
+    verdict = constants()["judged"]
+    own = verdict["families"].get(family, 0)
     scope = f"{own} of them on {family}" if own else f"none on {family}, whose constants are unchecked"
-    return f"{judged['summary']}, {scope}; {judged['unseen']}"
+    return f"{verdict['summary']}, {scope}; {verdict['unseen']}"
 
 
 # --------------------------------------------------------------------------------------------------------------- demand
@@ -161,7 +158,7 @@ class WorkingSet:
 
 
 def demands_of(graph: GraphView, capacity_bytes: int) -> list[Demand]:
-    """Return what each operation asks for, in program order; ``graph.off`` says which leave the ANE."""
+    """Return the demand of each operation, in program order; ``graph.off`` says which leave the ANE."""
     return Walk(graph, capacity_bytes).run()
 
 
@@ -187,14 +184,14 @@ class Walk:
         self.last_use |= dict.fromkeys(graph.outputs, -1)
 
     def run(self) -> list[Demand]:
-        found: dict[int, Demand] = {}
+        by_index: dict[int, Demand] = {}
         for nodes in self.runs:
             memory = WorkingSet(self.capacity)
             for node in nodes:
                 memory.dying = frozenset(name for name in node.input_names if self.last_use[name] == node.index)
-                found[node.index] = self.demand(node, memory, starts=node is nodes[0])
+                by_index[node.index] = self.demand(node, memory, starts=node is nodes[0])
                 memory.finish()
-        return [found[node.index] for node in self.graph.nodes]
+        return [by_index[node.index] for node in self.graph.nodes]
 
     def demand(self, node: Node, memory: WorkingSet, *, starts: bool) -> Demand:
         kind, fused = kind_of(self.graph, node), self.is_fused(node)
@@ -232,11 +229,11 @@ class Walk:
         return same_side and len(self.graph.consumers(reads[0].name)) == 1
 
     def feeds_fused(self, node: Node) -> bool:
-        """Whether an activation takes this result over before it is written."""
+        """Whether an activation takes this result before it is written."""
         return any(self.is_fused(reader) for reader in self.graph.after(node))
 
     def crossing(self, node: Node) -> int:
-        """Bytes that enter the ANE here for the first time, or leave it from here."""
+        """Return the bytes that enter the ANE here for the first time, or leave it from here."""
         off = self.graph.off
         if node.index in off:
             return 0
@@ -252,7 +249,7 @@ class Walk:
         return total
 
     def passed_bytes(self, value: Value) -> int:
-        """Bytes of a value as it arrives: of an image four bytes a pixel, whatever type the program gives it."""
+        """Return the bytes of a value as it arrives: of an image four a pixel, whatever its type in the program."""
         images = (feature.value for feature in self.graph.features if feature.kind == "image")
         if any(image.name == value.name for image in images) and value.rank == 4:
             return 4 * value.sizes[2] * value.sizes[3]
@@ -260,15 +257,18 @@ class Walk:
 
 
 def kind_of(graph: GraphView, node: Node) -> str:
-    """Name the class of work: a kind of product, an activation, a reduction, a layout change, or elementwise."""
-    if node.type in ("conv", "conv_transpose"):
+    """Return the class of work: a kind of product, an activation, a reduction, a layout change, or elementwise."""
+    if node.type in ops_with("convolution"):
         weight = graph.operand(node, "weight")
         sizes = weight.sizes if weight else ()
         if len(sizes) > 2 and sizes[1] == 1 and graph.const(node, "groups", 1) > 1:
             return "depthwise"
         return "pointwise" if prod(sizes[2:]) == 1 else "dense"
-    kinds = constants()["kinds"]
-    return next((kind for kind, types in kinds.items() if node.type in types), "elementwise")
+    if node.type in ops_with("product"):
+        # A linear layer is a convolution of 1 x 1; the others read two operands that are computed.
+        return "pointwise" if node.type == "linear" else "matmul"
+    traits: tuple[Trait, ...] = ("activation", "reduction", "layout")
+    return next((trait for trait in traits if node.type in ops_with(trait)), "elementwise")
 
 
 # ---------------------------------------------------------------------------------------------------------------- price
@@ -285,9 +285,9 @@ def estimate_cost(graph: GraphView, placements: Sequence[OpPlacement], family: s
 
 
 def price(demands: Sequence[Demand], roofline: Roofline) -> CostEstimate:
-    """Apply the rates of a family to what the operations ask for."""
+    """Return the cost of the operations' demands at the rates of a family."""
     rows = [op_cost(demand, roofline) for demand in demands]
-    totals = dict.fromkeys(("compute", "memory", "dispatch", "transfer"), 0.0)
+    totals: dict[Bound, float] = {"compute": 0.0, "memory": 0.0, "dispatch": 0.0, "transfer": 0.0}
     for parts in rows:
         for name, time in parts.items():
             totals[name] += time
@@ -297,7 +297,7 @@ def price(demands: Sequence[Demand], roofline: Roofline) -> CostEstimate:
             operation=demand.operation,
             op_type=demand.op_type,
             time_us=sum(parts.values()),
-            bound=max(parts, key=lambda name: parts[name]),  # type: ignore[arg-type]
+            bound=max(parts, key=parts.__getitem__),
         )
         for demand, parts in zip(demands, rows)
     )
@@ -313,8 +313,8 @@ def price(demands: Sequence[Demand], roofline: Roofline) -> CostEstimate:
     )
 
 
-def op_cost(demand: Demand, roofline: Roofline) -> dict[str, float]:
-    """Microseconds of one operation by what they are spent on; only the longer of compute and memory counts."""
+def op_cost(demand: Demand, roofline: Roofline) -> dict[Bound, float]:
+    """Return the microseconds of one operation by bound; of compute and memory only the longer counts."""
     if demand.on_ane:
         share = roofline.efficiency.get(demand.kind, 1.0)
         compute = 2e-6 * demand.multiply_adds / (roofline.peak_tflops * share)
@@ -335,7 +335,7 @@ def op_cost(demand: Demand, roofline: Roofline) -> dict[str, float]:
     }
 
 
-# -------------------------------------------------------------------------------------------------------------- judging
+# ---------------------------------------------------------------------------------------------------------- correlation
 def spearman(estimated: Sequence[float], measured: Sequence[float]) -> float:
     """Return the rank correlation of two series; ties share their mean rank.
 
@@ -349,7 +349,7 @@ def spearman(estimated: Sequence[float], measured: Sequence[float]) -> float:
     spread = [sum((rank - middle) ** 2 for rank in series) for series in (first, second)]
     if 0.0 in spread:
         raise ValueError("rank correlation needs values that differ")
-    return sum((a - middle) * (b - middle) for a, b in zip(first, second)) / (spread[0] * spread[1]) ** 0.5
+    return sum((a - middle) * (b - middle) for a, b in zip(first, second)) / sqrt(spread[0] * spread[1])
 
 
 def ranks(values: Sequence[float]) -> list[float]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgesam_export.ane.graph import Feature, GraphView, Node, StoredValue, Value
+from edgesam_export.mil.op_kinds import is_decompression
 
 __all__ = ["read_example"]
 
@@ -71,15 +72,12 @@ class ExampleReader:
         self.features[value.name] = Feature(seen, "input", options.get("kind", "tensor"), flexible)
 
     def add_constant(self, value: Value, content: Any) -> None:
-        load = None
-        if isinstance(content, str):
-            load = lambda: content  # noqa: E731  # a closure over one constant
-        elif content is not None:
-            load = lambda: np.broadcast_to(np.asarray(content), value.sizes)  # noqa: E731
-        self.constants[value.name] = StoredValue(value, load)
+        if content is not None and not isinstance(content, str):
+            content = np.broadcast_to(np.asarray(content), value.sizes)
+        self.constants[value.name] = StoredValue(value, None if content is None else lambda: content)
 
     def add_node(self, word: str, value: Value, keywords: Sequence[ast.keyword]) -> None:
-        home = self.decompressions if word.startswith("constexpr_") else self.nodes
+        home = self.decompressions if is_decompression(word) else self.nodes
         inputs = {str(k.arg): tuple(self.bind(value, k, item) for item in items_of(k.value)) for k in keywords}
         home.append(Node(len(home), word, value.name, f"main/op {len(home)}", inputs, (value,)))
 

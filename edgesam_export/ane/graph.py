@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-__all__ = ["ALIGNMENT_BYTES", "Feature", "GraphView", "Node", "StoredValue", "Value"]
+__all__ = ["ALIGNMENT_BYTES", "Direction", "Feature", "Flexibility", "GraphView", "Node", "StoredValue", "Value"]
 
 ALIGNMENT_BYTES = 64
 """The last axis of an ANE buffer starts at a multiple of this (apple/coreai-models, neural_engine_rules.md)."""
@@ -24,6 +24,8 @@ BYTES = {
 }
 """Size of one element; 1 for every other type."""
 SUB_BYTE_BITS = {"int4": 4, "uint6": 6, "uint4": 4, "uint3": 3, "uint2": 2, "uint1": 1}
+Direction = Literal["input", "output"]
+Flexibility = Literal["range", "enumerated"]
 WIDE_FLOATS = frozenset({"fp32", "fp64"})
 
 
@@ -116,10 +118,10 @@ class Feature:
 
     value: Value
     """As the app passes it: ``value.dtype`` is that of the array, not of the tensor inside the program."""
-    direction: Literal["input", "output"]
+    direction: Direction
     kind: str = "tensor"
     """``tensor``, ``image``, ``state`` or another kind of feature."""
-    flexible: Literal["range", "enumerated"] | None = None
+    flexible: Flexibility | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -143,10 +145,10 @@ class GraphView:
 
     @cached_property
     def values(self) -> dict[str, Value]:
-        found = {value.name: value for value in self.inputs}
-        found.update((stored.value.name, stored.value) for stored in self.constants.values())
-        found.update((value.name, value) for node in self.decompressions + self.nodes for value in node.outputs)
-        return found
+        by_name = {value.name: value for value in self.inputs}
+        by_name.update((stored.value.name, stored.value) for stored in self.constants.values())
+        by_name.update((value.name, value) for node in self.decompressions + self.nodes for value in node.outputs)
+        return by_name
 
     @cached_property
     def weights(self) -> frozenset[str]:
@@ -159,11 +161,11 @@ class GraphView:
 
     @cached_property
     def uses(self) -> dict[str, tuple[Node, ...]]:
-        found: dict[str, list[Node]] = {}
+        readers: dict[str, list[Node]] = {}
         for node in self.nodes:
             for name in dict.fromkeys(node.input_names):
-                found.setdefault(name, []).append(node)
-        return {name: tuple(nodes) for name, nodes in found.items()}
+                readers.setdefault(name, []).append(node)
+        return {name: tuple(nodes) for name, nodes in readers.items()}
 
     def of(self, *types: str) -> Iterator[Node]:
         """Yield the nodes of these types (all without any), those of the FP32 border left out."""
@@ -195,18 +197,18 @@ class GraphView:
 
     def numbers(self, node: Node, key: str, default: Sequence[Any] = ()) -> list[Any]:
         """Return a constant input as a flat list, a scalar as a list of one."""
-        found = self.const(node, key)
-        return list(default) if found is None or isinstance(found, str) else np.ravel(found).tolist()
+        value = self.const(node, key)
+        return list(default) if value is None or isinstance(value, str) else np.ravel(value).tolist()
 
     def number(self, node: Node, key: str, default: Any) -> Any:
         """Return a constant input that is one number, ``default`` when it is none."""
-        found = self.numbers(node, key)
-        return found[0] if len(found) == 1 else default
+        values = self.numbers(node, key)
+        return values[0] if len(values) == 1 else default
 
     def text(self, node: Node, key: str, default: str = "") -> str:
         """Return a constant input that is a word."""
-        found = self.const(node, key)
-        return found if isinstance(found, str) else default
+        value = self.const(node, key)
+        return value if isinstance(value, str) else default
 
     def array(self, name: str) -> Any:
         """Return the value of a constant, None when ``name`` is none or its file is missing."""
@@ -283,9 +285,11 @@ def count_attention(graph: GraphView, node: Node) -> int:
 
 COUNTERS: dict[str, Callable[[GraphView, Node], int]] = {
     "conv": count_conv,
+    "conv_quantized": count_conv,
     "conv_transpose": count_conv_transpose,
     "einsum": count_einsum,
     "linear": count_linear,
     "matmul": count_matmul,
     "scaled_dot_product_attention": count_attention,
 }
+"""How multiply-adds are counted: an entry for every operation with the trait ``product``."""

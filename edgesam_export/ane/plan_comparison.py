@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 from edgesam_export.ane.compute_plan import Actual, ComputePlan, PlanDevice, PlanOperation
-from edgesam_export.ane.render.json import to_json as report_json
-from edgesam_export.ane.render.text import to_text as report_text
 from edgesam_export.ane.report import AneReport, OpPlacement, Placement
 from edgesam_export.errors import UsageError
-from edgesam_export.files import write_json
-from edgesam_export.hardware import pick_target
 
-__all__ = [
-    "Agreement",
-    "ComparedOperation",
-    "PlanComparison",
-    "RuleScore",
-    "compare_plan",
-    "render",
-    "to_document",
-    "to_text",
-    "write_comparison",
-]
+__all__ = ["Agreement", "ComparedOperation", "PlanComparison", "RuleScore", "compare_plan"]
 
 # 1: first form
 SCHEMA_VERSION = 1
 UNITS_WITH_ANE = ("all", "cpu_and_ne")
-ROWS_SHOWN = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +104,6 @@ class PlanComparison:
         return sum(cost for cost, on_ane in weights if on_ane) / total if total else None
 
 
-# ----------------------------------------------------------------------------------------------------------- comparing
 def compare_plan(report: AneReport, plan: ComputePlan) -> PlanComparison:
     """Return where a report and a plan of the same program agree, operation by operation and rule by rule.
 
@@ -222,93 +203,3 @@ def score_rules(operations: Sequence[ComparedOperation]) -> Iterator[RuleScore]:
             false_alarms=actual["ane"],
             unknown=actual["unknown"],
         )
-
-
-# ----------------------------------------------------------------------------------------------------------- rendering
-def to_document(comparison: PlanComparison) -> dict[str, Any]:
-    """Return a comparison as JSON data, with what follows from it."""
-    return json.loads(json.dumps(asdict(comparison))) | {
-        "kind": "plan_comparison",
-        "misses": [operation.operation for operation in comparison.misses],
-        "agreeing": sum(bool(operation.agrees) for operation in comparison.decided),
-        "decided": len(comparison.decided),
-        "ane_cost_share": comparison.ane_cost_share,
-    }
-
-
-def render(report: AneReport, comparison: PlanComparison | None, *, as_json: bool) -> str:
-    """Return report and comparison for stdout: text, or one JSON document with the key ``plan_comparison``."""
-    if comparison is None:
-        return report_json(report) if as_json else report_text(report)
-    if not as_json:
-        return f"{report_text(report)}\n{to_text(comparison)}"
-    document = json.loads(report_json(report)) | {"plan_comparison": to_document(comparison)}
-    return json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n"
-
-
-def write_comparison(comparison: PlanComparison, folder: str | Path) -> Path:
-    """Write a comparison as ``<package>_ane_plan.json``, beside the report; return the path.
-
-    Raises:
-        UsageError: the folder cannot be written to.
-    """
-    path = Path(folder) / f"{Path(comparison.file).stem}_ane_plan.json"
-    write_json(path, to_document(comparison))
-    return path
-
-
-def to_text(comparison: PlanComparison) -> str:
-    """Return a comparison for a terminal; the summary is the last line."""
-    blocks = [heading_lines(comparison), agreement_lines(comparison), rule_lines(comparison), miss_lines(comparison)]
-    blocks.append(iter([summary_line(comparison)]))
-    return "\n\n".join(text for text in ("\n".join(block) for block in blocks) if text) + "\n"
-
-
-def heading_lines(comparison: PlanComparison) -> Iterator[str]:
-    yield f"compute plan: {comparison.device}, units {comparison.compute_units}; Core ML's anticipation, not measured"
-    if comparison.plan_target is None:
-        yield "the plan names no chip that is known here: compare with a report for its family"
-    elif pick_target(comparison.plan_target).families != comparison.families:
-        yield f"the report is for {comparison.target}: analyse with --target '{comparison.plan_target}' to be fair"
-    for names, where in ((comparison.not_in_plan, "plan"), (comparison.not_in_report, "report")):
-        if names:
-            more = ", ..." if len(names) > 3 else ""
-            yield f"{len(names)} operations are not in the {where}: {', '.join(names[:3])}{more}"
-
-
-def agreement_lines(comparison: PlanComparison) -> Iterator[str]:
-    yield f"{'predicted':10}{'on ANE':>8}{'ANE could':>11}{'ANE cannot':>12}{'unknown':>9}"
-    for row in comparison.agreement:
-        yield f"{row.predicted:10}{row.ane:>8}{row.capable:>11}{row.off:>12}{row.unknown:>9}"
-
-
-def rule_lines(comparison: PlanComparison) -> Iterator[str]:
-    if comparison.rules:
-        yield f"{'rule':6}{'says':10}{'hits':>6}{'ANE could':>11}{'false alarms':>14}{'unknown':>9}"
-    for row in comparison.rules:
-        yield f"{row.rule:6}{row.says:10}{row.hits:>6}{row.capable:>11}{row.false_alarms:>14}{row.unknown:>9}"
-
-
-def miss_lines(comparison: PlanComparison) -> Iterator[str]:
-    groups: dict[tuple[str, str], list[ComparedOperation]] = defaultdict(list)
-    for operation in comparison.misses:
-        groups[operation.actual, operation.op_type].append(operation)
-    if groups:
-        yield "planned off the ANE, explained by no rule:"
-    ordered = sorted(groups.items(), key=lambda item: (item[0][0] != "off", -len(item[1]), item[0]))
-    for (actual, op_type), members in ordered[:ROWS_SHOWN]:
-        why = "the ANE cannot" if actual == "off" else f"{members[0].preferred} preferred"
-        yield f"  {len(members):>4}  {op_type:18} {why}, first '{members[0].operation}'"
-    if len(ordered) > ROWS_SHOWN:
-        yield f"  and {len(ordered) - ROWS_SHOWN} more kinds"
-
-
-def summary_line(comparison: PlanComparison) -> str:
-    agreeing = sum(bool(operation.agrees) for operation in comparison.decided)
-    alarms = sum(row.ane for row in comparison.agreement if row.predicted == "off")
-    share = comparison.ane_cost_share
-    cost = "" if share is None else f"; {share:.0%} of the plan's cost on the ANE"
-    return (
-        f"plan agrees on {agreeing} of {len(comparison.decided)} decided operations; "
-        f"{alarms} false alarms, {len(comparison.misses)} misses{cost}"
-    )

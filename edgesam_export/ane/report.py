@@ -1,4 +1,4 @@
-"""What an ANE analysis says: frozen data, no rendering, no arithmetic."""
+"""The result of an ANE analysis: frozen data, no rendering, no arithmetic."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ __all__ = ["AneReport", "CostEstimate", "Finding", "Measurement", "OpCost", "OpP
 Severity = Literal["error", "warning", "info"]
 Evidence = Literal["documented", "measured", "folklore"]
 Placement = Literal["expected", "at-risk", "off"]
+Bound = Literal["compute", "memory", "dispatch", "transfer"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One rule's remark on one operation, or on the whole program."""
+    """One rule's finding about one operation, or on the whole program."""
 
     rule: str
     """Rule id, e.g. ``A07``."""
@@ -28,7 +29,7 @@ class Finding:
     """Name of the value the operation produces; None for the whole program."""
     op_type: str | None
     location: str | None
-    """Where it stands in the program, e.g. ``main/op 12``."""
+    """Location in the program, e.g. ``main/op 12``."""
     module: str | None
     """Dotted path of the torch module it came from, when the export recorded it."""
     families: tuple[str, ...]
@@ -86,7 +87,7 @@ class OpCost:
     operation: str
     op_type: str
     time_us: float
-    bound: Literal["compute", "memory", "dispatch", "transfer"]
+    bound: Bound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,7 @@ class CostEstimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What a benchmark record says about this very artifact on one device."""
+    """Measured latency of this very artifact on one device, from a benchmark record."""
 
     device: str
     family: str
@@ -145,5 +146,6 @@ class AneReport:
 
     def worst(self) -> Severity | None:
         """Return the gravest severity among the findings."""
-        found = {finding.severity for finding in self.findings}
-        return next((level for level in ("error", "warning", "info") if level in found), None)
+        levels: tuple[Severity, ...] = ("error", "warning", "info")
+        present = {finding.severity for finding in self.findings}
+        return next((level for level in levels if level in present), None)

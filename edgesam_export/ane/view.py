@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any
 
-from edgesam_export.ane.graph import Feature, GraphView, Node, StoredValue, Value
+from edgesam_export.ane.graph import Direction, Feature, Flexibility, GraphView, Node, StoredValue, Value
+from edgesam_export.mil.features import FeatureSpec
 from edgesam_export.mil.graph import Constant, Operation
+from edgesam_export.mil.op_kinds import is_decompression
 from edgesam_export.mil.program import Program
 from edgesam_export.mil.types import ValueType
 
@@ -23,7 +24,7 @@ def view_program(program: Program, *, ranges: Mapping[str, float] | None = None)
         if operation.is_constant:
             add_constant(constants, operation.label, operation.attributes["val"])
             continue
-        home = decompressions if operation.type.startswith("constexpr_") else nodes
+        home = decompressions if is_decompression(operation.type) else nodes
         home.append(view_operation(operation, len(home), constants))
     return GraphView(
         opset=program.opset,
@@ -40,7 +41,7 @@ def view_program(program: Program, *, ranges: Mapping[str, float] | None = None)
 def view_operation(operation: Operation, index: int, constants: dict[str, StoredValue]) -> Node:
     """Return one operation; constants written in place get names, parameters of old constexpr ops count as inputs."""
     inputs: dict[str, tuple[str, ...]] = {}
-    attributes = operation.attributes.items() if operation.type.startswith("constexpr_") else ()
+    attributes = operation.attributes.items() if is_decompression(operation.type) else ()
     for key, arguments in [*operation.inputs.items(), *((key, (value,)) for key, value in attributes)]:
         names = []
         for position, argument in enumerate(arguments):
@@ -74,7 +75,17 @@ def view_value(name: str, declared: ValueType) -> Value:
 
 
 def view_features(program: Program) -> Iterator[Feature]:
-    for direction, specs in (("input", program.inputs), ("output", program.outputs)):
+    directions: tuple[tuple[Direction, tuple[FeatureSpec, ...]], ...] = (
+        ("input", program.inputs),
+        ("output", program.outputs),
+    )
+    for direction, specs in directions:
         for spec in specs:
-            flexible: Any = "enumerated" if spec.choices is not None else "range" if spec.ranges is not None else None
-            yield Feature(Value(spec.name, spec.dtype, spec.shape), direction, spec.kind, flexible)  # type: ignore[arg-type]
+            flexible = flexibility(spec)
+            yield Feature(Value(spec.name, spec.dtype, spec.shape), direction, spec.kind, flexible)
+
+
+def flexibility(spec: FeatureSpec) -> Flexibility | None:
+    if spec.choices is not None:
+        return "enumerated"
+    return "range" if spec.ranges is not None else None

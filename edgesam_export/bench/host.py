@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 
 from edgesam_export.bench.machine import artifact_entry, host_device, torch_entry
-from edgesam_export.bench.record import empty_result
 from edgesam_export.bench.request import DAY_S, Schedule, Workload, check_workload
+from edgesam_export.bench.schema import empty_result
 from edgesam_export.errors import EdgeSAMExportError, UsageError, first_line
 from edgesam_export.imaging.geometry import PreparedImage, prepare
 from edgesam_export.imaging.prompts import pack_prompt
-from edgesam_export.runners import RUNNERS, cast, open_runner
+from edgesam_export.profiles import embedding_names
+from edgesam_export.runners import RUNNERS, Embedding, cast, open_runner
 from edgesam_export.spec import Artifact, Progress
 
 __all__ = ["EXECUTOR_NUMERICS", "HostPlan", "measure_host"]
@@ -70,7 +71,7 @@ class Inputs:
     prepared: PreparedImage
     coords: np.ndarray
     labels: np.ndarray
-    embeddings: np.ndarray
+    embedding: Embedding
 
 
 class Candidate(ABC):
@@ -92,8 +93,8 @@ class Candidate(ABC):
         """Return what each stage calls; everything that is not prediction happens here."""
 
     @abstractmethod
-    def outputs(self, inputs: Inputs) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Return embeddings and mask logits of the inputs, for parity; None for what this candidate does not make."""
+    def outputs(self, inputs: Inputs) -> tuple[Embedding | None, np.ndarray | None]:
+        """Return embedding and mask logits of the inputs, for parity; None for what this candidate does not make."""
 
     def timed(self, call: Callable[[], Any]) -> int:
         """Return the nanoseconds that a call takes."""
@@ -125,22 +126,23 @@ class FileCandidate(Candidate):
             recorder.encode(inputs.prepared)
             calls["encoder"] = partial(self.runners["encoder"].run, "encoder", recorder.feeds["encoder"])
         if "decoder" in self.artifacts:
-            recorder.decode(inputs.embeddings, inputs.coords, inputs.labels)
+            recorder.decode(inputs.embedding, inputs.coords, inputs.labels)
             calls["decoder"] = partial(self.runners["decoder"].run, "decoder", recorder.feeds["decoder"])
         if len(calls) == 2:
             calls["end_to_end"] = partial(self.end_to_end, recorder.feeds)
         return calls
 
     def end_to_end(self, feeds: dict[str, dict[str, np.ndarray]]) -> Any:
-        embeddings = self.runners["encoder"].run("encoder", feeds["encoder"])["image_embeddings"]
-        spec = next(s for s in self.artifacts["decoder"].contract["inputs"] if s["name"] == "image_embeddings")
-        return self.runners["decoder"].run("decoder", feeds["decoder"] | {"image_embeddings": cast(embeddings, spec)})
+        outputs = self.runners["encoder"].run("encoder", feeds["encoder"])
+        specs = [s for s in self.artifacts["decoder"].contract["inputs"] if s["name"] in outputs]
+        maps = {spec["name"]: cast(outputs[spec["name"]], spec) for spec in specs}
+        return self.runners["decoder"].run("decoder", feeds["decoder"] | maps)
 
-    def outputs(self, inputs: Inputs) -> tuple[np.ndarray | None, np.ndarray | None]:
-        embeddings = self.runners["encoder"].encode(inputs.prepared) if "encoder" in self.runners else None
+    def outputs(self, inputs: Inputs) -> tuple[Embedding | None, np.ndarray | None]:
+        embedding = self.runners["encoder"].encode(inputs.prepared) if "encoder" in self.runners else None
         if "decoder" not in self.runners or self.runners["decoder"].selects:
-            return embeddings, None
-        return embeddings, self.runners["decoder"].decode(inputs.embeddings, inputs.coords, inputs.labels)[0]
+            return embedding, None
+        return embedding, self.runners["decoder"].decode(inputs.embedding, inputs.coords, inputs.labels)[0]
 
 
 class TorchCandidate(Candidate):
@@ -171,25 +173,25 @@ class TorchCandidate(Candidate):
 
         return torch.float16 if self.precision == "fp16" else torch.float32
 
-    def tensors(self, inputs: Inputs) -> tuple[Any, Any, tuple[Any, Any]]:
-        """Return picture, embeddings and prompt where the model is; coordinates stay FP32, they exceed 2048."""
+    def tensors(self, inputs: Inputs) -> tuple[Any, Any, tuple[Any, ...]]:
+        """Return image, embedding and prompt on the model's device; coordinates stay FP32, they exceed 2048."""
         import torch
 
-        image, embeddings = (
+        image, *maps = (
             torch.from_numpy(np.asarray(array, np.float32)).to(self.units, self.dtype())
-            for array in (inputs.prepared.tensor, inputs.embeddings)
+            for array in (inputs.prepared.tensor, *inputs.embedding.values())
         )
         prompt = tuple(
             torch.from_numpy(np.asarray(a, np.float32)).to(self.units) for a in (inputs.coords, inputs.labels)
         )
-        return image, embeddings, prompt
+        return image, tuple(maps), prompt
 
     def prepare_calls(self, inputs: Inputs) -> dict[str, Callable[[], Any]]:
         self.place()
-        image, embeddings, prompt = self.tensors(inputs)
+        image, maps, prompt = self.tensors(inputs)
         return {
             "encoder": lambda: self.model.encode(image),
-            "decoder": lambda: self.model.decode(embeddings, *prompt),
+            "decoder": lambda: self.model.decode(maps, *prompt),
             "end_to_end": lambda: self.model.decode(self.model.encode(image), *prompt),
         }
 
@@ -206,13 +208,16 @@ class TorchCandidate(Candidate):
             end.synchronize()
             return round(start.elapsed_time(end) * NS_PER_MS)
 
-    def outputs(self, inputs: Inputs) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def outputs(self, inputs: Inputs) -> tuple[Embedding | None, np.ndarray | None]:
         import torch
 
-        image, embeddings, prompt = self.tensors(inputs)
+        from edgesam_export.modeling.sam import as_maps
+
+        image, maps, prompt = self.tensors(inputs)
         with torch.inference_mode():
-            made = self.model.encode(image), self.model.decode(embeddings, *prompt)[0]
-        return made[0].float().cpu().numpy(), made[1].float().cpu().numpy()
+            encoded, masks = as_maps(self.model.encode(image)), self.model.decode(maps, *prompt)[0]
+        arrays = [part.float().cpu().numpy() for part in (*encoded, masks)]
+        return dict(zip(inputs.embedding, arrays[:-1])), arrays[-1]
 
 
 # ----------------------------------------------------------------------------------------------------------- candidates
@@ -253,8 +258,9 @@ def random_inputs(plan: HostPlan, points: int) -> Inputs:
     coords, labels = pack_prompt(
         prepared, points=places, labels=np.ones(points), padding_point=first.info.padding_point
     )
-    embeddings = noise.standard_normal(first.info.embedding_shape).astype(np.float32)
-    return Inputs(prepared, coords, labels, embeddings)
+    shapes = first.info.embedding_shapes
+    maps = (noise.standard_normal(shape).astype(np.float32) for shape in shapes)
+    return Inputs(prepared, coords, labels, dict(zip(embedding_names(len(shapes)), maps)))
 
 
 # ----------------------------------------------------------------------------------------------------------- measuring
@@ -352,15 +358,15 @@ def parity_of(candidate: Candidate, inputs: Inputs, model: Any) -> dict[str, Any
     from edgesam_export.runners.torch import TorchRunner
 
     reference = TorchRunner(model)
-    embeddings, masks = candidate.outputs(inputs)
+    embedding, masks = candidate.outputs(inputs)
     pairs = []
-    if embeddings is not None:
+    if embedding is not None:
         takes_image = isinstance(candidate, FileCandidate) and candidate.runners["encoder"].takes_image
         pixels = inputs.prepared.pixels
         expected = reference.encode_pixels(pixels) if takes_image else reference.encode(inputs.prepared)
-        pairs.append(("encoder", {"image_embeddings": expected}, {"image_embeddings": embeddings}))
+        pairs.append(("encoder", dict(zip(embedding, expected.values())), embedding))
     if masks is not None:
-        logits, scores = reference.decode(inputs.embeddings, inputs.coords, inputs.labels)
+        logits, scores = reference.decode(inputs.embedding, inputs.coords, inputs.labels)
         kept = list(candidate.runners["decoder"].candidates) if isinstance(candidate, FileCandidate) else slice(None)
         pairs.append(("decoder", {"masks": logits[:, kept], "scores": scores[:, kept]}, {"masks": masks}))
     return judge_outputs(pairs)

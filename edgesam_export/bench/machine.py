@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgesam_export.bench.request import origin_of
+from edgesam_export.files import files_of
 from edgesam_export.spec import Artifact
 
 __all__ = ["artifact_entry", "cpu_name", "host_device", "host_entry", "torch_entry"]
@@ -81,12 +82,11 @@ def host_entry() -> dict[str, Any]:
 
 def artifact_entry(artifact: Artifact) -> dict[str, Any]:
     """Return an exported file as a record lists it."""
-    files = [artifact.path] if artifact.path.is_file() else [p for p in artifact.path.rglob("*") if p.is_file()]
     return {
         "id": artifact.path.name,
         "role": artifact.component,
         "sha256": artifact.sha256,
-        "bytes": sum(path.stat().st_size for path in files),
+        "bytes": sum(path.stat().st_size for path in files_of(artifact.path)),
         "package_type": artifact.path.suffix[1:],
         "inputs": artifact.contract["inputs"],
         "outputs": artifact.contract["outputs"],

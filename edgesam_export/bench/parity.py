@@ -36,11 +36,6 @@ class FeedRecorder(ArtifactRunner):
         super().__init__(list(artifacts))
         self.feeds: dict[str, dict[str, np.ndarray]] = {}
 
-    @staticmethod
-    def metadata(path: Path) -> dict[str, str]:
-        """Not used: this runner reads no files."""
-        raise NotImplementedError(path)
-
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Keep the feed; a zero for every output."""
         self.feeds[component] = feed
@@ -101,7 +96,7 @@ def write_parity_inputs(
             add("encoder", f"encoder-{number}")
         if "decoder" not in modules:
             continue
-        embeddings = source.encode(prepared)
+        embedding = source.encode(prepared)
         for prompt in default_prompts(prepared.source_size):
             if prompt.kind not in PROMPTS:
                 continue
@@ -109,7 +104,7 @@ def write_parity_inputs(
                 coords, labels = pack(prepared, prompt, recorder.slots, recorder.info.padding_point)
             except UsageError:  # more prompt tokens than this decoder has slots
                 continue
-            recorder.decode(embeddings, coords, labels)
+            recorder.decode(embedding, coords, labels)
             add("decoder", f"decoder-{number}-{prompt.kind}")
     return entries
 

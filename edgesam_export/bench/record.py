@@ -9,9 +9,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.bench.request import METHOD_SCHEDULE, PROTOCOL_VERSION
-from edgesam_export.bench.schema import SCHEMA_VERSION, check_document, read_document
-from edgesam_export.bench.statistics import NS, frame_rates, stage_statistics
+from edgesam_export.bench.request import METHOD_SCHEDULE
+from edgesam_export.bench.schema import check_document, read_document
+from edgesam_export.bench.statistics import NS_PER_S, frame_rates, stage_statistics
 from edgesam_export.errors import InvalidResult, SchemaError, UsageError
 from edgesam_export.files import write_json
 
@@ -45,7 +45,7 @@ def schedule_reasons(case: Mapping[str, Any]) -> list[str]:
     """Return what keeps a case below the method's own minimum, whatever its run was asked for."""
     stages: dict[str, list[str]] = {}
     for name, stage in sorted(case.get("stages", {}).items()):
-        samples, seconds = len(stage["samples_ns"]), sum(stage["samples_ns"]) / NS
+        samples, seconds = len(stage["samples_ns"]), sum(stage["samples_ns"]) / NS_PER_S
         if samples < METHOD_SCHEDULE.min_iterations:
             text = f"{samples} iterations, {METHOD} asks for {METHOD_SCHEDULE.min_iterations}"
         elif seconds < METHOD_SCHEDULE.min_duration_s * PAUSES:
@@ -247,8 +247,3 @@ def read_records(sources: Sequence[Path]) -> tuple[tuple[Path, dict[str, Any]], 
         else:
             raise UsageError(f"'{source}' does not exist; give records or folders of them")
     return tuple((path, read_record(path)) for path in dict.fromkeys(found))
-
-
-def empty_result(run_id: str, nonce: str) -> dict[str, Any]:
-    """Return the fields that every result begins with."""
-    return {"schema_version": SCHEMA_VERSION, "protocol_version": PROTOCOL_VERSION, "run_id": run_id, "nonce": nonce}

@@ -11,15 +11,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgesam_export.bench.schema import PROTOCOL_VERSION, check_document
 from edgesam_export.errors import UsageError
 from edgesam_export.files import write_json
+from edgesam_export.spec import COMPUTE_UNITS, MAX_POINTS
 
 if TYPE_CHECKING:
     from edgesam_export.spec import Artifact
 
 __all__ = [
     "METHOD_SCHEDULE",
-    "PROTOCOL_VERSION",
     "QUICK_SCHEDULE",
     "BenchPlan",
     "MatrixRow",
@@ -31,11 +32,8 @@ __all__ = [
     "write_bundle",
 ]
 
-PROTOCOL_VERSION = 1
-COMPUTE_UNITS = ("all", "cpu_only", "cpu_and_gpu", "cpu_and_ne")
 STAGES = ("encoder", "decoder", "end_to_end")
 THERMAL_STATES = ("nominal", "fair", "serious", "critical")
-MAX_POINTS = 64
 DAY_S = 86400.0
 
 
@@ -246,8 +244,6 @@ def write_bundle(plan: BenchPlan, folder: Path, expected: Path | None = None) ->
     Raises:
         UsageError: the folder exists or cannot be written.
     """
-    from edgesam_export.bench.schema import check_document
-
     if folder.exists():
         raise UsageError(f"'{folder}' exists already; a run needs a new folder")
     try:

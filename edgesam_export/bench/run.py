@@ -8,14 +8,16 @@ collect_run   the record of a run that was lost sight of
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.bench.devices import BackendOptions, DeviceDescription, make_backend
+from edgesam_export.bench.circumstances import with_reasons
+from edgesam_export.bench.devices import BackendOptions, DeviceBackend, DeviceDescription, make_backend
 from edgesam_export.bench.devices.clock import Clock
 from edgesam_export.bench.devices.readiness import choose_device
 from edgesam_export.bench.driver.drive import RunOutcome, drive, resume
+from edgesam_export.bench.driver.retrying import Notify
 from edgesam_export.bench.driver.run_state import DEFAULT_RUNS, RunFolder, RunState, find_run, read_state
 from edgesam_export.bench.driver.watcher import Deadlines
 from edgesam_export.bench.record import check_strict, make_record, read_record, write_record
@@ -37,7 +39,7 @@ def list_devices(backend: str = "devicectl", options: BackendOptions | None = No
         DeviceSetupFailure: this machine cannot drive such devices.
         DeviceFailure: the tool gave no list.
     """
-    return make_backend(backend, options).list()
+    return make_backend(backend, options).list_devices()
 
 
 def run_benchmark(
@@ -50,13 +52,13 @@ def run_benchmark(
     records: Path = DEFAULT_RECORDS,
     strict: bool = False,
     uninstall: bool = False,
-    on_status: Callable[[dict[str, Any]], None] | None = None,
+    on_status: Notify | None = None,
     deadlines: Deadlines | None = None,
     clock: Clock | None = None,
 ) -> Path:
-    """Measure a plan on a device (by udid, identifier, name or serial; None: the only one) and return the record.
+    """Measure a plan on a device (by udid, identifier, name or serial; None: the only one); return the record's path.
 
-    ``on_status`` gets the app's heartbeats, and what the driver has to say as ``{"phase": ..., "message": ...}``.
+    ``on_status`` gets the app's heartbeats and the driver's own reports, ``{"phase": ..., "message": ...}``.
     ``uninstall`` removes the app with all its files once everything is on this side, and not before.
 
     Raises:
@@ -65,32 +67,20 @@ def run_benchmark(
         UsageError: the plan, the device or a folder cannot be used.
     """
     chosen = choose_device(list_devices(backend, options), device)
-    folder, request = prepare(plan, runs)
+    folder, request = new_run(plan, runs)
     live = make_backend(backend, options, folder.path)
     chosen = live.describe(chosen)
     if chosen.rejection is not None:
         raise DeviceNotReady(f"{chosen.title} cannot be used: {chosen.rejection}", kind="rejected")
-    outcome = drive(
-        live,
-        chosen,
-        folder.bundle,
-        run_id=request["run_id"],
-        nonce=request["nonce"],
-        on_status=on_status,
-        deadlines=deadlines,
-        clock=clock,
-    )
+    ids = {name: request[name] for name in ("run_id", "nonce")}
+    outcome = drive(live, chosen, folder.bundle, **ids, on_status=on_status, deadlines=deadlines, clock=clock)
     if uninstall and outcome.complete and outcome.failure is None:
-        try:
-            live.uninstall(chosen)
-        except DeviceFailure as failure:
-            notify = on_status or (lambda status: None)
-            notify({"phase": "uninstalling", "message": f"the app was not removed: {failure}"})
+        remove_app(live, chosen, on_status)
     return conclude(outcome, folder, read_state(folder), records, strict)
 
 
-def prepare(plan: BenchPlan, runs: Path) -> tuple[RunFolder, dict[str, Any]]:
-    """Write the request's folder and name it after the run's id, which is made on the way."""
+def new_run(plan: BenchPlan, runs: Path) -> tuple[RunFolder, dict[str, Any]]:
+    """Return a new run's folder, which is named by the run's id, and the request that was written there."""
     staging = RunFolder(runs / f".new-{secrets.token_hex(4)}")
     request = write_bundle(plan, staging.bundle, staging.expected)
     folder = RunFolder(runs / request["run_id"])
@@ -101,13 +91,22 @@ def prepare(plan: BenchPlan, runs: Path) -> tuple[RunFolder, dict[str, Any]]:
     return folder, request
 
 
+def remove_app(backend: DeviceBackend, device: DeviceDescription, on_status: Notify | None) -> None:
+    """Uninstall the app; a failure is reported, for the run's result is there."""
+    try:
+        backend.uninstall(device)
+    except DeviceFailure as failure:
+        if on_status is not None:
+            on_status({"phase": "uninstalling", "message": f"the app was not removed: {failure}"})
+
+
 def collect_run(
     run_id: str,
     *,
     runs: Path = DEFAULT_RUNS,
     records: Path = DEFAULT_RECORDS,
     strict: bool = False,
-    on_status: Callable[[dict[str, Any]], None] | None = None,
+    on_status: Notify | None = None,
     deadlines: Deadlines | None = None,
     clock: Clock | None = None,
 ) -> Path:
@@ -125,13 +124,13 @@ def collect_run(
     if state.phase in ("prepared", "installed"):
         raise UsageError(f"run {state.run_id} never reached the device; start it again with `edgesam-export bench`")
     live = make_backend(state.backend, options_of(state.settings), folder.path)
-    live.host()  # says at once when this machine lacks the tools
+    live.host()  # raises at once when this machine lacks the tools
     outcome = resume(live, folder, state, on_status=on_status, deadlines=deadlines, clock=clock)
     return conclude(outcome, folder, read_state(folder), records, strict)
 
 
 def options_of(settings: Mapping[str, Any]) -> BackendOptions:
-    """Return the options under which an earlier process reached the app."""
+    """Return the options with which an earlier process reached the app."""
     known = {key: settings[key] for key in ("bundle_id", "allow_wifi") if settings.get(key) is not None}
     documents = settings.get("documents")
     return BackendOptions(**known, documents=Path(documents) if isinstance(documents, str) else None)
@@ -144,7 +143,7 @@ def conclude(outcome: RunOutcome, folder: RunFolder, state: RunState, records: P
         raise failure
     device = state.description()
     record = make_record(
-        note_circumstances(outcome.document),
+        with_reasons(outcome.document),
         host=outcome.host,
         request=read_document(folder.bundle / "request.json", "request"),
         device={
@@ -164,22 +163,3 @@ def conclude(outcome: RunOutcome, folder: RunFolder, state: RunState, records: P
     if strict:
         check_strict(record, path)
     return path
-
-
-def note_circumstances(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a result whose cases name every circumstance that makes them unfit for comparison among the reasons."""
-    app = document.get("app") or {}
-    cases = []
-    for case in document["cases"]:
-        validity = dict(case.get("validity") or {"reasons": []})
-        flags = {
-            "low-power mode was on": validity.get("low_power"),
-            "it was throttled": validity.get("throttled"),
-            "the app was in the background": validity.get("backgrounded"),
-            "the app is a debug build": validity.get("debug_build") or app.get("build_configuration") == "debug",
-            "a debugger was attached": app.get("debugger_attached"),
-        }
-        reasons = list(validity["reasons"])
-        reasons += [words for words, raised in flags.items() if raised and words not in reasons]
-        cases.append({**case, "validity": {**validity, "reasons": reasons}})
-    return {**document, "cases": cases}

@@ -12,12 +12,28 @@ from typing import Any
 
 from edgesam_export.errors import SchemaError
 
-__all__ = ["KINDS", "SCHEMA_VERSION", "check_document", "parse_document", "read_document"]
+__all__ = [
+    "KINDS",
+    "PROTOCOL_VERSION",
+    "SCHEMA_VERSION",
+    "check_document",
+    "empty_result",
+    "parse_document",
+    "read_document",
+]
 
 SCHEMA_VERSION = 1
+PROTOCOL_VERSION = 1
+"""Version of what host and app exchange: request and status."""
 KINDS = ("request", "status", "result", "record")
 SCHEMAS = Path(__file__).with_name("schemas")
-VERSION_FIELDS = {"request": "protocol_version", "status": "protocol_version"}
+VERSIONS = {
+    "request": ("protocol_version", PROTOCOL_VERSION),
+    "status": ("protocol_version", PROTOCOL_VERSION),
+    "result": ("schema_version", SCHEMA_VERSION),
+    "record": ("schema_version", SCHEMA_VERSION),
+}
+"""Field and value that tell a document's version, by kind."""
 MAX_BYTES = {"request": 4 << 20, "status": 1 << 20, "result": 256 << 20, "record": 256 << 20}
 """A status of megabytes or a result of more than all samples of a day is no such document."""
 SHOWN_CHARACTERS = 60
@@ -35,17 +51,18 @@ def validator_of(kind: str) -> Any:
         )
         for name in KINDS
     }
-    registry = Registry().with_resources((name, Resource.from_contents(schema)) for name, schema in schemas.items())
+    empty: Registry[Any] = Registry()
+    registry = empty.with_resources((name, Resource.from_contents(schema)) for name, schema in schemas.items())
     return Draft202012Validator(schemas[f"{kind}_v{SCHEMA_VERSION}.schema.json"], registry=registry)
 
 
 def check_document(document: Any, kind: str, where: str) -> None:
     """Raise SchemaError, one line, unless the document has the form of its kind."""
-    field = VERSION_FIELDS.get(kind, "schema_version")
+    field, expected = VERSIONS[kind]
     version = document.get(field) if isinstance(document, dict) else None
-    if isinstance(version, int) and not isinstance(version, bool) and version != SCHEMA_VERSION:
+    if isinstance(version, int) and not isinstance(version, bool) and version != expected:
         raise SchemaError(
-            f"{where}: $.{field}: found {version}, expected {SCHEMA_VERSION}; it was written by another version"
+            f"{where}: $.{field}: found {version}, expected {expected}; it was written by another version"
         )
     try:
         problem = next(validator_of(kind).iter_errors(document), None)
@@ -56,7 +73,7 @@ def check_document(document: Any, kind: str, where: str) -> None:
 
 
 def finding(error: Any) -> str:
-    """Return what was found and what was expected."""
+    """Return the value found and the value expected, in words."""
     if error.validator == "required":
         missing = next(name for name in error.validator_value if name not in error.instance)
         return f"found no '{missing}', expected {', '.join(error.validator_value)}"
@@ -115,6 +132,11 @@ def read_document(path: Path, kind: str) -> dict[str, Any]:
         raise SchemaError(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise SchemaError(f"{path}: found bytes that are not UTF-8, expected a JSON document") from None
-    document = parse_document(text, str(path))
+    document: dict[str, Any] = parse_document(text, str(path))
     check_document(document, kind, str(path))
     return document
+
+
+def empty_result(run_id: str, nonce: str) -> dict[str, Any]:
+    """Return the fields that every result begins with."""
+    return {"schema_version": SCHEMA_VERSION, "protocol_version": PROTOCOL_VERSION, "run_id": run_id, "nonce": nonce}

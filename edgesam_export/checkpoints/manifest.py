@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 
 from edgesam_export.errors import SchemaError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-from edgesam_export.resources import manifest_path
+from edgesam_export.resources import manifest_path, read_toml
 
 __all__ = ["CheckpointFile", "checkpoint_for", "manifest"]
 
-KINDS = ("checkpoint", "onnx", "coreml")
+CHECKPOINT = "checkpoint"
+"""Kind of a file of weights; any other kind is the name of an export format, of a file that others exported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +38,8 @@ class CheckpointFile:
     def __post_init__(self) -> None:
         if not self.name or self.name != Path(self.name).name or self.name.startswith("."):
             raise SchemaError(f"manifest: '{self.name}' is not a plain file name")
-        if self.kind not in KINDS:
-            raise SchemaError(f"manifest: {self.name} has kind '{self.kind}'; choose one of: {', '.join(KINDS)}")
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", str(self.kind)):
+            raise SchemaError(f"manifest: {self.name} has kind '{self.kind}'; write {CHECKPOINT} or a format's name")
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise SchemaError(f"manifest: sha256 of {self.name} is not 64 hexadecimal digits")
         if not isinstance(self.bundled, bool):
@@ -62,8 +57,8 @@ def manifest() -> tuple[CheckpointFile, ...]:
     """
     path = manifest_path()
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))["file"]
-    except (tomllib.TOMLDecodeError, KeyError) as error:
+        tables = read_toml(path)["file"]
+    except (SchemaError, KeyError) as error:
         raise SchemaError(f"{path} is not a manifest: {error}") from error
     known = {field.name for field in fields(CheckpointFile)}
     rows = []
@@ -78,4 +73,4 @@ def manifest() -> tuple[CheckpointFile, ...]:
 
 def checkpoint_for(model: str) -> CheckpointFile | None:
     """Return the PyTorch checkpoint of a model, None when no released one is known."""
-    return next((file for file in manifest() if file.model == model and file.kind == "checkpoint"), None)
+    return next((file for file in manifest() if file.model == model and file.kind == CHECKPOINT), None)

@@ -177,7 +177,7 @@ def exported(model: Any, folder: Path, options: dict[str, Any], quiet: bool) -> 
     artifacts = []
     for format in ("coreml", "onnx") if options["host"] else ("coreml",):
         with steps(quiet, f"exporting to {format}") as progress:
-            artifacts += find_format(format)(model, folder, configs[format], progress=progress)
+            artifacts += find_format(format).export(model, folder, configs[format], progress=progress)
     return artifacts
 
 
@@ -277,14 +277,13 @@ def status_text(progress: Progress) -> Callable[[dict[str, Any]], None]:
 def show_record(path: Path, *, as_json: bool, quiet: bool) -> None:
     """Print a record: itself as JSON, or a line for each case."""
     from edgesam_export.bench.record import invalid_reasons, read_record
-    from edgesam_export.bench.render import case_table
+    from edgesam_export.bench.render.cases import case_table
 
     record = read_record(path)
     if as_json:
         emit(record)
     else:
-        headings, *rows = case_table(record)
-        click.echo(text_table(headings, rows))
+        click.echo(case_table(record))
     for case in record["cases"]:
         if reasons := invalid_reasons(case):
             note(quiet, f"{case['id']}: {'; '.join(reasons)}")

@@ -21,13 +21,13 @@ __all__ = ["compare"]
 @click.option("--model", help="Only models whose name begins like this: edgesam, mobilesam, ...")
 @click.option("--across-methods", is_flag=True, help="Rank different methods, chips and systems in one table.")
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="PNG", help="Also draw a picture.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="PNG", help="Also a plot; .svg, .md and .txt too.")
 @common()
 def compare(records: tuple[Path, ...], as_json: bool, quiet: bool, **options: Any) -> None:
     """Put records (files or folders) and published figures side by side: table and plot."""
     from edgesam_export.bench.compare import compare as compare_rows
     from edgesam_export.bench.record import read_records
-    from edgesam_export.bench.render import save_plot, to_markdown, to_text
+    from edgesam_export.bench.render import markdown, text, write_comparison
 
     if not records and not options["published"]:
         if not RECORDS.is_dir():
@@ -42,8 +42,7 @@ def compare(records: tuple[Path, ...], as_json: bool, quiet: bool, **options: An
     if as_json:
         emit(comparison.document())
     else:
-        click.echo(to_markdown(comparison) if options["markdown"] else to_text(comparison))
+        click.echo((markdown if options["markdown"] else text).render(comparison), nl=False)
     if options["output"] is not None:
-        for line in save_plot(comparison, options["output"]):
-            note(quiet, line)
-        note(quiet, f"picture: {options['output']}")
+        write_comparison(comparison, options["output"])
+        note(quiet, f"wrote {options['output']}")

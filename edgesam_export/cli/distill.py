@@ -25,6 +25,8 @@ CONFIG_OPTIONS: dict[str, tuple[Any, str]] = {
     "objects": (INTEGER, "Prompts drawn for each image."),
     "rounds": (INTEGER, "Rounds of points drawn where student and teacher differ."),
     "points": (INTEGER, "Points drawn for each mask in a round."),
+    "refinements": (INTEGER, "Rounds after those that only get the last logits as a mask prompt."),
+    "mask_share": (NUMBER, "Share of prompts with new points that also get the last logits."),
     "box_noise": (NUMBER, "Standard deviation of a box's corners, of its sides."),
     "mask_tokens": (click.Choice(["first", "all"]), "Compare the single-mask token or all four."),
     "freeze": (str, "Parts that keep their parameters, comma-separated."),
@@ -33,6 +35,8 @@ CONFIG_OPTIONS: dict[str, tuple[Any, str]] = {
     "learning_rate": (NUMBER, "Largest learning rate."),
     "weight_decay": (NUMBER, "Of matrices and kernels."),
     "warmup": (INTEGER, "Steps in which the learning rate rises."),
+    "seconds": (NUMBER, "Time budget instead of counted steps; needs --pool; 0: none."),
+    "average": (NUMBER, "Decay per step of the running mean of the weights; 0: the last weights."),
     "clip": (NUMBER, "Largest norm of the gradients."),
     "channel": (NUMBER, "Stage encoder: weight of the channel term."),
     "correlation": (NUMBER, "Stage encoder: weight of the correlation term."),
@@ -40,6 +44,8 @@ CONFIG_OPTIONS: dict[str, tuple[Any, str]] = {
     "amp": (click.Choice(["off", "bf16", "fp16"]), "Mixed precision; fp16 needs CUDA."),
     "checkpoint_every": (INTEGER, "Steps between checkpoints."),
     "workers": (INTEGER, "Processes that prepare images."),
+    "pool": (INTEGER, "Drawn scenes kept on the device, each used several times; 0: one for each use."),
+    "compile": (bool, "Compile the step at the last size."),
     "half": (bool, "Write the weights as FP16."),
 }
 """Fields of the configuration that have an option of their name: type and help. Defaults are the dataclass's."""

@@ -34,7 +34,7 @@ def export(
 
     loaded = load(model, options, quiet)
     with steps(quiet, "exporting") as progress:
-        artifacts = find_format(format)(loaded, output, config, progress=progress)
+        artifacts = find_format(format).export(loaded, output, config, progress=progress)
     show_artifacts(artifacts, as_json=as_json, quiet=quiet)
     document: dict[str, Any] = {"artifacts": [artifact_entry(artifact) for artifact in artifacts]}
     passed = True

@@ -18,7 +18,19 @@ if TYPE_CHECKING:
 __all__ = ["show_verification"]
 
 
-@cli.command()
+class ParityCommand(click.Command):
+    """A command whose help ends with the formats that its reports are written in."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the formats; they are found only when help is asked for."""
+        from edgesam_export.rendering import renderers
+
+        suffixes = ", ".join(sorted(renderers("edgesam_export.parity.render")))
+        with formatter.section("Reports"):
+            formatter.write_text(f"parity{{{suffixes}}} in the output folder")
+
+
+@cli.command(cls=ParityCommand)
 @click.argument("artifacts", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--image", "images", multiple=True, type=click.Path(path_type=Path), help="Image to compare on (2+).")
 @click.option(
@@ -27,7 +39,7 @@ __all__ = ["show_verification"]
 @weights
 @common(output="build/parity")
 def parity(artifacts: tuple[Path, ...], output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
-    """Compare exported files with PyTorch; exit 1 when a gate fails. Reports: JSON, JUnit XML, Markdown, HTML."""
+    """Compare exported files with PyTorch; exit 1 when a gate fails."""
     from edgesam_export.parity.verification import verify_files
 
     with steps(quiet, "parity") as progress:

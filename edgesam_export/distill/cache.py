@@ -25,7 +25,7 @@ class EmbeddingCache:
         self.folder = root / f"{teacher.info.name}_{key}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.teacher = teacher
-        self.shape = teacher.info.embedding_shape[1:]
+        self.shape = teacher.info.embedding_shapes[0][1:]
 
     def embeddings(self, pictures: Tensor, indexes: list[int]) -> Tensor:
         """Return the teacher's embeddings of these pictures, from the disk as far as they are there.

@@ -28,6 +28,20 @@ AMP = ("off", "bf16", "fp16")
 PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
 MAX_STEPS = 10_000_000
 MAX_ROUNDS = 32
+LIMITS = {
+    "objects": (1, 256),
+    "rounds": (0, MAX_ROUNDS),
+    "refinements": (0, MAX_ROUNDS),
+    "mask_share": (0, 1),
+    "points": (1, 16),
+    "warmup": (0, MAX_STEPS),
+    "average": (0, 0.99999),
+    "seed": (0, 2**31),
+    "checkpoint_every": (1, MAX_STEPS),
+    "calibrate": (0, MAX_STEPS),
+    "workers": (0, 64),
+    "pool": (0, 1 << 20),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +76,10 @@ class DistillConfig:
     """How often points are added where student and teacher disagree (R of the paper's Algorithm 1)."""
     points: int = 1
     """Points added for each mask in a round."""
+    refinements: int = 0
+    """Rounds after those: the same prompt again, with the logits of the round before as its mask prompt."""
+    mask_share: float = 0.0
+    """Share of the prompts with new points that also get the logits of the round before as a mask prompt."""
     box_noise: float = 0.1
     """Standard deviation of a box prompt's corners, of the box's sides, as in SAM: less trusts boxes more."""
     mask_tokens: Literal["first", "all"] = "all"
@@ -76,6 +94,11 @@ class DistillConfig:
     weight_decay: float = 0.01
     warmup: int = 100
     """Steps in which the learning rate rises from 0; then it falls to 0 along a cosine, by the pixels looked at."""
+    seconds: float = 0.0
+    """Time budget of all steps: phases get the share of it that they have of the pixels, their steps are not counted.
+    0: no budget, steps are counted."""
+    average: float = 0.0
+    """Decay per step of the running mean of the parameters, which is what is written; 0 writes the last parameters."""
     clip: float = 1.0
     """Largest norm of all gradients together."""
     bce: float = 5.0
@@ -97,6 +120,10 @@ class DistillConfig:
     """Write the weights as FP16; recovered ones stay FP32, since a palette's values must not move."""
     workers: int = 1
     """Processes that prepare pictures; 0 prepares them in between."""
+    pool: int = 0
+    """Drawn scenes kept on the device, used several times, turned, cut and recoloured; 0: one for each use."""
+    compile: bool = False
+    """Compile the step of ``prompts`` at the size of the last phase; at others that takes longer than it saves."""
 
     def __post_init__(self) -> None:
         choices = (("stage", STAGES), ("mask_tokens", ("first", "all")), ("amp", AMP))
@@ -107,14 +134,7 @@ class DistillConfig:
             for part in getattr(self, name):
                 if part not in PARTS:
                     raise UsageError(f"{name} names '{part}'; parts are {', '.join(PARTS)}")
-        limits = {"objects": (1, 256), "rounds": (0, MAX_ROUNDS), "points": (1, 16), "warmup": (0, MAX_STEPS)}
-        limits |= {
-            "seed": (0, 2**31),
-            "checkpoint_every": (1, MAX_STEPS),
-            "workers": (0, 64),
-            "calibrate": (0, MAX_STEPS),
-        }
-        for name, (low, high) in limits.items():
+        for name, (low, high) in LIMITS.items():
             if not low <= getattr(self, name) <= high:
                 raise UsageError(f"{name} is {getattr(self, name)}; choose {low} to {high}")
         for name in (field.name for field in dataclasses.fields(self) if field.type == "float"):
@@ -122,6 +142,14 @@ class DistillConfig:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be 0 or more, and finite")
         if not self.schedule or self.steps > MAX_STEPS:
             raise UsageError(f"the schedule has {self.steps} steps; 1 to {MAX_STEPS} are possible")
+        self.check_combination()
+
+    def check_combination(self) -> None:
+        """Raise UsageError for values that do not fit together."""
+        if self.seconds and not self.pool:
+            raise UsageError("a time budget needs --pool: without one, images are prepared for counted steps")
+        if self.pool and not self.data.startswith("scenes:"):
+            raise UsageError(f"a pool holds drawn scenes, not '{self.data}'; leave --pool out")
         if self.stage == "encoder" and self.teacher is None:
             raise UsageError("stage 'encoder' matches a teacher's embeddings; name one with --teacher")
         if (self.stage == "recover") != (self.compress is not None):
@@ -155,6 +183,16 @@ class DistillConfig:
             if step < phase.steps:
                 return phase
             step -= phase.steps
+        return self.schedule[-1]
+
+    def phase_of_share(self, share: float) -> Phase:
+        """Return the phase that is on after a share of the run, 0 to 1 in pixels that are looked at."""
+        pixels = [phase.batch * phase.size**2 * phase.steps for phase in self.schedule]
+        left = share * sum(pixels)
+        for phase, part in zip(self.schedule, pixels):
+            if left < part:
+                return phase
+            left -= part
         return self.schedule[-1]
 
 

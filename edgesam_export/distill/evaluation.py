@@ -260,7 +260,7 @@ def evaluate(
         raise UsageError(f"data '{data.name}': {total} pictures without a single object; give annotations, see --data")
     return EvalReport(
         model=runner.info.name,
-        runner=getattr(runner, "name", type(runner).__name__),
+        runner=runner.name,
         data=data.name,
         prompts=tuple(kinds),
         mask_prompt=mask_prompt,
@@ -271,9 +271,9 @@ def evaluate(
 
 def check_runner(runner: Runner, kinds: dict[str, tuple[str, int]], mask_prompt: bool) -> None:
     """Refuse prompts that a decoder has no place for, and files that are not a pair."""
-    contracts = getattr(runner, "contracts", None)
-    for component in ("encoder", "decoder") if contracts is not None else ():
-        if component not in contracts:
+    exported = {artifact.component for artifact in runner.artifacts}
+    for component in ("encoder", "decoder") if exported else ():
+        if component not in exported:
             raise UsageError(
                 f"no {component} among the files of {runner.info.name}; evaluation needs both, give it too"
             )
@@ -282,7 +282,7 @@ def check_runner(runner: Runner, kinds: dict[str, tuple[str, int]], mask_prompt:
             f"{runner.info.name}: this decoder takes no mask prompt; leave --mask-prompt out, or export it again with"
             " --mask-input"
         )
-    fixed = getattr(runner.info, "slots", None)
+    fixed = runner.info.slots
     slots = fixed if runner.slots is None else runner.slots
     for prompt, (base, rounds) in kinds.items():
         needed = rounds + (2 if base == "box" else 1 + bool(runner.info.padding_point))
@@ -352,7 +352,7 @@ def counted_mask(runner: Runner, masks: Masks, *, one_point: bool) -> tuple[int,
 
     A decoder that chose itself, or has not the token wanted, is judged by its best score.
     """
-    tokens = tuple(getattr(runner, "candidates", ()))
+    tokens = runner.candidates
     if len(tokens) != len(masks.masks):
         return masks.best_index, None
     single = tokens.index(0) if 0 in tokens else None

@@ -6,8 +6,10 @@ Source: Zhou et al. 2023 (EdgeSAM), https://arxiv.org/abs/2312.06660, Algorithm 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +20,9 @@ from edgesam_export.distill.config import DistillConfig, Phase
 from edgesam_export.distill.prompts import disagreement_points, initial_prompts, to_frame
 from edgesam_export.errors import UsageError
 from edgesam_export.modeling.sam import SamModel
+from edgesam_export.spec import EMPTY_SLOT
 
-__all__ = ["EmbeddingStep", "PromptStep", "grid_of", "network_input"]
+__all__ = ["EmbeddingStep", "PromptStep", "Teacher", "grid_of", "network_input"]
 
 CANDIDATES_SHARE = 0.8
 """Of the loss of tokens 1 to 3, what the best of them has; the rest is their mean, so that none is left behind."""
@@ -46,11 +49,45 @@ def grid_of(model: SamModel, embeddings: Tensor) -> Iterator[None]:
         encoder.grid = before
 
 
-def decode(model: SamModel, embeddings: Tensor, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return logits (P, 4, h, w) and predicted IoU (P, 4), FP32, of one prompt for each embedding."""
+def decode(
+    model: SamModel,
+    embeddings: Tensor,
+    coords: Tensor,
+    labels: Tensor,
+    mask_input: Tensor | None = None,
+    has_mask: Tensor | None = None,
+    *,
+    decoder: Callable[..., tuple[Tensor, Tensor]] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return logits (P, 4, 4h, 4w) and predicted IoU (P, 4), FP32, of one prompt for each embedding.
+
+    What ``SamModel.decode`` computes, without its checks of the labels, each of which would wait for the device.
+    ``decoder`` stands in for the model's own, as a compiled one does.
+
+    Shapes:
+        embeddings (P, D, h, w); coords (P, N, 2); labels (P, N), -2 for slots that do not count in any prompt
+        mask_input (P, 1, 4h, 4w) logits or None; has_mask bool (P), the prompts that they belong to
+    """
     with grid_of(model, embeddings):
-        logits, iou = model.decode(embeddings, coords, labels)
+        encoder = model.prompt_encoder
+        sparse = encoder.encode_points(coords.to(embeddings.dtype), labels)
+        dense = encoder.dense(None)
+        if mask_input is not None:
+            dense = torch.where(has_mask[:, None, None, None], encoder.dense(mask_input), dense)
+        token_bias = None
+        if decoder is not None:
+            empty = (labels == EMPTY_SLOT)[:, None, None, :]
+            token_bias = torch.zeros_like(empty, dtype=torch.float32).masked_fill(empty, -torch.inf)
+            dense = dense.expand(len(labels), *dense.shape[1:]).contiguous()
+        logits, iou = (decoder or model.mask_decoder)(embeddings, encoder.dense_pe(), sparse, dense, token_bias)
     return logits.float(), iou.float()
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A model beside the step, not in it: as a child module its parameters would be the student's to DDP and AdamW."""
+
+    model: SamModel | None
 
 
 class EmbeddingStep(nn.Module):
@@ -102,7 +139,15 @@ class PromptStep(nn.Module):
         super().__init__()
         self.student = student
         self.config = config
-        self.teacher = [teacher]  # a list: its parameters are not this module's
+        self.teacher = Teacher(teacher)
+        self.compiled: dict[str, Callable[..., Any]] = {}
+        if config.compile:
+            parts = {"encode": student.encode, "decode": student.mask_decoder.forward, "terms": losses.mask_terms}
+            self.compiled = {name: torch.compile(part, dynamic=False) for name, part in parts.items()}
+
+    def fast(self, phase: Phase, name: str) -> Callable[..., Any] | None:
+        """Return a compiled part, None at sizes where nothing is compiled."""
+        return self.compiled.get(name) if phase.size == self.config.schedule[-1].size else None
 
     def forward(
         self, pictures: Tensor, masks: Tensor, phase: Phase, generator: torch.Generator, target: Tensor | None
@@ -113,34 +158,52 @@ class PromptStep(nn.Module):
             pictures uint8 (B, 3, S, S); masks bool (B, M, S, S), what prompts are drawn from; target (B, C, H, W), the
             teacher's embeddings, None when there is no teacher
         """
-        config = self.config
-        count = masks.shape[1]
+        config, count = self.config, masks.shape[1]
         masks = masks.flatten(0, 1)  # (B, M, S, S) -> (P, S, S)
-        embeddings = self.student.encode(network_input(pictures, self.student, phase.size)).repeat_interleave(
-            count, dim=0
-        )
+        encode = self.fast(phase, "encode") or self.student.encode
+        embeddings = encode(network_input(pictures, self.student, phase.size)).repeat_interleave(count, dim=0)
         known = None if target is None else target.repeat_interleave(count, dim=0)
-        prompt_size = self.student.info.frame.prompt_size
-        coords, labels = initial_prompts(masks, prompt_size, generator, config.box_noise)
+        coords, labels = initial_prompts(masks, self.student.info.frame.prompt_size, generator, config.box_noise)
+        mask_input = has_mask = None
         total: list[Tensor] = []
         parts: dict[str, list[Tensor]] = {"bce": [], "dice": [], "score": [], "iou": []}
         rounds = config.rounds if phase.rounds is None else phase.rounds
-        for number in range(rounds + 1):
-            logits, scores = decode(self.student, embeddings, coords, labels)
-            wanted, soft = self.wanted(known, masks, coords, labels, logits)
-            total.append(self.loss(logits, scores, wanted, soft, parts))
+        last = rounds + (config.refinements if rounds else 0)
+        for number in range(last + 1):
+            logits, scores = self.decode(phase, embeddings, coords, labels, mask_input, has_mask)
+            right, coverage = self.right_masks(known, masks, coords, labels, logits)
+            total.append(self.loss(phase, logits, scores, right, coverage, parts))
+            if number == last:
+                break
+            first_token = logits.detach()[:, :1]  # with a teacher, every token has a mask of its own
+            answer = first_token if known is not None else answered(logits.detach(), scores.detach(), labels)
             if number < rounds:
-                new = disagreement_points(
-                    logits.detach()[:, 0] > 0, wanted[:, 0], config.points, prompt_size, generator
-                )
-                coords = torch.cat([coords, new[0]], dim=1)
-                labels = torch.cat([labels, new[1]], dim=1)
+                new = self.new_points(answer, right, generator)
+                coords, labels = (torch.cat([old, more], dim=1) for old, more in zip((coords, labels), new))
+            share = config.mask_share if number < rounds else 1.0
+            if share:
+                has_mask = torch.rand(len(labels), generator=generator, device=labels.device) < share
+                mask_input = answer
         figures = {name: torch.stack(values).mean() for name, values in parts.items() if values}
         figures |= {"iou_first": parts["iou"][0], "iou_last": parts["iou"][-1]}
         return torch.stack(total).mean(), figures
 
+    def decode(self, phase: Phase, embeddings: Tensor, coords: Tensor, labels: Tensor, *mask: Any) -> Any:
+        """Return logits and scores; compiled, all rounds have the same number of slots, so that one graph does."""
+        decoder = self.fast(phase, "decode")
+        missing = 2 + self.config.rounds * self.config.points - labels.shape[1]
+        if decoder is not None and missing > 0:
+            coords = F.pad(coords, (0, 0, 0, missing))
+            labels = F.pad(labels, (0, missing), value=EMPTY_SLOT)
+        return decode(self.student, embeddings, coords, labels, *mask, decoder=decoder)
+
+    def new_points(self, answer: Tensor, right: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return points where an answer, logits (P, 1, h, w), is wrong: coordinates (P, K, 2), labels (P, K)."""
+        side = self.student.info.frame.prompt_size
+        return disagreement_points(answer[:, 0] > 0, right[:, 0], self.config.points, side, generator)
+
     @torch.no_grad()
-    def wanted(
+    def right_masks(
         self, known: Tensor | None, masks: Tensor, coords: Tensor, labels: Tensor, logits: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the right masks as booleans and as coverage 0..1, (P, 4, h, w) both, of the logits' size."""
@@ -148,23 +211,28 @@ class PromptStep(nn.Module):
             coverage = F.adaptive_avg_pool2d(masks.unsqueeze(1).float(), logits.shape[-2:])
             coverage = coverage.expand(-1, logits.shape[1], -1, -1)
             return coverage > 0.5, coverage
-        teacher, _ = decode(self.teacher[0], known, coords, labels)
+        teacher, _ = decode(self.teacher.model, known, coords, labels)
         if teacher.shape[-2:] != logits.shape[-2:]:
             teacher = F.interpolate(teacher, size=logits.shape[-2:], mode="bilinear", align_corners=False)
         return teacher > 0, (teacher > 0).float()
 
     def loss(
-        self, logits: Tensor, scores: Tensor, wanted: Tensor, soft: Tensor, parts: dict[str, list[Tensor]]
+        self,
+        phase: Phase,
+        logits: Tensor,
+        scores: Tensor,
+        right: Tensor,
+        coverage: Tensor,
+        parts: dict[str, list[Tensor]],
     ) -> Tensor:
         """Return one round's loss; append its terms to ``parts``."""
         config = self.config
         if config.mask_tokens == "first":
-            logits, scores, wanted, soft = (value[:, :1] for value in (logits, scores, wanted, soft))
-        bce, dice = losses.binary_cross_entropy(logits, soft), losses.dice_loss(logits, soft)
-        iou = losses.mask_iou(logits.detach(), wanted)
+            logits, scores, right, coverage = (value[:, :1] for value in (logits, scores, right, coverage))
+        bce, dice, iou = (self.fast(phase, "terms") or losses.mask_terms)(logits, right, coverage)
         each = config.bce * bce + config.dice * dice  # (P, M)
         total = each[:, 0].mean()
-        if each.shape[1] > 1 and self.teacher[0] is not None:
+        if each.shape[1] > 1 and self.teacher.model is not None:
             total = each.mean()  # every token has a mask of its own to match
         elif each.shape[1] > 1:
             rest = each[:, 1:]
@@ -178,6 +246,17 @@ class PromptStep(nn.Module):
         parts["dice"].append(dice[:, 0].mean().detach())
         parts["iou"].append(iou[:, 0].mean())
         return total
+
+
+def answered(logits: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
+    """Return the mask that a user would go on from: for one point the best score of tokens 1 to 3, else token 0.
+
+    Shapes:
+        logits (P, 4, h, w); scores (P, 4); labels (P, N); returns (P, 1, h, w)
+    """
+    one_point = (labels >= 0).sum(dim=1) == 1
+    chosen = torch.where(one_point, scores[:, 1:].argmax(dim=1) + 1, 0)
+    return logits[torch.arange(len(logits), device=logits.device), chosen].unsqueeze(1)
 
 
 @torch.no_grad()

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["binary_cross_entropy", "channel_loss", "correlation_loss", "dice_loss", "embedding_loss", "mask_iou"]
+__all__ = [
+    "binary_cross_entropy",
+    "channel_loss",
+    "correlation_loss",
+    "dice_loss",
+    "embedding_loss",
+    "mask_iou",
+    "mask_terms",
+]
 
 CORRELATED_CELLS = 256
 """Cells of a side-by-side comparison; all 4096 would need 16 million similarities for each picture."""
@@ -60,6 +68,15 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     share = torch.sigmoid(logits)
     overlap = (share * target).sum(dim=(-2, -1))
     return 1 - (2 * overlap + 1) / (share.sum(dim=(-2, -1)) + target.sum(dim=(-2, -1)) + 1)
+
+
+def mask_terms(logits: Tensor, right: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return cross entropy, Dice loss and IoU of every mask, (..., H, W) -> (...); ``right`` is bool, ``coverage`` 0..1.
+
+    One function, because compiled as one it reads the logits once.
+    """
+    iou = mask_iou(logits.detach(), right)
+    return binary_cross_entropy(logits, coverage), dice_loss(logits, coverage), iou
 
 
 def mask_iou(logits: Tensor, wanted: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from edgesam_export.distill.config import DistillConfig, config_document, read_config
+from edgesam_export.distill.config import MAX_STEPS, DistillConfig, config_document, read_config
 from edgesam_export.errors import CheckpointError, UsageError
 from edgesam_export.export.folding import save_folded
 from edgesam_export.files import write_beside, write_json
@@ -18,6 +18,8 @@ __all__ = ["RunFolder", "save_weights"]
 
 KEPT = 3
 """Checkpoints that stay; older ones are deleted."""
+KEYS = {"student", "average", "optimizer", "scaler", "step", "seconds", "scenes", "history", "lines", "config"}
+"""What a checkpoint holds."""
 
 
 def save_weights(model: SamModel, path: Path, *, half: bool = False) -> None:
@@ -81,10 +83,9 @@ class RunFolder:
             raise CheckpointError(f"no checkpoint {path}; there are: {self.names()}") from None
         except Exception as error:  # torch raises whatever its reader meets
             raise CheckpointError(f"{path} is damaged ({type(error).__name__}); resume from another one") from error
-        keys = {"student", "optimizer", "scaler", "step", "history", "lines", "config"}
-        if not isinstance(state, dict) or set(state) != keys or not isinstance(state["config"], dict):
+        if not isinstance(state, dict) or set(state) != KEYS or not isinstance(state["config"], dict):
             raise CheckpointError(f"{path} is no checkpoint of a training run; there are: {self.names()}")
-        if not 0 <= int(state["step"]) <= self.config.steps:
+        if not 0 <= int(state["step"]) <= (MAX_STEPS if self.config.seconds else self.config.steps):
             raise CheckpointError(f"{path} is of step {state['step']}, the run has {self.config.steps}")
         other = self.difference(state["config"])
         if other:
@@ -109,12 +110,14 @@ class RunFolder:
                 old.unlink()
 
     def show(self, student: SamModel, history: list[dict[str, float]], step: int) -> None:
-        """Write history, curves and a picture of samples."""
+        """Write history, curves, an image of samples, and the weights of now, with which ``eval`` can look at a run."""
         from edgesam_export.distill.curves import draw_curves, draw_samples
 
         write_json(self.folder / "history.json", {"steps": history})
         draw_curves(history, self.folder / "curves.png")
         draw_samples(student, self.config, self.folder / "samples" / f"step_{step:08d}.png")
+        if self.config.compress is None:
+            save_weights(student, self.folder / "latest.safetensors", half=self.config.half)
 
     def finish(self, student: SamModel, history: list[dict[str, float]]) -> Path:
         """Write the weights; return where."""

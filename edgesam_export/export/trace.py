@@ -14,7 +14,7 @@ from edgesam_export.export.contract import make_contract
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.profiles import Component, find_profile
 from edgesam_export.rewrites import apply_rewrites, recommended_rewrites
-from edgesam_export.spec import ExportConfig, TensorSpec
+from edgesam_export.spec import EVERY_FORMAT, ExportConfig, TensorSpec
 
 __all__ = ["TracedComponent", "build_components", "fp32_modules", "trace_component", "trace_each", "trace_model"]
 
@@ -62,7 +62,7 @@ def build_components(
     Encoder and decoder come first; a model with more to export has ``extra_components(config)``, which returns it.
     """
     profile = find_profile(config.profile)
-    if format not in profile.formats:
+    if profile.formats is not None and format not in profile.formats:
         known = ", ".join(profile.formats)
         raise UsageError(f"profile '{profile.name}' is for {known}, not for {format}")
     names = recommended_rewrites() if config.rewrites is None else tuple(config.rewrites)
@@ -107,7 +107,8 @@ def trace_component(
 
 def fp32_modules(module: torch.nn.Module, format: str) -> tuple[str, ...]:
     """Return the paths of sub-modules that ask for FP32 arithmetic in ``format`` (class attribute ``fp32_formats``)."""
-    return tuple(path for path, part in module.named_modules() if format in getattr(part, "fp32_formats", ()))
+    asking = {format, EVERY_FORMAT}
+    return tuple(path for path, part in module.named_modules() if asking & set(getattr(part, "fp32_formats", ())))
 
 
 def check_outputs(component: Component, outputs: Any) -> None:

@@ -21,7 +21,7 @@ from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.modeling.prompt_encoder import PromptEncoder
 from edgesam_export.modeling.proposals import MIN_SCORE, NEAREST, ProposalHead
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.profiles import Component
+from edgesam_export.profiles import Component, embedding_names
 from edgesam_export.spec import ExportConfig, ModelInfo, TensorSpec
 
 __all__ = ["EdgeSamRpn", "join_checkpoints"]
@@ -32,6 +32,8 @@ HEAD = "proposal_head."
 class EdgeSamRpn(SamModel):
     """EdgeSAM and its proposal head."""
 
+    proposes = True
+
     def __init__(self, *, info: ModelInfo) -> None:
         super().__init__(
             info=info,
@@ -41,9 +43,9 @@ class EdgeSamRpn(SamModel):
         )
         self.proposal_head = ProposalHead(info.frame.prompt_size).requires_grad_(False).eval()
 
-    def propose(self, image_embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Return boxes (1, K, 4) in pixels of the prompt frame and their scores (1, K) for embeddings of a picture."""
-        return self.proposal_head(image_embeddings)
+    def propose(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Return boxes (1, K, 4) in pixels of the prompt frame and their scores (1, K) for an image's embedding."""
+        return self.proposal_head(embedding)
 
     def extra_components(self, config: ExportConfig) -> tuple[Component, ...]:
         """Return what is exported beside encoder and decoder: the head, as ``proposals``."""
@@ -54,7 +56,7 @@ class EdgeSamRpn(SamModel):
                 module=ProposalsForExport(self),
                 inputs=(
                     TensorSpec(
-                        name="image_embeddings",
+                        name=embedding_names(1)[0],
                         shape=(1, 256, 64, 64),
                         dtype=config.precision,
                         description="image embedding as the encoder returns it",
@@ -82,9 +84,9 @@ class ProposalsForExport(nn.Module):
         super().__init__()
         self.proposal_head = model.proposal_head
 
-    def forward(self, image_embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Return boxes (1, K, 4) and scores (1, K) from embeddings (1, 256, 64, 64)."""
-        return self.proposal_head(image_embeddings)
+    def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Return boxes (1, K, 4) and scores (1, K) from an embedding (1, 256, 64, 64)."""
+        return self.proposal_head(embedding)
 
 
 def join_checkpoints(edge_sam: str | Path, head: str | Path, output: str | Path) -> Path:

@@ -29,9 +29,9 @@ from edgesam_export.modeling.channels_first import PatchEmbedding, PointwiseLine
 from edgesam_export.modeling.common import LayerNorm2d
 from edgesam_export.modeling.mask_decoder import Hypernetworks, MaskDecoder
 from edgesam_export.modeling.prompt_encoder import PositionEncodingRandom
-from edgesam_export.modeling.sam import SamModel, check_prompt
+from edgesam_export.modeling.sam import Maps, SamModel, as_maps, check_prompt
 from edgesam_export.modeling.transformer import TwoWayTransformer
-from edgesam_export.spec import EMPTY_SLOT, NOT_A_POINT, ImageFrame, ModelInfo
+from edgesam_export.spec import EMPTY_SLOT, EVERY_FORMAT, NOT_A_POINT, ImageFrame, ModelInfo
 
 __all__ = [
     "Attention",
@@ -258,7 +258,7 @@ class SlotPromptEncoder(nn.Module):
 class ExactSlots(nn.Module):
     """``SlotPromptEncoder.encode_points`` in FP32 arithmetic without booleans; see ``profiles.default.ExactPrompt``."""
 
-    fp32_formats = ("coreml", "onnx")
+    fp32_formats = (EVERY_FORMAT,)
 
     def __init__(self, encoder: SlotPromptEncoder) -> None:
         super().__init__()
@@ -347,12 +347,12 @@ class EfficientSam(SamModel):
     """A SAM model whose decoder always gets six prompt tokens and knows no mask prompt."""
 
     def decode(
-        self, image_embeddings: Tensor, point_coords: Tensor, point_labels: Tensor, mask_input: Tensor | None = None
+        self, embedding: Maps, point_coords: Tensor, point_labels: Tensor, mask_input: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Predict all four masks of a prompt; unused slots are added up to six.
 
         Shapes:
-            image_embeddings (B or 1, 256, 64, 64); point_coords (B, N, 2) x,y in pixels of the prompt frame, N up to 6
+            embedding (B or 1, 256, 64, 64); point_coords (B, N, 2) x,y in pixels of the prompt frame, N up to 6
             point_labels (B, N), -2 to 3
             returns logits (B, 4, 256, 256), threshold 0; predicted IoU (B, 4), not clamped
         Raises:
@@ -361,18 +361,19 @@ class EfficientSam(SamModel):
         if mask_input is not None:
             raise UsageError(f"{self.info.name} knows no mask prompt; give points or a box")
         point_labels = point_labels.masked_fill(point_labels == NOT_A_POINT, EMPTY_SLOT)  # the same here
-        check_prompt(image_embeddings, point_coords, point_labels, None)
+        (first,) = as_maps(embedding)
+        check_prompt(first, point_coords, point_labels, None)
         free = SLOTS - point_labels.shape[1]
         if free < 0:
             raise UsageError(
                 f"the prompt has {point_labels.shape[1]} points, {self.info.name} takes {SLOTS}, a box counts as 2;"
                 " give fewer points"
             )
-        coords = F.pad(point_coords.to(image_embeddings.dtype), (0, 0, 0, free))
+        coords = F.pad(point_coords.to(first.dtype), (0, 0, 0, free))
         labels = F.pad(point_labels, (0, free), value=EMPTY_SLOT)
         encoder = self.prompt_encoder
         sparse = encoder.encode_points(coords, labels)
-        return self.mask_decoder(image_embeddings, encoder.dense_pe(), sparse, encoder.dense(None))
+        return self.mask_decoder(first, encoder.dense_pe(), sparse, encoder.dense(None))
 
 
 def info_of(name: str, variant: str) -> ModelInfo:

@@ -1,28 +1,73 @@
-"""One module per export format: traced components in, files with their contract out."""
+"""One package per export format: traced components in, files with their contract out.
+
+A format registers a ``Format``; opening, running, checking and segmenting files of it read nothing else. This module is
+also the one place that writes and reads ``export.json``, the record beside the files of an export.
+"""
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgesam_export.errors import UsageError
 from edgesam_export.files import read_json, sha256_of, write_json
 from edgesam_export.registry import Registry, import_submodules
-from edgesam_export.spec import Artifact
+from edgesam_export.spec import Artifact, ExportConfig
 
 if TYPE_CHECKING:
     from edgesam_export.export.trace import TracedComponent
 
-__all__ = ["FORMATS", "component_path", "find_format", "make_artifacts", "without_module"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "component_path",
+    "find_format",
+    "format_names",
+    "make_artifacts",
+    "recorded_modules",
+    "registered_formats",
+    "without_module",
+]
 
-FORMATS: Registry[Callable[..., list[Artifact]]] = Registry("format")
-"""Format name -> ``export(model, out_dir, config, *, progress=None) -> list[Artifact]``."""
+RECORD = "export.json"
+# 1: first version.
+SCHEMA_VERSION = 1
 
 
-def find_format(name: str) -> Callable[..., list[Artifact]]:
-    """Return a format's export function.
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """What the rest of the package knows about an export format."""
+
+    name: str
+    suffix: str
+    """Of its files or folders, with the dot."""
+    config: type[ExportConfig]
+    """Options of an export; a contract holds the fields of one."""
+    export: Callable[..., list[Artifact]]
+    """``export(model, out_dir, config=None, *, progress=None)``; ``progress`` is called with a line for each step."""
+    read_metadata: Callable[[Path], dict[str, str]]
+    """User-defined metadata of a file, the contract among it; raises UsageError or ProgramError for a broken file."""
+
+
+FORMATS: Registry[Format] = Registry("format")
+
+
+def registered_formats() -> list[Format]:
+    """Return every format of this folder, sorted by name."""
+    import_submodules(__name__)
+    return [FORMATS[name] for name in FORMATS]
+
+
+def format_names() -> list[str]:
+    """Return the names of all formats without importing them, for help texts."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def find_format(name: str) -> Format:
+    """Return a format by name.
 
     Raises:
         UsageError: no such format.
@@ -32,20 +77,20 @@ def find_format(name: str) -> Callable[..., list[Artifact]]:
 
 
 def component_path(folder: Path, component: TracedComponent, suffix: str) -> Path:
-    """Return where a component goes: ``<MODEL>_<component><suffix>``; a part has ``_part1`` or ``_part2`` before it."""
+    """Return a component's path: ``<MODEL>_<component><suffix>``; a part has ``_part1`` or ``_part2`` before it."""
     part = f"_part{component.contract['part'][0]}" if "part" in component.contract else ""
     return folder / f"{component.contract['model']}_{component.name}{part}{suffix}"
 
 
 def without_module(component: TracedComponent) -> TracedComponent:
-    """Return what is left to say of a converted component, its weights let go."""
+    """Return the component's metadata; frees its weights."""
     return replace(component, module=None)
 
 
 def make_artifacts(
     out_dir: Path, components: list[TracedComponent], *, format: str, suffix: str, modules: dict[str, dict[str, str]]
 ) -> list[Artifact]:
-    """Return the artifacts of an export that stands at its final place, and record them in ``export.json``.
+    """Return the artifacts of an export at its final location, and record them in ``export.json``.
 
     ``modules`` maps a component to its map from operation name to the torch module that it came from.
     """
@@ -60,25 +105,30 @@ def make_artifacts(
         )
         for component in components
     ]
-    record = out_dir / "export.json"
-    known = recorded_artifacts(record)
+    recorded = recorded_artifacts(out_dir)
     for artifact in artifacts:
-        known[artifact.path.name] = {
+        recorded[artifact.path.name] = {
             "format": artifact.format,
             "component": artifact.component,
             "sha256": artifact.sha256,
             "contract": artifact.contract,
             "modules": modules.get(artifact.component, {}),
         }
-    write_json(record, {"schema_version": 1, "artifacts": known})
+    write_json(out_dir / RECORD, {"schema_version": SCHEMA_VERSION, "artifacts": recorded})
     return artifacts
 
 
-def recorded_artifacts(record: Path) -> dict[str, Any]:
-    """Return what an earlier export into the folder recorded; a damaged record is begun anew."""
+def recorded_modules(path: Path, digest: str) -> dict[str, str]:
+    """Return the operation-to-module map that ``export.json`` has for this very file, or nothing."""
+    entry = recorded_artifacts(path.parent).get(path.name)
+    return entry.get("modules", {}) if isinstance(entry, dict) and entry.get("sha256") == digest else {}
+
+
+def recorded_artifacts(folder: Path) -> dict[str, Any]:
+    """Return what earlier exports into a folder recorded, by file name; nothing when the record is damaged."""
     try:
-        document = read_json(record)
+        document = read_json(folder / RECORD)
     except UsageError:
         return {}
-    known = document.get("artifacts") if isinstance(document, dict) else None
-    return known if isinstance(known, dict) else {}
+    recorded = document.get("artifacts") if isinstance(document, dict) else None
+    return recorded if isinstance(recorded, dict) else {}

@@ -171,8 +171,9 @@ class Decoder:
             raise ProgramError(f"{where} is bound to nothing")
         if kind == "value":
             return self.constant(message.value, where)
-        check_name(message.name, where)
-        return message.name
+        name: str = message.name
+        check_name(name, where)
+        return name
 
     def constant(self, message: Any, where: str) -> Constant:
         declared = decode_type(message.type, where)
@@ -219,9 +220,9 @@ def fixed_count(declared: ValueType, where: str) -> int:
     Raises:
         ProgramError: no tensor, or a size is left open.
     """
-    if not declared.is_tensor or declared.shape is None or None in declared.shape:
+    if not declared.is_tensor or declared.fixed_shape is None:
         raise ProgramError(f"{where}: a constant of type {declared}; it must be a tensor of known shape")
-    return prod(declared.shape)  # type: ignore[arg-type]  # None is excluded above
+    return prod(declared.fixed_shape)
 
 
 def decode_immediate(declared: ValueType, message: Any, where: str) -> Any:
@@ -250,10 +251,10 @@ def decode_item(message: Any, where: str) -> Any:
 
 
 def decode_strings(declared: ValueType, message: Any, where: str) -> str | list[str]:
-    values = list(message.strings.values)
+    values: list[str] = list(message.strings.values)
     if declared.shape == () and len(values) == 1:
         return values[0]
-    if declared.shape is None or None in declared.shape or prod(declared.shape) != len(values):  # type: ignore[arg-type]
+    if declared.fixed_shape is None or prod(declared.fixed_shape) != len(values):
         raise ProgramError(f"{where}: {len(values)} strings for a constant of type {declared}")
     return values
 
@@ -277,7 +278,7 @@ def decode_tensor(declared: ValueType, message: Any, where: str) -> np.ndarray:
         raise ProgramError(f"{where}: a constant of type {declared} cannot be stored as {kind or 'nothing'}")
     if values.size != count:
         raise ProgramError(f"{where}: {values.size} elements for a constant of type {declared}")
-    return values.reshape(declared.shape)  # type: ignore[arg-type]  # known, see fixed_count
+    return values.reshape(declared.fixed_shape or ())
 
 
 FIELD_HOLDS = {

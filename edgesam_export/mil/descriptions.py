@@ -8,7 +8,7 @@ from typing import Any
 
 from edgesam_export.errors import ProgramError
 from edgesam_export.mil.decode import MAX_VALUE_BYTES
-from edgesam_export.mil.features import COLOURS, FeatureSpec
+from edgesam_export.mil.features import COLOURS, FeatureKind, FeatureSpec
 from edgesam_export.mil.graph import Function
 from edgesam_export.mil.package import printable
 from edgesam_export.mil.types import ValueType
@@ -18,7 +18,12 @@ __all__ = ["decode_features"]
 ARRAY_DTYPES = {65552: "fp16", 65568: "fp32", 65600: "fp64", 131104: "int32", 131080: "int8"}
 """``ArrayDataType`` of FeatureTypes.proto -> element type."""
 COLOUR_SPACES = {10: "GRAYSCALE", 20: "RGB", 30: "BGR", 40: "GRAYSCALE_FLOAT16"}
-OTHER_KINDS = {"int64Type": "int64", "doubleType": "double", "stringType": "string", "dictionaryType": "dictionary"}
+OTHER_KINDS: dict[str, FeatureKind] = {
+    "int64Type": "int64",
+    "doubleType": "double",
+    "stringType": "string",
+    "dictionaryType": "dictionary",
+}
 MAX_RANK = 64
 
 
@@ -76,7 +81,7 @@ def decode_feature(message: Any, declared: dict[str, ValueType], where: str) -> 
     return FeatureSpec(name=message.name, kind=other, dtype=other, shape=(), description=message.shortDescription)
 
 
-def array_feature(message: Any, array: Any, declared: ValueType, where: str, kind: Any) -> FeatureSpec:
+def array_feature(message: Any, array: Any, declared: ValueType, where: str, kind: FeatureKind) -> FeatureSpec:
     dtype = ARRAY_DTYPES.get(array.dataType)
     if dtype is None:
         raise ProgramError(f"{where} has unknown array type {array.dataType}")

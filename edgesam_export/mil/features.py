@@ -15,14 +15,19 @@ from edgesam_export.mil.types import CARRIER_NAMES, StateBox, ValueType
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ARRAY_TYPES", "FeatureSpec", "ProgramState", "check_feed", "read_output"]
+__all__ = ["ARRAY_TYPES", "FeatureKind", "FeatureSpec", "ProgramState", "check_feed", "read_output"]
 
-ARRAY_TYPES = {"fp16": np.float16, "fp32": np.float32, "fp64": np.float64, "int32": np.int32, "int8": np.int8}
+ARRAY_TYPES: dict[str, np.dtype[Any]] = {
+    name: np.dtype(code)
+    for name, code in {"fp16": "f2", "fp32": "f4", "fp64": "f8", "int32": "i4", "int8": "i1"}.items()
+}
 """Element type of a multi-array feature -> NumPy type of what comes back."""
 COLOURS = {"RGB": 3, "BGR": 3, "GRAYSCALE": 1, "GRAYSCALE_FLOAT16": 1}
 """Colour layout -> channels of the tensor that the program sees."""
-PICTURE_MODES = {"RGB": "RGB", "BGR": "RGB", "GRAYSCALE": "L", "GRAYSCALE_FLOAT16": "F"}
-"""Colour layout -> mode of a PIL picture that fits it."""
+IMAGE_MODES = {"RGB": "RGB", "BGR": "RGB", "GRAYSCALE": "L", "GRAYSCALE_FLOAT16": "F"}
+"""Colour layout -> mode of a PIL image that fits it."""
+
+FeatureKind = Literal["tensor", "image", "state", "dictionary", "string", "int64", "double"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,17 +35,17 @@ class FeatureSpec:
     """One input, output or state of a program."""
 
     name: str
-    kind: Literal["tensor", "image", "state", "dictionary", "string", "int64", "double"]
+    kind: FeatureKind
     dtype: str
-    """Element type (``fp16``, ``fp32``, ``fp64``, ``int32``, ``int8``); ``uint8`` or ``fp16`` for a picture."""
+    """Element type (``fp16``, ``fp32``, ``fp64``, ``int32``, ``int8``); ``uint8`` or ``fp16`` for an image."""
     shape: tuple[int, ...]
-    """Default shape; of a picture, that of the tensor: (1, channels, height, width)."""
+    """Default shape; of an image, that of the tensor: (1, channels, height, width)."""
     ranges: tuple[tuple[int, int | None], ...] | None = None
     """Smallest and largest size of each dimension (None: unbounded) when the shape is flexible."""
     choices: tuple[tuple[int, ...], ...] | None = None
     """The shapes allowed when they are enumerated."""
     colour: str | None = None
-    """``RGB``, ``BGR``, ``GRAYSCALE`` or ``GRAYSCALE_FLOAT16`` for a picture."""
+    """``RGB``, ``BGR``, ``GRAYSCALE`` or ``GRAYSCALE_FLOAT16`` for an image."""
     optional: bool = False
     default: float | None = None
     """What every element of a left-out optional input is."""
@@ -69,7 +74,7 @@ class FeatureSpec:
             text = " or ".join(f"{width}x{height}" for width, height in sizes)
             if self.ranges is not None:
                 text = "x".join(span(low, high) for low, high in (self.ranges[-1], self.ranges[-2]))
-            return f"a {self.colour} picture of {text} pixels (width x height)"
+            return f"{self.colour} image of {text} pixels (width x height)"
         if self.choices is not None:
             return f"{self.dtype} of shape {' or '.join(map(str, self.choices))}"
         if self.ranges is not None:
@@ -89,7 +94,8 @@ class ProgramState:
 
     def read_state(self, name: str) -> np.ndarray:
         """Return a copy of one state in its declared type."""
-        return self.box(name).value.cpu().numpy().astype(ARRAY_TYPES[self.dtypes[name]])
+        value: np.ndarray = self.box(name).value.cpu().numpy()
+        return value.astype(ARRAY_TYPES[self.dtypes[name]])
 
     def write_state(self, name: str, value: np.ndarray) -> None:
         """Replace one state.
@@ -176,36 +182,35 @@ def as_array(spec: FeatureSpec, value: Any) -> np.ndarray:
 
 
 def image_array(spec: FeatureSpec, value: Any) -> np.ndarray:
-    """Return a picture as the (1, channels, height, width) numbers that the program sees, 0 to 255.
+    """Return an image as the (1, channels, height, width) numbers that the program sees, 0 to 255.
 
     Shapes:
-        value: a PIL picture, or an array (height, width, 3) in RGB order, or (height, width) for a grayscale layout
+        value: a PIL image, or an array (height, width, 3) in RGB order, or (height, width) for a grayscale layout
     Raises:
         ProgramError: another kind of value, colour mode or size.
     """
     assert spec.colour is not None
     mode = getattr(value, "mode", None)
-    if mode is not None and mode != PICTURE_MODES[spec.colour]:
+    if mode is not None and mode != IMAGE_MODES[spec.colour]:
         raise ProgramError(
-            f"input '{spec.name}' is a picture of mode {mode}; expected {spec.expected}: "
-            f"convert('{PICTURE_MODES[spec.colour]}') it first"
+            f"input '{spec.name}' is an image of mode {mode}; expected {spec.expected}: "
+            f"convert('{IMAGE_MODES[spec.colour]}') it first"
         )
     array = as_array(spec, value)
     channels, gray_float = COLOURS[spec.colour], spec.colour == "GRAYSCALE_FLOAT16"
     if array.dtype.kind not in ("fu" if gray_float else "u") or (not gray_float and array.dtype != np.uint8):
-        wanted = "float" if gray_float else "uint8"
-        raise ProgramError(f"input '{spec.name}' has type {array.dtype}, not {wanted}; expected {spec.expected}")
+        expected = "float" if gray_float else "uint8"
+        raise ProgramError(f"input '{spec.name}' has type {array.dtype}, not {expected}; expected {spec.expected}")
     if array.ndim != (3 if channels == 3 else 2) or (channels == 3 and array.shape[2] != 3):
         raise ProgramError(f"input '{spec.name}' has shape {array.shape}; expected {spec.expected}")
     if not spec.allows((1, channels, *array.shape[:2])):
         raise ProgramError(f"input '{spec.name}' is {array.shape[1]}x{array.shape[0]} pixels; expected {spec.expected}")
-    if channels == 1:
-        return array[None, None]
-    return (array if spec.colour == "RGB" else array[..., ::-1]).transpose(2, 0, 1)[None]
+    planes: np.ndarray = array[None] if channels == 1 else array.transpose(2, 0, 1)
+    return (planes[::-1] if spec.colour == "BGR" else planes)[None]
 
 
 def read_output(spec: FeatureSpec, value: Any, held_dtype: str) -> Any:
-    """Return an output in its declared type: a new array, a picture as uint8 (height, width[, 3]) in RGB order, or the
+    """Return an output in its declared type: a new array, an image as uint8 (height, width[, 3]) in RGB order, or the
     label and probabilities of a classifier.
 
     ``held_dtype`` is the element type that numerics left the value in: ``fp32`` numerics keep FP16 outputs as float32.

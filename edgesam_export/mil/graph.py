@@ -40,7 +40,8 @@ class Constant:
             raise ProgramError(f"a constant of type {self.type} is in a weight file that is missing")
         if self.file is None:
             return self.value
-        shape: tuple[int, ...] = self.type.shape  # type: ignore[assignment]  # checked when the program was read
+        shape = self.type.fixed_shape
+        assert shape is not None  # checked when the program was read
         return self.file.read(self.offset, self.type.dtype, prod(shape)).reshape(shape)
 
 

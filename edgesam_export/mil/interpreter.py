@@ -59,6 +59,10 @@ class PreparedBlock:
     """Outputs that live in this block alone."""
 
 
+class LocatedError(ProgramError):
+    """An error that names its operation already: the operations around it add nothing."""
+
+
 class while_executing:  # lower case: it reads as a statement
     """Turn any error inside into a one-line ``ProgramError`` that names the operation."""
 
@@ -69,12 +73,10 @@ class while_executing:  # lower case: it reads as a statement
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if not isinstance(error, Exception) or getattr(error, "located", False):
+        if not isinstance(error, Exception) or isinstance(error, LocatedError):
             return
         reason = " ".join(str(error).split()) or type(error).__name__
-        located = ProgramError(f"{self.operation}: {reason}")
-        located.located = True  # type: ignore[attr-defined]  # an outer operation adds nothing
-        raise located from error
+        raise LocatedError(f"{self.operation}: {reason}") from error
 
 
 def run_block(
@@ -295,8 +297,13 @@ class PreparedFunction:
         env: list[Any] = [None] * self.slots
         run_block(PreparedBlock([], [step], [], []), env, self.numerics, None)
         for slot, _, _ in step.outputs:
-            value = env[slot]
-            self.fixed[slot] = Fixed(make=lambda value=value: value, load=lambda value=value: value)
+            value = returning(env[slot])
+            self.fixed[slot] = Fixed(make=value, load=value)
+
+
+def returning(value: Any) -> Callable[[], Any]:
+    """Return a function that returns ``value``."""
+    return lambda: value
 
 
 def mark_last_uses(steps: list[Step], reads: list[set[int]], own: set[int]) -> None:

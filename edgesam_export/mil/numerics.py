@@ -16,25 +16,25 @@ from dataclasses import dataclass, field
 import torch
 
 from edgesam_export.errors import UsageError
+from edgesam_export.mil.op_kinds import ops_with
 from edgesam_export.mil.types import ValueType
+from edgesam_export.spec import NUMERICS
 
-__all__ = ["MODES", "Numerics", "numerics_for", "round_half_in_place"]
+__all__ = ["Numerics", "numerics_for", "round_half_in_place"]
 
-MODES = ("fp32", "fp16", "ane")
 # 2^18 to 2^20 elements were fastest for a (1, 96, 256, 256) tensor on two cores: 0.45 ms, against 1.2 ms for
 # ``value.copy_(value.half())`` and 1.5 ms for ``value.half().float()``; the buffer stays in the cache.
 CHUNK = 1 << 20
 SATURATION = 2.0**15
 """Magnitude at which ANE products are reported to become infinite (hollance and others, M1 to M5)."""
 LARGEST_SUBNORMAL = 2.0**-14 - 2.0**-24
-SATURATING = frozenset({"conv", "conv_quantized", "conv_transpose", "einsum", "linear", "matmul"})
 
 scratch = threading.local()
 
 
 def half_buffer(device: torch.device) -> torch.Tensor:
     """Return this thread's reusable FP16 buffer of ``CHUNK`` elements."""
-    buffers = scratch.__dict__.setdefault("buffers", {})
+    buffers: dict[torch.device, torch.Tensor] = scratch.__dict__.setdefault("buffers", {})
     if device not in buffers:
         with torch.inference_mode(False):  # made inside, it could not be written from outside
             buffers[device] = torch.empty(CHUNK, dtype=torch.float16, device=device)
@@ -52,7 +52,7 @@ def round_half_in_place(value: torch.Tensor) -> torch.Tensor:
     if count <= CHUNK:
         return value.copy_(value.half())
     flat, buffer = value.as_strided((count,), (1,)), half_buffer(value.device)
-    for part in flat.split(CHUNK):
+    for part in torch.split(flat, CHUNK):
         half = buffer[: part.numel()]
         half.copy_(part)
         part.copy_(half)
@@ -110,7 +110,7 @@ class Numerics:
         value = self.rounding[declared.dtype](value, fresh)
         if self.hardware and declared.dtype == "fp16":
             value = flush(value)
-            if op_type in SATURATING:
+            if op_type in ops_with("accumulator"):
                 value = saturate(value)
         return value
 
@@ -133,5 +133,5 @@ def numerics_for(mode: str) -> Numerics:
         UsageError: no such policy.
     """
     if mode not in POLICIES:
-        raise UsageError(f"unknown numerics '{mode}'; choose one of: {', '.join(MODES)}")
+        raise UsageError(f"unknown numerics '{mode}'; choose one of: {', '.join(NUMERICS)}")
     return POLICIES[mode]

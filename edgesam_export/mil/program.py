@@ -99,7 +99,7 @@ class Program:
     ) -> dict[str, Any]:
         """Return the outputs by name, as NumPy arrays of their declared type.
 
-        With ``numerics="fp32"`` FP16 outputs come back as float32, their precision kept; a picture is a uint8 array
+        With ``numerics="fp32"`` FP16 outputs come back as float32, their precision kept; an image is a uint8 array
         (height, width[, 3]) in RGB order; a classifier's label and probabilities are Python values.
         ``probe(op, name, value)`` sees every value an operation produces. ``device="cuda"`` computes there.
 

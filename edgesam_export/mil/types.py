@@ -63,6 +63,12 @@ class ValueType:
     def is_tensor(self) -> bool:
         return self.dtype in CARRIER_NAMES
 
+    @property
+    def fixed_shape(self) -> tuple[int, ...] | None:
+        """The sizes, None where one of them or the rank is open."""
+        sizes = tuple(size for size in self.shape or () if size is not None)
+        return sizes if self.shape is not None and len(sizes) == len(self.shape) else None
+
     def __str__(self) -> str:
         if self.element is not None:
             return f"{self.dtype}[{self.element}]"

@@ -168,5 +168,5 @@ def decode_bytes(raw: np.ndarray, dtype: str, count: int) -> np.ndarray:
     if BITS[dtype] < 8:
         return unpack_bits(raw, dtype, count)
     if dtype == "bool":
-        return raw != 0
+        return raw.astype(np.bool_)
     return raw.view(STORED[dtype])

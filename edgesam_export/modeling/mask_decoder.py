@@ -69,25 +69,27 @@ class MaskDecoder(nn.Module):
 
     def forward(
         self,
-        image_embeddings: Tensor,
+        embedding: Tensor,
         image_pe: Tensor,
         sparse: Tensor,
         dense: Tensor,
         token_bias: Tensor | None = None,
+        further: tuple[Tensor, ...] = (),
     ) -> tuple[Tensor, Tensor]:
         """Predict all masks.
 
         Shapes (B of ``sparse``; the other inputs may have 1 instead):
-            image_embeddings, dense (B, D, H, W); image_pe (1, D, H, W); sparse (B, N, D) prompt tokens
+            embedding, dense (B, D, H, W); image_pe (1, D, H, W); sparse (B, N, D) prompt tokens
             token_bias (B, 1, 1, N) for the prompt tokens: 0 for one that counts, -inf for one that does not exist
+            further: maps beside the embedding, of a decoder whose ``upscale`` takes them
             returns logits (B, M, 4H, 4W); predicted IoU (B, M), not clamped
         """
         tokens = self.add_output_tokens(sparse)
         bias = None if token_bias is None else self.add_output_bias(token_bias)
-        source = repeat_batch(image_embeddings + dense, tokens.shape[0])
+        source = repeat_batch(embedding + dense, tokens.shape[0])
         tokens, image = self.transformer(source, image_pe, tokens, bias)
         hyper = self.output_hypernetworks_mlps(tokens[:, 1 : 1 + self.num_mask_tokens])
-        logits = self.mask_product(hyper, self.upscale(image))
+        logits = self.mask_product(hyper, self.upscale(image, *further))
         return logits, self.iou_prediction_head(tokens[:, 0])
 
     def upscale(self, image: Tensor) -> Tensor:

@@ -26,6 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgesam_export.spec import EVERY_FORMAT
+
 __all__ = ["AnchorBoxes", "ProposalHead", "WeightedPyramid", "anchor_grid", "merge_proposals"]
 
 STRIDES = (16, 32, 64, 128, 256)
@@ -165,7 +167,7 @@ class Branch(nn.Module):
 class AnchorBoxes(nn.Module):
     """Corrections of the anchors to boxes in pixels, in FP32: FP16 has steps of half a pixel above 512."""
 
-    fp32_formats = ("coreml", "onnx")
+    fp32_formats = (EVERY_FORMAT,)
 
     def __init__(self, side: int) -> None:
         super().__init__()
@@ -197,12 +199,12 @@ class ProposalHead(nn.Module):
         self.correction = Branch(4 * ANCHORS)
         self.boxes = AnchorBoxes(side)
 
-    def forward(self, image_embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
         """Return boxes x0, y0, x1, y1 in pixels of the prompt frame, and their confidence, 0..1.
 
-        Shapes: image_embeddings (1, 256, S/16, S/16); returns (1, K, 4) and (1, K); S = 1024: K = 49104
+        Shapes: embedding (1, 256, S/16, S/16); returns (1, K, 4) and (1, K); S = 1024: K = 49104
         """
-        levels = [self.norm(self.lateral(image_embeddings))]
+        levels = [self.norm(self.lateral(embedding))]
         while len(levels) < len(STRIDES):
             levels.append(halved(levels[-1]))
         for repeat in self.pyramid:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -10,13 +12,23 @@ from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.modeling.prompt_encoder import POINT_LABELS, PromptEncoder
 from edgesam_export.spec import EMPTY_SLOT, NOT_A_POINT, ModelInfo, Provenance
 
-__all__ = ["KNOWN_LABELS", "SamModel"]
+__all__ = ["KNOWN_LABELS", "Maps", "SamModel", "as_maps", "check_prompt"]
 
 KNOWN_LABELS = (EMPTY_SLOT, NOT_A_POINT, *POINT_LABELS)
+Maps = Tensor | tuple[Tensor, ...]
+"""What an image encoder returns: the one map that most families have, or several in the order of ``ModelInfo``."""
+
+
+def as_maps(encoded: Maps) -> tuple[Tensor, ...]:
+    """Return an embedding as a tuple of its maps."""
+    return encoded if isinstance(encoded, tuple) else (encoded,)
 
 
 class SamModel(nn.Module):
     """Image encoder, prompt encoder and mask decoder; in evaluation mode and without gradients from the start."""
+
+    proposes = False
+    """The model has a proposal head; see ``propose``."""
 
     def __init__(
         self,
@@ -36,17 +48,25 @@ class SamModel(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    def encode(self, image: Tensor) -> Tensor:
-        """Embed a picture.
+    def encode(self, image: Tensor) -> Any:
+        """Embed an image; one tensor, or for a family with ``info.further_maps`` a tuple of maps.
 
         Shapes:
             image (B, 3, S, S), normalised and padded, S = ``info.frame.size``; returns (B, D, 64, 64),
-            D = ``info.embedding_dim``
+            D = ``info.embedding_dim``, or that and the further maps; ``info.embedding_shapes`` has them all for B = 1
         """
         return self.image_encoder(image)
 
+    def propose(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Return boxes and scores of a proposal head, from the first map of an embedding.
+
+        Raises:
+            UsageError: the model has none.
+        """
+        raise UsageError(f"{self.info.name} has no proposal head")
+
     def decode(
-        self, image_embeddings: Tensor, point_coords: Tensor, point_labels: Tensor, mask_input: Tensor | None = None
+        self, embedding: Maps, point_coords: Tensor, point_labels: Tensor, mask_input: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Predict all four masks of a prompt.
 
@@ -54,13 +74,14 @@ class SamModel(nn.Module):
         attention. No padding point is added here. A prompt without a point needs a mask.
 
         Shapes:
-            image_embeddings (B or 1, D, 64, 64); point_coords (B, N, 2) x,y in pixels of the prompt frame
-            point_labels (B, N), -2 to 3; mask_input (B, 1, 256, 256) logits of an earlier prediction, or None
+            embedding as ``encode`` returns it, of B images or one; point_coords (B, N, 2) x,y in pixels of the prompt
+            frame; point_labels (B, N), -2 to 3; mask_input (B, 1, 256, 256) logits of an earlier prediction, or None
             returns logits (B, 4, 256, 256), threshold 0; predicted IoU (B, 4), not clamped
         Raises:
             UsageError: shapes that do not fit, an unknown label, or neither a point nor a mask.
         """
-        check_prompt(image_embeddings, point_coords, point_labels, mask_input)
+        first, *further = as_maps(embedding)
+        check_prompt(first, point_coords, point_labels, mask_input)
         empty = point_labels == EMPTY_SLOT
         token_bias = None
         if empty.any() and len(point_labels) == 1:
@@ -69,23 +90,21 @@ class SamModel(nn.Module):
         elif empty.any():
             # Whatever an empty slot holds, NaN included, it must not reach a product with a zero weight.
             point_coords = point_coords.masked_fill(empty.unsqueeze(-1), 0)
-            token_bias = torch.zeros_like(empty, dtype=image_embeddings.dtype).masked_fill(empty, -torch.inf)
+            token_bias = torch.zeros_like(empty, dtype=first.dtype).masked_fill(empty, -torch.inf)
             token_bias = token_bias[:, None, None, :]
-        sparse = self.prompt_encoder.encode_points(point_coords.to(image_embeddings.dtype), point_labels)
+        sparse = self.prompt_encoder.encode_points(point_coords.to(first.dtype), point_labels)
         dense = self.prompt_encoder.dense(mask_input)
-        return self.mask_decoder(image_embeddings, self.prompt_encoder.dense_pe(), sparse, dense, token_bias)
+        return self.mask_decoder(first, self.prompt_encoder.dense_pe(), sparse, dense, token_bias, tuple(further))
 
 
-def check_prompt(
-    image_embeddings: Tensor, point_coords: Tensor, point_labels: Tensor, mask_input: Tensor | None
-) -> None:
-    """Raise UsageError unless these can be decoded together."""
+def check_prompt(embedding: Tensor, point_coords: Tensor, point_labels: Tensor, mask_input: Tensor | None) -> None:
+    """Raise UsageError unless these can be decoded together; ``embedding`` is the first map."""
     if point_labels.ndim != 2 or point_coords.shape != (*point_labels.shape, 2):
         found = f"point_coords {tuple(point_coords.shape)}, point_labels {tuple(point_labels.shape)}"
         raise UsageError(f"prompt has {found}; pass (B, N, 2) and (B, N)")
     batch = len(point_labels)
-    if len(image_embeddings) not in (1, batch):
-        raise UsageError(f"{batch} prompts for {len(image_embeddings)} image embeddings; pass one, or as many")
+    if len(embedding) not in (1, batch):
+        raise UsageError(f"{batch} prompts for {len(embedding)} image embeddings; pass one, or as many")
     if mask_input is not None and (mask_input.ndim != 4 or mask_input.shape[1] != 1 or len(mask_input) != batch):
         raise UsageError(f"mask_input is {tuple(mask_input.shape)}; pass ({batch}, 1, 256, 256)")
     unknown = sorted(set(point_labels.flatten().tolist()) - set(KNOWN_LABELS))

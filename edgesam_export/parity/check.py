@@ -1,7 +1,7 @@
-"""Do exported files still compute what PyTorch computes: every output of every prompt on real pictures, against gates.
+"""The parity check: every output of every prompt on real images, exported files against PyTorch, held to gates.
 
-The decoder is judged twice: on the reference's embedding, which isolates it, and on the candidate's own, which is what
-a user gets. Logits are compared at 256x256 within the part that is picture, not padding; masks at four times that, the
+The decoder is checked twice: on the reference's embedding, which isolates it, and on the candidate's own, which is what
+a user gets. Logits are compared at 256x256 within the part that is image, not padding; masks at four times that, the
 prompt frame in which a user's masks are made: in a mask of 90 logits one sign would be more than the gate allows. A
 failed gate is a row of the report, never an exception; comparing nothing is an error.
 """
@@ -9,43 +9,46 @@ failed gate is a row of the report, never an exception; comparing nothing is an 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from edgesam_export.errors import EdgeSAMExportError, UsageError
+from edgesam_export.errors import UsageError
 from edgesam_export.imaging.geometry import PreparedImage
-from edgesam_export.imaging.masks import resized, stability
-from edgesam_export.parity import metrics
-from edgesam_export.parity.divergence import Divergence, first_divergence
-from edgesam_export.parity.gates import DEFAULT_GATES, METRICS, NUMERICS, Check, Gate
+from edgesam_export.imaging.masks import stability
+from edgesam_export.parity.diagnosis import Diagnosis
+from edgesam_export.parity.gates import DEFAULT_GATES, Check, Gate, gates_on
 from edgesam_export.parity.inputs import (
     default_images,
     default_prompts,
-    load_pictures,
+    load_images,
     open_candidates,
-    open_runner,
+    open_reference,
     pack,
 )
-from edgesam_export.parity.ranges import RangeRow, range_report
-from edgesam_export.parity.reference import Reference, Truth
-from edgesam_export.parity.report import ArtifactDigest, Explanation, ParityPicture, ParityReport, ParityRow, Prompt
-from edgesam_export.spec import MASK_SIDE, Artifact
+from edgesam_export.parity.outputs import METRICS, Pair, measure
+from edgesam_export.parity.reference import Reference, ReferenceOutputs
+from edgesam_export.parity.report import (
+    ArtifactDigest,
+    CheckResult,
+    Explanation,
+    MaskImage,
+    Output,
+    Owner,
+    ParityReport,
+    ParityRow,
+    Prompt,
+)
+from edgesam_export.runners import Embedding, Runner, match_maps
+from edgesam_export.spec import MASK_SIDE, NUMERICS, Progress
 
-__all__ = ["DEFAULT_GATES", "Gate", "ParityReport", "Prompt", "check_parity", "default_images", "default_prompts"]
+__all__ = ["DEFAULT_GATES", "Gate", "ParityCheck", "ParityReport", "Prompt", "check_parity", "default_prompts"]
 
-MASK_SCALE = 4
-"""Side of the frame of 1024 over that of the logits."""
-ROUNDING = "rounding alone: no operation stands out, and no output is off by 1 % of its rms value"
 TOGETHER = "on the candidate's own embedding only: encoder and decoder keep their gates alone, their errors add up"
-RANGES_KEPT = 10
-"""Operations of a component that the report keeps, those nearest to their limit."""
-
-Progress = Callable[[int, int, str], None]
 
 
 def check_parity(
@@ -62,65 +65,58 @@ def check_parity(
 
     ``reference`` is a loaded model or a runner; ``candidate`` exported files (artifacts, a path, several) or runners.
     ``images`` are paths, Pillow images, uint8 (H, W, 3) arrays or pairs of a name and one of these; at least two.
-    Core ML files are executed once under each of ``numerics``. ``progress`` gets steps done, steps in all and a text.
+    ``prompts`` gives the prompts for an image of a height and width. Core ML files are executed once under each of
+    ``numerics``. ``progress`` gets steps done, steps in all and a text.
 
     Raises:
-        UsageError: nothing to compare: no candidate, fewer than two pictures, no fitting prompt, no gate that applies.
+        UsageError: nothing to compare: no candidate, fewer than two images, no fitting prompt, no gate that applies;
+            or a gate on an output that no candidate has.
         RunnerUnavailableError: this machine cannot execute a candidate.
     """
     candidates = open_candidates(candidate, tuple(numerics))
-    pictures = load_pictures(default_images() if images is None else images)
+    require_outputs(gates, candidates)
+    loaded = load_images(default_images() if images is None else images)
     original = Reference(open_reference(reference), candidates[0].info.frame)
-    total = len(candidates) * len(pictures)
-    rows: list[ParityRow] = []
-    found: list[Divergence | Explanation | ParityPicture | RangeRow | str] = []
+    total = len(candidates) * len(loaded)
+    result, ranged = CheckResult(), set[str]()
     for index, runner in enumerate(candidates):
-        trial = Trial(runner, reference_for(runner, original, reference), tuple(gates))
-        for number, (name, picture) in enumerate(pictures.items()):
+        check = ParityCheck(runner, reference_for(runner, original), tuple(gates), ranged)
+        for number, (name, image) in enumerate(loaded.items()):
             if progress:
-                progress(index * len(pictures) + number, total, f"{runner.name}: {name}")
-            trial.compare(name, picture, prompts(picture.shape[:2]))
-        trial.finish()
-        getattr(runner, "release", lambda: None)()
-        rows += trial.rows
-        found += trial.found
+                progress(index * len(loaded) + number, total, f"{runner.name}: {name}")
+            check.compare(name, image, prompts(image.shape[:2]))
+        result += check.result()
+        runner.release()
     if progress:
         progress(total, total, "done")
-    return assemble(original, candidates, rows, found)
+    return assemble(original, candidates, result)
 
 
-def open_reference(reference: Any) -> Any:
-    """The reference's runner; of a model that we open ourselves, with the predicted IoU as scores.
-
-    Stability can be computed from the logits and the predicted IoU cannot, so it serves candidates of both kinds.
-    """
-    runner = open_runner(reference)
-    if runner is not reference:
-        runner.score_kind = "iou"
-    return runner
+def require_outputs(gates: Sequence[Gate], candidates: Sequence[Runner]) -> None:
+    """Raise UsageError when a gate names an output that exists nowhere, and so would never apply."""
+    known = {*METRICS, *(name for runner in candidates for name in runner.embedding_names)}
+    for gate in gates:
+        if gate.output not in known:
+            raise UsageError(f"gate on '{gate.output}': no such output; choose one of {', '.join(sorted(known))}")
 
 
-def reference_for(runner: Any, original: Reference, model: Any) -> Reference:
-    """The reference that a candidate is held to: exact arithmetic on FP16 files must give what their weights give.
+def reference_for(runner: Runner, original: Reference) -> Reference:
+    """Return the reference for a candidate: for FP16 files in exact arithmetic, PyTorch with the weights they store.
 
-    Whether rounding the weights matters is judged by the other numerics, against the original.
+    What rounding the weights costs is checked by the other numerics, against the original.
     """
     precisions = {artifact.contract.get("precision") for artifact in runner.artifacts}
-    if numerics_of(runner) != "fp32" or "fp16" not in precisions or not hasattr(model, "image_encoder"):
+    model = original.runner.model
+    if runner.numerics != "fp32" or "fp16" not in precisions or model is None:
         return original
     from edgesam_export.runners.torch import StoredWeightsRunner
 
-    stored = Reference(StoredWeightsRunner(model, runner.artifacts), original.frame)
-    stored.ranged = original.ranged
-    return stored
+    return Reference(StoredWeightsRunner(model, runner.artifacts), original.frame)
 
 
-def assemble(
-    original: Reference, candidates: Sequence[Any], rows: Sequence[ParityRow], found: Sequence[Any]
-) -> ParityReport:
-    """The report of all trials."""
+def assemble(original: Reference, candidates: Sequence[Runner], result: CheckResult) -> ParityReport:
+    """Return the report on all candidates."""
     files = {file.sha256: file for runner in candidates for file in runner.artifacts}
-    ranges = [item for item in found if isinstance(item, RangeRow)]
     return ParityReport(
         model=candidates[0].info.name,
         tool_version=version("edgesam-export"),
@@ -129,250 +125,189 @@ def assemble(
             ArtifactDigest(file=file.path.name, format=file.format, component=file.component, sha256=file.sha256)
             for file in files.values()
         ),
-        rows=tuple(rows),
-        skipped=tuple(dict.fromkeys(item for item in found if isinstance(item, str))),
-        divergences=tuple(item for item in found if isinstance(item, Divergence)),
-        explanations=tuple(item for item in found if isinstance(item, Explanation)),
-        ranges=tuple(sorted(dict.fromkeys(ranges), key=lambda row: -row.share)),
-        pictures=tuple(item for item in found if isinstance(item, ParityPicture)),
+        rows=result.rows,
+        skipped=tuple(dict.fromkeys(result.notes)),
+        divergences=result.divergences,
+        explanations=result.explanations,
+        ranges=tuple(sorted(dict.fromkeys(result.ranges), key=lambda row: -row.share)),
+        images=result.images,
     )
 
 
-def numerics_of(runner: Any) -> str:
-    """Numerics that a runner's gates are chosen by: its own word, else its files' precision, else exact."""
-    declared = getattr(runner, "numerics", None)
-    precisions = {artifact.contract.get("precision", "fp32") for artifact in runner.artifacts}
-    return declared or ("fp16" if "fp16" in precisions else "fp32")
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """An image to compare on. Shapes: pixels uint8 (H, W, 3)"""
+
+    name: str
+    pixels: np.ndarray
+    prepared: PreparedImage
 
 
-class Trial:
-    """One candidate under judgement: ``compare`` once for each picture, then ``finish``; results in rows and found."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """An embedding that a decoder is given."""
 
-    def __init__(self, runner: Any, reference: Reference, gates: tuple[Gate, ...]) -> None:
+    owner: Owner
+    embedding: Embedding
+
+
+class ParityCheck:
+    """One candidate against the reference: ``compare`` once for each image, then ``result``.
+
+    Raises: UsageError when the candidate's decoder selects a mask itself, so that there is no mask for each token.
+    """
+
+    def __init__(self, runner: Runner, reference: Reference, gates: tuple[Gate, ...], ranged: set[str]) -> None:
+        if runner.selects:
+            raise UsageError(f"{runner.name}: this decoder picks one mask itself; check an export with --candidates 4")
         self.runner = runner
         self.reference = reference
-        self.numerics = numerics_of(runner)
-        self.gates = tuple(gate for gate in gates if gate.numerics == self.numerics)
-        if getattr(runner, "selects", False):
-            raise UsageError(f"{runner.name}: this decoder picks one mask itself; judge an export with --candidates 4")
+        self.gates = tuple(gate for gate in gates if gate.numerics == runner.numerics)
         self.components = {artifact.component for artifact in runner.artifacts} or {"encoder", "decoder"}
-        self.rows: list[ParityRow] = []
-        self.found: list[Divergence | Explanation | ParityPicture | RangeRow | str] = []
-        self.examined: set[str] = set()
+        self.diagnosis = Diagnosis(runner, reference, ranged)
+        self.findings: list[CheckResult] = []
 
-    def compare(self, name: str, picture: np.ndarray, prompts: Sequence[Prompt]) -> None:
-        """Judge every component on one picture."""
-        prepared = self.reference.prepare(name, picture)
-        embeddings = {"reference": self.reference.embedding(name, self.runner.takes_image)}
+    def compare(self, name: str, image: np.ndarray, prompts: Sequence[Prompt]) -> None:
+        """Compare every component on one image."""
+        sample = Sample(name=name, pixels=image, prepared=self.reference.prepare(name, image))
+        sources = [Source(owner="reference", embedding=self.reference.embedding(name, self.runner.takes_image))]
         if "encoder" in self.components:
-            own = self.runner.encode(prepared)
-            row = self.judge("image_embeddings", embeddings["reference"], own, component="encoder", image=name)
-            self.examine("encoder", row)
-            if not row.problem:
-                embeddings["own"] = own
+            sources += self.compare_encoder(sample, sources[0])
         for prompt in prompts if "decoder" in self.components else ():
-            packed = self.pack(prepared, prompt)
-            for source in embeddings if packed else ():
-                self.compare_prompt(name, picture, prompt, (source, embeddings[source]), packed)
-        for source in embeddings if "proposals" in self.components else ():
-            self.compare_proposals(name, source, embeddings[source])
+            obstacle = self.obstacle(sample, prompt)
+            if obstacle:
+                note = f"{self.runner.name}: prompt {prompt.kind}: {obstacle}"
+                self.findings.append(CheckResult(notes=(note,)))
+                continue
+            self.findings += [self.compare_prompt(sample, prompt, source) for source in sources]
+        if "proposals" in self.components:
+            self.findings += [self.compare_proposals(sample, source) for source in sources]
 
-    def pack(self, prepared: PreparedImage, prompt: Prompt) -> tuple[np.ndarray, np.ndarray] | None:
-        """The prompt for the candidate, None with the reason noted when its decoder cannot take it."""
-        if prompt.kind == "mask" and not self.runner.accepts_mask_input:
-            known = getattr(self.runner, "mask_prompts", True)
-            reason = "the decoder was exported without mask input" if known else "the model knows no mask prompt"
-            self.found.append(f"{self.runner.name}: prompt mask: {reason}")
-            return None
-        padding_point = self.runner.info.padding_point
-        needed = pack(prepared, prompt, None, padding_point)[1].shape[1]
-        if self.runner.slots is not None and needed > self.runner.slots:
-            reason = f"needs {needed} slots, the decoder has {self.runner.slots}"
-            self.found.append(f"{self.runner.name}: prompt {prompt.kind}: {reason}")
-            return None
-        return pack(prepared, prompt, self.runner.slots, padding_point)
-
-    def compare_prompt(
-        self,
-        name: str,
-        picture: np.ndarray,
-        prompt: Prompt,
-        embeddings: tuple[str, np.ndarray],
-        packed: tuple[np.ndarray, np.ndarray],
-    ) -> None:
-        """Judge masks and scores of one prompt on one embedding."""
-        truth = self.reference.truth(name, self.runner.takes_image, prompt)
-        logits, scores = self.runner.decode(embeddings[1], *packed, truth.mask_input)
-        chosen = [self.reference.runner.candidates.index(token) for token in self.runner.candidates]
-        expected = truth.logits[chosen], self.reference_scores(truth, chosen)
-        place = {"component": "decoder", "image": name, "prompt": prompt.kind, "embeddings": embeddings[0]}
-        height, width = region(self.reference.prepared[name])
-        best = int(expected[1].argmax())
-        masks = self.judge("masks", expected[0][None], logits, crop=(height, width), best=best, **place)
-        score_row = self.judge("scores", expected[1][None], scores, **place)
-        if embeddings[0] == "reference":
-            self.examine("decoder", masks if not masks.passed else score_row)
-        if masks.metrics and (embeddings[0] == "own" or "encoder" not in self.components):
-            sides = expected[0][best, :height, :width], logits[0, best, :height, :width]
-            self.found.append(self.picture(name, picture, prompt, sides, masks))
-
-    def compare_proposals(self, name: str, source: str, embeddings: np.ndarray) -> None:
-        """Judge boxes and their scores on one embedding."""
-        found = self.runner.propose(embeddings)
-        expected = self.reference.proposals(name, self.runner.takes_image)
+    def compare_encoder(self, sample: Sample, expected: Source) -> list[Source]:
+        """Compare the maps of an embedding, in order; return the candidate's own unless a decoder cannot take it."""
+        own = self.runner.encode(sample.prepared)
         rows = [
-            self.judge(output, *sides, component="proposals", image=name, embeddings=source)
-            for output, *sides in zip(("boxes", "box_scores"), expected, found)
+            self.row(Output(name=name, component="encoder", image=sample.name), array, own.get(name))
+            for name, array in match_maps(expected.embedding, self.runner.embedding_names).items()
         ]
-        if source == "reference":
-            self.examine("proposals", next((row for row in rows if not row.passed), rows[0]))
+        self.findings += [CheckResult(rows=tuple(rows)), self.diagnosis.diagnose("encoder", worst(rows))]
+        return [] if any(row.problem for row in rows) else [Source(owner="own", embedding=own)]
 
-    def reference_scores(self, truth: Truth, chosen: list[int]) -> np.ndarray:
-        """The reference's scores of the same kind as the candidate's."""
+    def obstacle(self, sample: Sample, prompt: Prompt) -> str:
+        """Return why the candidate's decoder cannot take a prompt; empty when it can."""
+        if prompt.kind == "mask" and not self.runner.accepts_mask_input:
+            known = self.runner.mask_prompts
+            return "the decoder was exported without mask input" if known else "the model knows no mask prompt"
+        needed = pack(sample.prepared, prompt, None, self.runner.info.padding_point)[1].shape[1]
+        if self.runner.slots is not None and needed > self.runner.slots:
+            return f"needs {needed} slots, the decoder has {self.runner.slots}"
+        return ""
+
+    def compare_prompt(self, sample: Sample, prompt: Prompt, source: Source) -> CheckResult:
+        """Compare masks and scores of one prompt on one embedding."""
+        outputs = self.reference.outputs(sample.name, self.runner.takes_image, prompt)
+        packed = pack(sample.prepared, prompt, self.runner.slots, self.runner.info.padding_point)
+        logits, scores = self.runner.decode(source.embedding, *packed, outputs.mask_input)
+        kept = [self.reference.runner.candidates.index(token) for token in self.runner.candidates]
+        expected_logits, expected_scores = outputs.logits[kept], self.reference_scores(outputs, kept)
+        best = int(expected_scores.argmax())
+        masks_output = Output(
+            name="masks", component="decoder", image=sample.name, prompt=prompt.kind, embeddings=source.owner
+        )
+        extent = image_extent(sample.prepared)
+        masks = self.row(masks_output, expected_logits[None], logits, extent=extent, best=best)
+        score_row = self.row(replace(masks_output, name="scores"), expected_scores[None], scores)
+        result = CheckResult(rows=(masks, score_row))
+        if source.owner == "reference":
+            result += self.diagnosis.diagnose("decoder", worst([masks, score_row]))
+        if masks.metrics and (source.owner == "own" or "encoder" not in self.components):
+            shown = [side[: extent[0], : extent[1]] for side in (expected_logits[best], logits[0, best])]
+            result += CheckResult(images=(mask_image(sample, prompt, masks, shown),))
+        return result
+
+    def compare_proposals(self, sample: Sample, source: Source) -> CheckResult:
+        """Compare boxes and their scores on one embedding."""
+        found = self.runner.propose(source.embedding)
+        expected = self.reference.proposals(sample.name, self.runner.takes_image)
+        rows = [
+            self.row(Output(name=name, component="proposals", image=sample.name, embeddings=source.owner), *sides)
+            for name, *sides in zip(("boxes", "box_scores"), expected, found)
+        ]
+        result = CheckResult(rows=tuple(rows))
+        return result + self.diagnosis.diagnose("proposals", worst(rows)) if source.owner == "reference" else result
+
+    def reference_scores(self, outputs: ReferenceOutputs, kept: list[int]) -> np.ndarray:
+        """Return the reference's scores (M,) of the kept tokens, of the same kind as the candidate's.
+
+        Raises: UsageError when they cannot be computed: the predicted IoU from a reference of stability scores.
+        """
         if self.runner.score_kind == self.reference.runner.score_kind:
-            return truth.scores[chosen]
+            return outputs.scores[kept]
         if self.runner.score_kind == "stability":
-            return stability(truth.logits[chosen])
+            return stability(outputs.logits[kept])
         raise UsageError(f"{self.runner.name} returns {self.runner.score_kind} scores, the reference only stability")
 
-    def judge(
+    def row(
         self,
-        output: str,
+        output: Output,
         expected: np.ndarray,
-        actual: Any,
+        actual: np.ndarray | None,
         *,
-        component: str,
-        image: str,
-        prompt: str = "",
-        embeddings: str = "",
-        crop: tuple[int, int] | None = None,
+        extent: tuple[int, int] | None = None,
         best: int = 0,
     ) -> ParityRow:
-        """Measure one output, apply the gates and keep the row."""
-        problem = problem_of(expected, actual)
+        """Return the comparison of one output: its metrics within ``extent`` (rows, columns), and the gates on them."""
         values: dict[str, float] = {}
-        if actual is not None and np.shape(actual) == expected.shape:
-            actual = np.asarray(actual)
-            if crop:
-                expected, actual = (array[..., : crop[0], : crop[1]] for array in (expected, actual))
-            values = measure(output, expected, actual, best)
-        row = ParityRow(
+        shape = np.shape(actual) if actual is not None else ()
+        if actual is not None and shape == expected.shape:
+            crop = (..., slice(extent[0]), slice(extent[1])) if extent else (...,)
+            pair = Pair(expected=expected[crop], actual=np.asarray(actual)[crop], best=best)
+            values, shape = measure(output.name, pair), pair.actual.shape
+        return ParityRow(
             candidate=self.runner.name,
-            numerics=self.numerics,
-            component=component,
-            embeddings=embeddings,
-            image=image,
-            prompt=prompt,
-            output=output,
-            shape=tuple(np.shape(actual)) if actual is not None else (),
+            numerics=self.runner.numerics,
+            component=output.component,
+            embeddings=output.embeddings,
+            image=output.image,
+            prompt=output.prompt,
+            output=output.name,
+            shape=tuple(shape),
             metrics=values,
             checks=tuple(
                 Check(gate=gate, value=values.get(gate.metric, math.nan))
-                for gate in self.gates
-                if gate.output == output and (gate.metric in values or not values)
+                for gate in gates_on(self.gates, output.component, output.name)
+                if gate.metric in values or not values
             ),
-            problem=problem,
-        )
-        self.rows.append(row)
-        return row
-
-    def picture(
-        self, name: str, picture: np.ndarray, prompt: Prompt, sides: tuple[np.ndarray, np.ndarray], row: ParityRow
-    ) -> ParityPicture:
-        """Thumbnail and masks of the reference's best mask, all of one size."""
-        height, width = sides[0].shape
-        scale = width / picture.shape[1], height / picture.shape[0]
-        shown = replace(
-            prompt,
-            points=tuple((x * scale[0], y * scale[1]) for x, y in prompt.points),
-            box=None if prompt.box is None else tuple(v * scale[i % 2] for i, v in enumerate(prompt.box)),
-        )
-        return ParityPicture(
-            runner=self.runner.name,
-            image=name,
-            prompt=shown,
-            source=np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)),
-            reference=sides[0] > 0,
-            candidate=np.asarray(sides[1]) > 0,
-            iou=row.metrics["best_mask_iou"],
-            passed=row.passed,
+            problem=problem_of(expected, actual),
         )
 
-    def examine(self, component: str, row: ParityRow) -> None:
-        """On a component's first call its ranges, on its first failure the operation at fault, if it can be replayed.
+    def result(self) -> CheckResult:
+        """Return all findings.
 
-        A runner that executes a ``Program`` has ``replay(component)``: the program and the feed of its latest call.
+        Raises: UsageError when a component was not gated at all: no prompt fitted the decoder or no gate applies.
         """
-        replay = getattr(self.runner, "replay", None)
-        if replay is None:
-            return
-        files = [file for file in self.runner.artifacts if file.component == component]
-        modules = next((file.contract.get("modules") for file in files), None) or {}
-        digest = files[0].sha256 if files else f"{self.runner.name} {component}"
-        # A component in two parts has a program and a feed for each.
-        calls = [replay(component), *(replay(component, part) for part in range(1, len(files)))]
-        if digest not in self.reference.ranged:
-            self.reference.ranged.add(digest)
-            rows = [found for call in calls for found in range_report(*call, modules=modules)]
-            rows = sorted(rows, key=lambda found: -found.share)[:RANGES_KEPT]
-            self.found += [replace(found, component=component) for found in rows]
-        if row.passed or component in self.examined:
-            return
-        self.examined.add(component)
-        found: Divergence | str | None
-        if self.numerics == "fp32":
-            parts = [[file] for file in files] or [[]]
-            answers = [self.against_fresh_export(f, *call, modules=modules) for f, call in zip(parts, calls)]
-            found = next((answer for answer in answers if not isinstance(answer, str)), answers[0])
-        else:
-            answers = [first_divergence(*call, a="fp32", b=self.numerics, modules=modules) for call in calls]
-            found = next((answer for answer in answers if answer), ROUNDING)
-        if isinstance(found, str):
-            self.found.append(Explanation(candidate=self.runner.name, component=component, text=found))
-        else:
-            self.found.append(replace(found, component=component, candidate=self.runner.name))
-
-    def against_fresh_export(
-        self, files: list[Artifact], program: Any, feed: Any, *, modules: dict[str, str]
-    ) -> Divergence | str:
-        """The operation at which the saved file leaves what exporting the reference again gives, or why there is none.
-
-        FP32 numerics add no error of their own: either the file changed after the export, or conversion is wrong.
-        """
-        model = getattr(self.reference.runner, "model", None)
-        if model is None or not files:
-            return "the files differ from PyTorch in fp32 already"
-        from edgesam_export.runners.torch import fresh_program
-
-        try:
-            with fresh_program(model, files[0]) as (fresh, fresh_modules):
-                modules = fresh_modules or modules  # export.json knows only files that did not change
-                found = first_divergence(fresh, feed, a="fp32", b="fp32", other=program, modules=modules)
-        except EdgeSAMExportError as error:
-            return f"the files differ from PyTorch in fp32 already; exporting again to compare failed: {error}"
-        return found or "the files differ from PyTorch in fp32 already, and so does a fresh export"
-
-    def finish(self) -> None:
-        """Refuse a trial in which a component was not gated at all.
-
-        Raises: UsageError when no prompt fitted the decoder or no gate applies.
-        """
+        result = sum(self.findings, CheckResult())
         for component in sorted(self.components):
-            rows = [row for row in self.rows if row.component == component]
-            failed = {row.embeddings for row in rows if not row.passed}
-            if failed == {"own"} and all(row.passed for row in self.rows if row.component == "encoder"):
-                self.found.append(Explanation(candidate=self.runner.name, component=component, text=TOGETHER))
+            rows = [row for row in result.rows if row.component == component]
             if not rows:
-                reasons = "; ".join(item for item in self.found if isinstance(item, str))
-                raise UsageError(
-                    f"{self.runner.name}: nothing of the {component} was compared ({reasons or 'no prompt'})"
-                )
+                reasons = "; ".join(dict.fromkeys(result.notes)) or "no prompt"
+                raise UsageError(f"{self.runner.name}: nothing of the {component} was compared ({reasons})")
             if not any(row.checks for row in rows):
-                raise UsageError(f"{self.runner.name}: no gate applies to the {component} under {self.numerics}")
+                raise UsageError(f"{self.runner.name}: no gate applies to the {component} under {self.runner.numerics}")
+        return result + CheckResult(explanations=tuple(self.end_to_end(result.rows)))
+
+    def end_to_end(self, rows: Sequence[ParityRow]) -> Iterator[Explanation]:
+        """Yield an explanation for each component that fails on the candidate's own embedding only."""
+        if not all(row.passed for row in rows if row.component == "encoder"):
+            return
+        for component in sorted(self.components):
+            failed = {row.embeddings for row in rows if row.component == component and not row.passed}
+            if failed == {"own"}:
+                yield Explanation(candidate=self.runner.name, component=component, text=TOGETHER)
 
 
-def problem_of(expected: np.ndarray, actual: Any) -> str:
-    """What is wrong with an output before any metric is looked at; empty when nothing is."""
+def problem_of(expected: np.ndarray, actual: np.ndarray | None) -> str:
+    """Return why an output fails before any metric is computed; empty when it does not."""
     if actual is None:
         return "missing"
     if np.shape(actual) != expected.shape:
@@ -381,31 +316,32 @@ def problem_of(expected: np.ndarray, actual: Any) -> str:
     return f"{broken} of {np.size(actual)} values are not finite" if broken else ""
 
 
-def region(prepared: PreparedImage) -> tuple[int, int]:
-    """Rows and columns of the 256x256 logits that show the picture."""
+def worst(rows: Sequence[ParityRow]) -> ParityRow:
+    """Return the first row that failed, the first of all when none did."""
+    return next((row for row in rows if not row.passed), rows[0])
+
+
+def image_extent(prepared: PreparedImage) -> tuple[int, int]:
+    """Return the rows and columns of the 256x256 logits that show the image, not its padding."""
     height, width = (-(-side * MASK_SIDE // prepared.frame.prompt_size) for side in prepared.prompt_extent)
     return height, width
 
 
-def enlarged(logits: np.ndarray) -> np.ndarray:
-    """Four times the size, as a mask on its way to the picture's. Shapes: (M, h, w)"""
-    height, width = logits.shape[-2:]
-    return resized(logits, (MASK_SCALE * height, MASK_SCALE * width))
-
-
-def measure(output: str, expected: np.ndarray, actual: np.ndarray, best: int) -> dict[str, float]:
-    """All metrics of one output; ``best`` is the mask that the reference scores highest."""
-    if output == "masks":
-        pairs = zip(enlarged(expected[0]), enlarged(actual[0]), strict=True)
-        overlaps = [metrics.mask_iou(left, right) for left, right in pairs]
-        special = {"mask_iou": float(np.min(overlaps)), "best_mask_iou": overlaps[best]}  # np.min keeps a NaN
-    elif output == "scores" and expected.size > 1:
-        special = {"best_mask_gap": metrics.best_mask_gap(expected, actual)}
-    else:
-        special = {}
-    plain = [
-        name
-        for name in METRICS[output]
-        if hasattr(metrics, name) and name not in (*special, "mask_iou", "best_mask_gap")
-    ]
-    return {**special, **{name: getattr(metrics, name)(expected, actual) for name in plain}}
+def mask_image(sample: Sample, prompt: Prompt, row: ParityRow, logits: Sequence[np.ndarray]) -> MaskImage:
+    """Return the best mask of reference and candidate over a thumbnail of their size. Shapes: logits both (h, w)"""
+    height, width = logits[0].shape
+    x_scale, y_scale = width / sample.pixels.shape[1], height / sample.pixels.shape[0]
+    box = prompt.box
+    if box is not None:
+        box = (box[0] * x_scale, box[1] * y_scale, box[2] * x_scale, box[3] * y_scale)
+    thumbnail = Image.fromarray(sample.pixels).resize((width, height), Image.Resampling.LANCZOS)
+    return MaskImage(
+        runner=row.candidate,
+        image=sample.name,
+        prompt=replace(prompt, points=tuple((x * x_scale, y * y_scale) for x, y in prompt.points), box=box),
+        source=np.asarray(thumbnail),
+        reference=logits[0] > 0,
+        candidate=np.asarray(logits[1]) > 0,
+        iou=row.metrics["best_mask_iou"],
+        passed=row.passed,
+    )

@@ -1,7 +1,7 @@
-"""Which operation an error enters at: one ML Program executed twice, compared value by value.
+"""The operation at which an error enters: one ML Program executed twice, compared value by value.
 
-A value's error is rms(b - a) / rms(a) over all its elements. Every FP16 operation adds a little; what is looked for is
-the operation whose output is wrong although its inputs were right. A value is *bad* when its error reaches the
+A value's error is rms(b - a) / rms(a) over all its elements. Every FP16 operation adds a little; the search is for the
+operation whose output is wrong although its operands are right. A value is *bad* when its error reaches the
 threshold or when it is finite in one run only. From the bad outputs we walk back through bad operands to an operation
 whose operands are all good. Walking back, instead of taking the first bad value, leaves out errors that never reach an
 output, such as the overflow of a constant that a softmax turns into the zero it stood for.
@@ -12,11 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from edgesam_export.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgesam_export.mil import Program
+    from edgesam_export.mil.graph import Operation
 
 __all__ = ["FP16_MAX", "Divergence", "OpError", "as_array", "first_divergence", "is_parameter", "module_of", "names_of"]
 
@@ -24,9 +28,9 @@ THRESHOLDS = {True: 1e-6, False: 1e-2}
 """Default threshold by whether both runs use the same numerics. Same numerics: kernels are deterministic, 1e-6 leaves
 room for another order of summation in float32 (2^-24 is 6e-8). Otherwise 1 %, which is 40 dB below the rms value."""
 HALF_ROUNDOFF = 2.0**-11
-"""Relative error of one rounding to FP16; what a good operand may already carry."""
+"""Relative error of one rounding to FP16, which a good operand may already carry."""
 ROUNDOFF = {("fp32", "fp32"): 2.0**-24, ("fp16", "fp16"): 0.0, ("ane", "ane"): 0.0}
-"""What good operands carry when both runs use the same numerics: nothing, but for another order of summation."""
+"""Error of good operands when both runs use the same numerics: none, but for another order of summation."""
 JUMP = 4.0
 """An operation whose error is this many times its operands' (or one rounding) introduces it; less only passes it on."""
 FP16_MAX = 65504.0
@@ -34,6 +38,8 @@ MEMORY_BYTES = 1 << 30
 """Values of the first run that are held at once; an EdgeSAM encoder's take 600 MB in float32."""
 CHUNK = 1 << 20
 SUSPECTS = 5
+
+Kind = Literal["overflow", "not finite", "introduced", "accumulated"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +57,13 @@ class OpError:
 
     @property
     def jump(self) -> float:
-        """How many times larger the error is than what went in, one FP16 rounding at least."""
+        """Error over the operands' error, which counts as one FP16 rounding at least."""
         return 1.0 if math.isinf(self.operand_error) else self.error / max(self.operand_error, HALF_ROUNDOFF)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Divergence:
-    """Where two executions of a program part, in program order the first such place that spoils an output."""
+    """The first operation in program order at which two executions part so that an output is spoiled."""
 
     operation: str
     type: str
@@ -66,7 +72,7 @@ class Divergence:
     location: str
     module: str
     """PyTorch module it was converted from, empty when unknown."""
-    kind: Literal["overflow", "not finite", "introduced", "accumulated"]
+    kind: Kind
     """overflow: finite in the first run, not in the second. not finite: NaN or infinite in the first run already.
     introduced: the error is new here. accumulated: many small errors pass the threshold here, none stands out."""
     error: float
@@ -95,23 +101,22 @@ class Comparison:
     """One value in both runs."""
 
     error: float
-    kind: str
-    """``ok``, ``overflow``, ``not finite``."""
+    kind: Literal["ok", "overflow", "not finite"]
     peak: float
 
 
 def first_divergence(
-    program: Any,
+    program: Program,
     feed: Mapping[str, Any],
     *,
     a: str = "fp32",
     b: str = "fp16",
-    other: Any = None,
+    other: Program | None = None,
     threshold: float | None = None,
     modules: Mapping[str, str] | None = None,
     memory_bytes: int = MEMORY_BYTES,
 ) -> Divergence | None:
-    """Operation at which run ``b`` leaves run ``a``, or None when no output is off by ``threshold``.
+    """Return the operation at which run ``b`` leaves run ``a``, or None when no output is off by ``threshold``.
 
     With equal numerics, which compares two packages, a difference that reaches no output counts too.
 
@@ -135,9 +140,9 @@ def first_divergence(
 
 
 class Graph:
-    """Who computes and who reads each value of a program; constants are parameters of their readers, not operations."""
+    """Producer and readers of each value of a program; constants are parameters of their readers, not operations."""
 
-    def __init__(self, program: Any) -> None:
+    def __init__(self, program: Program) -> None:
         self.operations = [op for op in program.operations if op.outputs and not is_parameter(op)]
         self.index = {key_of(op): index for index, op in enumerate(program.operations) if op.outputs}
         self.producer = {value: op for op in self.operations for value in names_of(op.outputs)}
@@ -148,7 +153,7 @@ class Graph:
         self.outputs = (set(self.producer) - read) | (declared & set(self.producer))
 
     def ancestors(self, values: set[str], among: set[str]) -> set[str]:
-        """The given values and every value of ``among`` that leads to one of them through others of ``among``."""
+        """Return ``values`` and every value of ``among`` that leads to one of them through others of ``among``."""
         reached, waiting = set(values), list(values)
         while waiting:
             new = (self.operands[key_of(self.producer[waiting.pop()])] & among) - reached
@@ -159,7 +164,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Search:
-    """Looks for the root of the bad outputs in one comparison."""
+    """The search for the root of the bad outputs in one comparison."""
 
     graph: Graph
     compared: Mapping[str, Comparison]
@@ -167,7 +172,7 @@ class Search:
     modules: Mapping[str, str]
 
     def at(self, threshold: float) -> Divergence | None:
-        """First operation in program order that is bad, has good operands and leads to a bad output."""
+        """Return the first operation in program order that is bad, has good operands and leads to a bad output."""
         bad = {name for name, found in self.compared.items() if found.kind != "ok" or not found.error < threshold}
         bad &= set(self.graph.producer)
         path = self.graph.ancestors(self.graph.outputs & bad, bad)
@@ -183,36 +188,40 @@ class Search:
         suspects = sorted(errors, key=lambda row: -row.jump)[:SUSPECTS]
         return self.describe(root, tuple(suspects))
 
-    def describe(self, root: Any, suspects: tuple[OpError, ...]) -> Divergence:
-        """The divergence that a root operation stands for."""
-        row, found = self.error_of(root), self.worst(root)
-        kind = found.kind
-        if kind == "ok":
-            grown = row.error >= JUMP * max(row.operand_error, ROUNDOFF.get(self.numerics, HALF_ROUNDOFF))
-            # A rounding that saturates instead of giving infinity is an overflow all the same.
-            saturated = "fp32" not in self.numerics[1] and found.peak > FP16_MAX
-            kind = "accumulated" if not grown else "overflow" if saturated else "introduced"
+    def kind_of(self, row: OpError, worst: Comparison) -> Kind:
+        """Return how an operation came by its error."""
+        if worst.kind != "ok":
+            return worst.kind
+        if row.error < JUMP * max(row.operand_error, ROUNDOFF.get(self.numerics, HALF_ROUNDOFF)):
+            return "accumulated"
+        # A rounding that saturates instead of giving infinity is an overflow all the same.
+        saturated = "fp32" not in self.numerics[1] and worst.peak > FP16_MAX
+        return "overflow" if saturated else "introduced"
+
+    def describe(self, root: Operation, suspects: tuple[OpError, ...]) -> Divergence:
+        """Return the divergence at a root operation."""
+        row, worst = self.error_of(root), self.worst(root)
         return Divergence(
             operation=row.operation,
             type=row.type,
             index=row.index,
             location=row.location,
             module=row.module,
-            kind=kind,
+            kind=self.kind_of(row, worst),
             error=row.error,
             operand_error=row.operand_error,
-            peak=found.peak,
+            peak=worst.peak,
             numerics=self.numerics,
             suspects=suspects,
         )
 
-    def worst(self, op: Any) -> Comparison:
-        """Comparison of an operation's worst output."""
-        found = [self.compared[name] for name in names_of(op.outputs) if name in self.compared]
-        return max(found, key=lambda comparison: comparison.error)
+    def worst(self, op: Operation) -> Comparison:
+        """Return the comparison of an operation's worst output."""
+        outputs = [self.compared[name] for name in names_of(op.outputs) if name in self.compared]
+        return max(outputs, key=lambda comparison: comparison.error)
 
-    def error_of(self, op: Any) -> OpError:
-        """Error of an operation's worst output and of its worst operand."""
+    def error_of(self, op: Operation) -> OpError:
+        """Return the error of an operation's worst output and of its worst operand."""
         operands = [self.compared[name].error for name in self.graph.operands[key_of(op)] if name in self.compared]
         return OpError(
             operation=op.name,
@@ -225,33 +234,36 @@ class Search:
         )
 
 
-def is_parameter(op: Any) -> bool:
-    """True for constants, plain or compressed: a changed weight is the fault of the operation that uses it."""
+def is_parameter(op: Operation) -> bool:
+    """Return whether this is a constant, plain or compressed: a changed weight is blamed on the operation using it."""
     return op.type == "const" or op.type.startswith("constexpr_")
 
 
 def names_of(values: Any) -> list[str]:
-    """Names in order, repetitions kept, of strings and of objects with a name; constants written in place have none."""
+    """Return names in order, repetitions kept, of strings and of objects with a name; constants in place have none."""
     groups = values.values() if isinstance(values, Mapping) else values
     members = [member for group in groups for member in (group if isinstance(group, list | tuple) else (group,))]
     names = (member if isinstance(member, str) else getattr(member, "name", None) for member in members)
     return [name for name in names if name is not None]
 
 
-def key_of(op: Any) -> str:
-    """What no other operation has: the name of its first output. The name attribute is free and may repeat."""
+def key_of(op: Operation) -> str:
+    """Return the name of the first output, which is unique; the name attribute is free and may repeat."""
     return names_of(op.outputs)[0]
 
 
-def module_of(op: Any, modules: Mapping[str, str]) -> str:
-    """PyTorch module of an operation, whether the map goes by operation or by output."""
+def module_of(op: Operation, modules: Mapping[str, str]) -> str:
+    """Return the PyTorch module of an operation, whether the map goes by operation or by output."""
     return next((modules[name] for name in (op.name, *names_of(op.outputs)) if name in modules), "")
 
 
 def compare_runs(
-    first: Any, second: Any, feed: Mapping[str, Any], *, numerics: tuple[str, str], memory_bytes: int
+    first: Program, second: Program, feed: Mapping[str, Any], *, numerics: tuple[str, str], memory_bytes: int
 ) -> dict[str, Comparison]:
-    """Every value that both programs compute, by name; in as many passes as the memory bound asks for."""
+    """Return the comparison of every value that both programs compute, by name.
+
+    As many passes are made as the memory bound asks for.
+    """
     done: dict[str, Comparison] = {}
     seen: set[str] = set()
     complete = False
@@ -259,10 +271,10 @@ def compare_runs(
         held: dict[str, np.ndarray] = {}
         complete = hold(first, feed, numerics[0], held, seen, memory_bytes)
 
-        def compare(op: Any, name: str, value: Any, held: dict[str, np.ndarray] = held) -> None:
+        def compare(op: Operation, name: str, value: Any, held: dict[str, np.ndarray] = held) -> None:
             reference = held.pop(name, None)
-            array = None if reference is None else as_array(value)
-            if array is not None:
+            array = as_array(value)
+            if reference is not None and array is not None:
                 done[name] = compare_values(reference, array)
 
         second.predict(feed, numerics=numerics[1], probe=compare)
@@ -270,12 +282,12 @@ def compare_runs(
 
 
 def hold(
-    program: Any, feed: Mapping[str, Any], numerics: str, held: dict[str, np.ndarray], seen: set[str], limit: int
+    program: Program, feed: Mapping[str, Any], numerics: str, held: dict[str, np.ndarray], seen: set[str], limit: int
 ) -> bool:
-    """Run once and keep the next values that fit; False when some are left for another run."""
+    """Run once and keep the next values that fit in ``held``; return whether none is left for another run."""
     complete, used = True, 0
 
-    def keep(op: Any, name: str, value: Any) -> None:
+    def keep(op: Operation, name: str, value: Any) -> None:
         nonlocal complete, used
         if is_parameter(op) or name in seen or not complete:
             return
@@ -295,7 +307,7 @@ def hold(
 
 
 def as_array(value: Any) -> np.ndarray | None:
-    """A probed value as NumPy, halves widened to float32; None for what is no array of numbers (text, lists)."""
+    """Return a probed value as NumPy, halves widened to float32; None unless it is an array of numbers."""
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
     if not isinstance(value, np.ndarray | np.generic) or value.dtype.kind not in "fiub" or not np.size(value):
@@ -304,11 +316,11 @@ def as_array(value: Any) -> np.ndarray | None:
 
 
 def compare_values(reference: np.ndarray, candidate: np.ndarray) -> Comparison:
-    """Error of one value; in chunks, so that the float64 temporaries stay small."""
+    """Return the error of one value; computed in chunks, so that the float64 temporaries stay small."""
     if reference.shape != candidate.shape:
         return Comparison(error=math.inf, kind="not finite", peak=math.nan)
     signal = noise = peak = 0.0
-    kind = "ok"
+    kind: Literal["ok", "overflow", "not finite"] = "ok"
     flat = reference.reshape(-1), candidate.reshape(-1)
     for start in range(0, flat[0].size, CHUNK):
         left, right = (array[start : start + CHUNK].astype(np.float64) for array in flat)

@@ -1,11 +1,12 @@
-"""What a parity check is given: pictures, prompts, and the runners of the files to judge."""
+"""Inputs of a parity check: images, prompts, and the runners of reference and candidates."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -15,15 +16,19 @@ from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.imaging.prompts import pack_prompt
 from edgesam_export.imaging.reading import open_picture, rgb_array
 from edgesam_export.parity.report import Prompt
-from edgesam_export.spec import Artifact
+from edgesam_export.runners import Runner, open_artifact, open_runner
+from edgesam_export.spec import Artifact, Progress
+
+if TYPE_CHECKING:
+    from edgesam_export.modeling.sam import SamModel
 
 __all__ = [
     "default_images",
     "default_prompts",
-    "load_pictures",
+    "load_images",
     "load_reference",
     "open_candidates",
-    "open_runner",
+    "open_reference",
     "pack",
 ]
 
@@ -31,13 +36,13 @@ MIN_IMAGES = 2
 
 
 def default_prompts(size: tuple[int, int]) -> tuple[Prompt, ...]:
-    """One prompt of each type for a picture of this height and width, at fixed fractions of its sides."""
+    """Return one prompt of each type for an image of this height and width, at fixed fractions of its sides."""
     height, width = size
 
     def at(x: float, y: float) -> tuple[float, float]:
         return math.floor(x * width), math.floor(y * height)
 
-    point, box = (at(0.5, 0.5),), (*at(0.2, 0.15), *(math.ceil(0.8 * side) for side in (width, height)))
+    point, box = (at(0.5, 0.5),), (*at(0.2, 0.15), math.ceil(0.8 * width), math.ceil(0.8 * height))
     return (
         Prompt(kind="point", points=point, labels=(1,)),
         Prompt(kind="points", points=(at(0.5, 0.45), at(0.4, 0.6), at(0.05, 0.05)), labels=(1, 1, 0)),
@@ -48,7 +53,7 @@ def default_prompts(size: tuple[int, int]) -> tuple[Prompt, ...]:
 
 
 def default_images() -> tuple[tuple[str, np.ndarray], ...]:
-    """The bundled photographs and one picture of noise, which no gate may be fitted to.
+    """Return the bundled photographs and one image of noise, which no gate may be fitted to, by name.
 
     Shapes: uint8 (H, W, 3)
     """
@@ -57,44 +62,50 @@ def default_images() -> tuple[tuple[str, np.ndarray], ...]:
     return (*photographs, ("noise", np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)))
 
 
-def open_runner(source: Any, numerics: str | None = None) -> Any:
-    """A runner as it is; anything else through ``runners.open_runner``."""
-    if is_runner(source):
-        return source
-    from edgesam_export import runners
+def open_reference(reference: Any) -> Runner:
+    """Return a runner as it is; of a model, one whose scores are the predicted IoU; of files, their runner.
 
-    return runners.open_runner(source) if numerics is None else runners.open_runner(source, numerics=numerics)
+    Stability can be computed from the logits and the predicted IoU cannot, so it serves candidates of both kinds.
+    """
+    if isinstance(reference, Runner):
+        return reference
+    from edgesam_export.modeling.sam import SamModel
+
+    if isinstance(reference, SamModel):
+        from edgesam_export.runners.torch import TorchRunner
+
+        return TorchRunner(reference, score="iou")
+    return open_runner(reference)
 
 
-def is_runner(source: Any) -> bool:
-    """True for a runner; a loaded model, which encodes and decodes too, does not say how it takes its picture."""
-    return callable(getattr(source, "decode", None)) and hasattr(source, "takes_image")
+def open_candidates(candidate: Any, numerics: tuple[str, ...]) -> list[Runner]:
+    """Return runners as they are, and runners of exported files; of Core ML files, one for each kind of numerics.
 
-
-def open_candidates(candidate: Any, numerics: tuple[str, ...]) -> list[Any]:
-    """Runners of everything to judge; Core ML files once for each kind of numerics."""
+    Raises:
+        UsageError: no file and no runner, or a path that is no exported file.
+        RunnerUnavailableError: this machine cannot execute a file.
+    """
     from edgesam_export.artifacts import list_files
-    from edgesam_export.runners import open_artifact
 
     sources = list(candidate) if isinstance(candidate, list | tuple) else [candidate]
-    runners = [source for source in sources if is_runner(source)]
+    opened = [source for source in sources if isinstance(source, Runner)]
     groups: dict[str, list[Artifact]] = {}
     for source in sources:
-        for file in [] if is_runner(source) else list_files(source):
+        for file in [] if isinstance(source, Runner) else list_files(source):
             artifact = file if isinstance(file, Artifact) else open_artifact(file)
             groups.setdefault(artifact.format, []).append(artifact)
     for kind, files in sorted(groups.items()):
         for chosen in numerics if kind == "coreml" else (None,):
-            runners.append(open_runner(files, chosen))
-    if not runners:
+            opened.append(open_runner(files, numerics=chosen))
+    if not opened:
         raise UsageError("nothing to compare; give at least one exported file")
-    return runners
+    return opened
 
 
 def pack(
     prepared: PreparedImage, prompt: Prompt, slots: int | None, padding_point: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Decoder inputs of a prompt."""
+    """Return the decoder inputs of a prompt. Shapes: point_coords (1, S, 2), point_labels (1, S)"""
     points = prompt.points or None
     labels = prompt.labels if points else None
     return pack_prompt(
@@ -108,9 +119,12 @@ def pack(
     )
 
 
-def load_pictures(images: Iterable[Any]) -> dict[str, np.ndarray]:
-    """Pictures by name, at least two."""
-    pictures: dict[str, np.ndarray] = {}
+def load_images(images: Iterable[Any]) -> dict[str, np.ndarray]:
+    """Return images by name. Shapes: uint8 (H, W, 3)
+
+    Raises: UsageError when there are fewer than two, or a file cannot be read.
+    """
+    loaded: dict[str, np.ndarray] = {}
     for index, item in enumerate(images):
         name, image = item if isinstance(item, tuple) else (None, item)
         if isinstance(image, str | Path):
@@ -118,10 +132,10 @@ def load_pictures(images: Iterable[Any]) -> dict[str, np.ndarray]:
         elif isinstance(image, Image.Image):
             image = rgb_array(image)
         name = name or f"image {index}"
-        pictures[name if name not in pictures else f"{name} ({index})"] = image
-    if len(pictures) < MIN_IMAGES:
-        raise UsageError(f"{len(pictures)} pictures to compare on; every prompt type needs at least {MIN_IMAGES}")
-    return pictures
+        loaded[name if name not in loaded else f"{name} ({index})"] = image
+    if len(loaded) < MIN_IMAGES:
+        raise UsageError(f"{len(loaded)} images to compare on; every prompt type needs at least {MIN_IMAGES}")
+    return loaded
 
 
 def load_reference(
@@ -130,9 +144,9 @@ def load_reference(
     checkpoint: Path | None = None,
     random_weights: int | None = None,
     upsample: str | None = None,
-    progress: Callable[..., None] | None = None,
-) -> Any:
-    """The PyTorch model that exported files were made from, as their contracts tell.
+    progress: Progress | None = None,
+) -> SamModel:
+    """Return the PyTorch model that exported files were made from, as their contracts describe it.
 
     Random weights and the upsampling of the neck are taken from the contract; a checkpoint is the given file or the
     published one, and must be the very file that was exported.
@@ -143,7 +157,6 @@ def load_reference(
     """
     from edgesam_export.artifacts import list_files
     from edgesam_export.families import load_model
-    from edgesam_export.runners import open_artifact
 
     files = [open_artifact(file) for file in list_files(artifacts)]
     models = sorted({file.model for file in files})
@@ -160,14 +173,16 @@ def load_reference(
         upsample=upsample or files[0].contract["upsample"],
         progress=progress,
     )
-    found = model.provenance
-    if (found.sha256, found.random_seed) != (weights["sha256"], weights["random_seed"]):
-        given = weights_text(found.source, found.sha256, found.random_seed)
-        wanted = weights_text(weights["source"], weights["sha256"], weights["random_seed"])
-        raise UsageError(f"reference is {given}, the files were exported from {wanted}; give that with --checkpoint")
+    loaded = model.provenance
+    if loaded is None or (loaded.sha256, loaded.random_seed) != (weights["sha256"], weights["random_seed"]):
+        actual = "of unknown origin" if loaded is None else weights_text(asdict(loaded))
+        expected = weights_text(weights)
+        raise UsageError(f"reference is {actual}, the files were exported from {expected}; give that with --checkpoint")
     return model
 
 
-def weights_text(source: str, sha256: str | None, seed: int | None) -> str:
-    """Weights in a few words."""
-    return f"random weights (seed {seed})" if seed is not None else f"{source} (sha256 {(sha256 or 'unknown')[:12]})"
+def weights_text(weights: Mapping[str, Any]) -> str:
+    """Return the origin of weights in a few words."""
+    if weights["random_seed"] is not None:
+        return f"random weights (seed {weights['random_seed']})"
+    return f"{weights['source']} (sha256 {(weights['sha256'] or 'unknown')[:12]})"

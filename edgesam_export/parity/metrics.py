@@ -1,4 +1,4 @@
-"""How far a candidate's outputs are from the reference's: NumPy arrays in, one number out.
+"""Distance of a candidate's output from the reference's: two NumPy arrays in, one number out.
 
 The same four rules hold for every function. Shapes must agree, nothing is broadcast. Comparing nothing is an error.
 Anything that is not finite, in either array, makes the result NaN, which passes no gate: an overflow cannot hide behind
@@ -26,7 +26,7 @@ __all__ = [
 
 
 def psnr_db(reference: np.ndarray, candidate: np.ndarray) -> float:
-    """Peak signal-to-noise ratio, 20 log10(max |reference| / rms error).
+    """Return the peak signal-to-noise ratio, 20 log10(max |reference| / rms error).
 
     Identical arrays give infinity; a reference of zeros that the candidate misses gives minus infinity.
 
@@ -43,7 +43,7 @@ def psnr_db(reference: np.ndarray, candidate: np.ndarray) -> float:
 
 
 def cosine(reference: np.ndarray, candidate: np.ndarray) -> float:
-    """Cosine of the angle between both arrays taken as vectors; two zero vectors give 1, one gives 0.
+    """Return the cosine of the angle between both arrays taken as vectors; two zero vectors give 1, one gives 0.
 
     Raises: UsageError when the shapes differ or the arrays are empty.
     """
@@ -57,7 +57,7 @@ def cosine(reference: np.ndarray, candidate: np.ndarray) -> float:
 
 
 def max_abs_error(reference: np.ndarray, candidate: np.ndarray) -> float:
-    """Largest absolute difference.
+    """Return the largest absolute difference.
 
     Raises: UsageError when the shapes differ or the arrays are empty.
     """
@@ -67,7 +67,7 @@ def max_abs_error(reference: np.ndarray, candidate: np.ndarray) -> float:
 
 
 def rms_error(reference: np.ndarray, candidate: np.ndarray) -> float:
-    """Root of the mean squared difference.
+    """Return the root of the mean squared difference.
 
     Raises: UsageError when the shapes differ or the arrays are empty.
     """
@@ -78,7 +78,7 @@ def rms_error(reference: np.ndarray, candidate: np.ndarray) -> float:
 
 
 def mask_iou(reference: np.ndarray, candidate: np.ndarray) -> float:
-    """Intersection over union of both masks, the logits above 0; two empty masks give 1.
+    """Return the intersection over union of both masks, the logits above 0; two empty masks give 1.
 
     Raises: UsageError when the shapes differ or the arrays are empty.
     """
@@ -90,7 +90,7 @@ def mask_iou(reference: np.ndarray, candidate: np.ndarray) -> float:
 
 
 def sign_agreement(reference: np.ndarray, candidate: np.ndarray) -> float:
-    """Share of logits on the same side of the threshold 0 (above it or not), from 0 to 1.
+    """Return the share of logits on the same side of the threshold 0 (above it or not), from 0 to 1.
 
     Raises: UsageError when the shapes differ or the arrays are empty.
     """
@@ -100,7 +100,7 @@ def sign_agreement(reference: np.ndarray, candidate: np.ndarray) -> float:
 
 
 def sign_margin(reference: np.ndarray, candidate: np.ndarray) -> float:
-    """Largest magnitude of the reference where both lie on different sides of 0, over the reference's rms.
+    """Return the largest magnitude of the reference where both lie on different sides of 0, over its rms.
 
     0 when no sign differs. Small: only logits that were next to 0 changed sides, as rounding does it; near 1 or above:
     the masks differ where the reference was sure.
@@ -115,11 +115,11 @@ def sign_margin(reference: np.ndarray, candidate: np.ndarray) -> float:
 
 
 def best_mask_gap(reference: np.ndarray, candidate: np.ndarray) -> float:
-    """What the candidate's choice of the best mask gives away, measured in the reference's scores.
+    """Return the loss of the candidate's choice of the best mask, in the reference's scores.
 
-    Reference's score of its own best mask minus its score of the mask that the candidate scores highest: 0 when both
-    choose the same mask. Only the reference's scores are measured, so that a candidate cannot excuse a wrong choice by
-    the size of its own error.
+    It is the reference's score of its own best mask minus its score of the mask that the candidate scores highest: 0
+    when both choose the same mask. Only the reference's scores are measured, so that a candidate cannot excuse a wrong
+    choice by the size of its own error.
 
     Shapes: both (..., M), M at least 2, reduced to one row
     Raises: UsageError when the shapes differ or there is nothing to choose from.
@@ -133,7 +133,7 @@ def best_mask_gap(reference: np.ndarray, candidate: np.ndarray) -> float:
 
 
 def comparable(reference: np.ndarray, candidate: np.ndarray) -> bool:
-    """True when both arrays are finite; a UsageError when they cannot be compared at all."""
+    """Return whether both arrays are finite; a UsageError when they cannot be compared at all."""
     shapes = np.shape(reference), np.shape(candidate)
     if shapes[0] != shapes[1]:
         raise UsageError(f"reference has shape {shapes[0]} and candidate {shapes[1]}; compare arrays of one shape")

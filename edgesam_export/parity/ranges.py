@@ -1,15 +1,20 @@
-"""How near the values of a program come to the limits of FP16 and of the ANE."""
+"""Largest values of a program beside the limits of FP16 and of the ANE."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from edgesam_export.mil.op_kinds import ops_with
 from edgesam_export.parity.divergence import FP16_MAX, as_array, is_parameter, module_of, names_of
+
+if TYPE_CHECKING:
+    from edgesam_export.mil import Program
+    from edgesam_export.mil.graph import Operation
 
 __all__ = ["RangeRow", "range_report"]
 
@@ -22,7 +27,7 @@ class RangeRow:
     type: str
     rule: str
     magnitude: float
-    """Largest absolute value of what the limit applies to; infinite when a value is not finite."""
+    """Largest absolute value of the operand or output; infinite when a value is not finite."""
     limit: float
     of: Literal["operand", "output"]
     location: str = ""
@@ -35,41 +40,35 @@ class RangeRow:
         return self.magnitude / self.limit
 
 
-SQUARES = frozenset({"square", "pow", "reduce_sum_square", "reduce_l2_norm", "l2_norm"})
-EXPONENTIALS = frozenset({"exp", "exp2", "softplus", "softplus_parametric", "log_softmax", "reduce_log_sum_exp"})
-ACCUMULATORS = frozenset({"matmul", "linear", "conv", "conv_transpose", "einsum"})
-SLICES = frozenset({"slice_by_index", "slice_by_size", "split"})
-
-
-def limit_of(op: Any) -> tuple[str, float, Literal["operand", "output"]]:
-    """Rule, limit and what it applies to, for one kind of operation.
+def limit_of(op: Operation) -> tuple[str, float, Literal["operand", "output"]]:
+    """Return rule, limit and side that it applies to, for one operation.
 
     256 = sqrt(65504), 11.09 = ln(65504); 32750 is where sums were seen to saturate on the ANE, 4094 where slices of the
     last axis did; 65504 is the largest FP16 number.
     """
     names = names_of(op.inputs)
-    if op.type in SQUARES or (op.type == "mul" and len(names) == 2 and names[0] == names[1]):
+    if op.type in ops_with("squares") or (op.type == "mul" and len(names) == 2 and names[0] == names[1]):
         return "N03", 256.0, "operand"
-    if op.type in EXPONENTIALS:
+    if op.type in ops_with("exponential"):
         return "N05", 11.09, "operand"
-    if op.type in ACCUMULATORS:
+    if op.type in ops_with("accumulator"):
         return "N04", 32750.0, "output"
-    if op.type in SLICES:
+    if op.type in ops_with("slice"):
         return "A26", 4094.0, "operand"
     return "FP16", FP16_MAX, "output"
 
 
 def range_report(
-    program: Any, feed: Mapping[str, Any], *, numerics: str = "fp32", modules: Mapping[str, str] | None = None
+    program: Program, feed: Mapping[str, Any], *, numerics: str = "fp32", modules: Mapping[str, str] | None = None
 ) -> tuple[RangeRow, ...]:
-    """Largest magnitude at every operation beside the limit that applies to it, nearest to its limit first.
+    """Return the largest magnitude at every operation beside the limit that applies to it, nearest to its limit first.
 
     The limits are those of rules N03 to N05 and A26, and FP16's largest number for everything else. ``exp`` and its kin
-    count what goes in upwards only: a very negative operand gives zero, which is harmless.
+    are measured upwards only: a very negative operand gives zero, which is harmless.
     """
     peaks: dict[str, tuple[float, float]] = {}
 
-    def measure(op: Any, name: str, value: Any) -> None:
+    def measure(op: Operation, name: str, value: Any) -> None:
         array = as_array(value)
         if array is not None and not is_parameter(op):
             finite = bool(np.isfinite(array).all())
@@ -85,8 +84,8 @@ def range_report(
     return tuple(sorted((row for row in rows if row), key=lambda row: -row.share))
 
 
-def range_row(op: Any, peaks: Mapping[str, tuple[float, float]], modules: Mapping[str, str]) -> RangeRow | None:
-    """Row of one operation, None when nothing of it was seen."""
+def range_row(op: Operation, peaks: Mapping[str, tuple[float, float]], modules: Mapping[str, str]) -> RangeRow | None:
+    """Return the row of one operation, None when no value of it was seen."""
     rule, limit, side = limit_of(op)
     names = names_of(op.outputs if side == "output" else op.inputs)
     values = [peaks[name][0 if rule == "N05" else 1] for name in names if name in peaks]

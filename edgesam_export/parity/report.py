@@ -1,4 +1,4 @@
-"""What a parity check says: rows and report. Frozen data only; ``check`` fills it, ``render`` shows it."""
+"""The result of a parity check as frozen data: ``check`` fills it, ``render`` shows it."""
 
 from __future__ import annotations
 
@@ -12,30 +12,56 @@ from edgesam_export.parity.divergence import Divergence
 from edgesam_export.parity.gates import Check
 from edgesam_export.parity.ranges import RangeRow
 
-__all__ = ["SCHEMA_VERSION", "ArtifactDigest", "Explanation", "ParityPicture", "ParityReport", "ParityRow", "Prompt"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "ArtifactDigest",
+    "CheckResult",
+    "Explanation",
+    "MaskImage",
+    "Output",
+    "ParityReport",
+    "ParityRow",
+    "Prompt",
+]
 
 # 1: first version.
 SCHEMA_VERSION = 1
 
+Component = Literal["encoder", "decoder", "proposals"]
+Owner = Literal["reference", "own"]
+"""Whose embedding a decoder is given: the reference's, which isolates it, or the candidate's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """One output of one component, and the inputs it was computed from."""
+
+    name: str
+    component: Component
+    image: str
+    prompt: str = ""
+    embeddings: Owner | Literal[""] = ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ParityRow:
-    """One output of one component for one picture and prompt."""
+    """Comparison of one output of one component for one image and prompt."""
 
     candidate: str
     numerics: str
-    component: Literal["encoder", "decoder", "proposals"]
-    embeddings: Literal["", "reference", "own"]
+    component: Component
+    embeddings: Owner | Literal[""]
     """Whose embedding the decoder was given; empty for the encoder."""
     image: str
     prompt: str
     """point, points, box, box+point or mask; empty for the encoder."""
     output: str
     shape: tuple[int, ...]
+    """Of what was compared: without the padding, where an output has some."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
     problem: str = ""
-    """Why the output could not be compared, or is bad whatever the gates say: missing, wrong shape, not finite."""
+    """Why the output fails whatever the gates: missing, wrong shape, not finite. Empty otherwise."""
 
     @property
     def passed(self) -> bool:
@@ -43,14 +69,14 @@ class ParityRow:
 
     @property
     def label(self) -> str:
-        """Where the row belongs, in words."""
+        """Component, embedding, output, image and prompt in words."""
         source = f" on {self.embeddings} embedding" if self.embeddings else ""
         return " ".join(filter(None, (self.component + source, self.output, self.image, self.prompt)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactDigest:
-    """Which file was judged."""
+    """A file that was checked."""
 
     file: str
     format: str
@@ -70,9 +96,19 @@ class Explanation:
         return f"{self.candidate}: {self.component}: {self.text}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """One prompt in pixels of the source image; ``mask`` adds the reference's logits for the same points."""
+
+    kind: Literal["point", "points", "box", "box+point", "mask"]
+    points: tuple[tuple[float, float], ...] = ()
+    labels: tuple[int, ...] = ()
+    box: tuple[float, float, float, float] | None = None
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ParityPicture:
-    """What a reader wants to see of one prompt: the best mask of both sides. Not part of the stored report.
+class MaskImage:
+    """The best mask of both sides for one prompt, to be looked at. Not part of the stored report.
 
     Shapes: source uint8 (h, w, 3); reference and candidate bool (h, w); points (N, 2) and box in pixels of source
     """
@@ -85,6 +121,29 @@ class ParityPicture:
     candidate: np.ndarray
     iou: float
     passed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """Findings about one candidate, or a part of them; parts add up."""
+
+    rows: tuple[ParityRow, ...] = ()
+    divergences: tuple[Divergence, ...] = ()
+    explanations: tuple[Explanation, ...] = ()
+    images: tuple[MaskImage, ...] = ()
+    ranges: tuple[RangeRow, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What was not compared, and why."""
+
+    def __add__(self, other: CheckResult) -> CheckResult:
+        return CheckResult(
+            rows=self.rows + other.rows,
+            divergences=self.divergences + other.divergences,
+            explanations=self.explanations + other.explanations,
+            images=self.images + other.images,
+            ranges=self.ranges + other.ranges,
+            notes=self.notes + other.notes,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +163,7 @@ class ParityReport:
     ranges: tuple[RangeRow, ...] = ()
     """Operations nearest to the limit of their kind, the worst first."""
     schema_version: int = SCHEMA_VERSION
-    pictures: tuple[ParityPicture, ...] = field(default=(), repr=False, compare=False)
+    images: tuple[MaskImage, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def passed(self) -> bool:
@@ -119,13 +178,3 @@ class ParityReport:
     def first_divergence(self) -> Divergence | None:
         """Where the error enters, of the first component that failed."""
         return self.divergences[0] if self.divergences else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prompt:
-    """One prompt in pixels of the source picture; ``mask`` adds the reference's logits for the same points."""
-
-    kind: Literal["point", "points", "box", "box+point", "mask"]
-    points: tuple[tuple[float, float], ...] = ()
-    labels: tuple[int, ...] = ()
-    box: tuple[float, float, float, float] | None = None

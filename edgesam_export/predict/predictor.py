@@ -14,7 +14,7 @@ from edgesam_export.imaging.geometry import PointsLike, PreparedImage, prepare
 from edgesam_export.imaging.masks import best_mask, masks_to_source
 from edgesam_export.imaging.prompts import NumbersLike, numbers, pack_prompt
 from edgesam_export.imaging.reading import open_picture, rgb_array
-from edgesam_export.runners import Runner
+from edgesam_export.runners import Embedding, Runner
 from edgesam_export.spec import MASK_SIDE
 
 __all__ = ["Masks", "Predictor"]
@@ -52,7 +52,7 @@ class Predictor:
             runner = open_runner(source)
         self.runner = runner
         self.prepared: PreparedImage | None = None
-        self.embeddings: np.ndarray | None = None
+        self.embedding: Embedding | None = None
 
     def set_image(self, image: np.ndarray | Image.Image | str | Path) -> Predictor:
         """Encode a picture: a path, a Pillow image or uint8 RGB (H, W, 3); returns the predictor."""
@@ -61,9 +61,9 @@ class Predictor:
         elif isinstance(image, str | Path):
             image = open_picture(image)
         # A picture that fails must not leave the prompts of the next call to the picture before it.
-        self.prepared = self.embeddings = None
+        self.prepared = self.embedding = None
         prepared = prepare(image, self.runner.info.frame)
-        self.embeddings = self.runner.encode(prepared)
+        self.embedding = self.runner.encode(prepared)
         self.prepared = prepared
         return self
 
@@ -79,7 +79,7 @@ class Predictor:
         Shapes: mask_input (256, 256) or (1, 1, 256, 256), logits of an earlier prediction
         Raises: UsageError before ``set_image``, for a bad prompt, or for a mask prompt the decoder does not take.
         """
-        if self.prepared is None or self.embeddings is None:
+        if self.prepared is None or self.embedding is None:
             raise UsageError("no picture yet; call set_image before predict")
         mask_prompt = None if mask_input is None else self.checked_mask(mask_input)
         coords, kinds = pack_prompt(
@@ -90,9 +90,9 @@ class Predictor:
             slots=self.runner.slots,
             has_mask=mask_input is not None,
             padding_point=self.runner.info.padding_point,
-            fixed_slots=getattr(self.runner, "fixed_slots", False),
+            fixed_slots=self.runner.fixed_slots,
         )
-        logits, scores = self.runner.decode(self.embeddings, coords, kinds, mask_prompt)
+        logits, scores = self.runner.decode(self.embedding, coords, kinds, mask_prompt)
         logits, scores = np.asarray(logits[0], np.float32), np.asarray(scores[0], np.float32)
         # One mask at a time: four float maps of a 100 megapixel picture would be 1.6 GB.
         masks = np.stack([masks_to_source(one[None], self.prepared)[0] > 0 for one in logits])
@@ -100,10 +100,7 @@ class Predictor:
 
     def checked_mask(self, mask_input: np.ndarray) -> np.ndarray:
         """Mask prompt as float32 (1, 1, 256, 256)."""
-        if not self.runner.accepts_mask_input:
-            known = getattr(self.runner, "mask_prompts", True)
-            advice = "export it again with --mask-input" if known else "no export of this model does"
-            raise UsageError(f"this decoder takes no mask prompt; {advice}")
+        self.runner.require_mask_prompt()
         mask = numbers(mask_input, "mask_input")
         if mask.shape not in ((MASK_SIDE, MASK_SIDE), (1, 1, MASK_SIDE, MASK_SIDE)):
             raise UsageError(

@@ -62,7 +62,7 @@ def choose_files(paths: tuple[Path, ...], backend: str | None) -> list[Path]:
     Raises:
         UsageError: a backend that needs files without any, or files with the torch backend.
     """
-    from edgesam_export.artifacts import SUFFIXES, list_files
+    from edgesam_export.artifacts import format_of, list_files
 
     if backend == "torch" or (backend is None and not paths):
         if paths:
@@ -72,7 +72,8 @@ def choose_files(paths: tuple[Path, ...], backend: str | None) -> list[Path]:
         raise UsageError(f"backend {backend} needs exported files; add --artifact FOLDER")
     files = [Path(file) for file in list_files(paths)]
     if backend is not None:
-        files = [file for file in files if SUFFIXES.get(file.suffix) == backend]
+        formats = {file: format_of(file) for file in files}
+        files = [file for file, format in formats.items() if format is not None and format.name == backend]
         if not files:
             raise UsageError(f"no {backend} files among {', '.join(str(path) for path in paths)}")
     return files
@@ -134,11 +135,11 @@ def proposed_box(
     than the decoder has slots.
     """
     runner, prepared = predictor.runner, predictor.prepared
-    if not getattr(runner, "proposes", False) or (runner.slots is not None and prompts + 2 > runner.slots):
+    if not runner.proposes or (runner.slots is not None and prompts + 2 > runner.slots):
         return None
     from edgesam_export.modeling.proposals import merge_proposals
 
-    boxes, scores = runner.propose(predictor.embeddings)
+    boxes, scores = runner.propose(predictor.embedding)
     found = merge_proposals(boxes[0], scores[0], to_frame([point], prepared)[0])
     if found is None:
         return None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from edgesam_export.modeling.sam import SamModel
 
-__all__ = ["PROFILES", "Component", "Profile", "find_profile"]
+__all__ = ["PROFILES", "Component", "Profile", "embedding_names", "find_profile"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +44,18 @@ class Profile:
 
     name: str
     summary: str
-    formats: tuple[str, ...]
     encoder: Callable[[SamModel, ExportConfig], Component]
     decoder: Callable[[SamModel, ExportConfig], Component]
+    formats: tuple[str, ...] | None = None
+    """Formats that its consumers read, None for every format."""
 
 
 PROFILES: Registry[Profile] = Registry("profile")
+
+
+def embedding_names(count: int) -> tuple[str, ...]:
+    """Return the names of an embedding's ``count`` maps: that of the official files, and one for each further map."""
+    return ("image_embeddings", *(f"feats_s{number}" for number in range(count - 1)))
 
 
 def find_profile(name: str) -> Profile:

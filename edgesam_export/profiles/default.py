@@ -8,9 +8,18 @@ import torch
 from torch import nn
 
 from edgesam_export.errors import UsageError
-from edgesam_export.modeling.sam import SamModel
-from edgesam_export.profiles import PROFILES, Component, Profile
-from edgesam_export.spec import EMPTY_SLOT, NOT_A_POINT, CoreMLConfig, ExportConfig, ImageFrame, ModelInfo, TensorSpec
+from edgesam_export.modeling.sam import Maps, SamModel
+from edgesam_export.profiles import PROFILES, Component, Profile, embedding_names
+from edgesam_export.spec import (
+    EMPTY_SLOT,
+    EVERY_FORMAT,
+    NOT_A_POINT,
+    CoreMLConfig,
+    ExportConfig,
+    ImageFrame,
+    ModelInfo,
+    TensorSpec,
+)
 
 __all__ = [
     "DecoderForExport",
@@ -60,8 +69,8 @@ class EncoderForExport(nn.Module):
         self.normalise = Normalise(model.info.frame) if normalise else nn.Identity()
         self.image_encoder = model.image_encoder
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Return embeddings (1, D, 64, 64) from an image (1, 3, S, S)."""
+    def forward(self, image: torch.Tensor) -> Maps:
+        """Return the maps of the embedding, the first (1, D, 64, 64), from an image (1, 3, S, S)."""
         return self.image_encoder(self.normalise(image))
 
 
@@ -72,7 +81,7 @@ class ExactPrompt(nn.Module):
     and no gather is needed; each row then picks its vector from a small table.
     """
 
-    fp32_formats = ("coreml", "onnx")
+    fp32_formats = (EVERY_FORMAT,)
 
     def __init__(self, model: SamModel) -> None:
         super().__init__()
@@ -105,7 +114,7 @@ class ExactPrompt(nn.Module):
 class ExactRatio(nn.Module):
     """Ratio of the means of two row profiles, in FP32: a mean over 65536 pixels has more bits than FP16."""
 
-    fp32_formats = ("coreml", "onnx")
+    fp32_formats = (EVERY_FORMAT,)
 
     def forward(self, inner: torch.Tensor, outer: torch.Tensor) -> torch.Tensor:
         """Return mean(inner) / mean(outer) over the last axis, 0 where both are 0."""
@@ -154,30 +163,31 @@ class DecoderForExport(nn.Module):
         self.prompt = ExactPrompt(model) if exact_prompt is None else exact_prompt()
         self.mask_decoder = model.mask_decoder
         self.mask_downscaling = getattr(model.prompt_encoder, "mask_downscaling", None)
+        self.maps = len(model.info.embedding_shapes)
         self.tokens = token_indexes(candidates)
         self.stability = StabilityScore() if score == "stability" else None
         self.register_buffer("image_pe", model.prompt_encoder.dense_pe().detach())
         no_mask = model.prompt_encoder.dense(None)[:, :, :1, :1]  # the same at every position
         self.register_buffer("no_mask", no_mask.detach().clone())
 
-    def forward(self, image_embeddings, point_coords, point_labels, mask_input=None, has_mask_input=None):
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return masks (1, M, 256, 256) logits and scores (1, M).
 
-        Shapes:
-            image_embeddings (1, D, 64, 64); point_coords (1, N, 2) x, y in pixels of the prompt frame;
-            point_labels (1, N); mask_input (1, 1, 256, 256) logits and has_mask_input (1), both or neither
+        Shapes of the inputs, in order:
+            the maps of the embedding, the first (1, D, 64, 64); point_coords (1, N, 2) x, y in pixels of the prompt
+            frame; point_labels (1, N); mask_input (1, 1, 256, 256) logits and has_mask_input (1), both or neither
         """
+        embedding, *further = inputs[: self.maps]
+        point_coords, point_labels, *mask = inputs[self.maps :]
         sparse, bias = self.prompt(point_coords, point_labels)
-        logits, iou = self.mask_decoder(
-            image_embeddings, self.image_pe, sparse, self.dense(mask_input, has_mask_input), bias
-        )
+        logits, iou = self.mask_decoder(embedding, self.image_pe, sparse, self.dense(*mask), bias, tuple(further))
         first, last = self.tokens[0], self.tokens[-1] + 1
         logits, iou = logits[:, first:last], iou[:, first:last]
         return logits, iou if self.stability is None else self.stability(logits)
 
-    def dense(self, mask_input, has_mask_input):
+    def dense(self, mask_input: torch.Tensor | None = None, has_mask_input: torch.Tensor | None = None) -> torch.Tensor:
         """Return what is added to the image embedding: (1, D, 1, 1) without, (1, D, 64, 64) with a mask input."""
-        if mask_input is None:
+        if mask_input is None or has_mask_input is None:
             return self.no_mask
         has = has_mask_input.reshape(1, 1, 1, 1)
         return self.mask_downscaling(mask_input) * has + self.no_mask * (1.0 - has)
@@ -193,7 +203,7 @@ def encoder(model: SamModel, config: ExportConfig) -> Component:
         name="encoder",
         module=EncoderForExport(model, normalise=as_image),
         inputs=(TensorSpec(name="image", shape=(1, 3, size, size), dtype=dtype, description=meaning),),
-        outputs=(embeddings_spec(model.info, config.precision),),
+        outputs=embedding_specs(model.info, config.precision),
         example=(torch.zeros(1, 3, size, size),),
         details={"image_input": as_image, **label_details(model)},
     )
@@ -217,10 +227,14 @@ def label_details(model: SamModel) -> dict:
     return {} if labels is None else {"labels": labels}
 
 
-def embeddings_spec(info: ModelInfo, dtype: str) -> TensorSpec:
-    """Return the tensor between the two components."""
-    description = "image embedding, computed once per picture; hand it to the decoder unchanged"
-    return TensorSpec(name="image_embeddings", shape=info.embedding_shape, dtype=dtype, description=description)
+def embedding_specs(info: ModelInfo, dtype: str) -> tuple[TensorSpec, ...]:
+    """Return the tensors between the two components."""
+    description = "image embedding, computed once per image; hand it to the decoder unchanged"
+    shapes = info.embedding_shapes
+    return tuple(
+        TensorSpec(name=name, shape=shape, dtype=dtype, description=description)
+        for name, shape in zip(embedding_names(len(shapes)), shapes)
+    )
 
 
 def prompt_slots(model: SamModel, config: ExportConfig) -> int | None:
@@ -308,7 +322,7 @@ def decoder(model: SamModel, config: ExportConfig) -> Component:
     count = len(token_indexes(config.candidates))
     resizing = mask_resize_meaning(model.info.frame)
     inputs = (
-        embeddings_spec(model.info, config.precision),
+        *embedding_specs(model.info, config.precision),
         *prompt_specs(slots or "points", config, model.info.frame.prompt_size, **labels),
     )
     meaning = "predicted IoU" if score == "iou" else "stability: count(logit > 1) / count(logit > -1)"
@@ -357,8 +371,8 @@ def limits(info: ModelInfo, module: DecoderForExport) -> dict:
 
 def example_prompt(info: ModelInfo, slots: int, config: ExportConfig) -> tuple[torch.Tensor, ...]:
     """Return example inputs of a decoder with ``slots`` prompt slots."""
-    embedding = torch.zeros(info.embedding_shape)
-    example = (embedding, torch.full((1, slots, 2), 100.0), torch.ones(1, slots))
+    maps = (torch.zeros(shape) for shape in info.embedding_shapes)
+    example = (*maps, torch.full((1, slots, 2), 100.0), torch.ones(1, slots))
     if config.mask_input:
         example += (torch.zeros(1, 1, LOGITS_SIDE, LOGITS_SIDE), torch.ones(1))
     return example
@@ -368,7 +382,6 @@ PROFILES.register("default")(
     Profile(
         name="default",
         summary="fixed prompt slots with exact masking, image input (Core ML), FP16 where it is safe",
-        formats=("coreml", "onnx"),
         encoder=encoder,
         decoder=decoder,
     )

@@ -29,7 +29,7 @@ from edgesam_export.profiles.default import (
     DecoderForExport,
     EncoderForExport,
     decoder_details,
-    embeddings_spec,
+    embedding_specs,
     example_prompt,
     prompt_specs,
 )
@@ -80,9 +80,9 @@ class ScoresThenMasks(nn.Module):
         super().__init__()
         self.decoder = DecoderForExport(model, candidates=4, score=score)
 
-    def forward(self, image_embeddings, point_coords, point_labels) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return scores (1, 4) and masks (1, 4, 256, 256) logits; inputs as in ``DecoderForExport.forward``."""
-        masks, scores = self.decoder(image_embeddings, point_coords, point_labels)
+        masks, scores = self.decoder(*inputs)
         return scores, masks
 
 
@@ -100,7 +100,7 @@ def scores_then_masks(model: SamModel, config: ExportConfig) -> Component:
     return Component(
         name="decoder",
         module=ScoresThenMasks(model, score=score),
-        inputs=(embeddings_spec(model.info, "fp32"), *prompt_specs("points", config, model.info.frame.prompt_size)),
+        inputs=(*embedding_specs(model.info, "fp32"), *prompt_specs("points", config, model.info.frame.prompt_size)),
         outputs=(
             TensorSpec(name="scores", shape=(1, 4), dtype="fp32", description=f"{meaning}, one per mask"),
             TensorSpec(name="masks", shape=(1, 4, LOGITS_SIDE, LOGITS_SIDE), dtype="fp32", description=masks),
@@ -119,7 +119,7 @@ def encoder(model: SamModel, config: ExportConfig) -> Component:
         name="encoder",
         module=EncoderForExport(model, normalise=False),
         inputs=(TensorSpec(name="image", shape=(1, 3, size, size), dtype="fp32", description=meaning),),
-        outputs=(embeddings_spec(model.info, "fp32"),),
+        outputs=embedding_specs(model.info, "fp32"),
         example=(torch.zeros(1, 3, size, size),),
         details={"image_input": False, "input_layout": "NCHW", "input_values": "normalised", "padded_by": "caller"},
     )

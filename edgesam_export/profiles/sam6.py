@@ -41,7 +41,7 @@ from edgesam_export.profiles.default import (
     DecoderForExport,
     ExactPrompt,
     decoder_details,
-    embeddings_spec,
+    embedding_specs,
     example_prompt,
     prompt_specs,
 )
@@ -101,15 +101,16 @@ class SixInputDecoder(nn.Module):
         self.best = BestMask() if single else None
         self.at_source = MasksAtSource(model.info.frame.prompt_size)
 
-    def forward(self, image_embeddings, point_coords, point_labels, mask_input, has_mask_input, orig_im_size):
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return masks (1, M, h, w), scores (1, M) and low-resolution masks (1, M, 256, 256).
 
-        Shapes:
-            orig_im_size (2) height, width; the others as in ``DecoderForExport.forward``
+        Shapes of the inputs:
+            those of ``DecoderForExport.forward``, with a mask; then orig_im_size (2) height, width
         """
-        masks, scores = self.decoder(image_embeddings, point_coords, point_labels, mask_input, has_mask_input)
+        *common, orig_im_size = inputs
+        masks, scores = self.decoder(*common)
         if self.best is not None:
-            masks, scores = self.best(masks, scores, point_labels)
+            masks, scores = self.best(masks, scores, common[-3])  # labels stand before the two of the mask
         return self.at_source(masks, orig_im_size), scores, masks
 
 
@@ -134,7 +135,7 @@ def encoder(model: SamModel, config: ExportConfig) -> Component:
         name="encoder",
         module=EncoderOfRows(model),
         inputs=(TensorSpec(name="input_image", shape=("height", "width", 3), dtype="fp32", description=meaning),),
-        outputs=(embeddings_spec(model.info, "fp32"),),
+        outputs=embedding_specs(model.info, "fp32"),
         example=(torch.zeros(size * 3 // 4, size, 3),),
         free_dims={"height": (1, size), "width": (1, size)},
         details={"image_input": False, "input_layout": "HWC", "input_values": "0..255", "padded_by": "graph"},
@@ -184,7 +185,7 @@ def decoder(model: SamModel, config: ExportConfig) -> Component:
         name="decoder",
         module=SixInputDecoder(model, single=single, score=score),
         inputs=(
-            embeddings_spec(model.info, "fp32"),
+            *embedding_specs(model.info, "fp32"),
             *prompt_specs("points", config, model.info.frame.prompt_size),
             source,
         ),

@@ -18,7 +18,7 @@ from torch import nn
 
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.profiles import PROFILES, Component, Profile
-from edgesam_export.profiles.default import Normalise, embeddings_spec
+from edgesam_export.profiles.default import Normalise, embedding_specs
 from edgesam_export.profiles.official import scores_then_masks
 from edgesam_export.spec import ExportConfig, ImageFrame, TensorSpec
 
@@ -65,7 +65,7 @@ def encoder(model: SamModel, config: ExportConfig) -> Component:
         name="encoder",
         module=EncoderOfPixels(model),
         inputs=(TensorSpec(name="image", shape=(1, 3, "height", "width"), dtype="uint8", description=meaning),),
-        outputs=(embeddings_spec(model.info, "fp32"),),
+        outputs=embedding_specs(model.info, "fp32"),
         example=(torch.zeros(1, 3, size * 3 // 4, size, dtype=torch.uint8),),
         free_dims={"height": (1, size), "width": (1, size)},
         details={"image_input": False, "input_layout": "NCHW", "input_values": "0..255", "padded_by": "graph"},

@@ -44,6 +44,8 @@ def as_phase_convolution(upscale: nn.ConvTranspose2d) -> nn.Conv2d:
 @register_rewrite(tolerance=1e-6)
 def mask_product_by_phases(model: SamModel) -> None:
     """Take the mask product before the last 2x2 interleaving, so that no matmul is 65536 wide."""
+    if model.info.further_maps:
+        return  # the decoder adds maps while it upscales, which needs rows and columns in their order
     decoder = model.mask_decoder
     path, upscale = [item for item in decoder.named_modules() if isinstance(item[1], nn.ConvTranspose2d)][-1]
     rows, columns = model.prompt_encoder.grid

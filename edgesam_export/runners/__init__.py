@@ -3,61 +3,160 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from edgesam_export.artifacts import SUFFIXES, joined_contracts, list_files, pick_components, recorded_modules
-from edgesam_export.errors import SchemaError, UsageError
-from edgesam_export.export.contract import CONTRACT_KEY, read_contract
-from edgesam_export.files import sha256_of
+from edgesam_export.artifacts import embedding_specs, joined_contracts, list_files, open_artifact, pick_components
+from edgesam_export.errors import UsageError
 from edgesam_export.registry import Registry, import_submodules
-from edgesam_export.spec import EMBEDDING_SIDE, EMPTY_SLOT, Artifact, ImageFrame, ModelInfo
+from edgesam_export.spec import EMPTY_SLOT, MASK_SIDE, Artifact, ImageFrame, ModelInfo
 
 if TYPE_CHECKING:
     from edgesam_export.imaging.geometry import PreparedImage
+    from edgesam_export.mil.program import Program
+    from edgesam_export.modeling.sam import SamModel
 
-__all__ = ["RUNNERS", "ArtifactRunner", "Runner", "chains", "embedding_dim", "open_artifact", "open_runner"]
+__all__ = [
+    "RUNNERS",
+    "ArtifactRunner",
+    "Embedding",
+    "Runner",
+    "chains",
+    "match_maps",
+    "numerics_choices",
+    "open_artifact",
+    "open_runner",
+]
 
 T = TypeVar("T")
-RUNNERS: Registry[Any] = Registry("runner")
-"""Name -> runner class. Classes of exported files take ``(artifacts, **options)`` and say their ``formats``."""
-MAX_EMBEDDING_DIM = 4096
-"""Sixteen times what any known model has; a contract that claims more is not believed."""
+Embedding = Mapping[str, np.ndarray]
+"""What an encoder returns for one image: its maps by the names of the contract, float32, in the contract's order."""
 
 
-def open_artifact(source: Artifact | str | Path) -> Artifact:
-    """Return an exported file with the contract that its own metadata holds.
+class Runner(ABC):
+    """One way to execute an encoder and a decoder. What a runner can do is an attribute, here with its default."""
 
-    The map from operations to torch modules is added under ``modules`` when an ``export.json`` of the same digest lies
-    beside the file.
+    name: str
+    """A few words for reports and tables."""
+    info: ModelInfo
+    numerics: str = "fp32"
+    """Arithmetic that gates are chosen by, one of ``spec.NUMERICS``."""
+    formats: tuple[str, ...] = ()
+    """Formats whose files the class executes."""
+    prefix: str = ""
+    """Word before the colon of ``open_runner``'s numerics that selects the class; empty for a format's default."""
+    numerics_choices: tuple[str, ...] = ()
+    """Arithmetic that the class can be opened with, empty when its files decide."""
+    artifacts: tuple[Artifact, ...] = ()
+    """Files behind the runner, none for a PyTorch model."""
+    model: SamModel | None = None
+    """PyTorch model behind the runner, None for files."""
+    embedding_names: tuple[str, ...] = ()
+    """Names of the maps in ``encode``'s result, in order."""
+    slots: int | None = None
+    """Prompt slots of the decoder, None when their number is free."""
+    fixed_slots: bool = False
+    """Every export of the model has just these slots."""
+    accepts_mask_input: bool = False
+    """The decoder takes a mask prompt."""
+    mask_prompts: bool = True
+    """Some export of the model takes a mask prompt."""
+    candidates: tuple[int, ...] = (0, 1, 2, 3)
+    """Mask tokens that the decoder returns, in order."""
+    score_kind: str = "iou"
+    """What scores are: ``iou`` or ``stability``."""
+    selects: bool = False
+    """The decoder picks one of the candidates itself."""
+    takes_image: bool = False
+    """The encoder takes 8-bit pixels; see ``encode_pixels``."""
+    proposes: bool = False
+    """Boxes for point prompts can be had from ``propose``."""
 
-    Raises:
-        UsageError: no such file, not an exported one, or without a contract of ours.
-    """
-    path = source.path if isinstance(source, Artifact) else Path(source)
-    format = SUFFIXES.get(path.suffix)
-    if format is None or not path.exists():
-        raise UsageError(f"'{path}' is no exported file; give an existing .mlpackage or .onnx")
-    import_submodules(__name__)
-    text = next(RUNNERS[name].metadata(path) for name in RUNNERS if format in RUNNERS[name].formats).get(CONTRACT_KEY)
-    if text is None:
-        raise UsageError(f"'{path}' carries no contract of edgesam-export; only packages made by this tool can be used")
-    contract = read_contract(text, str(path))
-    digest = sha256_of(path)
-    return Artifact(
-        path=path,
-        format=format,
-        component=contract["component"],
-        model=contract["model"],
-        sha256=digest,
-        contract={**contract, "modules": recorded_modules(path, digest)},
-    )
+    @classmethod
+    def open(cls, artifacts: list[Artifact], *, numerics: str | None, device: str) -> Runner:
+        """Return a runner for exported files; ``numerics`` is what stands after the prefix, None for the default.
+
+        Raises:
+            UsageError: the class executes no files, or does not know the numerics.
+            RunnerUnavailableError: this machine cannot execute them.
+        """
+        raise UsageError(f"{cls.__name__} executes no exported files")
+
+    @classmethod
+    def open_model(cls, model: SamModel, *, device: str) -> Runner:
+        """Return a runner for a PyTorch model.
+
+        Raises:
+            UsageError: the class executes files only.
+        """
+        raise UsageError(f"{cls.__name__} executes no PyTorch model")
+
+    @abstractmethod
+    def encode(self, prepared: PreparedImage) -> Embedding:
+        """Return the embedding of an image, one map or several, the first (1, D, 64, 64)."""
+
+    @abstractmethod
+    def decode(
+        self,
+        embedding: Embedding,
+        point_coords: np.ndarray,
+        point_labels: np.ndarray,
+        mask_input: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return mask logits and scores of one prompt.
+
+        An embedding of another runner of the same model is taken by the order of its maps.
+
+        Shapes:
+            point_coords (1, N, 2) x, y in pixels of the prompt frame; point_labels (1, N)
+            mask_input (1, 1, 256, 256) logits of an earlier prediction
+            returns logits (1, M, 256, 256), scores (1, M), both float32
+        Raises:
+            UsageError: more prompts than slots, or a mask prompt that the decoder does not take.
+        """
+
+    def encode_pixels(self, pixels: np.ndarray) -> Embedding:
+        """Return the embedding of 8-bit pixels (S, S, 3), padded as an image input gets them.
+
+        Raises:
+            UsageError: the runner cannot encode pixels.
+        """
+        raise UsageError(f"{self.name}: no encoder with an image input")
+
+    def propose(self, embedding: Embedding) -> tuple[np.ndarray, np.ndarray]:
+        """Return boxes (1, K, 4) in pixels of the prompt frame and their scores (1, K), float32.
+
+        Raises:
+            UsageError: the model has no proposal head.
+        """
+        raise UsageError(f"{self.name}: {self.info.name} proposes no boxes")
+
+    def release(self) -> None:
+        """Free memory that the next call can fill again; nothing unless a runner keeps some."""
+        return
+
+    def replay(self, component: str, part: int = 0) -> tuple[Program, dict[str, Any]] | None:
+        """Return the program and the feed of a component's latest call; None when no ``Program`` is executed.
+
+        ``part`` counts the parts of a split component from 0.
+        """
+        return None
+
+    def require_mask_prompt(self) -> None:
+        """Raise UsageError unless the decoder takes a mask prompt."""
+        if not self.accepts_mask_input:
+            advice = "export it again with --mask-input" if self.mask_prompts else "no export of this model does"
+            raise UsageError(f"this decoder takes no mask prompt; {advice}")
 
 
-def open_runner(source: Any, *, numerics: str | None = None, device: str = "cpu") -> Any:
+RUNNERS: Registry[type[Runner]] = Registry("runner")
+"""Name -> runner class; those that execute exported files say their ``formats``."""
+
+
+def open_runner(source: Any, *, numerics: str | None = None, device: str = "cpu") -> Runner:
     """Return a runner for a loaded model, an exported file, several, or a folder of them.
 
     ``numerics`` of Core ML packages: ``fp32``, ``fp16`` (default) or ``ane`` in the executor; on a Mac also
@@ -68,16 +167,23 @@ def open_runner(source: Any, *, numerics: str | None = None, device: str = "cpu"
         RunnerUnavailableError: this machine cannot execute them.
     """
     import_submodules(__name__)
-    if hasattr(source, "decode") and hasattr(source, "image_encoder"):
-        return RUNNERS["torch"](source, device=device)
+    from edgesam_export.modeling.sam import SamModel
+
+    if isinstance(source, SamModel):
+        return RUNNERS["torch"].open_model(source, device=device)
     artifacts = pick_components([open_artifact(file) for file in list_files(source)])
-    format = artifacts[0].format
-    if format == "onnx":
-        return RUNNERS["onnxruntime"](artifacts)
-    kind, _, units = (numerics or "fp16").partition(":")
-    if kind == "native":
-        return RUNNERS["coreml"](artifacts, units=units or "all")
-    return RUNNERS["mil"](artifacts, numerics=kind, device=device)
+    classes = {RUNNERS[name].prefix: RUNNERS[name] for name in RUNNERS if artifacts[0].format in RUNNERS[name].formats}
+    prefix, _, rest = (numerics or "").partition(":")
+    if prefix and prefix in classes:
+        return classes[prefix].open(artifacts, numerics=rest or None, device=device)
+    return classes[""].open(artifacts, numerics=numerics, device=device)
+
+
+def numerics_choices(format: str) -> tuple[str, ...]:
+    """Return the arithmetic that files of a format can be opened with, empty when they decide themselves."""
+    import_submodules(__name__)
+    classes = (RUNNERS[name] for name in RUNNERS)
+    return next(one.numerics_choices for one in classes if format in one.formats and not one.prefix)
 
 
 def chains(artifacts: list[Artifact], load: Callable[[Path], T]) -> dict[str, list[T]]:
@@ -88,71 +194,55 @@ def chains(artifacts: list[Artifact], load: Callable[[Path], T]) -> dict[str, li
     return loaded
 
 
-class ArtifactRunner(ABC):
+class ArtifactRunner(Runner):
     """An encoder and a decoder file, or one of them, and what else was exported, described by their contracts."""
 
-    formats: tuple[str, ...] = ()
-    name: str
-    numerics: str
-
-    def __init__(self, artifacts: list[Artifact]) -> None:
+    def __init__(self, artifacts: Iterable[Artifact]) -> None:
         self.artifacts = tuple(artifacts)
-        self.contracts = joined_contracts(artifacts)
-        first = artifacts[0].contract
-        frame = first["frame"]
-        self.info = ModelInfo(
-            name=first["model"],
-            family=first["family"],
-            upsample=first["upsample"],
-            frame=ImageFrame(
-                size=frame["size"],
-                prompt_size=frame["prompt_size"],
-                mean=tuple(frame["mean"]),
-                std=tuple(frame["std"]),
-                # Files of before these two fields existed had only the first of each.
-                fit=frame.get("fit", "longest_side"),
-                mask_resize=frame.get("mask_resize", "bilinear"),
-            ),
-            padding_point=first.get("padding_point", True),
-            embedding_dim=embedding_dim(self.contracts),
-        )
+        self.contracts = joined_contracts(self.artifacts)
+        maps = embedding_specs(self.contracts)
+        self.embedding_names = tuple(spec["name"] for spec in maps)
+        self.info = info_of(self.artifacts[0].contract, [spec["shape"] for spec in maps])
         decoder = self.contracts.get("decoder", {})
-        self.slots: int | None = decoder.get("slots")
-        self.fixed_slots: bool = decoder.get("fixed_slots", False)
-        """Every export of the model has just these slots."""
-        self.accepts_mask_input: bool = decoder.get("mask_input", False)
-        self.mask_prompts: bool = decoder.get("mask_prompts", True)
-        """Some export of the model takes a mask prompt."""
-        self.candidates: tuple[int, ...] = tuple(decoder.get("candidates", ()))
-        self.score_kind: str = decoder.get("score", "iou")
-        self.selects: bool = decoder.get("selection", "all") != "all"
-        """The graph picks one of the candidates itself."""
-        self.takes_image: bool = self.contracts.get("encoder", {}).get("image_input", False)
-        self.proposes: bool = "proposals" in self.contracts
-        """Boxes for point prompts can be had from ``propose``."""
-
-    @staticmethod
-    @abstractmethod
-    def metadata(path: Path) -> dict[str, str]:
-        """Return the user-defined metadata of a file."""
+        self.slots = decoder.get("slots")
+        self.fixed_slots = decoder.get("fixed_slots", False)
+        self.accepts_mask_input = decoder.get("mask_input", False)
+        self.mask_prompts = decoder.get("mask_prompts", True)
+        self.candidates = tuple(decoder.get("candidates", ()))
+        self.score_kind = decoder.get("score", "iou")
+        self.selects = decoder.get("selection", "all") != "all"
+        self.takes_image = self.contracts.get("encoder", {}).get("image_input", False)
+        self.proposes = "proposals" in self.contracts
 
     @abstractmethod
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Execute one component on inputs by name; outputs by name."""
 
-    def encode(self, prepared: PreparedImage) -> np.ndarray:
-        """Return image embeddings (1, D, 64, 64), float32.
+    def encode(self, prepared: PreparedImage) -> Embedding:
+        """Return the embedding by the names of the encoder's outputs, float32.
 
         Raises:
             UsageError: no encoder among the files.
         """
         contract = self.contract_of("encoder")
         outputs = self.run("encoder", {contract["inputs"][0]["name"]: encoder_input(prepared, contract)})
-        return outputs["image_embeddings"].astype(np.float32)
+        return {name: outputs[name].astype(np.float32) for name in self.embedding_names}
+
+    def encode_pixels(self, pixels: np.ndarray) -> Embedding:
+        """Return the embedding of an 8-bit padded image (S, S, 3).
+
+        Raises:
+            UsageError: no encoder among the files, or one that takes a tensor.
+        """
+        contract = self.contract_of("encoder")
+        if not self.takes_image:
+            return super().encode_pixels(pixels)
+        outputs = self.run("encoder", {contract["inputs"][0]["name"]: pixels})
+        return {name: outputs[name].astype(np.float32) for name in self.embedding_names}
 
     def decode(
         self,
-        embeddings: np.ndarray,
+        embedding: Embedding,
         point_coords: np.ndarray,
         point_labels: np.ndarray,
         mask_input: np.ndarray | None = None,
@@ -164,13 +254,12 @@ class ArtifactRunner(ABC):
         """
         contract = self.contract_of("decoder")
         coords, labels = fill_slots(point_coords, point_labels, self.slots, fixed=self.fixed_slots)
-        values = {"image_embeddings": embeddings, "point_coords": coords, "point_labels": labels}
-        if mask_input is not None and not self.accepts_mask_input:
-            advice = "export it again with --mask-input" if self.mask_prompts else "no export of this model does"
-            raise UsageError(f"this decoder takes no mask prompt; {advice}")
+        values = {**match_maps(embedding, self.embedding_names), "point_coords": coords, "point_labels": labels}
+        if mask_input is not None:
+            self.require_mask_prompt()
         if self.accepts_mask_input:
-            side = 256
-            values["mask_input"] = np.zeros((1, 1, side, side), np.float32) if mask_input is None else mask_input
+            empty = np.zeros((1, 1, MASK_SIDE, MASK_SIDE), np.float32)
+            values["mask_input"] = empty if mask_input is None else mask_input
             values["has_mask_input"] = np.full(1, mask_input is not None, np.float32)
         values["orig_im_size"] = np.full(2, self.info.frame.prompt_size, np.float32)
         feed = {spec["name"]: cast(values[spec["name"]], spec) for spec in contract["inputs"]}
@@ -179,14 +268,15 @@ class ArtifactRunner(ABC):
         names = {"masks": "masks", "scores": "scores", **contract.get("outputs_of", {})}
         return outputs[names["masks"]].astype(np.float32), outputs[names["scores"]].astype(np.float32)
 
-    def propose(self, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def propose(self, embedding: Embedding) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes (1, K, 4) in pixels of the prompt frame and their scores (1, K), float32.
 
         Raises:
             UsageError: no proposals among the files.
         """
-        spec = self.contract_of("proposals")["inputs"][0]
-        outputs = self.run("proposals", {spec["name"]: cast(embeddings, spec)})
+        inputs = self.contract_of("proposals")["inputs"]
+        maps = match_maps(embedding, self.embedding_names)
+        outputs = self.run("proposals", {spec["name"]: cast(maps[spec["name"]], spec) for spec in inputs})
         return outputs["boxes"].astype(np.float32), outputs["scores"].astype(np.float32)
 
     def contract_of(self, component: str) -> dict[str, Any]:
@@ -196,23 +286,39 @@ class ArtifactRunner(ABC):
         return self.contracts[component]
 
 
-def embedding_dim(contracts: dict[str, dict[str, Any]]) -> int:
-    """Return D of the image embedding (1, D, 64, 64) that the components hand over and take.
+def info_of(contract: Mapping[str, Any], shapes: Sequence[Sequence[int]]) -> ModelInfo:
+    """Return the facts of the model that a contract describes; ``shapes`` are those of its embedding's maps."""
+    frame = contract["frame"]
+    return ModelInfo(
+        name=contract["model"],
+        family=contract["family"],
+        upsample=contract["upsample"],
+        frame=ImageFrame(
+            size=frame["size"],
+            prompt_size=frame["prompt_size"],
+            mean=tuple(frame["mean"]),
+            std=tuple(frame["std"]),
+            # Files of before these two fields existed had only the first of each.
+            fit=frame.get("fit", "longest_side"),
+            mask_resize=frame.get("mask_resize", "bilinear"),
+        ),
+        padding_point=contract.get("padding_point", True),
+        embedding_dim=shapes[0][1],
+        further_maps=tuple((shape[1], shape[2], shape[3]) for shape in shapes[1:]),
+    )
+
+
+def match_maps(embedding: Embedding, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the maps of an embedding under ``names``; one of other names, by the order of its maps.
 
     Raises:
-        SchemaError: none of them has such a tensor, or two have different ones.
+        UsageError: it has not as many maps.
     """
-    specs = [spec for contract in contracts.values() for spec in (*contract["inputs"], *contract["outputs"])]
-    shapes = [spec["shape"] for spec in specs if spec["name"] == "image_embeddings"]
-    for shape in shapes[:1]:
-        dim = shape[1] if isinstance(shape, list) and len(shape) == 4 else None
-        fits = isinstance(dim, int) and 1 <= dim <= MAX_EMBEDDING_DIM
-        if fits and all(found == [1, dim, EMBEDDING_SIDE, EMBEDDING_SIDE] for found in shapes):
-            return dim
-    raise SchemaError(
-        f"contracts have image_embeddings {str(shapes)[:80]}, expected one (1, D, 64, 64), D at most"
-        f" {MAX_EMBEDDING_DIM}; export encoder and decoder together"
-    )
+    if len(embedding) != len(names):
+        raise UsageError(f"embedding has maps {list(embedding)}; this decoder takes {list(names)}")
+    if all(name in embedding for name in names):
+        return {name: embedding[name] for name in names}
+    return dict(zip(names, embedding.values()))
 
 
 def cast(value: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
@@ -221,7 +327,7 @@ def cast(value: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
 
 
 def encoder_input(prepared: PreparedImage, contract: dict[str, Any]) -> np.ndarray:
-    """Return the picture as the encoder's contract wants it: 8-bit padded image, bare pixels or normalised tensor."""
+    """Return an image as the encoder's contract asks for it: 8-bit padded, unpadded pixels or normalised tensor."""
     spec = contract["inputs"][0]
     if contract.get("padded_by") == "graph":
         height, width = prepared.scaled_size
@@ -251,27 +357,3 @@ def fill_slots(
         np.pad(coords, ((0, 0), (0, extra), (0, 0))),
         np.pad(labels, ((0, 0), (0, extra)), constant_values=EMPTY_SLOT),
     )
-
-
-class Runner(Protocol):
-    """One way to execute an encoder and a decoder; see ``runners/``."""
-
-    info: Any
-    """``ModelInfo`` or anything else that has ``frame``."""
-    slots: int | None
-    """Prompt slots of the decoder, None when the number is free."""
-    accepts_mask_input: bool
-
-    def encode(self, prepared: PreparedImage) -> np.ndarray:
-        """Return image embeddings (1, D, 64, 64)."""
-        ...
-
-    def decode(
-        self,
-        embeddings: np.ndarray,
-        point_coords: np.ndarray,
-        point_labels: np.ndarray,
-        mask_input: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits (1, M, 256, 256) and scores (1, M)."""
-        ...

@@ -29,7 +29,8 @@ UNITS = {"all": "ALL", "cpu_only": "CPU_ONLY", "cpu_and_gpu": "CPU_AND_GPU", "cp
 class CoreMLRunner(ArtifactRunner):
     """Runs packages with ``MLModel.predict`` on chosen compute units."""
 
-    formats = ()  # metadata is read by the executor, which needs no Mac
+    formats = ("coreml",)
+    prefix = "native"
     name = "coreml"
 
     def __init__(self, artifacts: list[Artifact], *, units: str = "all") -> None:
@@ -44,15 +45,17 @@ class CoreMLRunner(ArtifactRunner):
             import coremltools as ct
 
             chosen = getattr(ct.ComputeUnit, UNITS[units])
-            self.models = chains(artifacts, lambda path: ct.models.MLModel(str(path), compute_units=chosen))
-        # Gates: what may run on the Neural Engine is judged like it.
+            self.models: dict[str, list[Any]] = chains(
+                artifacts, lambda path: ct.models.MLModel(str(path), compute_units=chosen)
+            )
+        # What may run on the Neural Engine is held to its gates.
         self.numerics = "ane" if units in ("all", "cpu_and_ne") else "fp16"
         self.name = f"coreml {UNITS[units]}"
 
-    @staticmethod
-    def metadata(path: Path) -> dict[str, str]:
-        """Not used: packages are read by the executor."""
-        raise NotImplementedError(path)
+    @classmethod
+    def open(cls, artifacts: list[Artifact], *, numerics: str | None, device: str) -> CoreMLRunner:
+        """Return a runner on the compute units that ``numerics`` names, all by default."""
+        return cls(artifacts, units=numerics or "all")
 
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Execute one component, its parts one after the other; outputs by name."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,9 @@ import numpy as np
 from edgesam_export.errors import UsageError
 from edgesam_export.mil import Program, load_program
 from edgesam_export.runners import RUNNERS, ArtifactRunner, chains
-from edgesam_export.spec import Artifact
+from edgesam_export.spec import NUMERICS, Artifact
 
 __all__ = ["MilRunner"]
-
-NUMERICS = ("fp32", "fp16", "ane")
 
 
 @RUNNERS.register("mil")
@@ -22,6 +19,7 @@ class MilRunner(ArtifactRunner):
     """Runs ML Programs with one of the executor's numerics; ``ane`` is an estimate."""
 
     formats = ("coreml",)
+    numerics_choices = NUMERICS
     name = "mil"
 
     def __init__(self, artifacts: list[Artifact], *, numerics: str = "fp16", device: str = "cpu") -> None:
@@ -34,10 +32,10 @@ class MilRunner(ArtifactRunner):
         self.programs = chains(artifacts, load_program)
         self.feeds: dict[str, list[dict[str, Any]]] = {}
 
-    @staticmethod
-    def metadata(path: Path) -> dict[str, str]:
-        """Return the package's user-defined metadata."""
-        return load_program(path).metadata
+    @classmethod
+    def open(cls, artifacts: list[Artifact], *, numerics: str | None, device: str) -> MilRunner:
+        """Return a runner with these numerics, ``fp16`` by default."""
+        return cls(artifacts, numerics=numerics or "fp16", device=device)
 
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Execute one component, its parts one after the other; outputs by name."""
@@ -48,10 +46,10 @@ class MilRunner(ArtifactRunner):
         return feed
 
     def release(self) -> None:
-        """Give back the memory of prepared weights, an FP32 copy for each runner; the next call prepares them again."""
+        """Free prepared weights, an FP32 copy for each runner; the next call prepares them again."""
         for program in (part for parts in self.programs.values() for part in parts):
             program.release()
 
     def replay(self, component: str, part: int = 0) -> tuple[Program, dict[str, Any]]:
-        """Return the program and the feed of its latest call, for reports that look inside; parts count from 0."""
+        """Return the program and the feed of its latest call; parts count from 0."""
         return self.programs[component][part], self.feeds[component][part]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,10 +28,10 @@ class OnnxRuntimeRunner(ArtifactRunner):
         self.name = f"onnxruntime {self.numerics}"
         self.sessions = {artifact.component: open_session(artifact.path) for artifact in artifacts}
 
-    @staticmethod
-    def metadata(path: Path) -> dict[str, str]:
-        """Return the file's metadata_props."""
-        return {entry.key: entry.value for entry in read_graph(path).metadata_props}
+    @classmethod
+    def open(cls, artifacts: list[Artifact], *, numerics: str | None, device: str) -> OnnxRuntimeRunner:
+        """Return a runner; the files alone decide about the arithmetic."""
+        return cls(artifacts)
 
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Execute one component; outputs by name."""
@@ -39,7 +40,7 @@ class OnnxRuntimeRunner(ArtifactRunner):
         return dict(zip(names, session.run(names, feed)))
 
 
-def open_session(path: Path):
+def open_session(path: Path) -> Any:
     """Return a session on the CPU.
 
     Raises:

@@ -20,65 +20,76 @@ from edgesam_export.export.trace import build_components, fp32_modules, trace_ea
 from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.mil import Program, load_program
 from edgesam_export.modeling.common import stability_score
-from edgesam_export.modeling.sam import SamModel
-from edgesam_export.runners import RUNNERS, ArtifactRunner
-from edgesam_export.spec import Artifact
+from edgesam_export.modeling.sam import Maps, SamModel, as_maps
+from edgesam_export.profiles import embedding_names
+from edgesam_export.runners import RUNNERS, ArtifactRunner, Embedding, Runner, match_maps
+from edgesam_export.spec import Artifact, CoreMLConfig
 
 __all__ = ["StoredWeightsRunner", "TorchRunner", "fresh_program"]
 
 
 @RUNNERS.register("torch")
-class TorchRunner:
-    """Runs a ``SamModel``; scores are the family's default kind."""
+class TorchRunner(Runner):
+    """Runs a ``SamModel``; scores are of the kind ``score``, else of the family's default kind."""
 
-    formats = ()
-    numerics = "fp32"
+    name = "torch"
+    accepts_mask_input = True
 
-    def __init__(self, model: SamModel, *, device: str = "cpu") -> None:
-        self.model = model.to(device)
+    def __init__(self, model: SamModel, *, device: str = "cpu", score: str | None = None) -> None:
+        self.model: SamModel = model.to(device)
         self.device = device
-        self.name = "torch"
         self.info = model.info
-        self.slots: int | None = None
-        self.accepts_mask_input = True
-        self.candidates = (0, 1, 2, 3)
-        self.score_kind = model.info.default_score
-        self.takes_image = False
-        self.proposes = hasattr(model, "propose")
-        self.artifacts = ()
+        self.embedding_names = embedding_names(len(model.info.embedding_shapes))
+        self.score_kind = score or model.info.default_score
+        self.proposes = model.proposes
+
+    @classmethod
+    def open_model(cls, model: SamModel, *, device: str) -> TorchRunner:
+        """Return a runner for the model on a device."""
+        return cls(model, device=device)
 
     @torch.inference_mode()
-    def encode(self, prepared: PreparedImage) -> np.ndarray:
-        """Return image embeddings (1, D, 64, 64), float32."""
-        return self.model.encode(torch.from_numpy(prepared.tensor).to(self.device)).cpu().numpy()
+    def encode(self, prepared: PreparedImage) -> Embedding:
+        """Return the embedding under the names of the default profile, float32."""
+        return self.named(self.model.encode(torch.from_numpy(prepared.tensor).to(self.device)))
 
     @torch.inference_mode()
-    def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
-        """Return embeddings of an 8-bit padded picture (S, S, 3), normalised here: what an image input computes."""
+    def encode_pixels(self, pixels: np.ndarray) -> Embedding:
+        """Return the embedding of an 8-bit padded image (S, S, 3), normalised here as an image input normalises it."""
         frame = self.info.frame
-        normalised = (pixels.astype(np.float32) - np.float32(frame.mean)) / np.float32(frame.std)
+        mean, std = (np.asarray(values, np.float32) for values in (frame.mean, frame.std))
+        normalised = (pixels.astype(np.float32) - mean) / std
         tensor = torch.from_numpy(normalised.transpose(2, 0, 1)[None].copy())
-        return self.model.encode(tensor.to(self.device)).cpu().numpy()
+        return self.named(self.model.encode(tensor.to(self.device)))
+
+    def named(self, encoded: Maps) -> Embedding:
+        """Return what the model encoded as arrays by name."""
+        return dict(zip(self.embedding_names, (part.cpu().numpy() for part in as_maps(encoded)), strict=True))
+
+    def tensor(self, array: np.ndarray) -> torch.Tensor:
+        """Return an array as float32 on the model's device."""
+        return torch.from_numpy(np.asarray(array, np.float32)).to(self.device)
 
     @torch.inference_mode()
     def decode(
         self,
-        embeddings: np.ndarray,
+        embedding: Embedding,
         point_coords: np.ndarray,
         point_labels: np.ndarray,
         mask_input: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return logits (1, 4, 256, 256) and scores (1, 4), float32."""
-        given = (embeddings, point_coords, point_labels) + (() if mask_input is None else (mask_input,))
-        tensors = [torch.from_numpy(np.asarray(array, np.float32)).to(self.device) for array in given]
-        logits, iou = self.model.decode(*tensors)
+        maps = match_maps(embedding, self.embedding_names).values()
+        prompt = [self.tensor(array) for array in (point_coords, point_labels, mask_input) if array is not None]
+        logits, iou = self.model.decode(tuple(map(self.tensor, maps)), *prompt)
         scores = stability_score(logits) if self.score_kind == "stability" else iou
         return logits.cpu().numpy(), scores.cpu().numpy()
 
     @torch.inference_mode()
-    def propose(self, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def propose(self, embedding: Embedding) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes (1, K, 4) in pixels of the prompt frame and scores (1, K), of a model with a proposal head."""
-        boxes, scores = self.model.propose(torch.from_numpy(np.asarray(embeddings, np.float32)).to(self.device))
+        first, *_ = match_maps(embedding, self.embedding_names).values()
+        boxes, scores = self.model.propose(self.tensor(first))
         return boxes.cpu().numpy(), scores.cpu().numpy()
 
 
@@ -90,12 +101,11 @@ class StoredWeightsRunner(ArtifactRunner):
     difference left is a defect of conversion or execution.
     """
 
-    numerics = "fp32"
+    name = "torch, weights as stored"
 
     def __init__(self, model: SamModel, artifacts: Sequence[Artifact]) -> None:
-        super().__init__(list(artifacts))
-        self.name = "torch, weights as stored"
-        self.model = model
+        super().__init__(artifacts)
+        self.model: SamModel = model
         self.modules: dict[str, nn.Module] = {}
         for artifact in artifacts:
             if artifact.component in self.modules:  # the second part of a split one
@@ -105,23 +115,13 @@ class StoredWeightsRunner(ArtifactRunner):
             module = next(part.module for part in built if part.name == artifact.component).eval()
             if config.precision == "fp16":
                 round_weights(module, fp32_modules(module, artifact.format))
-            if getattr(config, "compress", None) is not None:
+            if isinstance(config, CoreMLConfig) and config.compress is not None:
                 compress_modules(module, compressed_layers(artifact), find_scheme(config.compress), str(artifact.path))
             self.modules[artifact.component] = module
 
-    @staticmethod
-    def metadata(path: Path) -> dict[str, str]:
-        """Not used: this runner reads no files."""
-        raise NotImplementedError(path)
-
-    def encode(self, prepared: PreparedImage) -> np.ndarray:
-        """Return image embeddings; the model's own when there is only a decoder to judge."""
+    def encode(self, prepared: PreparedImage) -> Embedding:
+        """Return the embedding; the model's own when there is only a decoder to check."""
         return super().encode(prepared) if "encoder" in self.modules else TorchRunner(self.model).encode(prepared)
-
-    def encode_pixels(self, pixels: np.ndarray) -> np.ndarray:
-        """Return embeddings of an 8-bit padded picture (S, S, 3) from an encoder with image input."""
-        name = self.contract_of("encoder")["inputs"][0]["name"]
-        return self.run("encoder", {name: pixels})["image_embeddings"]
 
     @torch.inference_mode()
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -144,7 +144,10 @@ def fresh_program(model: SamModel, artifact: Artifact) -> Iterator[tuple[Program
     from edgesam_export.formats import component_path
     from edgesam_export.formats.coreml.convert import save_package, split_package
 
-    config = replace(config_of(artifact), functions=())
+    config = config_of(artifact)
+    if not isinstance(config, CoreMLConfig):
+        raise SchemaError(f"{artifact.path}: contract of a {artifact.format} file, expected one of a package")
+    config = replace(config, functions=())
     components = trace_each(model, config, format="coreml")
     component = next(part for part in components if part.name == artifact.component)
     with tempfile.TemporaryDirectory() as folder:

@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner, Result
 from onnx import numpy_helper
 from PIL import Image
 
+import edgesam_export
 from edgesam_export.cli.app import cli
+from edgesam_export.cli.output import steps
 from edgesam_export.files import sha256_of
 from edgesam_export.mil import load_program
 from edgesam_export.parity.metrics import psnr_db
 
+TINY = "edge_sam_tiny"
 README = Path(__file__).parents[2] / "README.md"
 COMMANDS = sorted(cli.commands)
 
 
 @pytest.fixture(scope="module")
-def onnx_pair(onnx_files) -> list[Path]:
-    return [artifact.path for artifact in onnx_files]
-
-
-@pytest.fixture(scope="module")
-def coreml_pair(coreml_files) -> list[Path]:
-    return [artifact.path for artifact in coreml_files]
-
-
-@pytest.fixture(scope="module")
-def two_pictures(photo, tmp_path_factory) -> tuple[str | Path, ...]:
-    """Options that compare on as few pictures as parity takes."""
+def two_images(photo, tmp_path_factory) -> tuple[str | Path, ...]:
+    """Options that compare on as few images as parity takes."""
     mirrored = tmp_path_factory.mktemp("mirrored") / "mirrored.png"
     Image.open(photo).transpose(Image.Transpose.ROTATE_90).save(mirrored)
     return ("--image", photo, "--image", mirrored)
@@ -78,6 +74,50 @@ def test_the_module_runs_as_a_program():
     assert done.returncode == 0 and re.search(r"\d+\.\d+\.\d+", done.stdout)
 
 
+def test_a_file_in_the_folder_is_a_command(tmp_path):
+    package = tmp_path / "edgesam_export"
+    shutil.copytree(Path(edgesam_export.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "cli" / "greet.py").write_text(
+        """import click
+
+import edgesam_export
+from edgesam_export.cli.app import cli
+from edgesam_export.cli.output import steps
+
+
+@cli.command()
+@click.argument("name")
+def greet(name: str) -> None:
+    \"""Say hello.\"""
+    click.echo(f"hello, {name}")
+"""
+    )
+
+    def run(*words: str) -> str:
+        program = [sys.executable, "-m", "edgesam_export.cli", *words]
+        return subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    assert run("greet", "you") == "hello, you\n"
+    assert re.search(r"^  greet +Say hello\.$", run("--help"), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("total", "text", "shown"), [(4, "half-way", "half-way"), (0, "", "working")])
+def test_progress_is_shown_on_a_terminal_only(monkeypatch, capsys, total, text, shown):
+    with steps(False, "working") as progress:
+        progress(2, total, text)
+    assert capsys.readouterr().err == ""
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", terminal)
+    with steps(False, "working") as progress:
+        progress(2, total, text)
+    assert shown in terminal.getvalue()
+    before = terminal.getvalue()
+    with steps(True, "working") as progress:
+        progress(2, total, text)
+    assert terminal.getvalue() == before
+
+
 # --------------------------------------------------------------------------------------- models
 
 
@@ -102,55 +142,62 @@ def test_models_as_json_tells_where_to_fetch_them(command):
 # --------------------------------------------------------------------------------------- from a checkpoint
 
 
+@dataclass(frozen=True)
+class Built:
+    """One folder that both formats were exported to, and what the commands printed."""
+
+    folder: Path
+    coreml: Result
+    onnx: Result
+
+
 @pytest.fixture(scope="module")
-def built(checkpoint, tmp_path_factory) -> tuple[Path, Path]:
-    """A user's own checkpoint, and the folder that both formats are exported to."""
-    return checkpoint, tmp_path_factory.mktemp("built")
+def built(own_weights, tmp_path_factory) -> Built:
+    """A user's own checkpoint exported by both commands, one after the other; read only."""
+    folder = tmp_path_factory.mktemp("built")
+    words = [TINY, "--checkpoint", str(own_weights), "--output", str(folder)]
+    coreml = CliRunner().invoke(cli, ["coreml", *words, "--no-verify"])
+    onnx = CliRunner().invoke(cli, ["onnx", *words, "--mask-input", "--json", "--quiet"])
+    return Built(folder, coreml, onnx)
 
 
-def test_coreml_exports_a_checkpoint(command, built):
-    checkpoint, folder = built
-    code, out, err = command("coreml", "edge_sam_3x", "--checkpoint", checkpoint, "--output", folder, "--no-verify")
-    assert code == 0
-    assert [line.split()[:2] for line in out.splitlines()] == [
-        [str(folder / "edge_sam_3x_encoder.mlpackage"), "encoder"],
-        [str(folder / "edge_sam_3x_decoder.mlpackage"), "decoder"],
+def test_coreml_exports_a_checkpoint(built, own_weights):
+    assert built.coreml.exit_code == 0
+    assert [line.split()[:2] for line in built.coreml.stdout.splitlines()] == [
+        [str(built.folder / f"{TINY}_encoder.mlpackage"), "encoder"],
+        [str(built.folder / f"{TINY}_decoder.mlpackage"), "decoder"],
     ]
-    assert "licence of the weights" in err
-    contract = json.loads(load_program(folder / "edge_sam_3x_decoder.mlpackage").metadata["edgesam_export.contract"])
+    assert "licence of the weights" in built.coreml.stderr
+    program = load_program(built.folder / f"{TINY}_decoder.mlpackage")
+    contract = json.loads(program.metadata["edgesam_export.contract"])
     assert contract["weights"]["source"] == "mine.pth" and contract["weights"]["random_seed"] is None
-    assert contract["weights"]["sha256"] == sha256_of(checkpoint)
+    assert contract["weights"]["sha256"] == sha256_of(own_weights)
 
 
-def test_onnx_exports_a_checkpoint_into_the_same_folder_and_passes_its_gates(command, built):
-    checkpoint, folder = built
-    assert (folder / "edge_sam_3x_encoder.mlpackage").exists(), "runs after the Core ML export"
-    arguments = ("onnx", "edge_sam_3x", "--checkpoint", checkpoint, "--output", folder)
-    code, out, err = command(*arguments, "--mask-input", "--json", "--quiet")
-    document = json.loads(out)
-    assert (code, err) == (0, "")
+def test_onnx_exports_a_checkpoint_into_the_same_folder_and_passes_its_gates(built):
+    document = json.loads(built.onnx.stdout)
+    assert (built.onnx.exit_code, built.onnx.stderr) == (0, "")
     assert document["parity"]["passed"] is True
     assert all(Path(path).is_file() for path in document["parity"]["reports"].values())
     for entry in document["artifacts"]:
         assert entry["sha256"] == sha256_of(Path(entry["path"])) and entry["format"] == "onnx"
-    record = json.loads((folder / "export.json").read_text())["artifacts"]
+    record = json.loads((built.folder / "export.json").read_text())["artifacts"]
     assert {Path(name).suffix for name in record} == {".onnx", ".mlpackage"} and len(record) == 4
 
 
-def test_parity_takes_the_checkpoint_that_was_exported(command, built, two_pictures, tmp_path):
-    checkpoint, folder = built
-    decoder = folder / "edge_sam_3x_decoder.onnx"
-    code, out, _ = command("parity", decoder, "--checkpoint", checkpoint, *two_pictures, "--output", tmp_path, "--json")
+def test_parity_takes_the_checkpoint_that_was_exported(command, built, own_weights, two_images, tmp_path):
+    decoder = built.folder / f"{TINY}_decoder.onnx"
+    words = ("parity", decoder, "--checkpoint", own_weights, *two_images, "--output", tmp_path, "--json")
+    code, out, _ = command(*words)
     assert code == 0 and json.loads(out)["passed"] is True
 
 
-def test_segment_takes_a_checkpoint_and_its_files(command, built, photo, tmp_path):
-    checkpoint, folder = built
+def test_segment_takes_a_checkpoint_and_its_files(command, built, own_weights, photo, tmp_path):
     prompt = ("segment", photo, "--point", "150,120", "--json", "--quiet", "--output")
     backends = {
-        "torch": ("--checkpoint", checkpoint),
-        "onnx": ("--backend", "onnx", "--artifact", folder),
-        "coreml": ("--backend", "coreml", "--artifact", folder),
+        "torch": ("--model", TINY, "--checkpoint", own_weights),
+        "onnx": ("--backend", "onnx", "--artifact", built.folder),
+        "coreml": ("--backend", "coreml", "--artifact", built.folder),
     }
     masks = {}
     for name, words in backends.items():
@@ -170,12 +217,12 @@ def test_segment_takes_a_checkpoint_and_its_files(command, built, photo, tmp_pat
 
 
 def test_onnx_with_random_weights_replaces_an_older_export_and_says_what_they_are(
-    command, export_folder, onnx_pair, tmp_path
+    command, tiny_folder, onnx_pair, tmp_path
 ):
     folder = tmp_path / "build"
-    shutil.copytree(export_folder, folder)
+    shutil.copytree(tiny_folder, folder)
     before = json.loads((folder / "export.json").read_text())["artifacts"]
-    arguments = ("onnx", "edge_sam_3x", "--random-weights", 3, "--points", 4, "--precision", "fp16")
+    arguments = ("onnx", TINY, "--random-weights", 3, "--points", 4, "--precision", "fp16")
     code, out, err = command(*arguments, "--output", folder, "--no-verify", "--json")
     assert code == 0 and "random weights (seed 3)" in err and "masks mean nothing" in err
     entries = {Path(entry["path"]).name: entry for entry in json.loads(out)["artifacts"]}
@@ -189,11 +236,11 @@ def test_onnx_with_random_weights_replaces_an_older_export_and_says_what_they_ar
 
 
 def test_coreml_with_random_weights_prints_json_only_on_stdout(command, tmp_path):
-    arguments = ("coreml", "edge_sam", "--random-weights", 3, "--points", 2, "--candidates", 1, "--tensor-input")
+    arguments = ("coreml", TINY, "--random-weights", 3, "--points", 2, "--candidates", 1, "--tensor-input")
     code, out, err = command(*arguments, "--output", tmp_path, "--no-verify", "--json", "--quiet")
     assert (code, err) == (0, "")
     paths = [Path(entry["path"]) for entry in json.loads(out)["artifacts"]]
-    assert [path.name for path in paths] == ["edge_sam_encoder.mlpackage", "edge_sam_decoder.mlpackage"]
+    assert [path.name for path in paths] == [f"{TINY}_encoder.mlpackage", f"{TINY}_decoder.mlpackage"]
     encoder, decoder = (load_program(path) for path in paths)
     assert encoder.inputs[0].kind == "tensor"
     assert {feature.name: feature.shape for feature in decoder.outputs}["masks"] == (1, 1, 256, 256)
@@ -202,8 +249,8 @@ def test_coreml_with_random_weights_prints_json_only_on_stdout(command, tmp_path
 # --------------------------------------------------------------------------------------- parity
 
 
-def test_parity_of_a_package_writes_four_reports(command, coreml_pair, two_pictures, tmp_path):
-    code, out, err = command("parity", coreml_pair[1], "--numerics", "fp16", *two_pictures, "--output", tmp_path)
+def test_parity_of_a_package_writes_four_reports(command, coreml_pair, two_images, tmp_path):
+    code, out, err = command("parity", coreml_pair[1], "--numerics", "fp16", *two_images, "--output", tmp_path)
     assert code == 0
     assert "parity" in out.splitlines()[-1]
     html = next(tmp_path.glob("*.html"))
@@ -215,14 +262,14 @@ def test_parity_of_a_package_writes_four_reports(command, coreml_pair, two_pictu
     assert report["artifacts"][0]["sha256"] == sha256_of(coreml_pair[1])
 
 
-def test_a_changed_weight_fails_the_gates_with_exit_code_1(command, onnx_pair, two_pictures, tmp_path):
+def test_a_changed_weight_fails_the_gates_with_exit_code_1(command, onnx_pair, two_images, tmp_path):
     graph = onnx.load(onnx_pair[1])
     largest = max(graph.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
     values = numpy_helper.to_array(largest).copy()
     values[values.shape[0] // 2 :] *= -1
     largest.CopyFrom(numpy_helper.from_array(values, largest.name))
     onnx.save(graph, tmp_path / "changed.onnx")
-    words = (*two_pictures, "--output", tmp_path / "report", "--json", "--quiet")
+    words = (*two_images, "--output", tmp_path / "report", "--json", "--quiet")
     code, out, err = command("parity", tmp_path / "changed.onnx", *words)
     assert (code, err) == (1, "")
     assert json.loads(out)["passed"] is False
@@ -239,7 +286,7 @@ def feed(tmp_path_factory) -> dict[str, Path]:
     rng = np.random.default_rng(0)
     labels = np.array([[1, -1, *[-2] * 6]], np.float32)
     arrays = {
-        "image_embeddings": rng.standard_normal((1, 256, 64, 64)).astype(np.float16),
+        "image_embeddings": rng.standard_normal((1, 128, 64, 64)).astype(np.float16),
         "point_coords": np.full((1, 8, 2), 500, np.float32),
         "point_labels": labels,
         "mask_input": np.zeros((1, 1, 256, 256), np.float16),
@@ -286,8 +333,8 @@ def test_run_prints_a_row_for_each_output(command, coreml_pair, feed, tmp_path):
     assert re.match(r"time: median [\d.]+ ms", lines[-1])
 
 
-def test_run_takes_a_picture(command, coreml_pair, tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 255, (1024, 1024, 3), dtype=np.uint8)
+def test_run_takes_an_image(command, coreml_pair, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (512, 512, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "square.png")
     words = ("--input", f"image={tmp_path / 'square.png'}", "--output", tmp_path / "out", "--quiet")
     code, _, _ = command("run", coreml_pair[0], *words)

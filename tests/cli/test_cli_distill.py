@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from edgesam_export.cli.app import cli
+from edgesam_export.cli.distill import CONFIG_OPTIONS
+from edgesam_export.distill.config import DistillConfig, parse_schedule, schedule_text
+
 NAME = "edge_sam_tiny"
 SMALL = ("--schedule", "64:1:2", "--objects", 1, "--rounds", 1, "--workers", 0, "--checkpoint-every", 1, "--quiet")
 
@@ -28,8 +32,25 @@ def test_a_run_is_described_resumed_and_repeated_from_its_configuration(command,
     for words in (("--resume",), ("--resume-from", newest)):
         code, _, err = command("distill", NAME, "--config", first / "config.json", "--output", again, *words)
         assert code == 0, err
-    code, _, err = command("distill", NAME, "--config", first / "config.json", "--seed", 5, "--output", again)
-    assert code == 2 and "holds a run with seed 4, not 5" in err
+    for seed in (5, 0):  # 0 is the default: said on the command line it counts, and left out it does not
+        words = ("--config", first / "config.json", "--seed", seed, "--output", again)
+        code, _, err = command("distill", NAME, *words)
+        assert code == 2 and f"holds a run with seed 4, not {seed}" in err
+
+
+def test_the_defaults_in_the_help_are_those_of_the_configuration(command):
+    config = DistillConfig(student=NAME)
+    code, out, _ = command("distill", "--help")
+    page = " ".join(out.split())
+    assert code == 0
+    options = {parameter.name: parameter for parameter in cli.commands["distill"].params}
+    for name in CONFIG_OPTIONS:
+        default = getattr(config, name)
+        shown = schedule_text(default) if name == "schedule" else default
+        assert options[name].default == (shown or None if isinstance(shown, tuple) else shown), name
+        if shown not in (None, (), False):
+            assert f"[default: {shown}" in page.partition(f"--{name.replace('_', '-')} ")[2][:300], name
+    assert parse_schedule(options["schedule"].default) == config.schedule
 
 
 @pytest.mark.parametrize(

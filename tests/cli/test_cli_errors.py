@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,19 +23,7 @@ from edgesam_export.formats.coreml import convert as coreml_format
 from edgesam_export.formats.onnx import convert as onnx_format
 from edgesam_export.predict import segment as execution
 
-
-@pytest.fixture
-def refused(command) -> Callable[..., str]:
-    """``refused(word, ...)`` -> the one line on stderr of a command that ends with ``code`` and prints nothing."""
-
-    def run(*words: object, code: int = 2) -> str:
-        found, out, err = command(*words, "--quiet")
-        assert (found, out) == (code, ""), err
-        assert err.startswith(f"edgesam-export {words[0]}: ") and err.endswith("\n")
-        assert err.count("\n") == 1 and "Traceback" not in err and "report it" not in err, err
-        return err
-
-    return run
+TINY = "edge_sam_tiny"
 
 
 def contents(folder: Path) -> dict[str, int]:
@@ -83,10 +70,10 @@ def test_words_that_make_no_sense(command, tmp_path, monkeypatch, words, line):
 
 
 def test_an_unknown_profile_lists_the_known_ones(refused, tmp_path):
-    line = refused("onnx", "edge_sam", "--random-weights", 1, "--profile", "sam7", "--output", tmp_path / "out")
+    line = refused("onnx", TINY, "--random-weights", 1, "--profile", "sam7", "--output", tmp_path / "out")
     assert "unknown profile 'sam7'; choose one of: default, official, sam6, x-anylabeling" in line
     assert contents(tmp_path) in ({}, {"out": (tmp_path / "out").stat().st_mtime_ns})
-    line = refused("coreml", "edge_sam", "--random-weights", 1, "--profile", "sam6", "--output", tmp_path / "out")
+    line = refused("coreml", TINY, "--random-weights", 1, "--profile", "sam6", "--output", tmp_path / "out")
     assert "profile 'sam6' is for onnx, not for coreml" in line
 
 
@@ -125,7 +112,7 @@ def spoil(kind: str, checkpoint: Path, folder: Path) -> Path:
         elif kind == "missing":
             del state["mask_decoder.iou_token.weight"]
         elif kind == "shape":
-            state["mask_decoder.iou_token.weight"] = torch.zeros(1, 128)
+            state["mask_decoder.iou_token.weight"] = torch.zeros(1, 64)
         torch.save(state, path)
     return path
 
@@ -139,22 +126,22 @@ def spoil(kind: str, checkpoint: Path, folder: Path) -> Path:
         ("web page", "is a web page, not a checkpoint"),
         ("pickle", "bad.pth"),
         ("other family", r"does not fit the model.*\bsam\b"),
-        ("nan", "'mask_decoder.iou_token.weight' has 1 of 256 values NaN or infinite"),
+        ("nan", "'mask_decoder.iou_token.weight' has 1 of 128 values NaN or infinite"),
         ("missing", "missing.*mask_decoder.iou_token.weight"),
-        ("shape", "mask_decoder.iou_token.weight.*128"),
+        ("shape", "mask_decoder.iou_token.weight.*64"),
     ],
 )
-def test_checkpoints_that_cannot_be_used(refused, checkpoint, tmp_path, kind, line):
-    path = spoil(kind, checkpoint, tmp_path)
+def test_checkpoints_that_cannot_be_used(refused, own_weights, tmp_path, kind, line):
+    path = spoil(kind, own_weights, tmp_path)
     out = tmp_path / "out"
-    text = refused("onnx", "edge_sam_3x", "--checkpoint", path, "--output", out, "--no-verify")
+    text = refused("onnx", TINY, "--checkpoint", path, "--output", out, "--no-verify")
     assert re.search(line, text), text
     assert not out.exists() or not list(out.iterdir())
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_checkpoint_that_is_not_there(refused, tmp_path):
-    line = refused("coreml", "edge_sam_3x", "--checkpoint", tmp_path / "none.pth", "--output", tmp_path / "out")
+    line = refused("coreml", TINY, "--checkpoint", tmp_path / "none.pth", "--output", tmp_path / "out")
     assert "none.pth" in line and "No such file" in line
 
 
@@ -164,7 +151,7 @@ def test_a_checkpoint_that_is_not_there(refused, tmp_path):
 def test_an_output_folder_that_cannot_be_made(refused, tmp_path):
     (tmp_path / "file").write_text("a file")
     for format in ("coreml", "onnx"):
-        line = refused(format, "edge_sam", "--random-weights", 1, "--output", tmp_path / "file" / "out")
+        line = refused(format, TINY, "--random-weights", 1, "--output", tmp_path / "file" / "out")
         assert "cannot write to output folder" in line and "choose another --output" in line
     assert (tmp_path / "file").read_text() == "a file" and len(list(tmp_path.iterdir())) == 1
 
@@ -174,9 +161,9 @@ def full_disk(*_: object, **__: object) -> None:
 
 
 @pytest.fixture
-def earlier(coreml_files, onnx_files, export_folder, tmp_path) -> Path:
+def earlier(tiny_folder, tmp_path) -> Path:
     """A folder with an earlier export of both formats."""
-    shutil.copytree(export_folder, tmp_path / "build")
+    shutil.copytree(tiny_folder, tmp_path / "build")
     return tmp_path / "build"
 
 
@@ -204,7 +191,7 @@ def test_an_export_that_is_stopped_leaves_the_earlier_one_alone(command, monkeyp
 
     monkeypatch.setattr(module, name, stopped)
     before = contents(earlier)
-    words = (format, "edge_sam_3x", "--random-weights", 2, "--output", earlier, "--no-verify", "--quiet")
+    words = (format, TINY, "--random-weights", 2, "--output", earlier, "--no-verify", "--quiet")
     code, out, err = command(*words)
     assert (code, out) == ({"full disk": 2, "interrupt": 130}[how], "")
     assert {"full disk": "No space left on device", "interrupt": "interrupted"}[how] in err
@@ -214,14 +201,14 @@ def test_an_export_that_is_stopped_leaves_the_earlier_one_alone(command, monkeyp
 
 def test_a_full_disk_while_onnx_is_saved(refused, monkeypatch, tmp_path):
     monkeypatch.setattr(onnx, "save", full_disk)
-    line = refused("onnx", "edge_sam_3x", "--random-weights", 2, "--output", tmp_path / "out", "--no-verify")
+    line = refused("onnx", TINY, "--random-weights", 2, "--output", tmp_path / "out", "--no-verify")
     assert "cannot write to output folder" in line and "No space left on device" in line
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_full_disk_while_masks_are_saved(refused, monkeypatch, onnx_files, photo, tmp_path):
+def test_a_full_disk_while_masks_are_saved(refused, monkeypatch, onnx_pair, photo, tmp_path):
     monkeypatch.setattr(execution.np, "save", full_disk)
-    files = [word for artifact in onnx_files for word in ("--artifact", artifact.path)]
+    files = [word for path in onnx_pair for word in ("--artifact", path)]
     line = refused("segment", photo, *files, "--point", "150,120", "--output", tmp_path / "out")
     assert "No space left on device" in line
     assert list((tmp_path / "out").iterdir()) == []
@@ -249,9 +236,9 @@ def write_pictures(folder: Path) -> None:
         ("huge.bmp", "huge.bmp: .*(large|megapixel|pixels)"),
     ],
 )
-def test_pictures_that_cannot_be_used(refused, onnx_files, tmp_path, name, line):
+def test_pictures_that_cannot_be_used(refused, onnx_pair, tmp_path, name, line):
     write_pictures(tmp_path)
-    files = [word for artifact in onnx_files for word in ("--artifact", artifact.path)]
+    files = [word for path in onnx_pair for word in ("--artifact", path)]
     text = refused("segment", tmp_path / name, *files, "--point", "1,1", "--output", tmp_path / "out")
     assert re.search(line, text), text
     assert not (tmp_path / "out").exists()
@@ -269,56 +256,56 @@ def test_pictures_that_cannot_be_used(refused, onnx_files, tmp_path, name, line)
         (("--mask-input", "none.npy"), "cannot read 'none.npy'"),
     ],
 )
-def test_prompts_that_cannot_be_used(refused, onnx_files, photo, tmp_path, monkeypatch, words, line):
+def test_prompts_that_cannot_be_used(refused, onnx_pair, photo, tmp_path, monkeypatch, words, line):
     monkeypatch.chdir(tmp_path)
-    files = [word for artifact in onnx_files for word in ("--artifact", artifact.path)]
+    files = [word for path in onnx_pair for word in ("--artifact", path)]
     assert line in refused("segment", photo, *files, *words, "--output", "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_more_points_than_slots_says_how_to_export(refused, coreml_files, photo, tmp_path):
+def test_more_points_than_slots_says_how_to_export(refused, coreml_pair, photo, tmp_path):
     points = [word for x in range(9) for word in ("--point", f"{100 + x},100")]
-    files = [word for artifact in coreml_files for word in ("--artifact", artifact.path)]
+    files = [word for path in coreml_pair for word in ("--artifact", path)]
     line = refused("segment", photo, *files, *points, "--output", tmp_path / "out")
     assert "needs 10 slots" in line and "the decoder has 8; export it again with --points 10" in line
 
 
-def test_files_of_both_formats_are_not_mixed(refused, onnx_files, export_folder, photo, tmp_path):
-    line = refused("segment", photo, "--artifact", export_folder, "--point", "1,1", "--output", tmp_path / "out")
+def test_files_of_both_formats_are_not_mixed(refused, tiny_folder, photo, tmp_path):
+    line = refused("segment", photo, "--artifact", tiny_folder, "--point", "1,1", "--output", tmp_path / "out")
     assert "several formats (coreml, onnx)" in line
 
 
 # --------------------------------------------------------------------------------------- parity and run
 
 
-def test_parity_with_other_weights_than_were_exported(refused, onnx_files, checkpoint, tmp_path):
-    decoder = onnx_files[1].path
-    line = refused("parity", decoder, "--checkpoint", checkpoint, "--output", tmp_path / "out")
+def test_parity_with_other_weights_than_were_exported(refused, onnx_pair, own_weights, tmp_path):
+    decoder = onnx_pair[1]
+    line = refused("parity", decoder, "--checkpoint", own_weights, "--output", tmp_path / "out")
     assert "reference is mine.pth (sha256 " in line and "random weights (seed 11)" in line
     line = refused("parity", decoder, "--random-weights", 12, "--output", tmp_path / "out")
     assert "reference is random weights (seed 12)" in line
     assert not (tmp_path / "out").exists()
 
 
-def test_parity_with_one_picture_or_an_empty_folder(refused, onnx_files, photo, tmp_path):
-    line = refused("parity", onnx_files[1].path, "--image", photo, "--output", tmp_path / "out")
+def test_parity_with_one_picture_or_an_empty_folder(refused, onnx_pair, photo, tmp_path):
+    line = refused("parity", onnx_pair[1], "--image", photo, "--output", tmp_path / "out")
     assert "1 pictures to compare on; every prompt type needs at least 2" in line
     (tmp_path / "empty").mkdir()
     line = refused("parity", tmp_path / "empty", "--output", tmp_path / "out")
     assert "holds no .mlpackage and no .onnx" in line
-    line = refused("parity", onnx_files[1].path, photo, "--output", tmp_path / "out")
+    line = refused("parity", onnx_pair[1], photo, "--output", tmp_path / "out")
     assert "is no exported file" in line
     assert not (tmp_path / "out").exists()
 
 
-def test_parity_with_unknown_numerics(refused, coreml_files, tmp_path):
-    line = refused("parity", coreml_files[1].path, "--numerics", "fp8", "--output", tmp_path / "out")
+def test_parity_with_unknown_numerics(refused, coreml_pair, tmp_path):
+    line = refused("parity", coreml_pair[1], "--numerics", "fp8", "--output", tmp_path / "out")
     assert "numerics is 'fp8'; choose one of: fp32, fp16, ane" in line
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="says what happens on a machine without Core ML")
-def test_parity_on_native_core_ml_elsewhere_exits_3(refused, coreml_files, tmp_path):
-    line = refused("parity", coreml_files[1].path, "--numerics", "native:all", "--output", tmp_path / "out", code=3)
+def test_parity_on_native_core_ml_elsewhere_exits_3(refused, coreml_pair, tmp_path):
+    line = refused("parity", coreml_pair[1], "--numerics", "native:all", "--output", tmp_path / "out", code=3)
     assert "it needs macOS" in line
 
 
@@ -331,9 +318,9 @@ def test_parity_of_a_foreign_file(refused, tmp_path):
     assert "any.png: no such file" in line or "carries no contract" in line
 
 
-def test_a_picture_of_another_size_is_refused_by_run(refused, coreml_files, photo, tmp_path):
-    line = refused("run", coreml_files[0].path, "--input", f"image={photo}", "--output", tmp_path / "out")
-    assert "'image'" in line and "1024x1024" in line
+def test_a_picture_of_another_size_is_refused_by_run(refused, coreml_pair, photo, tmp_path):
+    line = refused("run", coreml_pair[0], "--input", f"image={photo}", "--output", tmp_path / "out")
+    assert "'image'" in line and "512x512" in line
     assert not (tmp_path / "out").exists()
 
 
@@ -347,10 +334,10 @@ def test_a_picture_of_another_size_is_refused_by_run(refused, coreml_files, phot
         (("--numerics", "fp8"), "'fp8' is not one of"),
     ],
 )
-def test_a_run_that_cannot_be(refused, coreml_files, tmp_path, monkeypatch, words, line):
+def test_a_run_that_cannot_be(refused, coreml_pair, tmp_path, monkeypatch, words, line):
     monkeypatch.chdir(tmp_path)
     np.save(tmp_path / "x.npy", np.zeros(3))
-    text = refused("run", coreml_files[0].path, *words, "--output", "out")
+    text = refused("run", coreml_pair[0], *words, "--output", "out")
     assert re.search(line, text), text
     assert not (tmp_path / "out").exists()
 
@@ -382,8 +369,8 @@ def test_a_reader_that_went_away_is_no_error():
     assert process.wait() in (0, -signal.SIGPIPE) and "Traceback" not in err and "BrokenPipe" not in err
 
 
-def test_a_picture_in_colours_nobody_expects_is_segmented(command, onnx_files, tmp_path):
+def test_a_picture_in_colours_nobody_expects_is_segmented(command, onnx_pair, tmp_path):
     Image.new("CMYK", (40, 30), (10, 200, 30, 0)).save(tmp_path / "print.tiff")
-    files = [word for artifact in onnx_files for word in ("--artifact", artifact.path)]
+    files = [word for path in onnx_pair for word in ("--artifact", path)]
     code, _, _ = command("segment", tmp_path / "print.tiff", *files, "--point", "20,15", "--output", tmp_path / "out")
     assert code == 0 and Image.open(tmp_path / "out" / "print_mask.png").size == (40, 30)

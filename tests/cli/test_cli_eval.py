@@ -57,19 +57,6 @@ def files(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def refused(command):
-    """``refused(word, ...)`` -> the one line on stderr of a command that exits with 2 and prints nothing."""
-
-    def run(*words: object) -> str:
-        code, out, err = command("eval", *words, "--quiet")
-        assert (code, out) == (2, ""), err
-        assert err.startswith("edgesam-export eval: ") and err.count("\n") == 1 and "report it" not in err, err
-        return err
-
-    return run
-
-
 def test_a_model_and_its_files_stand_side_by_side(command, files, tmp_path):
     path = tmp_path / "new" / "eval.json"
     words = (NAME, files, *WEIGHTS, *DATA, "--prompts", "box, point")
@@ -180,16 +167,18 @@ BAD = [
 
 @pytest.mark.parametrize(("words", "line"), BAD)
 def test_what_is_wrong_is_one_line(refused, words, line):
-    assert line in refused(*words)
+    assert line in refused("eval", *words)
 
 
 def test_what_files_cannot_take_is_said_before_anything_runs(refused, files, monkeypatch):
-    assert "--checkpoint belongs to one model by name, given: none" in refused(files, "--checkpoint", "x.pth", *DATA)
+    assert "--checkpoint belongs to one model by name, given: none" in refused(
+        "eval", files, "--checkpoint", "x.pth", *DATA
+    )
     encoder, decoder = (files / f"{NAME}_{part}.onnx" for part in ("encoder", "decoder"))
-    assert "no decoder among the files" in refused(encoder, *DATA)
+    assert "no decoder among the files" in refused("eval", encoder, *DATA)
     monkeypatch.setattr("edgesam_export.runners.ArtifactRunner.encode", lambda *_: pytest.fail("it ran"))
     assert "prompt 'point+3' needs 5 slots, the decoder of small_sam has 4" in refused(
-        encoder, decoder, *DATA, "--prompts", "point+3"
+        "eval", encoder, decoder, *DATA, "--prompts", "point+3"
     )
-    assert "takes no mask prompt" in refused(files, *DATA, "--mask-prompt")
-    assert "is no exported file" in refused(Path(__file__), *DATA)
+    assert "takes no mask prompt" in refused("eval", files, *DATA, "--mask-prompt")
+    assert "is no exported file" in refused("eval", Path(__file__), *DATA)

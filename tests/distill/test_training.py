@@ -14,12 +14,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from edgesam_export.distill import training
+from edgesam_export.distill import trainer
 from edgesam_export.distill.cache import EmbeddingCache
 from edgesam_export.distill.config import DistillConfig, Phase, configured, parse_schedule, read_config
 from edgesam_export.distill.loop import PromptStep, network_input
+from edgesam_export.distill.processes import Processes
 from edgesam_export.distill.start import start_run
-from edgesam_export.distill.training import Processes, distill, learning_rate
+from edgesam_export.distill.trainer import learning_rate
+from edgesam_export.distill.training import distill
 from edgesam_export.errors import CheckpointError, SchemaError, UsageError
 from edgesam_export.export.compression import kernel_modules
 from edgesam_export.export.folding import folded_model
@@ -82,7 +84,7 @@ def test_a_run_leaves_what_it_should(whole):
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(whole, tmp_path, monkeypatch):
-    one = training.Loop.one
+    one = trainer.Trainer.one
     for dies_at, error in ((3, RuntimeError), (1, KeyboardInterrupt)):
         folder = tmp_path / error.__name__
 
@@ -91,11 +93,11 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(whole, tmp_path, monkey
                 raise error("killed")
             return one(self, number, batch)
 
-        monkeypatch.setattr(training.Loop, "one", mortal)
+        monkeypatch.setattr(trainer.Trainer, "one", mortal)
         with pytest.raises(error):
             run(folder)
         assert not (folder / f"{NAME}.safetensors").exists()
-        monkeypatch.setattr(training.Loop, "one", one)
+        monkeypatch.setattr(trainer.Trainer, "one", one)
         assert same(run(folder, resume=True), whole[1])
         assert (folder / "history.json").read_text() == (whole[0] / "history.json").read_text()
 

@@ -140,7 +140,9 @@ def test_the_contract_says_how_to_merge(package):
 def test_onnx_proposes_what_pytorch_proposes(rpn, tmp_path):
     runner = open_runner(export_head(rpn, OnnxConfig(), tmp_path))
     embeddings = torch.randn(1, 256, 64, 64, generator=torch.Generator().manual_seed(4))
-    for found, expected in zip(runner.propose(embeddings.numpy()), rpn.propose(embeddings), strict=True):
+    for found, expected in zip(
+        runner.propose({"image_embeddings": embeddings.numpy()}), rpn.propose(embeddings), strict=True
+    ):
         np.testing.assert_allclose(found, expected.numpy(), atol=0.02)
 
 
@@ -209,11 +211,11 @@ def test_exported_files_use_the_proposals_beside_them(command, joined, photo, tm
     without, _ = segment(command, photo, tmp_path / "without", *point, "--artifact", exported)
     assert without["prompt_box"] is None
     with pytest.raises(UsageError, match="no proposals among the files"):
-        open_runner(exported).propose(np.zeros((1, 256, 64, 64), np.float32))
+        open_runner(exported).propose({"image_embeddings": np.zeros((1, 256, 64, 64), np.float32)})
 
 
 def embedding_of(model, photo: Path) -> np.ndarray:
     """Return the embedding of a picture file."""
     from edgesam_export.predict.predictor import Predictor
 
-    return Predictor(model).set_image(photo).embeddings
+    return Predictor(model).set_image(photo).embedding

@@ -13,6 +13,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 import edgesam_export
+from edgesam_export.artifacts import embedding_specs
 from edgesam_export.bench.host import HostPlan, random_inputs
 from edgesam_export.checkpoints.reading import check_keys, family_of_keys
 from edgesam_export.errors import CheckpointError, SchemaError
@@ -25,7 +26,7 @@ from edgesam_export.parity.metrics import psnr_db
 from edgesam_export.predict.predictor import Predictor
 from edgesam_export.profiles import find_profile
 from edgesam_export.rewrites import apply_rewrites
-from edgesam_export.runners import embedding_dim, open_artifact, open_runner
+from edgesam_export.runners import open_artifact, open_runner
 from edgesam_export.spec import Artifact, OnnxConfig
 
 NAME = "edge_sam_tiny"
@@ -49,7 +50,7 @@ def shapes(artifact: Artifact) -> dict[str, list[int | str]]:
 
 def test_its_name_knows_the_shape_of_its_embedding(tiny):
     info = model_info(NAME)
-    assert (info.frame.size, info.frame.prompt_size, info.embedding_shape) == (512, 1024, EMBEDDING)
+    assert (info.frame.size, info.frame.prompt_size, info.embedding_shapes) == (512, 1024, (EMBEDDING,))
     with torch.inference_mode():
         embedding = tiny.encode(torch.zeros(1, 3, 512, 512))
         logits, scores = tiny.decode(embedding, torch.full((1, 1, 2), 500.0), torch.ones(1, 1))
@@ -58,7 +59,7 @@ def test_its_name_knows_the_shape_of_its_embedding(tiny):
 
 
 def test_other_models_keep_256_channels():
-    assert model_info("edge_sam").embedding_shape == (1, 256, 64, 64)
+    assert model_info("edge_sam").embedding_shapes == ((1, 256, 64, 64),)
 
 
 def test_three_stages_are_fused_at_the_finest_one():
@@ -122,11 +123,12 @@ def test_the_contract_states_the_narrow_embedding_on_both_sides(request, kind):
 def test_a_runner_reads_the_width_from_either_file_alone(request, kind):
     for files in ([0], [1], [0, 1]):
         artifacts = [request.getfixturevalue(kind)[index] for index in files]
-        assert open_runner(artifacts).info.embedding_shape == EMBEDDING
+        assert open_runner(artifacts).info.embedding_shapes == (EMBEDDING,)
 
 
 def contract_with(shape: list[int]) -> dict:
-    return {"inputs": [{"name": "image_embeddings", "shape": shape}], "outputs": []}
+    maps = [{"name": "image_embeddings", "shape": shape}]
+    return {"inputs": maps, "outputs": maps}
 
 
 @pytest.mark.parametrize(
@@ -141,8 +143,8 @@ def contract_with(shape: list[int]) -> dict:
     ids=["different", "no map", "text", "huge", "none"],
 )
 def test_contracts_without_one_embedding_are_refused_in_one_line(contracts, shown):
-    with pytest.raises(SchemaError, match=rf"image_embeddings .*{shown}.*.*; export .*together") as caught:
-        embedding_dim(contracts)
+    with pytest.raises(SchemaError, match=rf"embeddings .*{shown}.*.*; export .*together") as caught:
+        embedding_specs(contracts)
     assert "\n" not in str(caught.value)
 
 
@@ -164,7 +166,11 @@ def test_executor_and_onnx_give_the_masks_of_pytorch(tiny, tiny_packages, tiny_g
     for runner, least in ((open_runner(tiny_packages, numerics="fp32"), 55), (open_runner(tiny_graphs), 90)):
         predictor = Predictor(runner=runner).set_image(picture)
         found = predictor.predict(points=[[150, 125]], labels=[1])
-        assert predictor.embeddings.shape == EMBEDDING and found.masks.shape == (4, 240, 320)
+        assert [part.shape for part in predictor.embedding.values()] == [EMBEDDING] and found.masks.shape == (
+            4,
+            240,
+            320,
+        )
         assert psnr_db(truth.logits, found.logits) > least
         assert np.abs(found.scores - truth.scores).max() < 5e-3
 
@@ -172,7 +178,8 @@ def test_executor_and_onnx_give_the_masks_of_pytorch(tiny, tiny_packages, tiny_g
 def test_host_benchmark_makes_an_embedding_that_fits(tiny_packages, tiny):
     for plan in (HostPlan(coreml=tuple(tiny_packages)), HostPlan(model=tiny)):
         inputs = random_inputs(plan, 1)
-        assert inputs.embeddings.shape == EMBEDDING and inputs.prepared.pixels.shape == (512, 512, 3)
+        assert inputs.embedding["image_embeddings"].shape == EMBEDDING
+        assert inputs.prepared.pixels.shape == (512, 512, 3)
 
 
 def test_parity_judges_both_formats(tiny, tiny_packages, tiny_graphs, pictures):

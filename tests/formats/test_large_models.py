@@ -101,8 +101,11 @@ def test_a_graph_with_its_weights_outside_computes_what_pytorch_computes(toy, ex
     embeddings = toy.encode(torch.from_numpy(prepared.tensor)).numpy()
     prompt = np.array([[[300.0, 400.0]]], np.float32), np.ones((1, 1), np.float32)
     runner = open_runner(external)
-    assert psnr_db(embeddings, runner.encode(prepared)) > 80
-    found, expected = runner.decode(embeddings, *prompt), toy.decode(*map(torch.from_numpy, (embeddings, *prompt)))
+    assert psnr_db(embeddings, runner.encode(prepared)["image_embeddings"]) > 80
+    found, expected = (
+        runner.decode({"image_embeddings": embeddings}, *prompt),
+        toy.decode(*map(torch.from_numpy, (embeddings, *prompt))),
+    )
     assert all(psnr_db(right.numpy(), left) > 80 for left, right in zip(found, expected))
 
 
@@ -259,8 +262,8 @@ def test_one_fp16_tensor_crosses_between_blocks_and_each_part_says_its_tensors(s
 
 @pytest.mark.parametrize("numerics", ["fp32", "fp16", "ane"])
 def test_two_parts_compute_what_the_whole_computes(whole, split, prepared, numerics):
-    expected = open_runner(whole, numerics=numerics).encode(prepared)
-    assert np.array_equal(open_runner(split, numerics=numerics).encode(prepared), expected)
+    expected = open_runner(whole, numerics=numerics).encode(prepared)["image_embeddings"]
+    assert np.array_equal(open_runner(split, numerics=numerics).encode(prepared)["image_embeddings"], expected)
 
 
 def test_segment_finds_the_same_mask_with_two_parts(whole, split, command, photo, tmp_path):
@@ -313,7 +316,9 @@ def test_core_ml_itself_would_run_the_parts_one_after_the_other(whole, split, pr
     runner = open_runner(split, numerics="native:cpu_only")
     assert [model.program.inputs[0].kind for model in runner.models["encoder"]] == ["image", "tensor"]
     assert {str(model.units) for models in runner.models.values() for model in models} == {"ComputeUnit.CPU_ONLY"}
-    assert np.array_equal(runner.encode(prepared), open_runner(whole, numerics="fp16").encode(prepared))
+    assert np.array_equal(
+        *(one.encode(prepared)["image_embeddings"] for one in (runner, open_runner(whole, numerics="fp16")))
+    )
 
 
 def test_core_ml_reads_both_parts(split):
@@ -343,7 +348,12 @@ def test_parity_judges_an_encoder_in_two_parts(toy, split):
 def test_the_stored_weights_and_a_fresh_export_know_parts(toy, split, prepared):
     runner = StoredWeightsRunner(toy, split)
     exact = open_runner(split, numerics="fp32")
-    assert psnr_db(runner.encode_pixels(prepared.pixels), exact.encode(prepared)) > 80
+    assert (
+        psnr_db(
+            *(found["image_embeddings"] for found in (runner.encode_pixels(prepared.pixels), exact.encode(prepared)))
+        )
+        > 80
+    )
     with fresh_program(toy, split[1]) as (program, _):
         assert [spec.name for spec in program.inputs] == [t["name"] for t in split[1].contract["inputs"]]
 

@@ -121,8 +121,8 @@ def test_left_out_optional_input_takes_its_default(handmade) -> None:
     assert program.predict({"x": X})["x"].tolist() == X.tolist()
 
 
-def picture_program(handmade, colour: int, shape=(1, 3, 2, 4)):
-    """A program that returns the tensor of its picture ``x`` (height 2, width 4)."""
+def image_program(handmade, colour: int, shape=(1, 3, 2, 4)):
+    """A program that returns the tensor of its image ``x`` (height 2, width 4)."""
     feature = handmade.input("x", "fp32", shape)
     feature.type.imageType.width, feature.type.imageType.height, feature.type.imageType.colorSpace = 4, 2, colour
     handmade.output("x", "fp32", shape)
@@ -135,20 +135,20 @@ GRAY = np.arange(8, dtype=np.uint8).reshape(2, 4)
 
 @pytest.mark.parametrize("given", [PIXELS, Image.fromarray(PIXELS)], ids=["array", "pil"])
 @pytest.mark.parametrize(("colour", "order"), [(20, [0, 1, 2]), (30, [2, 1, 0])], ids=["RGB", "BGR"])
-def test_colour_picture_becomes_planes_in_the_declared_order(handmade, given, colour, order) -> None:
-    picture_program(handmade, colour)
+def test_colour_image_becomes_planes_in_the_declared_order(handmade, given, colour, order) -> None:
+    image_program(handmade, colour)
     out = load_program(handmade.save()).predict({"x": given})["x"]
     np.testing.assert_array_equal(out, PIXELS.transpose(2, 0, 1)[None][:, order].astype(np.float32))
 
 
 @pytest.mark.parametrize("given", [GRAY, Image.fromarray(GRAY)], ids=["array", "pil"])
-def test_grayscale_picture_becomes_one_plane(handmade, given) -> None:
-    picture_program(handmade, 10, (1, 1, 2, 4))
+def test_grayscale_image_becomes_one_plane(handmade, given) -> None:
+    image_program(handmade, 10, (1, 1, 2, 4))
     np.testing.assert_array_equal(load_program(handmade.save()).predict({"x": given})["x"][0, 0], GRAY)
 
 
-def test_float_grayscale_picture_keeps_its_fractions(handmade) -> None:
-    picture_program(handmade, 40, (1, 1, 2, 4))
+def test_float_grayscale_image_keeps_its_fractions(handmade) -> None:
+    image_program(handmade, 40, (1, 1, 2, 4))
     given = GRAY.astype(np.float32) / 8
     np.testing.assert_array_equal(
         load_program(handmade.save()).predict({"x": Image.fromarray(given)})["x"][0, 0], given
@@ -158,28 +158,28 @@ def test_float_grayscale_picture_keeps_its_fractions(handmade) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (PIXELS.transpose(1, 0, 2), r"is 2x4 pixels; expected a RGB picture of 4x2 pixels"),
+        (PIXELS.transpose(1, 0, 2), r"is 2x4 pixels; expected RGB image of 4x2 pixels"),
         (PIXELS.astype(np.float32), r"has type float32, not uint8"),
         (PIXELS.astype(np.uint16), r"has type uint16, not uint8"),
-        (GRAY, r"has shape \(2, 4\); expected a RGB picture"),
+        (GRAY, r"has shape \(2, 4\); expected RGB image"),
         (np.zeros((2, 4, 4), np.uint8), r"has shape \(2, 4, 4\)"),
-        (Image.fromarray(GRAY), r"picture of mode L; expected .*convert\('RGB'\) it first"),
+        (Image.fromarray(GRAY), r"image of mode L; expected .*convert\('RGB'\) it first"),
         ("cat.jpg", r"has type <U7"),
     ],
 )
-def test_picture_that_does_not_fit_is_refused(handmade, given, message) -> None:
-    picture_program(handmade, 20)
-    with pytest.raises(ProgramError, match="^input 'x' (is a )?" + message):
+def test_image_that_does_not_fit_is_refused(handmade, given, message) -> None:
+    image_program(handmade, 20)
+    with pytest.raises(ProgramError, match="^input 'x' (is an )?" + message):
         load_program(handmade.save()).predict({"x": given})
 
 
-def test_flexible_picture_sizes_are_honoured(handmade) -> None:
-    feature = picture_program(handmade, 20, (1, 3, None, None))
+def test_flexible_image_sizes_are_honoured(handmade) -> None:
+    feature = image_program(handmade, 20, (1, 3, None, None))
     for width, height in ((4, 2), (8, 6)):
         feature.type.imageType.enumeratedSizes.sizes.add(width=width, height=height)
     program = load_program(handmade.save())
     assert program.predict({"x": np.zeros((6, 8, 3), np.uint8)})["x"].shape == (1, 3, 6, 8)
-    with pytest.raises(ProgramError, match="is 6x6 pixels; expected a RGB picture of 4x2 or 8x6 pixels"):
+    with pytest.raises(ProgramError, match="is 6x6 pixels; expected RGB image of 4x2 or 8x6 pixels"):
         program.predict({"x": np.zeros((6, 6, 3), np.uint8)})
     feature.type.imageType.imageSizeRange.widthRange.lowerBound = 1
     feature.type.imageType.imageSizeRange.widthRange.upperBound = -1
@@ -187,13 +187,13 @@ def test_flexible_picture_sizes_are_honoured(handmade) -> None:
     feature.type.imageType.imageSizeRange.heightRange.upperBound = 3
     program = load_program(handmade.save())
     assert program.predict({"x": np.zeros((3, 99, 3), np.uint8)})["x"].shape == (1, 3, 3, 99)
-    with pytest.raises(ProgramError, match=r"is 4x4 pixels; expected a RGB picture of 1\.\.x2\.\.3 pixels"):
+    with pytest.raises(ProgramError, match=r"is 4x4 pixels; expected RGB image of 1\.\.x2\.\.3 pixels"):
         program.predict({"x": np.zeros((4, 4, 3), np.uint8)})
 
 
 @pytest.mark.parametrize(("colour", "order"), [(20, [0, 1, 2]), (30, [2, 1, 0])], ids=["RGB", "BGR"])
-def test_picture_output_is_clamped_and_in_rgb_order(handmade, colour, order) -> None:
-    picture_program(handmade, 20)
+def test_image_output_is_clamped_and_in_rgb_order(handmade, colour, order) -> None:
+    image_program(handmade, 20)
     output = handmade.model.description.output[0].type.imageType
     output.width, output.height, output.colorSpace = 4, 2, colour
     out = load_program(handmade.save()).predict({"x": PIXELS})["x"]

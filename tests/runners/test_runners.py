@@ -134,7 +134,8 @@ def test_native_core_ml_elsewhere_is_said_to_need_a_mac(coreml_files):
 def test_onnx_computes_what_pytorch_computes(model, onnx_files, prepared):
     reference, candidate = open_runner(model), open_runner(onnx_files)
     embedding = reference.encode(prepared)
-    assert psnr_db(embedding, candidate.encode(prepared)) >= 80
+    (array,) = embedding.values()
+    assert psnr_db(array, candidate.encode(prepared)["image_embeddings"]) >= 80
     coords = np.array([[[300, 200], [0, 0]]], np.float32)
     labels = np.array([[1, -1]], np.float32)
     mask = np.random.default_rng(1).normal(0, 8, (1, 1, 256, 256)).astype(np.float32)
@@ -147,7 +148,9 @@ def test_onnx_computes_what_pytorch_computes(model, onnx_files, prepared):
 def test_half_an_export_says_what_is_missing(onnx_files, prepared):
     encoder, decoder = (open_runner(artifact) for artifact in onnx_files)
     with pytest.raises(UsageError, match=r"no decoder among the files \(edge_sam_3x_encoder\.onnx\)"):
-        encoder.decode(np.zeros((1, 256, 64, 64), np.float32), np.zeros((1, 1, 2)), np.ones((1, 1)))
+        encoder.decode(
+            {"image_embeddings": np.zeros((1, 256, 64, 64), np.float32)}, np.zeros((1, 1, 2)), np.ones((1, 1))
+        )
     with pytest.raises(UsageError, match="no encoder among the files"):
         decoder.encode(prepared)
 

@@ -1,36 +1,20 @@
-"""ANE reports as files: JSON, text, Markdown, SARIF, and a picture."""
+"""ANE reports as files: a module with ``SUFFIX`` and ``render(report)`` is a format; ``plan`` renders comparisons."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from edgesam_export.ane.render.json import to_json
-from edgesam_export.ane.render.markdown import to_markdown
-from edgesam_export.ane.render.text import to_text
+from edgesam_export.ane.render.summary import report_stem
 from edgesam_export.ane.report import AneReport
-from edgesam_export.files import staging_folder
+from edgesam_export.rendering import write_reports
 
 __all__ = ["write_ane_reports"]
 
 
 def write_ane_reports(report: AneReport, folder: str | Path) -> list[Path]:
-    """Write JSON, text, Markdown, SARIF and the picture as ``<package>_ane.*``; return the paths.
+    """Write a report in every format as ``<package>_ane.*``, all or none; return the paths.
 
     Raises:
-        UsageError: the folder cannot be written to.
+        UsageError: the folder cannot be written to, or the program has no operations to draw.
     """
-    from edgesam_export.ane.render.sarif import to_sarif
-    from edgesam_export.ane.render.strip import strip_picture
-
-    stem = f"{Path(report.file).stem}_ane"
-    contents = {
-        f"{stem}.json": to_json(report).encode(),
-        f"{stem}.txt": to_text(report).encode(),
-        f"{stem}.md": to_markdown(report, picture=f"{stem}.png").encode(),
-        f"{stem}.sarif": to_sarif(report).encode(),
-        f"{stem}.png": strip_picture(report),
-    }
-    with staging_folder(Path(folder)) as staging:
-        for name, content in contents.items():
-            (staging / name).write_bytes(content)
-    return [Path(folder) / name for name in contents]
+    return list(write_reports(__name__, report, folder, report_stem(report)).values())

@@ -2,55 +2,64 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from urllib.parse import quote
 
-from edgesam_export.ane.render.summary import summary_line
-from edgesam_export.ane.render.text import calibrations, grouped, measured_lines, size, totals_lines
-from edgesam_export.ane.report import AneReport, CostEstimate
+from edgesam_export.ane.render.strip import SUFFIX as IMAGE_SUFFIX
+from edgesam_export.ane.render.summary import (
+    COST_HEADINGS,
+    SEGMENT_HEADINGS,
+    calibrations,
+    cost_cells,
+    grouped,
+    measured_lines,
+    report_stem,
+    segment_cells,
+    summary_line,
+    totals_rows,
+)
+from edgesam_export.ane.report import AneReport, CostEstimate, Finding
+from edgesam_export.rendering import escape_markdown, markdown_table
 
-__all__ = ["to_markdown"]
+__all__ = ["SUFFIX", "render"]
 
-
-def to_markdown(report: AneReport, *, picture: str | None = None) -> str:
-    """The report as Markdown for a pull request; ``picture`` is the link of the strip."""
-    lines = [f"## ANE report: `{report.file}`", "", f"**{escaped(summary_line(report))}**", ""]
-    lines += [f"Function `{report.function}`, {report.opset}, for {report.target} ({' '.join(report.families)})", ""]
-    lines += [f"![operations by placement, width by estimated cost]({picture})", ""] if picture else []
-    lines += [*("- " + re.sub(r"\s{2,}", ": ", line, count=1) for line in totals_lines(report.totals)), ""]
-    if report.findings:
-        table = [
-            (f.severity, f"{f.rule} {f.name}", f.operation or "whole program", f.module or "", f.message, f.evidence)
-            for group in grouped(report.findings)
-            for f in group
-        ]
-        lines += markdown_table(("severity", "rule", "operation", "module", "message", "evidence"), table)
-    if report.segments:
-        rows = [
-            (str(n), "ANE" if s.on_ane else "off", str(s.operations), size(s.bytes_in), size(s.bytes_out))
-            for n, s in enumerate(report.segments, 1)
-        ]
-        lines += markdown_table(("segment", "side", "operations", "bytes in", "bytes out"), rows)
-    lines += [f"- {escaped(line.strip())}" for line in list(measured_lines(report.measured))[1:]]
-    lines += [""] if report.measured else []
-    lines += markdown_costs(report.costs)
-    return "\n".join(lines).rstrip() + "\n"
+SUFFIX = ".md"
+FINDING_HEADINGS = ("severity", "rule", "operation", "module", "message", "evidence")
 
 
-def markdown_costs(costs: Sequence[CostEstimate]) -> list[str]:
-    if not costs:
-        return []
-    names = ("time_ms", "compute_ms", "memory_ms", "dispatch_ms", "transfer_ms")
-    rows = [(cost.family, *(f"{getattr(cost, name):.2f}" for name in names)) for cost in costs]
-    lines = markdown_table(("estimate", "ms", "compute", "memory", "dispatch", "transfer"), rows)
-    lines += ["For ranking, not a promise. Against published figures:", ""]
-    return lines + [f"- {' '.join(families)}: {text}" for families, text in calibrations(costs)]
+def render(report: AneReport) -> str:
+    """Return the report as Markdown, with the strip beside it as its image."""
+    image = quote(report_stem(report) + IMAGE_SUFFIX)
+    segments = [segment_cells(number, segment) for number, segment in enumerate(report.segments, 1)]
+    blocks = [
+        f"## ANE report: `{report.file}`",
+        f"**{escape_markdown(summary_line(report))}**",
+        f"Function `{report.function}`, {report.opset}, for {report.target} ({' '.join(report.families)})",
+        f"![operations by placement, width by estimated cost]({image})",
+        bullets(f"{name}: {text}" for name, text in totals_rows(report.totals)),
+        finding_table(report.findings),
+        markdown_table(SEGMENT_HEADINGS, segments, right={0, 2, 3, 4}) if segments else "",
+        bullets(escape_markdown(line) for line in measured_lines(report.measured)),
+        *cost_blocks(report.costs),
+    ]
+    return "\n\n".join(filter(None, blocks)) + "\n"
 
 
-def markdown_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    cells = [header, ("---",) * len(header), *(tuple(escaped(cell) for cell in row) for row in rows)]
-    return [f"| {' | '.join(row)} |" for row in cells] + [""]
+def bullets(lines: Iterator[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
 
 
-def escaped(text: str) -> str:
-    return re.sub(r"([|<>*`\\_\[\]])", r"\\\1", " ".join(text.split()))
+def finding_table(findings: Sequence[Finding]) -> str:
+    rows = [
+        (f.severity, f"{f.rule} {f.name}", f.operation or "whole program", f.module or "", f.message, f.evidence)
+        for group in grouped(findings)
+        for f in group
+    ]
+    return markdown_table(FINDING_HEADINGS, rows) if rows else ""
+
+
+def cost_blocks(costs: Sequence[CostEstimate]) -> Iterator[str]:
+    if costs:
+        yield markdown_table(COST_HEADINGS, [cost_cells(cost) for cost in costs], right={1, 2, 3, 4, 5})
+        yield "For ranking, not a promise. Against published figures:"
+        yield bullets(f"{' '.join(families)}: {escape_markdown(text)}" for families, text in calibrations(costs))

@@ -6,7 +6,6 @@ Source: OASIS, Static Analysis Results Interchange Format Version 2.1.0.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -14,16 +13,19 @@ from urllib.parse import quote
 
 from edgesam_export.ane.baseline import finding_keys, new_findings
 from edgesam_export.ane.report import AneReport, Finding
+from edgesam_export.ane.rules import RULES, all_rules, explain, sections
+from edgesam_export.files import json_text
 
-__all__ = ["to_sarif"]
+__all__ = ["SUFFIX", "render"]
 
+SUFFIX = ".sarif"
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 LEVELS = {"error": "error", "warning": "warning", "info": "note"}
 FINGERPRINT = "aneFinding/v1"
 
 
-def to_sarif(report: AneReport, *, baseline: Sequence[Finding] | None = None) -> str:
-    """The findings as a SARIF log; with ``baseline`` each says whether it is new.
+def render(report: AneReport, *, baseline: Sequence[Finding] | None = None) -> str:
+    """Return the findings as a SARIF log; with ``baseline`` each says whether it is new.
 
     Fingerprints leave numbers out, so that a finding keeps its own when operations are renumbered.
     """
@@ -33,7 +35,8 @@ def to_sarif(report: AneReport, *, baseline: Sequence[Finding] | None = None) ->
     seen: Counter[tuple[str, ...]] = Counter()
     for finding, key in zip(report.findings, finding_keys(report.findings, modules=True)):
         seen[key] += 1
-        result = result_of(finding, report, rules.index(finding.rule), fingerprint(key, seen[key]))
+        result = result_of(finding, report, rules.index(finding.rule))
+        result["partialFingerprints"] = {FINGERPRINT: fingerprint(key, seen[key])}
         if fresh is not None:
             result["baselineState"] = "new" if id(finding) in fresh else "unchanged"
         results.append(result)
@@ -44,8 +47,7 @@ def to_sarif(report: AneReport, *, baseline: Sequence[Finding] | None = None) ->
         "columnKind": "utf16CodeUnits",
         "properties": {"target": report.target, "families": list(report.families)},
     }
-    log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
-    return json.dumps(log, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    return json_text({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
 
 
 def driver(report: AneReport, rules: Sequence[str]) -> dict[str, Any]:
@@ -54,9 +56,7 @@ def driver(report: AneReport, rules: Sequence[str]) -> dict[str, Any]:
 
 
 def describe(rule: str, example: Finding) -> dict[str, Any]:
-    """Describe a rule from its docstring; of one that is not registered, only what the finding says."""
-    from edgesam_export.ane.rules import RULES, all_rules, explain, sections
-
+    """Return a rule's descriptor from its docstring; of one that is not registered, from the finding alone."""
     all_rules()
     severity, help_text = example.severity, example.source
     short = long = example.name.replace("-", " ")
@@ -81,7 +81,7 @@ def artifact(report: AneReport) -> dict[str, Any]:
     return entry
 
 
-def result_of(finding: Finding, report: AneReport, rule_index: int, print_of_it: str) -> dict[str, Any]:
+def result_of(finding: Finding, report: AneReport, rule_index: int) -> dict[str, Any]:
     location: dict[str, Any] = {"physicalLocation": {"artifactLocation": {"uri": quote(report.file), "index": 0}}}
     logical = logical_locations(finding, report)
     if logical:
@@ -93,26 +93,23 @@ def result_of(finding: Finding, report: AneReport, rule_index: int, print_of_it:
         "kind": "fail",
         "message": {"text": finding.message},
         "locations": [location],
-        "partialFingerprints": {FINGERPRINT: print_of_it},
         "properties": {"evidence": finding.evidence, "families": list(finding.families)},
     }
 
 
 def logical_locations(finding: Finding, report: AneReport) -> list[dict[str, str]]:
-    """The operation in the program, and the torch module it came from."""
-    found = []
+    """Return the operation in the program, and the torch module it came from."""
+    locations = []
     if finding.operation:
-        place = finding.location or report.function
-        found.append(
-            {"name": finding.operation, "fullyQualifiedName": f"{place}/{finding.operation}", "kind": "member"}
-        )
+        path = f"{finding.location or report.function}/{finding.operation}"
+        locations.append({"name": finding.operation, "fullyQualifiedName": path, "kind": "member"})
     if finding.module:
         leaf = finding.module.rsplit(".", 1)[-1]
-        found.append({"name": leaf, "fullyQualifiedName": finding.module, "kind": "module"})
-    return found
+        locations.append({"name": leaf, "fullyQualifiedName": finding.module, "kind": "module"})
+    return locations
 
 
 def fingerprint(key: tuple[str, ...], occurrence: int) -> str:
-    """Digest of what identifies a finding; the severity may change without making it another one."""
+    """Return a digest of what identifies a finding; the severity may change without making it another one."""
     digest = hashlib.sha256("\0".join(key[1:]).encode()).hexdigest()
     return f"{digest[:32]}:{occurrence}"

@@ -12,8 +12,9 @@ from edgesam_export.ane.render.summary import placement_counts, summary_line
 from edgesam_export.ane.report import AneReport, CostEstimate, OpPlacement
 from edgesam_export.errors import UsageError
 
-__all__ = ["strip_picture"]
+__all__ = ["SUFFIX", "render"]
 
+SUFFIX = ".png"
 Colour = tuple[int, int, int]
 # Told apart by people with any kind of colour vision, and by lightness in print.
 COLOURS: dict[str, tuple[Colour, Colour]] = {
@@ -32,7 +33,7 @@ WIDTH, MARGIN = 1600, 40
 STRIP_TOP, STRIP_HEIGHT = 172, 120
 SIDE_TOP, SIDE_HEIGHT = 142, 20
 NOTES_TOP, NOTE_HEIGHT = 358, 26
-CALLED_OUT = 10
+NUMBERED = 10
 MIN_SEEN = 3.0
 """Pixels that an operation with a problem gets at least, however little it costs."""
 
@@ -56,26 +57,29 @@ class Bar:
         return (self.left + self.right) / 2
 
 
-def strip_picture(report: AneReport, *, family: str | None = None) -> bytes:
-    """The picture as PNG, for one of the report's families, by default its first; equal widths without an estimate.
+def render(report: AneReport, *, family: str | None = None) -> bytes:
+    """Return the strip as PNG for one of the report's families, by default its first; equal widths without an estimate.
 
-    Shapes: PNG of 1600 pixels width
-    Raises: UsageError when the report has no operations, or no estimate for ``family``.
+    Shapes:
+        PNG 1600 pixels wide
+
+    Raises:
+        UsageError: the report has no operations, or no estimate for ``family``.
     """
     if not report.placements:
         raise UsageError(f"{report.file}: no operations to draw")
     cost = pick_cost(report, family)
     bars = lay_out(report.placements, cost)
-    called = sorted(sorted(bars, key=lambda bar: -bar.time_us)[:CALLED_OUT], key=lambda bar: bar.left)
-    called = [bar for bar in called if bar.time_us > 0]
-    height = NOTES_TOP + NOTE_HEIGHT * (len(called) + 1) + MARGIN if called else STRIP_TOP + STRIP_HEIGHT + MARGIN
+    numbered = sorted(sorted(bars, key=lambda bar: -bar.time_us)[:NUMBERED], key=lambda bar: bar.left)
+    numbered = [bar for bar in numbered if bar.time_us > 0]
+    height = NOTES_TOP + NOTE_HEIGHT * (len(numbered) + 1) + MARGIN if numbered else STRIP_TOP + STRIP_HEIGHT + MARGIN
     image = Image.new("RGB", (WIDTH, height), WHITE)
     draw = ImageDraw.Draw(image)
     draw_head(draw, report, cost)
     draw_sides(draw, bars)
     draw_bars(draw, bars)
-    if cost and called:
-        draw_notes(draw, called, cost)
+    if cost and numbered:
+        draw_notes(draw, numbered, cost)
     stream = io.BytesIO()
     image.save(stream, "PNG", optimize=True)
     return stream.getvalue()
@@ -84,15 +88,14 @@ def strip_picture(report: AneReport, *, family: str | None = None) -> bytes:
 def pick_cost(report: AneReport, family: str | None) -> CostEstimate | None:
     if family is None:
         return report.costs[0] if report.costs else None
-    found = [cost for cost in report.costs if cost.family == family]
-    if not found:
-        known = ", ".join(cost.family for cost in report.costs) or "none"
-        raise UsageError(f"{report.file}: no estimate for family '{family}'; it has: {known}")
-    return found[0]
+    by_family = {cost.family: cost for cost in report.costs}
+    if family not in by_family:
+        raise UsageError(f"{report.file}: no estimate for family '{family}'; it has: {', '.join(by_family) or 'none'}")
+    return by_family[family]
 
 
 def lay_out(placements: Sequence[OpPlacement], cost: CostEstimate | None) -> list[Bar]:
-    """Share the width among operations by cost; those with a problem stay visible."""
+    """Return the bars: the width shared among operations by cost, those with a problem wide enough to be seen."""
     if cost and len(cost.operations) == len(placements):
         times = [row.time_us for row in cost.operations]
         bounds: list[str] = [row.bound for row in cost.operations]
@@ -110,8 +113,8 @@ def lay_out(placements: Sequence[OpPlacement], cost: CostEstimate | None) -> lis
 
 
 def draw_head(draw: ImageDraw.ImageDraw, report: AneReport, cost: CostEstimate | None) -> None:
-    draw.text((MARGIN, 24), fitted(draw, report.file, 28, WIDTH - 2 * MARGIN), INK, font(28))
-    draw.text((MARGIN, 62), fitted(draw, summary_line(report), 19, WIDTH - 2 * MARGIN), INK, font(19))
+    draw.text((MARGIN, 24), shortened(draw, report.file, 28, WIDTH - 2 * MARGIN), INK, font(28))
+    draw.text((MARGIN, 62), shortened(draw, summary_line(report), 19, WIDTH - 2 * MARGIN), INK, font(19))
     counts, left = placement_counts(report), float(MARGIN)
     for name, meaning in MEANINGS.items():
         draw.rectangle((left, 100, left + 18, 118), COLOURS[name][0])
@@ -123,7 +126,7 @@ def draw_head(draw: ImageDraw.ImageDraw, report: AneReport, cost: CostEstimate |
 
 
 def draw_sides(draw: ImageDraw.ImageDraw, bars: Sequence[Bar]) -> None:
-    """A bracket over each run of operations on the same side, with its number of operations."""
+    """Draw a bracket over each run of operations on the same side, with its number of operations."""
     start = 0
     for index in range(1, len(bars) + 1):
         if index < len(bars) and is_off(bars[index]) == is_off(bars[start]):
@@ -157,11 +160,11 @@ def draw_bars(draw: ImageDraw.ImageDraw, bars: Sequence[Bar]) -> None:
             draw.text((bar.middle, STRIP_TOP + STRIP_HEIGHT / 2), text, ink, font(16), anchor="mm")
 
 
-def draw_notes(draw: ImageDraw.ImageDraw, called: Sequence[Bar], cost: CostEstimate) -> None:
-    """The costliest operations, numbered on the strip and listed below."""
+def draw_notes(draw: ImageDraw.ImageDraw, numbered: Sequence[Bar], cost: CostEstimate) -> None:
+    """Draw the costliest operations, numbered on the strip and listed below."""
     draw.text((MARGIN, NOTES_TOP - 12), f"costliest on {cost.family}, in the order of the file", FAINT, font(16))
     end, bottom = -1e9, STRIP_TOP + STRIP_HEIGHT
-    for number, bar in enumerate(called, 1):
+    for number, bar in enumerate(numbered, 1):
         x = max(bar.middle, end + 20)
         end = x
         draw.line((bar.middle, bottom + 2, x, bottom + 22), FAINT, 1)
@@ -178,11 +181,11 @@ def draw_notes(draw: ImageDraw.ImageDraw, called: Sequence[Bar], cost: CostEstim
         for left, text, anchor in columns:
             draw.text((left, y - 2), text, INK, font(16), anchor=anchor)
         name = bar.placement.operation + (f"  ({', '.join(bar.placement.rules)})" if bar.placement.rules else "")
-        draw.text((MARGIN + 656, y - 2), fitted(draw, name, 16, WIDTH - 2 * MARGIN - 656), INK, font(16))
+        draw.text((MARGIN + 656, y - 2), shortened(draw, name, 16, WIDTH - 2 * MARGIN - 656), INK, font(16))
 
 
-def fitted(draw: ImageDraw.ImageDraw, text: str, points: int, room: float) -> str:
-    """Shorten a text in the middle until it fits."""
+def shortened(draw: ImageDraw.ImageDraw, text: str, points: int, room: float) -> str:
+    """Return the text, shortened in the middle until it fits ``room`` pixels."""
     if draw.textlength(text, font(points)) <= room:
         return text
     keep = len(text) - 1

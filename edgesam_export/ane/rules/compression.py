@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from edgesam_export.ane.graph import GraphView, Node, Value
 from edgesam_export.ane.rules import Hit, rule
 from edgesam_export.hardware import Limits
+from edgesam_export.mil.op_kinds import ops_with
 
 NEEDS = {
     "constexpr_blockwise_shift_scale": "iOS18",
@@ -18,8 +19,9 @@ NEEDS = {
     "constexpr_cast": "iOS16",
 }
 OPSET_ORDER = ("iOS15", "iOS16", "iOS17", "iOS18", "iOS26")
+WEIGHTED = ops_with("accumulator") | {"gather"}
+"""Operations that read a matrix or kernel of weights."""
 NARROW = ("int4", "uint1", "uint2", "uint3", "uint4", "uint6")
-USERS = ("conv", "conv_transpose", "linear", "matmul", "einsum", "gather")
 
 
 def users(graph: GraphView, node: Node) -> list[Node]:
@@ -30,7 +32,7 @@ def users(graph: GraphView, node: Node) -> list[Node]:
 def kernels(graph: GraphView) -> Iterator[tuple[Node, Value]]:
     """Yield the constant matrices and kernels with the operation that uses them."""
     for node in graph.nodes:
-        if node.type in USERS:
+        if node.type in WEIGHTED:
             for name in dict.fromkeys(node.input_names):
                 value = graph.values.get(name)
                 if name in graph.weights and value and value.rank > 1:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from edgesam_export.ane.graph import GraphView, Node, Value
 from edgesam_export.ane.rules import Hit, rule
 from edgesam_export.hardware import Limits
-
-POOLS = ("avg_pool", "max_pool", "l2_pool")
+from edgesam_export.mil.op_kinds import ops_with
 
 
 def made_of(number: int, factors: list[int]) -> bool:
@@ -22,12 +21,17 @@ def made_of(number: int, factors: list[int]) -> bool:
 def kernel_of(graph: GraphView, node: Node) -> tuple[int, int]:
     """Return height and width of a convolution's kernel; height 1 for a 1-D one."""
     weight = graph.operand(node, "weight")
-    extents = weight.sizes[2:] if weight else ()
-    return (1, *extents)[-2:] if extents else (1, 1)  # type: ignore[return-value]  # two at least
+    return last_two(weight.sizes[2:] if weight else ())
 
 
 def input_extent(x: Value | None) -> tuple[int, int]:
-    return (1, *x.sizes[2:])[-2:] if x and x.rank > 2 else (1, 1)  # type: ignore[return-value]
+    return last_two(x.sizes[2:] if x else ())
+
+
+def last_two(extents: tuple[int, ...]) -> tuple[int, int]:
+    """Return the last two extents, 1 where there are fewer."""
+    height, width = (1, 1, *extents)[-2:]
+    return height, width
 
 
 @rule(
@@ -142,7 +146,7 @@ def awkward_dilation(graph: GraphView, limits: Limits) -> Iterator[Hit]:
 
     Instead: Dilations of 2 or 3, or a strided convolution before.
     """
-    for node in graph.of("conv", "conv_transpose"):
+    for node in graph.of(*ops_with("convolution")):
         dilations = graph.numbers(node, "dilations", [1])
         if max(dilations, default=1) > limits.max_native_dilation or not all(
             made_of(d, limits.native_factors) for d in dilations
@@ -248,7 +252,7 @@ def awkward_convolution(graph: GraphView, limits: Limits) -> Iterator[Hit]:
 
     Instead: 2-D convolutions, depthwise ones, or 2, 4, 8, 16 groups.
     """
-    for node in graph.of("conv", "conv_transpose"):
+    for node in graph.of(*ops_with("convolution")):
         x, weight = graph.operand(node, "x"), graph.operand(node, "weight")
         if x is None or weight is None or x.rank < 3 or weight.rank < 2:
             continue
@@ -287,7 +291,7 @@ def awkward_pool(graph: GraphView, limits: Limits) -> Iterator[Hit]:
 
     Instead: Pool in two steps; a mean over everything is reduce_mean.
     """
-    for node in graph.of(*POOLS):
+    for node in graph.of(*ops_with("pool")):
         strides, window = graph.numbers(node, "strides", [1]), graph.numbers(node, "kernel_sizes", [1])
         if max(window, default=1) > limits.max_pool_window:
             yield Hit(node, f"window {window}, the ANE takes {limits.max_pool_window}; pool in steps")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from edgesam_export.ane.graph import GraphView, Node, Value
 from edgesam_export.ane.rules import Hit, rule
 from edgesam_export.hardware import Limits
+from edgesam_export.mil.op_kinds import ops_with
 
 
 def waste(value: Value) -> int:
@@ -111,7 +112,7 @@ def cuts_last_axis(graph: GraphView, node: Node) -> bool:
     if x is None or not x.rank or node.output.extent(-1) == x.sizes[-1]:
         return False
     if node.type == "split":
-        return graph.number(node, "axis", 0) % x.rank == x.rank - 1
+        return bool(graph.number(node, "axis", 0) % x.rank == x.rank - 1)
     begin, mask = graph.numbers(node, "begin", [0]), graph.numbers(node, "begin_mask", [False])
     return bool(begin[-1:] and begin[-1]) and not (mask[-1:] and mask[-1])
 
@@ -147,7 +148,7 @@ def slice_of_last_axis(graph: GraphView, limits: Limits) -> Iterator[Hit]:
 
     Instead: Slice the channel axis; split the layer before in two.
     """
-    for node in graph.of("slice_by_index", "slice_by_size", "split"):
+    for node in graph.of(*ops_with("slice")):
         size = graph.ranges.get(node.label, limits.max_fp16)
         if cuts_last_axis(graph, node) and size > limits.fixed_point_gain and node.output.dtype == "fp16":
             yield Hit(node, f"cuts the last axis of {graph.operand(node, 'x')}; slice another axis")

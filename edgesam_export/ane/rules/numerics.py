@@ -11,6 +11,7 @@ from edgesam_export.ane.graph import GraphView, Node
 from edgesam_export.ane.rules import Hit, rule
 from edgesam_export.ane.rules.normalization import is_square, roots
 from edgesam_export.hardware import Limits
+from edgesam_export.mil.op_kinds import ops_with
 
 DIVIDING = ("inverse", "log", "real_div", "rsqrt", "sqrt")
 
@@ -200,7 +201,7 @@ def saturating_sum(graph: GraphView, limits: Limits) -> Iterator[Hit]:
 
     Instead: Smaller weights here and a larger scale after.
     """
-    for node in graph.of("conv", "conv_transpose", "einsum", "linear", "matmul"):
+    for node in graph.of(*ops_with("accumulator")):
         size = peak(graph, node)
         if size is not None and size >= limits.saturation:
             yield Hit(node, f"reaches {size:.5g}; the ANE saturates near {limits.saturation:.0f}")
@@ -254,7 +255,7 @@ def unbounded_exponential(graph: GraphView, limits: Limits) -> Iterator[Hit]:
 
     Instead: Subtract the maximum first, use softmax, clip before the logarithm.
     """
-    for node in graph.of("exp", "exp2", "softplus", "softplus_parametric", "reduce_log_sum_exp", "log"):
+    for node in graph.of(*ops_with("exponential"), "log"):
         if not is_fp16(node):
             continue
         size = peak(graph, node)

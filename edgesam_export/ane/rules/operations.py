@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgesam_export.ane.graph import GraphView
+from edgesam_export.ane.report import Severity
 from edgesam_export.ane.rules import Hit, rule
 from edgesam_export.hardware import Limits
 
 UNSUPPORTED = (
-    *("acos", "acosh", "asin", "asinh", "atan", "atanh", "cosh", "sinh", "tan"),
+    *("acos", "asin", "atan", "atanh", "cosh", "sinh", "tan"),
     *("scatter", "scatter_along_axis", "scatter_nd", "non_zero", "one_hot", "cumsum", "band_part", "mod"),
     *("reduce_prod", "reverse_sequence", "sliding_windows"),
     *("random_bernoulli", "random_categorical", "random_normal", "random_uniform"),
     *("gru", "lstm", "rnn", "cond", "while_loop", "non_maximum_suppression"),
-    *("bitwise_and", "bitwise_or", "bitwise_xor"),
     *("list_gather", "list_length", "list_read", "list_scatter", "list_write", "make_list"),
 )
 
@@ -69,10 +69,10 @@ def gather_from_activation(graph: GraphView, limits: Limits) -> Iterator[Hit]:
 
     Why: gather_nd and gather_along_axis left the engine wherever somebody looked. Plain gather used to; an M4 took it.
 
-    Instead: Slice at fixed places, or multiply with a constant selection matrix.
+    Instead: Slice at fixed positions, or multiply with a constant selection matrix.
     """
     for node in graph.of("gather", "gather_nd", "gather_along_axis"):
-        milder = "warning" if node.type == "gather" else None
+        milder: Severity | None = "warning" if node.type == "gather" else None
         yield Hit(node, f"{node.type} of {node.output}; slice, or multiply with a selection matrix", severity=milder)
 
 
@@ -101,7 +101,7 @@ def trigonometry(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     for node in graph.of("sin", "cos"):
         if graph.is_fp32(node):
             continue
-        milder = "warning" if limits.native_trigonometry else None
+        milder: Severity | None = "warning" if limits.native_trigonometry else None
         yield Hit(node, f"{node.type} in FP16; compute it in FP32 at the border or in the app", severity=milder)
 
 

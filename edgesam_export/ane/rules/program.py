@@ -8,6 +8,7 @@ from edgesam_export.ane.graph import GraphView, Node
 from edgesam_export.ane.rules import Hit, rule
 from edgesam_export.ane.segments import find_segments
 from edgesam_export.hardware import Limits
+from edgesam_export.mil.op_kinds import ops_with
 
 
 @rule(
@@ -35,7 +36,7 @@ def beyond_working_set(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     Instead: Fewer channels or an earlier stride in the first layers.
     """
     large: list[tuple[int, Node]] = []
-    for node in graph.of("conv", "conv_transpose"):
+    for node in graph.of(*ops_with("convolution")):
         size = max(value.bytes for value in [node.output, *graph.data_inputs(node)])
         if size > limits.large_bytes:
             large.append((size, node))

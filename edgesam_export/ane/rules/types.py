@@ -8,8 +8,8 @@ from edgesam_export.ane.graph import GraphView, Node
 from edgesam_export.ane.rules import Hit, rule
 from edgesam_export.hardware import Limits
 
-WHOLE_NUMBERS = frozenset({"int32", "int64", "uint32", "uint64"})
-JUDGED_ELSEWHERE = frozenset(
+INTEGERS = frozenset({"int32", "int64", "uint32", "uint64"})
+COVERED_BY_OTHER_RULES = frozenset(
     {
         *("argsort", "gather", "gather_along_axis", "gather_nd", "non_zero", "one_hot", "range_1d", "reduce_argmax"),
         *("reduce_argmin", "scatter", "scatter_along_axis", "scatter_nd", "shape", "topk", "non_maximum_suppression"),
@@ -194,8 +194,8 @@ def integer_arithmetic(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     """
     ends = {value.name for value in graph.inputs} | set(graph.outputs)
     for node in graph.of():
-        found = [v for v in [*graph.data_inputs(node), *node.outputs] if v.dtype in WHOLE_NUMBERS]
-        if not found or node.type in JUDGED_ELSEWHERE:
+        found = [v for v in [*graph.data_inputs(node), *node.outputs] if v.dtype in INTEGERS]
+        if not found or node.type in COVERED_BY_OTHER_RULES:
             continue
         at_end = node.type == "cast" and found[0].name in ends
         text = f"{node.type} of {found[0]}; use floating point"

@@ -1,15 +1,17 @@
-"""Where a benchmark runs: backends that reach a phone through Xcode's tools, or a process on this machine.
+"""Devices that a benchmark runs on, and the interface of the backends that reach them.
 
 A backend moves folders and starts a process; it knows nothing of the benchmark's protocol. ``driver.drive`` knows the
-protocol and nothing of the tools behind a backend.
+protocol and nothing of the tools behind a backend. ``backends/`` is open: one module per backend. The modules beside it
+support them: running commands, Xcode, the failure table, choosing a device.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from edgesam_export.errors import BuildFailure, DeviceFailure, DeviceNotReady, DeviceSetupFailure, InvalidResult
 from edgesam_export.registry import Registry, import_submodules
@@ -34,7 +36,7 @@ class DeviceDescription:
 
     backend: str
     identifier: str
-    """What the backend's commands take."""
+    """Argument of the backend's commands."""
     name: str | None = None
     udid: str | None = None
     serial: str | None = None
@@ -72,7 +74,7 @@ class DeviceDescription:
 
 @dataclass(frozen=True, kw_only=True)
 class BackendOptions:
-    """What a caller may say about reaching and building for a device; a backend reads what concerns it."""
+    """Options for reaching a device and building for it; a backend reads those that concern it."""
 
     team: str | None = None
     """Development team that signs the app."""
@@ -94,81 +96,88 @@ class BackendOptions:
     authentication_key: tuple[Path, str, str] | None = None
     """App Store Connect key: file, key id, issuer id."""
     documents: Path | None = None
-    """What the local backend uses as the app's Documents folder; None: ``documents`` in the run's folder."""
+    """The app's Documents folder for the local backend; None: ``documents`` in the run's folder."""
 
 
-class DeviceBackend(Protocol):
-    """What the driver needs of a device. Device paths are relative to the app's data container.
+class DeviceBackend(ABC):
+    """One way to reach a device, as the driver needs it. Device paths are relative to the app's data container.
 
-    Every method raises a DeviceFailure whose ``kind`` is a row of ``devices.failures.FAILURES``.
+    A command that fails raises a DeviceFailure whose ``kind`` is a row of ``devices.failures.FAILURES``.
     """
 
     name: str
-    survives_host: bool
-    """Whether a run goes on when this process ends."""
+    """Name in ``DEVICES``, and in records."""
+    survives_host: bool = False
+    """A run goes on when this process ends."""
+    runtime: str = "coreml"
+    """Runtime that the app measures, for cases that it did not report itself."""
 
-    def list(self) -> tuple[DeviceDescription, ...]:
+    def __init__(self, *, options: BackendOptions, run_folder: Path | None = None) -> None:
+        self.options = options
+        self.run_folder = run_folder
+
+    @abstractmethod
+    def list_devices(self) -> tuple[DeviceDescription, ...]:
         """Return every device seen, those that cannot be used too."""
-        ...
 
-    def describe(self, device: DeviceDescription) -> DeviceDescription:
-        """Return what a closer look at one device says."""
-        ...
-
+    @abstractmethod
     def install(self, device: DeviceDescription) -> None:
-        """Build the app if needed and put it on the device."""
-        ...
+        """Build the app if needed and install it on the device."""
 
+    @abstractmethod
     def push(self, device: DeviceDescription, folder: Path, destination: str) -> None:
         """Copy a folder to a path that does not exist yet."""
-        ...
 
+    @abstractmethod
     def launch(self, device: DeviceDescription, environment: Mapping[str, str]) -> int:
         """Start the app, ending one that runs; return its process id."""
-        ...
 
+    @abstractmethod
     def pull(self, device: DeviceDescription, source: str, destination: Path) -> Path:
         """Copy one file from the device to ``destination`` and return it; kind ``file_missing`` if it is not there."""
-        ...
 
+    @abstractmethod
     def processes(self, device: DeviceDescription) -> tuple[int, ...]:
         """Return the ids of the device's running processes."""
-        ...
 
+    @abstractmethod
     def terminate(self, device: DeviceDescription, pid: int) -> None:
         """End a process; one that is gone already is a success."""
-        ...
+
+    @abstractmethod
+    def host(self) -> dict[str, Any]:
+        """Return the ``host`` entry of a record: os and backend, xcode and devicectl where they are used."""
+
+    def describe(self, device: DeviceDescription) -> DeviceDescription:
+        """Return the device with the details that a closer look adds; unchanged by default."""
+        return device
 
     def uninstall(self, device: DeviceDescription) -> None:
-        """Remove the app with everything it stored."""
-        ...
+        """Remove the app with everything it stored; nothing by default."""
+        return
 
     def crash_logs(self, device: DeviceDescription, destination: Path) -> tuple[Path, ...]:
-        """Copy the app's crash logs, as far as that works; never raises a DeviceFailure."""
-        ...
+        """Copy the app's crash logs, as far as that works; never raises a DeviceFailure. None by default."""
+        return ()
 
     def exit_reason(self, pid: int) -> str | None:
-        """Return what is known about the end of a process, None where nothing is."""
-        ...
+        """Return why a process ended; None where nothing is known."""
+        return None
 
     def settings(self) -> dict[str, Any]:
-        """Return the fields of BackendOptions with which another process reaches the same app."""
-        ...
-
-    def host(self) -> dict[str, Any]:
-        """Return what a record says of this side: os, xcode, devicectl, backend."""
-        ...
+        """Return the fields of BackendOptions with which another process reaches the same app; none by default."""
+        return {}
 
 
 DEVICES: Registry[Callable[..., DeviceBackend]] = Registry("device backend")
-"""Backend classes by name, called with options (BackendOptions) and run_folder (None: keep no logs)."""
+"""Backend classes by name, called with ``options`` (BackendOptions) and ``run_folder`` (None: keep no logs)."""
 
 
 def make_backend(name: str, options: BackendOptions | None = None, run_folder: Path | None = None) -> DeviceBackend:
-    """Return a backend by name: devicectl (iPhone and iPad) or local (this machine).
+    """Return a backend by its name, a module of ``devices/backends/``.
 
     Raises:
         UsageError: no such backend.
     """
-    import_submodules("edgesam_export.bench.devices")
+    import_submodules(f"{__name__}.backends")
     return DEVICES[name](options=options or BackendOptions(), run_folder=run_folder)

@@ -1,29 +1,39 @@
-"""What comes back from a device: heartbeat, finished cases and the result, none of it trusted before it is checked."""
+"""Documents that come back from a device (heartbeat, finished cases, result), each checked before it is used."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgesam_export.bench.devices import DeviceDescription
-from edgesam_export.bench.schema import MAX_BYTES, check_document, parse_document, read_document
+from edgesam_export.bench.schema import (
+    MAX_BYTES,
+    PROTOCOL_VERSION,
+    check_document,
+    empty_result,
+    parse_document,
+    read_document,
+)
 from edgesam_export.errors import DeviceFailure, SchemaError
 from edgesam_export.files import sha256_of
 
 __all__ = [
-    "PROTOCOL_VERSION",
+    "PlannedCase",
     "assemble",
-    "case_ids",
     "outputs_of",
+    "planned_cases",
     "read_cases",
     "read_result",
     "read_status",
     "result_problem",
 ]
 
-PROTOCOL_VERSION = 1
 MAX_CASES = 10000
+APP_FIELDS = {"version": "app_version", "build_configuration": "build_configuration"}
+"""Fields of a result's ``app`` and of the heartbeat that has them too."""
+SKIPPED = {"message": "the run broke off before this case"}
 REBUILD = "build and install it again: start `edgesam-export bench` anew"
 
 
@@ -76,8 +86,8 @@ def read_cases(path: Path) -> list[dict[str, Any]]:
     return cases
 
 
-def result_problem(path: Path, announced: dict[str, Any]) -> str | None:
-    """Return how a pulled file differs from what the heartbeat announced, None when it does not."""
+def result_problem(path: Path, announced: Mapping[str, Any]) -> str | None:
+    """Return how a pulled file differs from the announced one, None when it does not."""
     size = path.stat().st_size
     if size != announced["bytes"]:
         return f"it has {size} bytes, announced were {announced['bytes']}"
@@ -98,7 +108,7 @@ def read_result(path: Path, run_id: str, nonce: str) -> dict[str, Any]:
     return document
 
 
-def outputs_of(document: dict[str, Any]) -> list[tuple[str, str]]:
+def outputs_of(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return path, relative to the app's folder of results, and SHA-256 of every output a result refers to."""
     found = {
         (entry["file"], entry["sha256"]) for case in document["cases"] for entry in case.get("parity_outputs") or ()
@@ -106,70 +116,72 @@ def outputs_of(document: dict[str, Any]) -> list[tuple[str, str]]:
     return sorted(found)
 
 
-def case_ids(request: dict[str, Any]) -> list[str]:
-    """Return the ids of a request's cases, in the order in which the app runs them."""
+@dataclass(frozen=True)
+class PlannedCase:
+    """One case of a request, as the app names and runs it."""
+
+    name: str
+    compute_units: Mapping[str, str]
+    n_points: int
+    vary_points: bool = False
+
+    def unfinished(self, outcome: str, error: Mapping[str, Any], runtime: str) -> dict[str, Any]:
+        """Return the case's entry in a result without measurements."""
+        return {
+            "id": self.name,
+            "runtime": runtime,
+            "compute_units": dict(self.compute_units),
+            "n_points": self.n_points,
+            "vary_points": self.vary_points,
+            "outcome": outcome,
+            "error": dict(error),
+            "validity": {"reasons": [outcome]},
+        }
+
+
+def planned_cases(request: Mapping[str, Any]) -> list[PlannedCase]:
+    """Return the cases of a request in the order in which the app runs them."""
     workload = request["workload"]
-    ids = []
+    most = max(workload["n_points"])
+    cases = []
     for row in request["matrix"]:
         units, hints = row["compute_units"], row.get("hints") or {}
         parts = [units["encoder"], units["decoder"]]
         parts += [f"reshape_{hints['reshape_frequency']}"] if hints.get("reshape_frequency") else []
         parts += [f"specialize_{hints['specialization_strategy']}"] if hints.get("specialization_strategy") else []
-        ids += ["/".join([*parts, f"n{count}"]) for count in workload["n_points"]]
+        start = "/".join(parts)
+        cases += [PlannedCase(f"{start}/n{count}", units, count) for count in workload["n_points"]]
         if workload.get("vary_points") and "decoder" in workload["stages"]:
-            ids.append("/".join([*parts, f"n{max(workload['n_points'])}", "vary"]))
-    return ids
+            cases.append(PlannedCase(f"{start}/n{most}/vary", units, most, True))
+    return cases
 
 
 def assemble(
-    request: dict[str, Any],
+    request: Mapping[str, Any],
     finished: Sequence[dict[str, Any]],
     device: DeviceDescription,
     *,
+    runtime: str,
     outcome: str,
-    error: dict[str, Any],
-    status: dict[str, Any] | None = None,
+    error: Mapping[str, Any],
+    status: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return a result from the cases that were finished before a run broke off.
 
     The first case that is missing was under way: it gets ``outcome`` and ``error``. Those after it are skipped.
     """
-    expected = case_ids(request)
-    units = {"/".join(name.split("/")[:2]) + "/": name.split("/")[:2] for name in expected}
     cases = [case for case in finished if is_case(case)]
     have = {case["id"] for case in cases}
-    broken_off = False
-    for name in (name for name in expected if name not in have):
-        encoder, decoder = next(pair for start, pair in units.items() if name.startswith(start))
-        cases.append(
-            {
-                "id": name,
-                "runtime": "coreml_stand_in" if device.platform == "Linux" else "coreml",
-                "compute_units": {"encoder": encoder, "decoder": decoder},
-                "n_points": int(next(part[1:] for part in name.split("/") if part[0] == "n" and part[1:].isdigit())),
-                "vary_points": name.endswith("/vary"),
-                "outcome": "skipped" if broken_off else outcome,
-                "error": {"message": "the run broke off before this case"} if broken_off else error,
-                "validity": {"reasons": [outcome if not broken_off else "skipped"]},
-            }
-        )
-        broken_off = True
-    status = status or {}
+    missing = [case for case in planned_cases(request) if case.name not in have]
+    cases += [case.unfinished(outcome, error, runtime) for case in missing[:1]]
+    cases += [case.unfinished("skipped", SKIPPED, runtime) for case in missing[1:]]
+    app = {name: (status or {}).get(field) for name, field in APP_FIELDS.items()}
     return {
-        "schema_version": 1,
-        "protocol_version": PROTOCOL_VERSION,
-        "run_id": request["run_id"],
-        "nonce": request["nonce"],
+        **empty_result(request["run_id"], request["nonce"]),
         "started_at": None,
         "finished_at": None,
-        "app": {"version": status.get("app_version"), "build_configuration": status.get("build_configuration")},
-        "device": {
-            "product_type": device.product_type,
-            "marketing_name": device.marketing_name or device.product_type or device.name or "unknown",
-            "hardware_model": device.hardware_model,
-            "os_version": device.os_version or "unknown",
-            "os_build": device.os_build,
-        },
+        "app": app,
+        "device": device_entry(device),
         "models": [
             {"id": model["id"], "role": model["role"], "sha256": model["sha256_tree"]} for model in request["models"]
         ],
@@ -177,13 +189,21 @@ def assemble(
     }
 
 
+def device_entry(device: DeviceDescription) -> dict[str, Any]:
+    """Return a device as a result describes it, from what its tool reported."""
+    return {
+        "product_type": device.product_type,
+        "marketing_name": device.marketing_name or device.product_type or device.name or "unknown",
+        "hardware_model": device.hardware_model,
+        "os_version": device.os_version or "unknown",
+        "os_build": device.os_build,
+    }
+
+
 def is_case(case: dict[str, Any]) -> bool:
     """Return whether a line of ``partial.ndjson`` is a case that a record can hold."""
     document = {
-        "schema_version": 1,
-        "protocol_version": PROTOCOL_VERSION,
-        "run_id": "00000000-0000-4000-8000-000000000000",
-        "nonce": "0" * 32,
+        **empty_result("00000000-0000-4000-8000-000000000000", "0" * 32),
         "device": {"marketing_name": "unknown", "os_version": "unknown"},
         "models": [{"id": "any", "role": "encoder", "sha256": "0" * 64}],
         "cases": [case],

@@ -1,27 +1,21 @@
 """One run from pushing the request to the result in hand, whatever the device does in between.
 
-The result lies on the device and the app needs nobody: losing sight of it loses nothing. What the host has seen is on
-disk as soon as it is seen (``RunFolder``), and ``resume`` goes on from there.
+The result lies on the device and the app runs on its own: losing sight of it loses nothing. What the host has seen is
+on disk as soon as it is seen (``RunFolder``), and ``resume`` goes on from there.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edgesam_export.bench.devices import DeviceBackend, DeviceDescription
 from edgesam_export.bench.devices.clock import Clock, SystemClock
-from edgesam_export.bench.driver.collecting import (
-    assemble,
-    outputs_of,
-    read_cases,
-    read_result,
-    read_status,
-    result_problem,
-)
+from edgesam_export.bench.driver.collecting import assemble
+from edgesam_export.bench.driver.fetching import DeviceFiles
 from edgesam_export.bench.driver.retrying import Notify, retry
 from edgesam_export.bench.driver.run_state import RunFolder, RunState
 from edgesam_export.bench.driver.watcher import Deadlines, Watcher
@@ -30,16 +24,17 @@ from edgesam_export.errors import DeviceFailure, DeviceNotReady, SchemaError
 
 __all__ = ["Deadlines", "RunOutcome", "drive", "resume"]
 
+T = TypeVar("T")
 RUN_VARIABLE = "EDGESAM_BENCH_RUN_ID"
 MODE_VARIABLE = "EDGESAM_BENCH_MODE"
 ENDS = ("done", "failed")
 FATAL_WHILE_WATCHING = frozenset({"not_installed", "old_app", "tool_missing"})
-"""Everything else that goes wrong while watching is taken for an outage: the app does not notice."""
+"""Every other failure while watching counts as an outage: the app does not notice it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutcome:
-    """What came of a run. ``document`` is the app's result, or what is known when ``complete`` is False."""
+    """End of a run. ``document`` is the app's result, or what is known of it when ``complete`` is False."""
 
     document: dict[str, Any]
     complete: bool
@@ -68,7 +63,7 @@ def drive(
     state = RunState(
         run_id=run_id, nonce=nonce, backend=backend.name, device=device.to_json(), settings=backend.settings()
     )
-    run = Run(backend, device, folder, state, on_status, deadlines or Deadlines(), clock or SystemClock())
+    run = Run(backend, device, folder, state, notify=on_status, deadlines=deadlines, clock=clock)
     return run.guarded(run.start)
 
 
@@ -82,7 +77,7 @@ def resume(
     clock: Clock | None = None,
 ) -> RunOutcome:
     """Take up a run that was launched earlier: wait for its end if it goes on, else collect what it left."""
-    run = Run(backend, state.description(), folder, state, on_status, deadlines or Deadlines(), clock or SystemClock())
+    run = Run(backend, state.description(), folder, state, notify=on_status, deadlines=deadlines, clock=clock)
     return run.guarded(run.check_still_running)
 
 
@@ -95,24 +90,24 @@ class Run:
         device: DeviceDescription,
         folder: RunFolder,
         state: RunState,
+        *,
         notify: Notify | None,
-        deadlines: Deadlines,
-        clock: Clock,
+        deadlines: Deadlines | None,
+        clock: Clock | None,
     ) -> None:
         self.backend, self.device, self.folder, self.state = backend, device, folder, state
-        self.deadlines, self.clock = deadlines, clock
-        self.came_from = state.phase
+        self.deadlines, self.clock = deadlines or Deadlines(), clock or SystemClock()
+        self.phase_before = state.phase
         self.notify: Notify = notify or (lambda status: None)
         self.request = read_document(folder.bundle / "request.json", "request")
         self.status: dict[str, Any] | None = None
-        self.source = f"Documents/edgesam-out-{state.run_id}"
+        self.files = DeviceFiles(backend, device, folder, run_id=state.run_id, nonce=state.nonce)
         self.bundle_on_device = f"Documents/edgesam-in-{state.run_id}"
-        folder.out.mkdir(parents=True, exist_ok=True)
 
     # ------------------------------------------------------------------------------------------------------- the frame
 
-    def guarded(self, start: Any) -> RunOutcome:
-        """Start and watch; Ctrl-C saves how far it came."""
+    def guarded(self, start: Callable[[], None]) -> RunOutcome:
+        """Start and watch; Ctrl-C saves the state reached."""
         self.save(self.state.phase)
         try:
             start()
@@ -124,14 +119,17 @@ class Run:
                 raise
             return self.broken_off(failure, "failed", phase="failed")
 
-    def save(self, phase: str, **changes: Any) -> None:
-        self.state = self.state.at(phase, settings=self.backend.settings(), **changes)
+    def save(self, phase: str, *, pid: int | None = None) -> None:
+        """Write the state to the run's folder; ``pid`` None keeps the one that is known."""
+        self.state = self.state.at(phase, settings=self.backend.settings(), pid=self.state.pid if pid is None else pid)
         self.state.write(self.folder)
 
-    def say(self, phase: str, message: str) -> None:
+    def report(self, phase: str, message: str) -> None:
+        """Pass on what this side does, in the form of a heartbeat."""
         self.notify({"phase": phase, "message": message})
 
-    def attempt(self, action: Any, expected: tuple[str, ...] = (), reconnect_s: float | None = None) -> Any:
+    def attempt(self, action: Callable[[], T], expected: tuple[str, ...] = (), reconnect_s: float | None = None) -> T:
+        """Return what ``action`` returns, tried again as ``retry`` does."""
         patience = self.deadlines.connect_s if reconnect_s is None else reconnect_s
         return retry(
             action,
@@ -142,17 +140,21 @@ class Run:
             expected=expected,
         )
 
+    def attempt_again(self, action: Callable[[], T]) -> T:
+        """Return what ``action`` returns, with the patience of a run that goes on without the host."""
+        return self.attempt(action, reconnect_s=self.deadlines.reconnect_s)
+
     # ------------------------------------------------------------------------------------------------------- beginning
 
     def start(self) -> None:
         """Install, push and launch."""
-        self.say("installing", f"installing on {self.device.title}")
+        self.report("installing", f"installing on {self.device.title}")
         self.attempt(lambda: self.backend.install(self.device))
         self.save("installed")
-        self.say("pushing", f"copying models to {self.device.title}")
+        self.report("pushing", f"copying models to {self.device.title}")
         self.push()
         self.save("pushed")
-        self.say("launching", f"starting on {self.device.title}")
+        self.report("launching", f"starting on {self.device.title}")
         pid = self.attempt(lambda: self.backend.launch(self.device, {RUN_VARIABLE: self.state.run_id}))
         self.save("launched", pid=pid)
 
@@ -171,17 +173,15 @@ class Run:
                 raise DeviceFailure(f"{failure}; {needed}", kind=failure.kind, chain=failure.chain) from failure
             if failure.kind not in ("file_missing", "container_missing"):
                 raise
-            self.say("preparing", "the app has no folder yet: starting it once")
+            self.report("preparing", "the app has no folder yet: starting it once")
             pid = self.attempt(lambda: self.backend.launch(self.device, {MODE_VARIABLE: "prepare"}))
             self.clock.sleep(self.deadlines.prepare_s)
             self.attempt(lambda: self.backend.terminate(self.device, pid))
             self.attempt(copy)
 
     def check_still_running(self) -> None:
-        """On taking a run up again: where the process is gone there is no heartbeat to wait for."""
-        if self.state.pid is None:
-            return
-        if not self.is_alive():
+        """Stop waiting for heartbeats where the process of a resumed run is gone."""
+        if self.state.pid is not None and not self.is_alive():
             self.deadlines = replace(self.deadlines, heartbeat_s=0.0)
 
     # -------------------------------------------------------------------------------------------------------- watching
@@ -194,54 +194,43 @@ class Run:
         while True:
             now = self.clock.monotonic()
             try:
-                status = self.look()
+                status = self.files.status()
             except DeviceFailure as failure:
                 if failure.kind in FATAL_WHILE_WATCHING:
                     raise
                 if watcher.outage(now) >= self.deadlines.reconnect_s:
                     return self.out_of_reach(failure)
-                self.say("disconnected", f"{failure}; the run goes on without us")
+                self.report("disconnected", f"{failure}; the run goes on without the host")
             else:
                 if watcher.back(now):
-                    self.say("reconnected", f"{self.device.title} is back")
+                    self.report("reconnected", f"{self.device.title} is back")
                 if status is not None and watcher.takes(status, now):
                     wait = shortest
-                    self.pull_cases()
-                ending = self.judge(status, watcher, now)
+                    self.files.refresh_cases()
+                ending = self.ending(status, watcher, now)
                 if ending is not None:
                     return ending
             self.clock.sleep(wait)
             wait = min(wait * 1.5, longest)
 
-    def judge(self, status: dict[str, Any] | None, watcher: Watcher, now: float) -> RunOutcome | None:
-        """Return the outcome if the run is over, be it that the app says so or that it shows no sign of life."""
+    def ending(self, status: dict[str, Any] | None, watcher: Watcher, now: float) -> RunOutcome | None:
+        """Return the outcome if the run is over: the app reports its end, or shows no sign of life."""
         if status is not None:
             self.status = status
             self.notify(status)
             if status["phase"] in ENDS:
                 return self.ended(status)
         if watcher.is_stale(now) and not self.is_alive():
-            with contextlib.suppress(DeviceFailure):  # it may have written its last word since
-                last = self.look()
+            with contextlib.suppress(DeviceFailure):  # it may have written its last heartbeat since
+                last = self.files.status()
                 if last is not None and last["phase"] in ENDS:
                     return self.ended(last)
                 self.status = last or self.status
             return self.crashed()
         return self.hung(watcher.phase) if watcher.is_overdue(now) else None
 
-    def look(self) -> dict[str, Any] | None:
-        """Pull the heartbeat; None when there is none of this run yet."""
-        path = self.folder.out / "status.json"
-        try:
-            self.backend.pull(self.device, f"{self.source}/status.json", path)
-        except DeviceFailure as failure:
-            if failure.kind == "file_missing":
-                return None
-            raise
-        return read_status(path, self.state.run_id, self.state.nonce)
-
     def is_alive(self) -> bool:
-        """Return whether the app's process is there; one that was started by hand counts as there once it is heard."""
+        """Return whether the app's process is running; one started by hand counts as running once it is heard."""
         if self.state.pid is None:
             return self.status is not None
         try:
@@ -249,15 +238,10 @@ class Run:
         except DeviceFailure:  # unknown: the limit of the phase decides
             return True
 
-    def pull_cases(self) -> None:
-        """Fetch the finished cases, as far as that works: it is a precaution, and the end fetches them again."""
-        with contextlib.suppress(DeviceFailure):
-            self.backend.pull(self.device, f"{self.source}/partial.ndjson", self.folder.out / "partial.ndjson")
-
     # ------------------------------------------------------------------------------------------------------------- end
 
     def ended(self, status: dict[str, Any]) -> RunOutcome:
-        """Fetch what the app announced."""
+        """Fetch the result that the app announced."""
         self.status = status
         failure = reported_failure(status)
         if not status.get("result"):
@@ -265,7 +249,7 @@ class Run:
             stopped = (status.get("error") or {}).get("code") == "interrupted"
             return self.broken_off(failure, "skipped" if stopped else "failed", phase="failed")
         try:
-            document = self.attempt(self.fetch_result, reconnect_s=self.deadlines.reconnect_s)
+            document = self.attempt_again(lambda: self.fetch_result(status["result"]))
         except SchemaError as error:
             problem = DeviceFailure(
                 f"{error}; the damaged file and the finished cases are kept in {self.folder.out}", kind="result_damaged"
@@ -275,65 +259,31 @@ class Run:
             if problem.kind == "result_damaged":
                 return self.broken_off(problem, "failed", phase="failed")
             return self.out_of_reach(problem)
-        self.pull_cases()
-        failure = self.fetch_outputs(document) or failure
+        self.files.refresh_cases()
+        failure = self.files.outputs(document, self.attempt_again) or failure
         self.end_app()
         self.save("failed" if failure else "done")
         return self.outcome(document, failure, complete=status["phase"] == "done")
 
-    def fetch_result(self) -> dict[str, Any]:
-        """Pull the result until it is the file that was announced."""
-        announced = (self.status or {})["result"]
-        path = self.folder.out / "result.json"
-        problem: str | None = None
-        for attempt in range(self.deadlines.result_pulls):
-            if attempt:
-                self.clock.sleep(self.deadlines.poll_s[0])
-            try:
-                self.backend.pull(self.device, f"{self.source}/{announced['file']}", path)
-            except DeviceFailure as failure:
-                if failure.kind != "file_missing":
-                    raise
-                problem = "it is not there"
-                continue
-            problem = result_problem(path, announced)
-            if problem is None:
-                return read_result(path, self.state.run_id, self.state.nonce)
-        raise DeviceFailure(
-            f"the result on {self.device.title} is not what the app announced: {problem}, after "
-            f"{self.deadlines.result_pulls} attempts; the finished cases are kept in {self.folder.out}",
-            kind="result_damaged",
-        )
-
-    def fetch_outputs(self, document: dict[str, Any]) -> DeviceFailure | None:
-        """Pull the tensors that the parity check needs; return what went wrong."""
-        for name, digest in outputs_of(document):
-            path = self.folder.out / name
-            try:
-                self.attempt(
-                    lambda name=name, path=path: self.backend.pull(self.device, f"{self.source}/{name}", path),
-                    reconnect_s=self.deadlines.reconnect_s,
-                )
-            except DeviceFailure as failure:
-                return DeviceFailure(f"output {name} could not be fetched: {failure}", kind="output_missing")
-            problem = result_problem(path, {"bytes": path.stat().st_size, "sha256": digest})
-            if problem is not None:
-                return DeviceFailure(f"output {name} arrived damaged: {problem}; collect again", kind="output_missing")
-        return None
+    def fetch_result(self, announced: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the announced result."""
+        pulls, wait_s = self.deadlines.result_pulls, self.deadlines.poll_s[0]
+        return self.files.result(announced, pulls=pulls, clock=self.clock, wait_s=wait_s)
 
     def end_app(self) -> None:
+        """End the app's process, as far as that works."""
         if self.state.pid is not None:
             with contextlib.suppress(DeviceFailure):
                 self.backend.terminate(self.device, self.state.pid)
 
     def crashed(self) -> RunOutcome:
-        """The process is gone and nothing was announced."""
+        """Return the outcome of a run whose process is gone without a result."""
         if self.state.pid is None:
             raise DeviceFailure(
                 f"the app has not taken up run {self.state.run_id}; open it on the device, then collect again",
                 kind="not_started",
             )
-        if self.came_from == "interrupted" and not self.backend.survives_host:
+        if self.phase_before == "interrupted" and not self.backend.survives_host:
             failure = DeviceFailure("the run was interrupted before its end", kind="stopped")
             return self.broken_off(failure, "skipped", phase="failed")
         logs = self.backend.crash_logs(self.device, self.folder.out / "crash-logs")
@@ -348,7 +298,7 @@ class Run:
         return self.broken_off(failure, "crashed", phase="failed")
 
     def hung(self, phase: str | None) -> RunOutcome:
-        """The process is there but nothing moves."""
+        """Return the outcome of a run whose process is there but makes no progress; the process is ended."""
         self.end_app()
         what = f"phase '{phase}' made no progress within its limit" if phase else "it wrote no heartbeat of this run"
         hint = "" if phase else "; if it is an older version, build and install it again"
@@ -357,7 +307,7 @@ class Run:
         )
 
     def out_of_reach(self, failure: DeviceFailure) -> RunOutcome:
-        """The device did not come back. The run goes on there, and its result waits."""
+        """Return the outcome of a run whose device did not come back. The run goes on there, and its result waits."""
         lost = DeviceNotReady(
             f"lost sight of {self.device.title}: {failure}; the run goes on there, and once it is back "
             f"`edgesam-export bench collect {self.state.run_id}` fetches the result",
@@ -367,7 +317,7 @@ class Run:
         return self.broken_off(lost, "skipped", phase="out_of_reach", pull=False)
 
     def interrupted(self) -> RunOutcome:
-        """Ctrl-C."""
+        """Return the outcome after Ctrl-C."""
         if self.state.pid is None:
             raise DeviceFailure(
                 f"interrupted before the app was seen running; {self.folder.path} is kept", kind="interrupted"
@@ -382,9 +332,9 @@ class Run:
         return self.broken_off(failure, "skipped", phase="interrupted", pull=False)
 
     def broken_off(self, failure: DeviceFailure, outcome: str, *, phase: str, pull: bool = True) -> RunOutcome:
-        """Return what was finished, the case under way marked with ``outcome``."""
+        """Return the finished cases; the case under way gets ``outcome`` and the failure."""
         if pull:
-            self.pull_cases()
+            self.files.refresh_cases()
         self.save(phase)
         error = {
             "stage": (self.status or {}).get("phase"),
@@ -392,17 +342,25 @@ class Run:
             "domain": "edgesam.bench.host",
             "message": str(failure),
         }
-        finished = read_cases(self.folder.out / "partial.ndjson")
-        document = assemble(self.request, finished, self.device, outcome=outcome, error=error, status=self.status)
+        document = assemble(
+            self.request,
+            self.files.cases(),
+            self.device,
+            runtime=self.backend.runtime,
+            outcome=outcome,
+            error=error,
+            status=self.status,
+        )
         return self.outcome(document, failure, complete=False)
 
     def outcome(self, document: dict[str, Any], failure: DeviceFailure | None, *, complete: bool) -> RunOutcome:
+        """Return a document with what is known of this side."""
         host = self.backend.host() | {"transport": self.device.transport}
         return RunOutcome(document=document, complete=complete, failure=failure, folder=self.folder.path, host=host)
 
 
 def reported_failure(status: Mapping[str, Any]) -> DeviceFailure | None:
-    """Return what the app itself says went wrong."""
+    """Return the failure that the app itself reports."""
     if status["phase"] != "failed":
         return None
     error = status.get("error") or {}

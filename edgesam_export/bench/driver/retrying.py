@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from edgesam_export.bench.devices.clock import Clock
 from edgesam_export.bench.devices.failures import RETRIES, failure_of_kind
 from edgesam_export.errors import DeviceFailure
 
-__all__ = ["Notify", "retry"]
+__all__ = ["Attempt", "Notify", "retry"]
 
 T = TypeVar("T")
 Notify = Callable[[dict[str, Any]], None]
-"""Gets the app's heartbeats, and what this side has to say: ``{"phase": ..., "message": ...}``."""
+"""Gets the app's heartbeats, and this side's own reports in their form: ``{"phase": ..., "message": ...}``."""
 LONGEST_WAIT_S = 5.0
 PHASES = {"unlock": "waiting_unlock", "reconnect": "waiting_device"}
+
+
+class Attempt(Protocol):
+    """A way to run an action that may fail for a while."""
+
+    def __call__(self, action: Callable[[], T]) -> T: ...
 
 
 def retry(

@@ -17,7 +17,7 @@ from edgesam_export.export.compression import Scheme, find_palette, find_scheme,
 from edgesam_export.export.contract import CONTRACT_KEY, part_contract, summary
 from edgesam_export.export.trace import TracedComponent, trace_each, trace_model
 from edgesam_export.files import staging_folder
-from edgesam_export.formats import FORMATS, component_path, make_artifacts, without_module
+from edgesam_export.formats import component_path, make_artifacts, without_module
 from edgesam_export.formats.coreml.split import copy_weights, split_model
 from edgesam_export.hardware import load_hardware
 from edgesam_export.mil.package import find_files
@@ -33,7 +33,6 @@ SUFFIX = ".mlpackage"
 NUMPY_TYPES = {"fp16": np.float16, "fp32": np.float32}
 
 
-@FORMATS.register("coreml")
 def export_coreml(
     model: SamModel,
     out_dir: str | Path,

@@ -13,7 +13,7 @@ from edgesam_export.errors import ConversionError, first_line
 from edgesam_export.export.contract import CONTRACT_KEY, summary
 from edgesam_export.export.trace import TracedComponent, trace_each
 from edgesam_export.files import data_beside, staging_folder
-from edgesam_export.formats import FORMATS, component_path, make_artifacts, without_module
+from edgesam_export.formats import component_path, make_artifacts, without_module
 from edgesam_export.formats.onnx.external_data import is_outside, move_weights_out, tensors, weight_bytes
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.quiet import quiet
@@ -26,7 +26,6 @@ EXTERNAL_BYTES = 1_500_000_000
 """Above this the weights lie in ``<name>.onnx.data`` beside the graph; protobuf's own limit is 2 GiB."""
 
 
-@FORMATS.register("onnx")
 def export_onnx(
     model: SamModel,
     out_dir: str | Path,

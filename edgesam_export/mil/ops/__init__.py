@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from edgesam_export.errors import UnsupportedOpError
 from edgesam_export.mil.chapters import chapter_of
@@ -38,6 +38,7 @@ __all__ = [
     "specialises",
 ]
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 OPSETS = ("iOS15", "iOS16", "iOS17", "iOS18", "iOS26")
 """Versions of the op set, oldest first; a program of one runs ops of the same or an older one."""
 
@@ -75,10 +76,10 @@ class OpTable:
         """
         if version.opset not in OPSETS:
             raise ValueError(f"op '{version.name}': unknown opset '{version.opset}'; one of {', '.join(OPSETS)}")
-        known = self.versions.setdefault(version.name, {})
-        if version.opset in known:
+        by_opset = self.versions.setdefault(version.name, {})
+        if version.opset in by_opset:
             raise ValueError(f"op '{version.name}' ({version.opset}) is registered twice")
-        known[version.opset] = version
+        by_opset[version.opset] = version
 
     def load(self) -> None:
         """Import every chapter once."""
@@ -97,10 +98,10 @@ class OpTable:
             UnsupportedOpError: there is none; the message names the file to add it to.
         """
         self.load()
-        known = self.versions.get(op_type, {})
+        by_opset = self.versions.get(op_type, {})
         for candidate in reversed(OPSETS[: OPSETS.index(opset) + 1]):
-            if candidate in known:
-                return known[candidate]
+            if candidate in by_opset:
+                return by_opset[candidate]
         raise UnsupportedOpError(
             f"no interpreter op for '{op_type}' ({opset}). Add a function to mil/ops/{chapter_of(op_type)}.py."
         )
@@ -126,13 +127,13 @@ SPECIALISATIONS: dict[str, Callable[[Sequence[Any], Mapping[str, Any]], Callable
 
 def register_op(
     *, opset: str = "iOS15", name: str | None = None, exact: bool = False
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+) -> Callable[[Function], Function]:
     """Register a function as a MIL op; the op's name is the function's, a trailing underscore stripped, or ``name``.
 
     ``exact=True`` says that the outputs are representable in FP16 whenever the inputs are.
     """
 
-    def store(fn: Callable[..., Any]) -> Callable[..., Any]:
+    def store(fn: Function) -> Function:
         op_name = name or fn.__name__.rstrip("_")
         OPS.add(OpVersion(name=op_name, opset=opset, fn=fn, exact=exact))
         return fn
@@ -140,13 +141,13 @@ def register_op(
     return store
 
 
-def prepares(op: str, input_name: str) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
+def prepares(op: str, input_name: str) -> Callable[[Function], Function]:
     """Register what is done once to constants that feed ``input_name`` of ``op``, such as a memory layout.
 
     The prepared tensor must have the same shape, type and values.
     """
 
-    def store(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def store(fn: Function) -> Function:
         if (op, input_name) in PREPARATIONS:
             raise ValueError(f"preparation of {op}.{input_name} is registered twice")
         PREPARATIONS[op, input_name] = fn
@@ -155,14 +156,14 @@ def prepares(op: str, input_name: str) -> Callable[[Callable[[Any], Any]], Calla
     return store
 
 
-def specialises(op: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def specialises(op: str) -> Callable[[Function], Function]:
     """Register what makes a faster function for one operation of type ``op``.
 
     It is called once with the operation's arguments, those of the run still None, and returns a function that gives the
     same results for the same arguments, or None to leave the op's own.
     """
 
-    def store(make: Callable[..., Any]) -> Callable[..., Any]:
+    def store(make: Function) -> Function:
         if op in SPECIALISATIONS:
             raise ValueError(f"specialisation of {op} is registered twice")
         SPECIALISATIONS[op] = make

@@ -53,8 +53,9 @@ class TensorList(list[Tensor | None]):
 
     def element_shape(self) -> tuple[int, ...]:
         """Return the sizes of an element; sizes that are still open are taken from one that was written."""
-        if all(isinstance(size, int) for size in self.shape):
-            return require_size(self.shape, self.dtype)
+        sizes = [size for size in self.shape if isinstance(size, int)]
+        if len(sizes) == len(self.shape):
+            return require_size(sizes, self.dtype)
         written = next((item for item in self if item is not None), None)
         if written is None:
             raise ProgramError(f"list of elements {self.shape} is read before anything was written to it")

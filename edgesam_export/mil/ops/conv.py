@@ -19,7 +19,8 @@ from edgesam_export.mil.ops import prepares, register_op, specialises
 __all__ = ["conv", "conv_quantized", "conv_transpose", "window_pads"]
 
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+MKLDNN_AVAILABLE = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch has no type for it
+HAS_ONEDNN = MKLDNN_AVAILABLE and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 MAX_PACKED = 4
 """Sizes of input that a convolution keeps packed weights for; a fixed export has one."""
 TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -113,9 +114,10 @@ class PackedConvolution:
             if len(self.packed) >= MAX_PACKED:
                 self.packed.clear()
             self.packed[size] = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *geometry, size)
-        return torch.ops.mkldnn._convolution_pointwise(
+        product: Tensor = torch.ops.mkldnn._convolution_pointwise(
             channels_last(x), self.packed[size], bias, *geometry, "none", [], ""
         )
+        return product
 
 
 @specialises("conv")
@@ -153,8 +155,7 @@ def conv_quantized(
     per_channel = (-1, *[1] * (weight.ndim - 1))
     weight = weight * quant_scale.view(per_channel) + quant_bias.view(per_channel)
     bias = None if bias is None else bias.to(x.dtype)
-    geometry = {"strides": strides, "pad_type": pad_type, "pad": pad, "dilations": dilations}
-    return conv(x, weight, bias, groups=groups, **geometry)
+    return conv(x, weight, bias, strides=strides, pad_type=pad_type, pad=pad, dilations=dilations, groups=groups)
 
 
 @register_op()
@@ -200,8 +201,8 @@ def transposed_crops(
 ) -> list[tuple[int, int]]:
     """Return (before, after) crop of each dimension of the uncropped result; a negative ``after`` lengthens it."""
     same = pad_type.lower() in ("same", "same_lower")
-    wanted = output_shape[2:] if output_shape else [n * s for n, s in zip(sizes, strides, strict=True)]
-    totals = [n - w for n, w in zip(full, wanted, strict=True)]
+    sizes_out = output_shape[2:] if output_shape else [n * s for n, s in zip(sizes, strides, strict=True)]
+    totals = [n - size for n, size in zip(full, sizes_out, strict=True)]
     if same:
         small = [max(0, total) // 2 for total in totals]
         before = small if pad_type.lower() == "same" else [max(0, t) - s for t, s in zip(totals, small, strict=True)]

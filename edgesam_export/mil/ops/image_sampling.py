@@ -5,6 +5,8 @@ A *position* is a real index into an axis, 0 at the centre of the first pixel.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -35,13 +37,13 @@ def pixels_at(x: Tensor, row: Tensor, column: Tensor, outside: float) -> Tensor:
     """Return the pixels of each image at integer positions, ``outside`` where there is none.
 
     Shapes:
-        x (B, C, H, W); row, column (B, h, w), whole numbers; returns (B, C, h, w)
+        x (B, C, H, W); row, column (B, h, w), integers; returns (B, C, h, w)
     """
     height, width = x.shape[-2:]
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     index = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
     index = index.flatten(1).unsqueeze(1).expand(-1, x.shape[1], -1)
-    pixels = x.flatten(2).gather(2, index).unflatten(2, row.shape[1:])
+    pixels = x.flatten(2).gather(2, index).reshape(*x.shape[:2], *row.shape[1:])
     return torch.where(inside.unsqueeze(1), pixels, outside)
 
 
@@ -126,11 +128,11 @@ def affine(
         [*torch.meshgrid(across, down, indexing="xy"), torch.ones(output_height, output_width, dtype=torch.float64)],
         dim=-1,
     )
-    places = torch.einsum("hwk,bik->bhwi", grid, transform_matrix.view(-1, 2, 3).double()).expand(len(x), -1, -1, -1)
+    positions = torch.einsum("hwk,bik->bhwi", grid, transform_matrix.view(-1, 2, 3).double()).expand(len(x), -1, -1, -1)
     modes = {"sampling_mode": sampling_mode.lower(), "padding_mode": padding_mode.lower()}
     return resample(
         x,
-        places,
+        positions,
         **modes,
         padding_value=padding_value,
         coordinates_mode=coordinates_mode.lower(),
@@ -189,7 +191,8 @@ def crop_resize_boxes(
     rows, columns = box_positions(
         boxes * spatial_scale, size, target, normalized_coordinates, box_coordinate_mode, sampling_mode
     )
-    row, column = torch.broadcast_tensors(rows.unsqueeze(2), columns.unsqueeze(1))
+    row = rows.unsqueeze(2).expand(-1, -1, columns.shape[1])
+    column = columns.unsqueeze(1).expand(-1, rows.shape[1], -1)
     inside = (row >= 0) & (row <= size[0] - 1) & (column >= 0) & (column <= size[1] - 1)
     values = bilinear_at(images, row.clamp(0, size[0] - 1), column.clamp(0, size[1] - 1), 0.0)
     return torch.where(inside.unsqueeze(1), values, pad_value)
@@ -217,11 +220,15 @@ def crop_resize_padded(
     boxes = roi.reshape(roi.shape[0], -1)
     per_box = 1 if boxes.shape[1] == 5 else x.shape[0]
     indices = boxes[:, 0] if boxes.shape[1] == 5 else torch.arange(x.shape[0]).repeat(len(boxes))
-    settings = {"target_height": target_height, "target_width": target_width, "spatial_scale": spatial_scale}
+    settings: dict[str, Any] = {
+        "target_height": target_height,
+        "target_width": target_width,
+        "spatial_scale": spatial_scale,
+    }
     settings |= {"normalized_coordinates": normalized_coordinates, "pad_value": pad_value}
     settings |= {"box_coordinate_mode": box_coordinate_mode, "sampling_mode": sampling_mode}
     crops = crop_resize_boxes(x, boxes[:, -4:].repeat_interleave(per_box, 0), indices, **settings)
-    return crops.unflatten(0, (len(boxes), per_box))
+    return crops.reshape(len(boxes), per_box, *crops.shape[1:])
 
 
 @register_op()
@@ -240,6 +247,10 @@ def crop_resize(
 
     Source: MIL spec, image_resizing; shapes as in iOS16.
     """
-    settings = {"target_height": target_height, "target_width": target_width, "spatial_scale": spatial_scale}
+    settings: dict[str, Any] = {
+        "target_height": target_height,
+        "target_width": target_width,
+        "spatial_scale": spatial_scale,
+    }
     settings |= {"box_coordinate_mode": box_coordinate_mode, "sampling_mode": sampling_mode}
     return crop_resize_padded(x, roi, normalized_coordinates=normalized_coordinates, **settings)

@@ -17,7 +17,8 @@ __all__ = ["coreml_update_state", "read_state", "write_state"]
 @register_op(opset="iOS18", exact=True)
 def read_state(input: StateBox) -> Tensor:
     """The state's value at this moment. Source: iOS18."""
-    return input.value
+    value: Tensor = input.value
+    return value
 
 
 @register_op(opset="iOS18", exact=True)

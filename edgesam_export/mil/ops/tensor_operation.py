@@ -54,9 +54,9 @@ def require_size(sizes: Sequence[int], dtype: torch.dtype = torch.float32) -> tu
     """
     if any(size < 0 for size in sizes):
         raise ProgramError(f"output shape {tuple(sizes)} has a negative size; correct the program")
-    wanted = math.prod(sizes) * dtype.itemsize
-    if wanted > MAX_BYTES:
-        raise ProgramError(f"output shape {tuple(sizes)} takes {wanted} bytes; the limit is {MAX_BYTES}")
+    size_bytes = math.prod(sizes) * dtype.itemsize
+    if size_bytes > MAX_BYTES:
+        raise ProgramError(f"output shape {tuple(sizes)} takes {size_bytes} bytes; the limit is {MAX_BYTES}")
     return tuple(sizes)
 
 
@@ -106,7 +106,7 @@ def iou_matrix(boxes: Tensor) -> Tensor:
 
 
 def surviving_boxes(boxes: Tensor, scores: Tensor, iou: float, score: float, count: int, per_class: bool) -> list[int]:
-    """Indices, best score first, of the boxes of one picture that suppression leaves.
+    """Indices, best score first, of the boxes of one image that suppression leaves.
 
     ``boxes`` (B, 4), ``scores`` (B, K). A box suppresses the later ones that overlap it by more than ``iou``; with
     ``per_class`` only those whose best class is the same. When no score reaches ``score``, the best box stays.
@@ -116,12 +116,13 @@ def surviving_boxes(boxes: Tensor, scores: Tensor, iou: float, score: float, cou
     overlapping = iou_matrix(boxes) > iou
     if per_class:
         overlapping &= label[:, None] == label
-    alive, kept = best >= score, []
+    alive = best >= score
+    kept: list[int] = []
     for index in order.tolist():
         if alive[index] and len(kept) < count:
             kept.append(index)
             alive &= ~overlapping[index]
-    return kept or order[: min(count, 1)].tolist()
+    return kept or [int(index) for index in order[: min(count, 1)]]
 
 
 @register_op(exact=True)
@@ -256,8 +257,8 @@ def topk_ios16(
     x: Tensor, *, k: int = 1, axis: int = -1, ascending: bool = False, sort: bool = True, return_indices: bool = True
 ) -> tuple[Tensor, ...]:
     """``topk`` with optional indices; without ``sort`` any order is right, so they stay sorted. Source: iOS16."""
-    found = topk(x, k=k, axis=axis, ascending=ascending)
-    return found if return_indices else found[:1]
+    values, indices = topk(x, k=k, axis=axis, ascending=ascending)
+    return (values, indices) if return_indices else (values,)
 
 
 @register_op(opset="iOS17", name="topk", exact=True)
@@ -272,8 +273,8 @@ def topk_ios17(
     output_indices_dtype: str = "int32",
 ) -> tuple[Tensor, ...]:
     """``topk`` where ``k`` of -1 takes everything; both types of index have one carrier. Source: iOS17."""
-    found = topk(x, k=x.shape[axis] if k == -1 else k, axis=axis, ascending=ascending)
-    return found if return_indices else found[:1]
+    values, indices = topk(x, k=x.shape[axis] if k == -1 else k, axis=axis, ascending=ascending)
+    return (values, indices) if return_indices else (values,)
 
 
 @register_op(exact=True)
@@ -300,7 +301,9 @@ def concat(values: list[Tensor], *, axis: int, interleave: bool = False) -> Tens
 
 
 @register_op(exact=True)
-def split(x: Tensor, *, axis: int, num_splits: int | None = None, split_sizes: list[int] | None = None) -> tuple:
+def split(
+    x: Tensor, *, axis: int, num_splits: int | None = None, split_sizes: list[int] | None = None
+) -> tuple[Tensor, ...]:
     """Views of consecutive parts of ``axis``: equal ones, or of ``split_sizes``. Source: iOS15."""
     if split_sizes is None:
         if not num_splits or x.shape[axis] % num_splits:

@@ -38,7 +38,7 @@ __all__ = [
 
 @register_op(exact=True)
 def depth_to_space(x: Tensor, *, block_size: int) -> Tensor:
-    """Move channels into blocks of the picture; the place in a block is the slow part of a channel. Source: iOS15."""
+    """Move channels into blocks of the image; the position in a block is the slow part of a channel. Source: iOS15."""
     n, c, h, w = x.shape
     b = block_size
     return x.reshape(n, b, b, c // b**2, h, w).permute(0, 3, 4, 1, 5, 2).reshape(n, c // b**2, h * b, w * b)
@@ -54,7 +54,7 @@ def space_to_depth(x: Tensor, *, block_size: int) -> Tensor:
 
 @register_op(exact=True)
 def pixel_shuffle(x: Tensor, *, upscale_factor: int) -> Tensor:
-    """Move channels into blocks of the picture; the place in a block is the fast part of a channel. Source: iOS15."""
+    """Move channels into blocks of the image; the position in a block is the fast part of a channel. Source: iOS15."""
     return torch.pixel_shuffle(x, upscale_factor)
 
 
@@ -66,7 +66,7 @@ def pixel_unshuffle(x: Tensor, *, downscale_factor: int) -> Tensor:
 
 @register_op(exact=True)
 def space_to_batch(x: Tensor, *, block_shape: list[int], paddings: list[list[int]]) -> Tensor:
-    """Pad the picture, then move the position within a block to the front of the batch. Source: iOS15."""
+    """Pad the image, then move the position within a block to the front of the batch. Source: iOS15."""
     (top, bottom), (left, right) = paddings
     require_size((*x.shape[:2], x.shape[2] + top + bottom, x.shape[3] + left + right), x.dtype)
     x = torch.nn.functional.pad(x, (left, right, top, bottom))

@@ -1,4 +1,4 @@
-"""Parity report as one self-contained HTML page with pictures; no scripts, no fonts, nothing loaded from elsewhere."""
+"""Parity report as one self-contained HTML page with images; no scripts, no fonts, nothing loaded from elsewhere."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from edgesam_export.imaging.overlay import overlay
 from edgesam_export.parity.divergence import Divergence
 from edgesam_export.parity.ranges import RangeRow
 from edgesam_export.parity.render.summary import (
-    RANGE_SHOWN,
     GateLine,
     bound,
     component_of,
     gate_lines,
     measured,
+    near_limits,
     reason_of,
     verdict,
 )
-from edgesam_export.parity.report import Explanation, ParityPicture, ParityReport
+from edgesam_export.parity.report import Explanation, MaskImage, ParityReport
 
-__all__ = ["difference", "to_html"]
+__all__ = ["SUFFIX", "difference", "render"]
+
+SUFFIX = ".html"
 
 MISSING, EXTRA = (255, 140, 0), (214, 60, 255)
 """Colours of what only the reference has, and of what only the candidate has."""
@@ -49,11 +51,11 @@ h1 .pill{font-size:16px;padding:3px 14px;margin-right:8px;vertical-align:3px}
 .note .card{border:0;margin:0 -14px -8px;border-radius:0}
 .note{padding:14px 18px;border-left:4px solid var(--bad);margin:12px 0}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-th,td{padding:7px 14px;text-align:left;border-bottom:1px solid var(--line);white-space:nowrap}
-td.why{white-space:normal}tr:last-child td{border-bottom:0}
+th,td{padding:7px 12px;text-align:left;border-bottom:1px solid var(--line);overflow-wrap:break-word}
+.at,td code{overflow-wrap:anywhere}.at{min-width:9em}tr:last-child td{border-bottom:0}
 th{font-size:12px;color:var(--soft);font-weight:600;letter-spacing:.02em}
-td.n{text-align:right}th.n{text-align:right}
-.bar{display:block;width:180px;height:8px;border-radius:4px;background:var(--line);overflow:hidden}
+td.n,th.n{text-align:right;white-space:nowrap}
+.bar{display:block;width:120px;height:8px;border-radius:4px;background:var(--line);overflow:hidden}
 .bar i{display:block;height:100%;background:var(--bar)}.bar.bad i{background:var(--bad)}
 .prompt{padding:14px 18px 18px;margin:0 0 14px}.prompt h3{font-size:15px;margin:0 0 10px}
 .strip{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(420px,100%),1fr));gap:14px 28px}
@@ -64,8 +66,8 @@ figcaption{font-size:13px;color:var(--soft);margin-top:5px}figcaption b{color:va
 """
 
 
-def to_html(report: ParityReport) -> str:
-    """The whole page."""
+def render(report: ParityReport) -> str:
+    """Return the whole page."""
     state = pill(report.passed, "passed", "failed")
     made = f"edgesam-export {escape(report.tool_version)}, reference {escape(report.reference)}"
     sections = [
@@ -73,9 +75,9 @@ def to_html(report: ParityReport) -> str:
         *(divergence_note(item) for item in report.divergences),
         *(explanation_note(item) for item in report.explanations),
         gates_table(gate_lines(report)),
-        gallery(report.pictures),
+        gallery(report.images),
         failures_table(report),
-        ranges_table([row for row in report.ranges if row.share >= RANGE_SHOWN]),
+        ranges_table(near_limits(report)),
         skipped_list(report.skipped),
         files_table(report),
     ]
@@ -88,11 +90,12 @@ def to_html(report: ParityReport) -> str:
 
 
 def pill(passed: bool, yes: str = "ok", no: str = "FAIL") -> str:
+    """Return a result as a coloured word."""
     return f"<span class='pill {'ok' if passed else 'bad'}'>{yes if passed else no}</span>"
 
 
 def html_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, numeric: Sequence[int] = ()) -> str:
-    """A table in a card; cells are HTML already, columns in ``numeric`` are set right."""
+    """Return a table in a card; cells are HTML, columns in ``numeric`` are aligned to the right and never wrapped."""
 
     def cell(tag: str, column: int, content: str) -> str:
         return f"<{tag}{' class=n' if column in numeric else ''}>{content}</{tag}>"
@@ -103,30 +106,31 @@ def html_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, numeri
 
 
 def gates_table(lines: Sequence[GateLine]) -> str:
-    """Worst value of every gate."""
+    """Return the worst value of every gate; the result comes first, where no narrow window hides it."""
     rows = [
         (
+            pill(line.passed),
             escape(line.candidate),
             component_of(line),
-            f"{line.gate.output} <span class=soft>{line.gate.metric}</span>",
+            f"{escape(line.gate.output)} <span class=soft>{line.gate.metric}</span>",
             f"<b>{measured(line.gate.metric, line.worst.value)}</b>",
             escape(bound(line.gate)),
-            escape(line.place),
+            f"<div class=at>{escape(line.location)}</div>",
             str(line.count),
-            pill(line.passed),
         )
         for line in lines
     ]
-    headings = ("candidate", "component", "output", "worst", "gate", "worst at", "values", "result")
-    return "<h2>Gates</h2>" + html_table(headings, rows, numeric=(3, 6))
+    headings = ("result", "candidate", "component", "output", "worst", "gate", "worst at", "values")
+    return "<h2>Gates</h2>" + html_table(headings, rows, numeric=(4, 5, 7))
 
 
 def failures_table(report: ParityReport) -> str:
-    """Every failed row, up to a number one can read."""
+    """Return the failed rows, as many as one can read; empty without any."""
     if not report.failures:
         return ""
     rows = [
-        (escape(row.candidate), escape(row.label), escape(reason_of(row))) for row in report.failures[:FAILURES_SHOWN]
+        (escape(row.candidate), f"<div class=at>{escape(row.label)}</div>", escape(reason_of(row)))
+        for row in report.failures[:FAILURES_SHOWN]
     ]
     hidden = len(report.failures) - len(rows)
     more = f"<p class=soft>and {hidden} more, in the JSON</p>" if hidden else ""
@@ -134,7 +138,7 @@ def failures_table(report: ParityReport) -> str:
 
 
 def divergence_note(found: Divergence) -> str:
-    """Which operation is to blame, and its runners-up."""
+    """Return the operation at which the error enters, and its runners-up."""
     suspects = [
         (
             str(item.index),
@@ -154,75 +158,79 @@ def divergence_note(found: Divergence) -> str:
 
 
 def explanation_note(found: Explanation) -> str:
-    """Why a component fails without an operation to blame."""
+    """Return why a component fails without an operation to blame."""
     where = f"{escape(found.candidate)}, {escape(found.component)}"
     return f"<div class='card note'><p><b>No single operation</b> in {where}</p><p>{escape(found.text)}</p></div>"
 
 
-def gallery(pictures: Sequence[ParityPicture]) -> str:
-    """A card for each picture and prompt: input, reference, then mask and difference of each candidate."""
-    if not pictures:
+def gallery(images: Sequence[MaskImage]) -> str:
+    """Return a card for each image and prompt: input, reference, then mask and difference of each candidate."""
+    if not images:
         return ""
-    groups: dict[tuple[str, str], list[ParityPicture]] = {}
-    for picture in pictures:
-        groups.setdefault((picture.image, picture.prompt.kind), []).append(picture)
-    key = (
-        "<p class=soft>Best mask by the reference's score, within the picture. Differences are drawn thicker:"
+    groups: dict[tuple[str, str], list[MaskImage]] = {}
+    for image in images:
+        groups.setdefault((image.image, image.prompt.kind), []).append(image)
+    legend = (
+        "<p class=soft>Best mask by the reference's score, within the image. Differences are drawn thicker:"
         "<span class=key style='background:var(--missing)'></span>missing in the candidate"
         "<span class=key style='background:var(--extra)'></span>only in the candidate</p>"
     )
-    return f"<h2>Masks</h2>{key}" + "\n".join(prompt_card(*group) for group in groups.items())
+    return f"<h2>Masks</h2>{legend}" + "\n".join(prompt_card(*key, group) for key, group in groups.items())
 
 
-def prompt_card(place: tuple[str, str], pictures: Sequence[ParityPicture]) -> str:
-    """One picture and prompt."""
-    first = pictures[0]
+def prompt_card(name: str, prompt: str, images: Sequence[MaskImage]) -> str:
+    """Return the card of one image and prompt."""
+    first = images[0]
     nothing = np.zeros_like(first.reference)
     pairs = [
-        figure(drawn(first, nothing), "<b>input</b>", f"{place[0]} with prompt {place[1]}")
+        figure(drawn(first, nothing), "<b>input</b>", f"{name} with prompt {prompt}")
         + figure(drawn(first, first.reference), "<b>reference</b>", "reference mask"),
     ]
-    for picture in pictures:
-        name = escape(picture.runner)
-        changed = int(np.count_nonzero(picture.reference != picture.candidate))
-        caption = f"<b>{name}</b> IoU {measured('mask_iou', picture.iou)} {'' if picture.passed else pill(False)}"
-        mask = figure(drawn(picture, picture.candidate), caption, f"mask of {picture.runner}")
-        delta = f"{changed} of {picture.reference.size} pixels differ" if changed else "no pixel differs"
-        pairs.append(mask + figure(difference(picture), delta, f"difference of {picture.runner}"))
-    title = f"{escape(place[0])} · {escape(place[1])}"
+    for image in images:
+        changed = int(np.count_nonzero(image.reference != image.candidate))
+        iou, mark = measured("mask_iou", image.iou), "" if image.passed else pill(False)
+        mask = figure(
+            drawn(image, image.candidate), f"<b>{escape(image.runner)}</b> IoU {iou} {mark}", f"mask of {image.runner}"
+        )
+        delta = f"{changed} of {image.reference.size} pixels differ" if changed else "no pixel differs"
+        pairs.append(mask + figure(difference(image), delta, f"difference of {image.runner}"))
     strip = "".join(f"<div class=pair>{pair}</div>" for pair in pairs)
+    title = f"{escape(name)} · {escape(prompt)}"
     return f"<div class='card prompt'><h3>{title}</h3><div class=strip>{strip}</div></div>"
 
 
-def drawn(picture: ParityPicture, mask: np.ndarray) -> np.ndarray:
-    """The picture with a mask and the prompt over it."""
-    prompt = picture.prompt
-    return overlay(picture.source, mask, points=prompt.points, labels=prompt.labels, box=prompt.box)
+def drawn(image: MaskImage, mask: np.ndarray) -> np.ndarray:
+    """Return the source image with a mask and the prompt over it. Shapes: uint8 (h, w, 3)"""
+    prompt = image.prompt
+    return overlay(image.source, mask, points=prompt.points, labels=prompt.labels, box=prompt.box)
 
 
-def difference(picture: ParityPicture) -> np.ndarray:
-    """Greyed picture with the pixels on which both masks disagree, each grown by one so that one alone can be seen.
+def difference(image: MaskImage) -> np.ndarray:
+    """Return the greyed image with the pixels on which both masks disagree, grown by one so that a lone one shows.
 
     Shapes: returns uint8 (h, w, 3)
     """
-    grey = picture.source.mean(axis=2, keepdims=True) * 0.35 + 60
+    grey = image.source.mean(axis=2, keepdims=True) * 0.35 + 60
     canvas = np.repeat(grey, 3, axis=2).astype(np.uint8)
-    canvas[grown(picture.reference & ~picture.candidate)] = MISSING
-    canvas[grown(picture.candidate & ~picture.reference)] = EXTRA
+    canvas[grown(image.reference & ~image.candidate)] = MISSING
+    canvas[grown(image.candidate & ~image.reference)] = EXTRA
     return canvas
 
 
 def grown(mask: np.ndarray) -> np.ndarray:
-    """The mask and the eight neighbours of each of its pixels."""
+    """Return the mask and the eight neighbours of each of its pixels."""
     padded = np.pad(mask, 1)
     height, width = mask.shape
-    return np.any([padded[y : y + height, x : x + width] for y in range(3) for x in range(3)], axis=0)
+    result: np.ndarray = np.zeros_like(mask)
+    for y, x in np.ndindex(3, 3):
+        result |= padded[y : y + height, x : x + width]
+    return result
 
 
-def figure(image: np.ndarray, caption: str, alternative: str) -> str:
-    """A picture inside the page; JPEG, a few kilobytes each."""
+def figure(pixels: np.ndarray, caption: str, alternative: str) -> str:
+    """Return an image inside the page, a JPEG of a few kilobytes, and its caption (HTML)."""
     stream = io.BytesIO()
-    Image.fromarray(image).save(stream, format="JPEG", quality=82, optimize=True)
+    Image.fromarray(pixels).save(stream, format="JPEG", quality=82, optimize=True)
     encoded = base64.b64encode(stream.getvalue()).decode("ascii")
     source = f"data:image/jpeg;base64,{encoded}"
     return (
@@ -232,7 +240,7 @@ def figure(image: np.ndarray, caption: str, alternative: str) -> str:
 
 
 def ranges_table(rows: Sequence[RangeRow]) -> str:
-    """Operations near the limit of their kind."""
+    """Return the operations near the limit of their kind; empty without any."""
     if not rows:
         return ""
     cells = [
@@ -252,11 +260,12 @@ def ranges_table(rows: Sequence[RangeRow]) -> str:
 
 
 def skipped_list(reasons: Sequence[str]) -> str:
+    """Return what was not compared; empty when everything was."""
     items = "".join(f"<li>{escape(reason)}</li>" for reason in reasons)
     return f"<h2>Not compared</h2><ul>{items}</ul>" if reasons else ""
 
 
 def files_table(report: ParityReport) -> str:
-    """Which files were judged."""
+    """Return the files that were checked, by digest; empty without any."""
     rows = [(escape(f.file), f.format, f.component, f"<code>{escape(f.sha256)}</code>") for f in report.artifacts]
     return "<h2>Files</h2>" + html_table(("file", "format", "component", "sha256"), rows) if rows else ""

@@ -1,4 +1,4 @@
-"""Parity reports as JSON, and back.
+"""Parity report as JSON, and back.
 
 A number that is not finite is written as the text "inf", "-inf" or "nan": JSON has no such numbers, and null would lose
 which one it was.
@@ -14,24 +14,26 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgesam_export.errors import EdgeSAMExportError, SchemaError
+from edgesam_export.files import json_text
 from edgesam_export.parity.divergence import Divergence, OpError
 from edgesam_export.parity.gates import Check, Gate
 from edgesam_export.parity.ranges import RangeRow
 from edgesam_export.parity.report import SCHEMA_VERSION, ArtifactDigest, Explanation, ParityReport, ParityRow
 
-__all__ = ["load_report", "to_json"]
+__all__ = ["SUFFIX", "load_report", "render"]
 
+SUFFIX = ".json"
 T = TypeVar("T")
 
 
-def to_json(report: ParityReport) -> str:
-    """The report as JSON with sorted keys; pictures are left out."""
-    return json.dumps(jsonable(document(report)), indent=2, sort_keys=True, allow_nan=False) + "\n"
+def render(report: ParityReport) -> str:
+    """Return the report as JSON with sorted keys; images are left out."""
+    return json_text(jsonable(document(report)))
 
 
 def document(report: ParityReport) -> dict[str, Any]:
-    """The report as dictionaries, with what follows from the fields written out for readers without this package."""
-    plain = {item.name: getattr(report, item.name) for item in fields(report) if item.name not in ("pictures", "rows")}
+    """Return the report as dictionaries, with the derived values too, for readers without this package."""
+    plain = {item.name: getattr(report, item.name) for item in fields(report) if item.name not in ("images", "rows")}
     rows = [
         {**asdict(row), "passed": row.passed, "checks": [check_entry(c) for c in row.checks]} for row in report.rows
     ]
@@ -41,11 +43,12 @@ def document(report: ParityReport) -> dict[str, Any]:
 
 
 def check_entry(check: Check) -> dict[str, Any]:
+    """Return one gate, its value and whether it passed."""
     return {**asdict(check), "passed": check.passed, "would_pass_at": check.would_pass_at}
 
 
 def jsonable(value: Any) -> Any:
-    """Mappings and sequences with every number JSON can hold; the others as text."""
+    """Return mappings and sequences with the numbers that JSON can hold as they are, the others as text."""
     if isinstance(value, Mapping):
         return {key: jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -54,7 +57,7 @@ def jsonable(value: Any) -> Any:
 
 
 def load_report(path: str | Path) -> ParityReport:
-    """Read a report that ``to_json`` wrote; fields this version does not know are ignored, pictures are gone.
+    """Return a report that ``render`` wrote; unknown fields are ignored, images are not stored.
 
     Raises: SchemaError when the file is missing, is no such report, or is of another schema version.
     """
@@ -74,6 +77,7 @@ def load_report(path: str | Path) -> ParityReport:
 
 
 def report_of(data: Mapping[str, Any]) -> ParityReport:
+    """Return the report of a parsed document; raises whatever the conversion of a malformed one raises."""
     return build(
         ParityReport,
         data,
@@ -83,7 +87,7 @@ def report_of(data: Mapping[str, Any]) -> ParityReport:
         divergences=each(data.get("divergences", ()), divergence_of),
         explanations=each(data.get("explanations", ()), lambda item: build(Explanation, item)),
         ranges=each(data.get("ranges", ()), lambda item: build(RangeRow, item, magnitude=float(item["magnitude"]))),
-        pictures=(),
+        images=(),
     )
 
 
@@ -114,7 +118,7 @@ def each(items: Sequence[Any], convert: Callable[[Any], T]) -> tuple[T, ...]:
 
 
 def build(cls: type[T], data: Mapping[str, Any], **converted: Any) -> T:
-    """An instance from the fields it has; a KeyError names a required one that is missing."""
+    """Return a dataclass made from the fields it has in ``data``; a KeyError names a required one that is missing."""
     values = {}
     for item in fields(cls):  # type: ignore[arg-type]
         if item.name in converted:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
 from xml.etree import ElementTree
 
 from edgesam_export.parity.render.summary import reason_of
-from edgesam_export.parity.report import ParityReport
+from edgesam_export.parity.report import ParityReport, ParityRow
 
-__all__ = ["to_junit"]
+__all__ = ["SUFFIX", "render"]
+
+SUFFIX = ".xml"
 
 
-def to_junit(report: ParityReport) -> str:
-    """JUnit XML: a suite for each candidate, a case for each row, a skipped case for each thing not compared."""
+def render(report: ParityReport) -> str:
+    """Return JUnit XML: a suite for each candidate, a case for each row, a skipped case for what was not compared."""
     root = ElementTree.Element("testsuites", name="parity")
     names = list(dict.fromkeys(row.candidate for row in report.rows))
     for name in names:
@@ -25,9 +26,7 @@ def to_junit(report: ParityReport) -> str:
             )
             if not row.passed:
                 failure = ElementTree.SubElement(case, "failure", message=xml(reason_of(row)), type="ParityFailure")
-                place = row.candidate, row.component
-                why = [item.text for item in report.explanations if (item.candidate, item.component) == place]
-                failure.text = xml("\n".join([*(f"{key} {value:g}" for key, value in row.metrics.items()), *why]))
+                failure.text = xml("\n".join([*metric_lines(row), *reasons(report, row)]))
     if report.skipped:
         suite = suite_under(root, "not compared", tests=len(report.skipped), skipped=len(report.skipped))
         for reason in report.skipped:
@@ -37,11 +36,25 @@ def to_junit(report: ParityReport) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def suite_under(root: Any, name: str, *, tests: int, failures: int = 0, skipped: int = 0) -> Any:
-    numbers = {"tests": str(tests), "failures": str(failures), "skipped": str(skipped), "errors": "0"}
-    return ElementTree.SubElement(root, "testsuite", name=xml(name), **numbers)
+def metric_lines(row: ParityRow) -> list[str]:
+    """Return the row's metrics, one a line."""
+    return [f"{name} {value:g}" for name, value in row.metrics.items()]
+
+
+def reasons(report: ParityReport, row: ParityRow) -> list[str]:
+    """Return the explanations of the component that a row belongs to."""
+    key = row.candidate, row.component
+    return [item.text for item in report.explanations if (item.candidate, item.component) == key]
+
+
+def suite_under(
+    root: ElementTree.Element, name: str, *, tests: int, failures: int = 0, skipped: int = 0
+) -> ElementTree.Element:
+    """Return a new suite with its counts."""
+    counts = {"tests": str(tests), "failures": str(failures), "skipped": str(skipped), "errors": "0"}
+    return ElementTree.SubElement(root, "testsuite", {"name": xml(name), **counts})
 
 
 def xml(text: str) -> str:
-    """Text without the control characters that XML cannot hold, even escaped."""
+    """Return text without the control characters that XML cannot hold, even escaped."""
     return "".join(sign if sign in "\t\n" or sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)

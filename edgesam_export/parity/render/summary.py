@@ -1,4 +1,4 @@
-"""The numbers and words of a parity report that every format shows; no markup."""
+"""Numbers and words of a parity report that several formats show; no markup."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import math
 from dataclasses import dataclass
 
 from edgesam_export.parity.gates import Check, Gate
+from edgesam_export.parity.ranges import RangeRow
 from edgesam_export.parity.report import ParityReport, ParityRow
 
 __all__ = [
     "FAILURES_SHOWN",
     "HEADINGS",
-    "RANGE_SHOWN",
     "GateLine",
     "bound",
     "cells",
     "component_of",
     "gate_lines",
     "measured",
+    "near_limits",
     "reason_of",
     "verdict",
 ]
@@ -30,7 +31,7 @@ FAILURES_SHOWN = 20
 
 @dataclass(frozen=True, kw_only=True)
 class GateLine:
-    """All rows that one gate was applied to in one place, and the worst of them."""
+    """All rows of one candidate, component and embedding that a gate was applied to, and the worst of them."""
 
     candidate: str
     component: str
@@ -46,12 +47,13 @@ class GateLine:
         return self.worst.passed
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
+        """Image and prompt of the worst value."""
         return " ".join(filter(None, (self.row.image, self.row.prompt)))
 
 
 def gate_lines(report: ParityReport) -> list[GateLine]:
-    """One line for each candidate, component, embedding and gate; those that failed come last."""
+    """Return a line for each candidate, component, embedding and gate; those that failed come last."""
     groups: dict[tuple[str, str, str, Gate], list[tuple[Check, ParityRow]]] = {}
     for row in report.rows:
         for check in row.checks:
@@ -74,7 +76,7 @@ def gate_lines(report: ParityReport) -> list[GateLine]:
 
 
 def measured(metric: str, value: float) -> str:
-    """A value with its unit, in the digits that matter: shares to a hundredth of a per mille, never rounded up to 1."""
+    """Return a value with its unit; shares are rounded down, so that none is shown as the bound that it missed."""
     if not math.isfinite(value):
         return str(value)
     if metric == "psnr_db":
@@ -85,13 +87,14 @@ def measured(metric: str, value: float) -> str:
 
 
 def bound(gate: Gate) -> str:
-    """A gate in signs: ``>= 40 dB``."""
+    """Return a gate as text: ``>= 40 dB``."""
     unit = f" {UNITS[gate.metric]}" if gate.metric in UNITS else ""
-    return f">= {gate.minimum:g}{unit}" if gate.minimum is not None else f"<= {gate.maximum:g}{unit}"
+    sign = ">=" if gate.minimum is not None else "<="
+    return f"{sign} {gate.bound:g}{unit}"
 
 
 def verdict(report: ParityReport) -> str:
-    """The last line of every summary."""
+    """Return the last line of every summary."""
     failed, total = len(report.failures), len(report.rows)
     if report.passed:
         return f"parity: all {total} outputs within their gates"
@@ -100,22 +103,28 @@ def verdict(report: ParityReport) -> str:
 
 
 def component_of(line: GateLine) -> str:
-    """``decoder end to end`` on the candidate's own embedding."""
+    """Return the component; ``decoder end to end`` on the candidate's own embedding."""
     return line.component + {"own": " end to end", "reference": "", "": ""}[line.embeddings]
+
+
+def near_limits(report: ParityReport) -> list[RangeRow]:
+    """Return the operations that summaries show, see ``RANGE_SHOWN``."""
+    return [row for row in report.ranges if row.share >= RANGE_SHOWN]
 
 
 HEADINGS = ("candidate", "component", "output", "metric", "worst", "gate", "at", "result")
 
 
 def cells(line: GateLine) -> tuple[str, ...]:
+    """Return a line's cells under ``HEADINGS``."""
     gate = line.gate
     value = measured(gate.metric, line.worst.value)
     result = "ok" if line.passed else "FAIL"
-    return line.candidate, component_of(line), gate.output, gate.metric, value, bound(gate), line.place, result
+    return line.candidate, component_of(line), gate.output, gate.metric, value, bound(gate), line.location, result
 
 
 def reason_of(row: ParityRow) -> str:
-    """Why a row failed, in words."""
+    """Return why a row failed, in words."""
     failed = [c for c in row.checks if not c.passed]
     broken = [f"{c.gate.metric} {measured(c.gate.metric, c.value)}, gate {bound(c.gate)}" for c in failed]
     if any(check.gate.metric in ("mask_iou", "sign_agreement") for check in failed) and "sign_margin" in row.metrics:

@@ -1,18 +1,17 @@
-"""Parity report as a table for the terminal."""
+"""Parity report as a table for the terminal; not a file, so no format."""
 
 from __future__ import annotations
 
 from edgesam_export.parity.render.summary import FAILURES_SHOWN, HEADINGS, cells, gate_lines, verdict
 from edgesam_export.parity.report import ParityReport, ParityRow
+from edgesam_export.rendering import text_table
 
 __all__ = ["to_table"]
 
 
 def to_table(report: ParityReport) -> str:
-    """Aligned plain text: one line for each gate with the worst value it met, then what is bad, then the verdict."""
-    rows = [HEADINGS, *(cells(line) for line in gate_lines(report))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    """Return plain text: a line for each gate with the worst value it met, then the problems, then the verdict."""
+    lines = [text_table(HEADINGS, [cells(line) for line in gate_lines(report)])]
     lines += [f"{row.candidate}: {row.label}: {row.problem}" for row in problems(report)]
     lines += [f"why: {item}" for item in report.explanations]
     lines += [f"not compared: {reason}" for reason in report.skipped]
@@ -20,5 +19,5 @@ def to_table(report: ParityReport) -> str:
 
 
 def problems(report: ParityReport) -> list[ParityRow]:
-    """Rows that are bad whatever the gates say, as many as one can read."""
+    """Return the rows that fail whatever the gates, as many as one can read."""
     return [row for row in report.rows if row.problem][:FAILURES_SHOWN]

@@ -132,13 +132,14 @@ final class ScriptedEngine: BenchmarkEngine {
                  "stages": {"decoder": {"warmup_n": 1, "warmup_ns": [1], "samples_ns": [30, 20, 25]},
                             "encoder": {"warmup_n": 0, "warmup_ns": [], "samples_ns": []}},
                  "validity": {"min_iterations_met": true, "min_duration_met": true, "throttled": true,
-                 "low_power": false, "debug_build": false, "backgrounded": false, "reasons": ["it got warm"]},
+                 "low_power": false, "debug_build": false, "backgrounded": false, "reasons": [],
+                 "circumstances": [{"code": "throttled", "detail": "serious"}, {"code": "low_power"}]},
                  "outcome": "ok"}
                 """
             let table = ResultTable(try result("a", cases: "\(measured), \(measured)"))
             try expect(table.cases.map(\.id), [0, 1])
             try expect(table.cases[0].name, "all/all/n1")
-            try expect(table.cases[0].remarks, ["it got warm"])
+            try expect(table.cases[0].remarks, ["throttled: serious", "low power"])
             try expect(
                 table.cases[0].rows,
                 [

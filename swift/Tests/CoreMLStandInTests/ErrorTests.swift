@@ -23,7 +23,7 @@ import Testing
                 == "input 'h' is a image value; expected multiArray")
         let wide = try MLDictionaryFeatureProvider(dictionary: ["image": value])
         let said = await message { _ = try predict(TestPackages.load("picture"), wide) }
-        #expect(said == "input 'image' is 6x3 pixels; expected a RGB picture of 5x3 pixels (width x height)")
+        #expect(said == "input 'image' is 6x3 pixels; expected RGB image of 5x3 pixels (width x height)")
         #expect(try predict(model, good).array("product")[0].floatValue == 600)
     }
 

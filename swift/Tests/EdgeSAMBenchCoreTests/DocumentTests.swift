@@ -22,6 +22,13 @@ private func object(_ data: Data) throws -> NSDictionary {
     #expect(try object(BenchJSON.document(result)) == object(golden("result.json")))
 }
 
+/// The golden holds every code, and Python's tests find words for each of them there.
+@Test func everyCircumstanceHasItsCode() throws {
+    let result = try BenchJSON.decode(BenchResult.self, from: golden("result.json"))
+    #expect(result.cases[1].validity.circumstances.map(\.code) == Circumstance.Code.allCases)
+    #expect(result.cases[1].validity.circumstances[1].title == "throttled: serious")
+}
+
 @Test func aCaseIsOneLine() throws {
     let result = try BenchJSON.decode(BenchResult.self, from: golden("result.json"))
     let line = try BenchJSON.line(result.cases[0])

@@ -119,7 +119,7 @@ import Testing
     #expect(place.clock.slept.with { $0.reduce(0, +) } == 30)
 }
 
-@Test func circumstancesAreRecordedAndJudged() async throws {
+@Test func circumstancesAreRecordedAsCodes() async throws {
     let place = try Workplace()
     try place.push {
         $0.schedule.minIterations = 500
@@ -147,9 +147,11 @@ import Testing
     #expect(measured.validity.debugBuild)
     #expect(measured.validity.backgrounded)
     #expect(
-        measured.validity.reasons == [
-            "thermal state rose to serious", "low power mode was on", "the app was in the background", "debug build",
+        measured.validity.circumstances == [
+            Circumstance(.throttled, detail: "serious"), Circumstance(.lowPower), Circumstance(.backgrounded),
+            Circumstance(.debugBuild),
         ])
+    #expect(measured.validity.reasons.isEmpty)
     #expect(measured.environment?.events.map(\.kind) == [.thermal, .backgrounded, .lowPower, .thermal])
     #expect(measured.environment?.events.map(\.value) == ["fair", nil, "on", "serious"])
     #expect(measured.timeToFairS.map { abs($0 - 3) < 0.6 } == true)

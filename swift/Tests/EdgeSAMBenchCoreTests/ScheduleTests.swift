@@ -47,7 +47,7 @@ import Testing
     let capped = try await shorter.run().cases[0]
     #expect(capped.stages["decoder"]?.samplesNs.count == 50)
     #expect(!capped.validity.minIterationsMet)
-    #expect(capped.validity.reasons == ["max_duration_s was over before min_iterations"])
+    #expect(capped.validity.circumstances == [Circumstance(.fewIterations)])
     #expect(capped.outcome == .passed)
 }
 

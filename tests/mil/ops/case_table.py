@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ __all__ = ["OpCase", "case_id", "check"]
 
 @dataclass(frozen=True)
 class OpCase:
-    """Inputs and the expected result, written out; a tuple is a variadic input."""
+    """Inputs and the expected result, written out: an input that is a tuple is variadic."""
 
     op: str
     about: str
@@ -22,10 +23,11 @@ class OpCase:
     inputs: dict[str, Any]
     attrs: dict[str, Any]
     expected: Any
+    """One output, or a tuple of several."""
     source: str
     opset: str = "iOS15"
     integers: bool = False
-    """Numbers that are written out are int32 instead of float32."""
+    """Integers that are written out are int32 instead of float32."""
     permute: tuple[int, ...] = ()
     """The first input lies in memory in this order of its dimensions; its values stay the same."""
 
@@ -35,26 +37,32 @@ def case_id(case: OpCase) -> str:
 
 
 def tensor(value: Any, integers: bool) -> Any:
-    """Return numbers as a tensor: bool, int32 or float32; tensors as they are."""
+    """Return numbers as a tensor: bool, int32 or float32; tensors as they are, a tuple as a list of tensors."""
     if isinstance(value, tuple):
         return [tensor(part, integers) for part in value]
-    made = value if isinstance(value, torch.Tensor) else torch.tensor(value)
-    if made is value or made.dtype == torch.bool:
-        return made
-    return made.to(torch.int32 if integers else torch.float32)
+    if isinstance(value, torch.Tensor):
+        return value
+    made = torch.tensor(value)
+    if made.dtype == torch.int64:
+        return made.to(torch.int32 if integers else torch.float32)
+    return made
 
 
 def check(case: OpCase) -> None:
-    """Call the op and compare type, shape and every number; no input may be changed."""
+    """Call the op and compare number of outputs, type, shape and every number; no input may be changed."""
     inputs = {name: tensor(value, case.integers) for name, value in case.inputs.items()}
     if case.permute:
         first = next(iter(inputs))
         back = [case.permute.index(axis) for axis in range(len(case.permute))]
         inputs[first] = inputs[first].permute(case.permute).contiguous().permute(back)
-    before = {name: value.clone() for name, value in inputs.items() if isinstance(value, torch.Tensor)}
-    got = OPS.lookup(case.op, case.opset)(**inputs, **case.attrs)
-    expected = tensor(case.expected, case.integers)
-    assert got.dtype == expected.dtype
-    torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6, equal_nan=True)
+    before = copy.deepcopy(inputs)
+    result = OPS.lookup(case.op, case.opset)(**inputs, **case.attrs)
+    expected = case.expected if isinstance(case.expected, tuple) else (case.expected,)
+    outputs = result if isinstance(result, tuple) else (result,)
+    assert len(outputs) == len(expected)
+    for actual, numbers in zip(outputs, expected):
+        values = tensor(numbers, case.integers)
+        assert isinstance(actual, torch.Tensor) and actual.dtype == values.dtype
+        torch.testing.assert_close(actual, values, rtol=1e-6, atol=1e-6, equal_nan=True)
     for name, value in before.items():
-        assert inputs[name].nan_to_num().equal(value.nan_to_num()), f"input '{name}' was changed"
+        torch.testing.assert_close(inputs[name], value, rtol=0, atol=0, equal_nan=True, msg=f"input '{name}' changed")

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
-from literal_case import OpCase, check_case, parametrize_cases
+from case_table import OpCase, case_id, check
 
 from edgesam_export.errors import ProgramError
 from edgesam_export.mil.ops import OPS
+
+SPEC = "MIL spec, constexpr_ops"
 
 
 def uint8(value: list) -> torch.Tensor:
@@ -18,134 +20,158 @@ def int8(value: list) -> torch.Tensor:
 
 IOS16 = [
     OpCase(
-        op="constexpr_affine_dequantize",
-        branch="scalars",
+        "constexpr_affine_dequantize",
+        "scalars",
+        {"quantized_data": uint8([0, 255]), "zero_point": torch.tensor(255, dtype=torch.uint8), "scale": 0.5},
+        {"axis": 0},
+        [-127.5, 0.0],
+        SPEC,
         opset="iOS16",
-        inputs=(uint8([0, 255]), torch.tensor(255, dtype=torch.uint8), 0.5),
-        attrs={"axis": 0},
-        expected=[-127.5, 0.0],
     ),
     OpCase(
-        op="constexpr_affine_dequantize",
-        branch="one per column",
+        "constexpr_affine_dequantize",
+        "one per column",
+        {"quantized_data": int8([[1, 2], [3, 4]]), "zero_point": int8([1, 0]), "scale": [2.0, 10.0]},
+        {"axis": 1},
+        [[0.0, 20.0], [4.0, 40.0]],
+        SPEC,
         opset="iOS16",
-        inputs=(int8([[1, 2], [3, 4]]), int8([1, 0]), [2.0, 10.0]),
-        attrs={"axis": 1},
-        expected=[[0.0, 20.0], [4.0, 40.0]],
     ),
     OpCase(
-        op="constexpr_cast",
-        branch="fp16 to fp32",
-        opset="iOS16",
-        inputs=([1.5],),
-        attrs={"output_dtype": "fp32"},
-        expected=[1.5],
+        "constexpr_cast", "fp16 to fp32", {"source_val": [1.5]}, {"output_dtype": "fp32"}, [1.5], SPEC, opset="iOS16"
     ),
     OpCase(
-        op="constexpr_lut_to_dense",
-        branch="2 bits, lowest first, last byte partly used",
+        "constexpr_lut_to_dense",
+        "2 bits, lowest first, last byte partly used",
+        {"indices": uint8([0b01_10_11_00, 0b11]), "lut": [10.0, 11.0, 12.0, 13.0]},
+        {"shape": [5]},
+        [10.0, 13.0, 12.0, 11.0, 13.0],
+        SPEC,
         opset="iOS16",
-        inputs=(uint8([0b01_10_11_00, 0b11]), [10.0, 11.0, 12.0, 13.0]),
-        attrs={"shape": [5]},
-        expected=[10.0, 13.0, 12.0, 11.0, 13.0],
     ),
     OpCase(
-        op="constexpr_lut_to_dense",
-        branch="6 bits: an index that crosses a byte",
+        "constexpr_lut_to_dense",
+        "6 bits: an index that crosses a byte",
+        {"indices": uint8([0b10_000001, 0b0000]), "lut": [float(value) for value in range(64)]},
+        {"shape": [1, 2]},
+        [[1.0, 2.0]],
+        SPEC,
         opset="iOS16",
-        inputs=(uint8([0b10_000001, 0b0000]), [float(value) for value in range(64)]),
-        attrs={"shape": [1, 2]},
-        expected=[[1.0, 2.0]],
     ),
     OpCase(
-        op="constexpr_sparse_to_dense",
-        branch="mask bits, lowest first",
+        "constexpr_sparse_to_dense",
+        "mask bits, lowest first",
+        {"nonzero_data": [5.0, 6.0], "mask": uint8([0b01100])},
+        {"shape": [5]},
+        [0.0, 0.0, 5.0, 6.0, 0.0],
+        SPEC,
         opset="iOS16",
-        inputs=([5.0, 6.0], uint8([0b01100])),
-        attrs={"shape": [5]},
-        expected=[0.0, 0.0, 5.0, 6.0, 0.0],
     ),
 ]
 
 LOOKUP = [
     OpCase(
-        op="constexpr_lut_to_dense",
-        branch="two groups of rows",
+        "constexpr_lut_to_dense",
+        "two groups of rows",
+        {
+            "indices": uint8([[2, 3], [3, 0], [1, 0], [3, 0], [2, 1], [0, 3]]),
+            "lut": [[[[1.0], [5.0], [9.0], [13.0]]], [[[2.0], [10.0], [18.0], [26.0]]]],
+        },
+        {},
+        [[9.0, 13.0], [13.0, 1.0], [5.0, 1.0], [26.0, 2.0], [18.0, 10.0], [2.0, 26.0]],
+        SPEC,
         opset="iOS18",
-        inputs=(
-            uint8([[2, 3], [3, 0], [1, 0], [3, 0], [2, 1], [0, 3]]),
-            [[[[1.0], [5.0], [9.0], [13.0]]], [[[2.0], [10.0], [18.0], [26.0]]]],
-        ),
-        expected=[[9.0, 13.0], [13.0, 1.0], [5.0, 1.0], [26.0, 2.0], [18.0, 10.0], [2.0, 26.0]],
     ),
     OpCase(
-        op="constexpr_lut_to_dense",
-        branch="vectors along the first axis",
+        "constexpr_lut_to_dense",
+        "vectors along the first axis",
+        {"indices": uint8([[0, 1]]), "lut": [[[[1.0, 2.0], [3.0, 4.0]]]]},
+        {"vector_axis": 0},
+        [[1.0, 3.0], [2.0, 4.0]],
+        SPEC,
         opset="iOS18",
-        inputs=(uint8([[0, 1]]), [[[[1.0, 2.0], [3.0, 4.0]]]]),
-        attrs={"vector_axis": 0},
-        expected=[[1.0, 3.0], [2.0, 4.0]],
     ),
     OpCase(
-        op="constexpr_lut_to_dense",
-        branch="vectors along the last axis, int8 palette",
+        "constexpr_lut_to_dense",
+        "vectors along the last axis, int8 palette",
+        {"indices": uint8([[0, 1]]), "lut": int8([[[[1, 2], [3, 4]]]])},
+        {"vector_axis": -1},
+        int8([[1, 2, 3, 4]]),
+        SPEC,
         opset="iOS18",
-        inputs=(uint8([[0, 1]]), int8([[[[1, 2], [3, 4]]]])),
-        attrs={"vector_axis": -1},
-        expected=int8([[1, 2, 3, 4]]),
     ),
     OpCase(
-        op="constexpr_lut_to_sparse",
-        branch="scalars keep the mask",
+        "constexpr_lut_to_sparse",
+        "scalars keep the mask",
+        {"indices_mask": uint8([[1, 0], [1, 1]]), "indices_nonzero_data": uint8([0, 1, 0]), "lut": [[[[2.0], [3.0]]]]},
+        {},
+        (uint8([[1, 0], [1, 1]]), [2.0, 3.0, 2.0]),
+        SPEC,
         opset="iOS18",
-        inputs=(uint8([[1, 0], [1, 1]]), uint8([0, 1, 0]), [[[[2.0], [3.0]]]]),
-        expected=(uint8([[1, 0], [1, 1]]), [2.0, 3.0, 2.0]),
     ),
     OpCase(
-        op="constexpr_lut_to_sparse",
-        branch="vectors widen the mask",
+        "constexpr_lut_to_sparse",
+        "vectors widen the mask",
+        {
+            "indices_mask": uint8([[1, 0], [1, 1]]),
+            "indices_nonzero_data": uint8([0, 1, 0]),
+            "lut": [[[[2.0, 20.0], [3.0, 30.0]]]],
+        },
+        {"vector_axis": 0},
+        (uint8([[1, 0], [1, 0], [1, 1], [1, 1]]), [2.0, 20.0, 3.0, 2.0, 30.0, 20.0]),
+        SPEC,
         opset="iOS18",
-        inputs=(uint8([[1, 0], [1, 1]]), uint8([0, 1, 0]), [[[[2.0, 20.0], [3.0, 30.0]]]]),
-        attrs={"vector_axis": 0},
-        expected=(uint8([[1, 0], [1, 0], [1, 1], [1, 1]]), [2.0, 20.0, 3.0, 2.0, 30.0, 20.0]),
     ),
 ]
 
 SCALED = [
     OpCase(
-        op="constexpr_sparse_to_dense",
-        branch="mask of whole elements",
+        "constexpr_sparse_to_dense",
+        "mask of whole elements",
+        {"nonzero_data": [5.0, 6.0], "mask": uint8([[0, 1], [1, 0]])},
+        {},
+        [[0.0, 5.0], [6.0, 0.0]],
+        SPEC,
         opset="iOS18",
-        inputs=([5.0, 6.0], uint8([[0, 1], [1, 0]])),
-        expected=[[0.0, 5.0], [6.0, 0.0]],
     ),
     OpCase(
-        op="constexpr_blockwise_shift_scale",
-        branch="blocks of two columns",
+        "constexpr_blockwise_shift_scale",
+        "blocks of two columns",
+        {"data": int8([[1, 2, 3, 4]]), "scale": [[2.0, 10.0]]},
+        {},
+        [[2.0, 4.0, 30.0, 40.0]],
+        SPEC,
         opset="iOS18",
-        inputs=(int8([[1, 2, 3, 4]]), [[2.0, 10.0]]),
-        expected=[[2.0, 4.0, 30.0, 40.0]],
     ),
     OpCase(
-        op="constexpr_blockwise_shift_scale",
-        branch="offset per row does not wrap around",
+        "constexpr_blockwise_shift_scale",
+        "offset per row does not wrap around",
+        {"data": uint8([[0, 2], [3, 4]]), "scale": [[0.5], [1.0]], "offset": uint8([[2], [0]])},
+        {},
+        [[-1.0, 0.0], [3.0, 4.0]],
+        SPEC,
         opset="iOS18",
-        inputs=(uint8([[0, 2], [3, 4]]), [[0.5], [1.0]], uint8([[2], [0]])),
-        expected=[[-1.0, 0.0], [3.0, 4.0]],
     ),
     OpCase(
-        op="constexpr_sparse_blockwise_shift_scale",
-        branch="scale of the column a value stands in",
+        "constexpr_sparse_blockwise_shift_scale",
+        "scale of the column a value stands in",
+        {
+            "data_mask": uint8([[1, 0], [1, 1]]),
+            "nonzero_data": int8([10, 3, 4]),
+            "scale": [[0.5, 2.0]],
+            "offset": int8([[2, 1]]),
+        },
+        {},
+        (uint8([[1, 0], [1, 1]]), [4.0, 0.5, 6.0]),
+        SPEC,
         opset="iOS18",
-        inputs=(uint8([[1, 0], [1, 1]]), int8([10, 3, 4]), [[0.5, 2.0]], int8([[2, 1]])),
-        expected=(uint8([[1, 0], [1, 1]]), [4.0, 0.5, 6.0]),
     ),
 ]
 
 
-@parametrize_cases(IOS16 + LOOKUP + SCALED)
+@pytest.mark.parametrize("case", IOS16 + LOOKUP + SCALED, ids=case_id)
 def test_op_gives_the_literal_result(case: OpCase) -> None:
-    check_case(case)
+    check(case)
 
 
 REFUSED = [

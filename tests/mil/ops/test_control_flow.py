@@ -2,29 +2,34 @@
 
 import pytest
 import torch
-from literal_case import OpCase, check_case, parametrize_cases
+from case_table import OpCase, case_id, check
 
 from edgesam_export.errors import ProgramError
 from edgesam_export.mil.ops import OPS
+
+SPEC = "MIL spec, control_flow"
 
 
 def op(name: str):
     return OPS.lookup(name, "iOS15")
 
 
-@parametrize_cases(
-    [
-        OpCase(op="select", branch="per element", inputs=([True, False], [1, 2], [3, 4]), expected=[1, 4]),
-        OpCase(
-            op="select",
-            branch="broadcast",
-            inputs=([[True], [False]], [1.0, 2.0], 0.0),
-            expected=[[1.0, 2.0], [0.0, 0.0]],
-        ),
-    ]
-)
+CASES = [
+    OpCase("select", "per element", {"cond": [True, False], "a": [1, 2], "b": [3, 4]}, {}, [1, 4], SPEC, integers=True),
+    OpCase(
+        "select",
+        "broadcast",
+        {"cond": [[True], [False]], "a": [1.0, 2.0], "b": 0.0},
+        {},
+        [[1.0, 2.0], [0.0, 0.0]],
+        SPEC,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_id)
 def test_op_gives_the_literal_result(case: OpCase) -> None:
-    check_case(case)
+    check(case)
 
 
 @pytest.mark.parametrize(("predicate", "expected"), [(True, 1.0), (False, 2.0)])

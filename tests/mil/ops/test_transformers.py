@@ -2,30 +2,37 @@
 
 import math
 
-from literal_case import OpCase, check_case, parametrize_cases
+import pytest
+from case_table import OpCase, case_id, check
 
+SPEC = "MIL spec, transformers"
 QUERY, KEY, VALUE = [[[2.0, 0.0, 0.0, 0.0]]], [[[0.0] * 4, [math.log(3.0), 0.0, 0.0, 0.0]]], [[[4.0], [8.0]]]
 NAME = "scaled_dot_product_attention"
 
 
-@parametrize_cases(
-    [
-        OpCase(op=NAME, branch="no mask", opset="iOS18", inputs=(QUERY, KEY, VALUE), expected=[[[7.0]]]),
-        OpCase(
-            op=NAME,
-            branch="boolean mask",
-            opset="iOS18",
-            inputs=(QUERY, KEY, VALUE, [[True, False]]),
-            expected=[[[4.0]]],
-        ),
-        OpCase(
-            op=NAME,
-            branch="mask is added",
-            opset="iOS18",
-            inputs=(QUERY, KEY, VALUE, [[math.log(3.0), 0.0]]),
-            expected=[[[6.0]]],
-        ),
-    ]
-)
+CASES = [
+    OpCase(NAME, "no mask", {"query": QUERY, "key": KEY, "value": VALUE}, {}, [[[7.0]]], SPEC, opset="iOS18"),
+    OpCase(
+        NAME,
+        "boolean mask",
+        {"query": QUERY, "key": KEY, "value": VALUE, "attn_mask": [[True, False]]},
+        {},
+        [[[4.0]]],
+        SPEC,
+        opset="iOS18",
+    ),
+    OpCase(
+        NAME,
+        "mask is added",
+        {"query": QUERY, "key": KEY, "value": VALUE, "attn_mask": [[math.log(3.0), 0.0]]},
+        {},
+        [[[6.0]]],
+        SPEC,
+        opset="iOS18",
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_id)
 def test_op_gives_the_literal_result(case: OpCase) -> None:
-    check_case(case)
+    check(case)

@@ -42,6 +42,6 @@ struct ResultTable: Equatable {
 
     private static func remarks(on measured: CaseResult) -> [String] {
         let failure = measured.error.map { [$0.message] + ($0.hint.map { [$0] } ?? []) } ?? []
-        return failure + measured.validity.reasons
+        return failure + measured.validity.circumstances.map(\.title)
     }
 }

@@ -174,5 +174,7 @@ public struct Validity: Codable, Sendable, Equatable {
     public var lowPower = false
     public var debugBuild = false
     public var backgrounded = false
+    public var circumstances: [Circumstance] = []
+    /// The circumstances in words, which the host writes: empty here, and asked for by version 1 of the schema.
     public var reasons: [String] = []
 }

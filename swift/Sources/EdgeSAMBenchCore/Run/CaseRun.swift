@@ -43,7 +43,7 @@ struct CaseRun {
             result.error = failure
         }
         for role in ModelRole.allCases { await context.runner.unload(role) }
-        if let report = monitor.end() { result.judge(report, schedule: request.schedule, app: context.app) }
+        if let report = monitor.end() { result.note(report, schedule: request.schedule, app: context.app) }
         return (result, history)
     }
 
@@ -129,7 +129,9 @@ struct CaseRun {
             return prediction.durationNs
         }
         result.stages[stage.rawValue] = measured.samples
-        if !measured.isWarm { result.validity.reasons.append("\(stage.rawValue): warm-up did not become steady") }
+        if !measured.isWarm {
+            result.validity.circumstances.append(Circumstance(.unsteadyWarmup, detail: stage.rawValue))
+        }
         if !measured.minIterationsMet { result.validity.minIterationsMet = false }
         if !measured.minDurationMet { result.validity.minDurationMet = false }
         if let honoured, let role = stage.roles.first { result.note(backingsHonoured: honoured, role: role) }
@@ -229,8 +231,8 @@ extension CaseResult {
         backingsHonoured = perRole
     }
 
-    /// Takes over the circumstances and says what speaks against the samples.
-    fileprivate mutating func judge(_ report: EnvironmentMonitor.Report, schedule: Schedule, app: AppDescription) {
+    /// Copies the environment and notes what speaks against the samples.
+    fileprivate mutating func note(_ report: EnvironmentMonitor.Report, schedule: Schedule, app: AppDescription) {
         environment = report.environment
         memory = report.memory
         timeToFairS = report.timeToFairS
@@ -240,16 +242,14 @@ extension CaseResult {
         validity.lowPower = report.wasLowPower
         validity.backgrounded = report.wasBackgrounded
         validity.debugBuild = app.buildConfiguration == "debug"
-        var reasons: [String] = []
-        if validity.throttled { reasons.append("thermal state rose to \(highest.rawValue)") }
-        if validity.lowPower { reasons.append("low power mode was on") }
-        if validity.backgrounded { reasons.append("the app was in the background") }
-        if validity.debugBuild { reasons.append("debug build") }
-        if app.debuggerAttached { reasons.append("a debugger was attached") }
-        if outcome == .passed, !validity.minIterationsMet {
-            reasons.append("max_duration_s was over before min_iterations")
-        }
-        if outcome == .passed, !validity.minDurationMet { reasons.append("min_duration_s was not reached") }
-        validity.reasons += reasons
+        var found: [Circumstance] = []
+        if validity.throttled { found.append(Circumstance(.throttled, detail: highest.rawValue)) }
+        if validity.lowPower { found.append(Circumstance(.lowPower)) }
+        if validity.backgrounded { found.append(Circumstance(.backgrounded)) }
+        if validity.debugBuild { found.append(Circumstance(.debugBuild)) }
+        if app.debuggerAttached { found.append(Circumstance(.debuggerAttached)) }
+        if outcome == .passed, !validity.minIterationsMet { found.append(Circumstance(.fewIterations)) }
+        if outcome == .passed, !validity.minDurationMet { found.append(Circumstance(.shortDuration)) }
+        validity.circumstances += found
     }
 }

@@ -1,0 +1,98 @@
+"""The metrics of every output, measured on one output of both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from edgesam_export.imaging.masks import resized
+from edgesam_export.parity import metrics
+
+__all__ = ["ENCODER_OUTPUT", "METRICS", "Metric", "Pair", "measure", "metrics_of"]
+
+ENCODER_OUTPUT = "encoder output"
+"""Every output of the encoder, whatever its contract names it."""
+MASK_SCALE = 4
+"""Side of the prompt frame of 1024 over that of the logits."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pair:
+    """One output of reference and candidate, of equal shape, the padding cropped."""
+
+    expected: np.ndarray
+    actual: np.ndarray
+    best: int = 0
+    """Index of the mask that the reference scores highest."""
+
+    @cached_property
+    def mask_ious(self) -> list[float]:
+        """IoU of each mask in the prompt frame."""
+        return [
+            metrics.mask_iou(left, right)
+            for left, right in zip(enlarged(self.expected[0]), enlarged(self.actual[0]), strict=True)
+        ]
+
+
+Metric = Callable[[Pair], "float | None"]
+"""From both sides of an output to a number; None when the metric does not apply to the pair."""
+
+
+def of_arrays(metric: Callable[[np.ndarray, np.ndarray], float]) -> Metric:
+    """Return a metric of two arrays as a metric of a pair."""
+    return lambda pair: metric(pair.expected, pair.actual)
+
+
+def worst_mask_iou(pair: Pair) -> float:
+    """Return the lowest IoU of all masks; NaN when one of them is."""
+    return float(np.min(pair.mask_ious))
+
+
+def best_mask_gap(pair: Pair) -> float | None:
+    """Return ``metrics.best_mask_gap``; None for a decoder of one mask, which has nothing to choose."""
+    return metrics.best_mask_gap(pair.expected, pair.actual) if pair.expected.size > 1 else None
+
+
+PSNR, LARGEST, RMS = of_arrays(metrics.psnr_db), of_arrays(metrics.max_abs_error), of_arrays(metrics.rms_error)
+
+METRICS: Mapping[str, Mapping[str, Metric]] = {
+    ENCODER_OUTPUT: {
+        "psnr_db": PSNR,
+        "cosine": of_arrays(metrics.cosine),
+        "max_abs_error": LARGEST,
+        "rms_error": RMS,
+    },
+    "masks": {
+        "mask_iou": worst_mask_iou,
+        "best_mask_iou": lambda pair: pair.mask_ious[pair.best],
+        "sign_agreement": of_arrays(metrics.sign_agreement),
+        "sign_margin": of_arrays(metrics.sign_margin),
+        "psnr_db": PSNR,
+        "max_abs_error": LARGEST,
+    },
+    "scores": {"best_mask_gap": best_mask_gap, "max_abs_error": LARGEST},
+    "boxes": {"psnr_db": PSNR, "max_abs_error": LARGEST, "rms_error": RMS},
+    "box_scores": {"psnr_db": PSNR, "max_abs_error": LARGEST, "rms_error": RMS},
+}
+"""Output -> name of the metric -> function. ``mask_iou`` is the worst of all masks returned, ``best_mask_iou`` that of
+the mask which the reference scores highest; ``sign_agreement``, ``sign_margin`` and ``psnr_db`` are over all logits."""
+
+
+def metrics_of(output: str) -> Mapping[str, Metric]:
+    """Return the metrics of an output by name; those of an encoder output for every name that no other output has."""
+    return METRICS.get(output, METRICS[ENCODER_OUTPUT])
+
+
+def measure(output: str, pair: Pair) -> dict[str, float]:
+    """Return every metric of one output that applies to it."""
+    values = {name: metric(pair) for name, metric in metrics_of(output).items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def enlarged(logits: np.ndarray) -> np.ndarray:
+    """Return logits at four times their size, as on a mask's way to the image's. Shapes: (M, h, w)"""
+    height, width = logits.shape[-2:]
+    return resized(logits, (MASK_SCALE * height, MASK_SCALE * width))
