@@ -7,14 +7,15 @@ KEY := $(shell cat requirements.lock pyproject.toml | cksum | cut -d" " -f1)
 INSTALLED := $(VENV)/installed-$(KEY)
 MODEL ?= edge_sam_tiny
 OUT ?= out/demo
-# Processes that pytest runs in, a core each; a file's tests stay together.
+# Processes that pytest runs in, a core each; no test depends on another, so an idle one takes over from a busy one.
 WORKERS ?= 2
+PARTS := lint pytest swift-test conformance-sample
 # The bundled weights unless told otherwise: make demo MODEL=edge_sam_3x CHECKPOINT=edge_sam_3x.pth PICTURE=photo.jpg
 WEIGHTS := $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 PICTURE ?= edgesam_export/samples/scene.png
 PROMPT ?= --point 425,384
 
-.PHONY: help setup demo test lint fmt check conformance bench model-table families tiny distillation op-table swift-test loc wheel clean
+.PHONY: help setup demo test pytest coverage lint fmt check conformance conformance-sample bench model-table families tiny distillation op-table swift-test loc wheel clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -57,13 +58,19 @@ distillation: setup  ## Three kinds of training compared, and what recovery wins
 	$(RUN)/python benchmarks/distillation.py
 	$(RUN)/python benchmarks/recovery.py
 
-test: setup lint swift-test  ## Every test: Python, conformance sample, Swift where a toolchain is present
-	$(RUN)/python -m pytest -n $(WORKERS) --dist loadfile
-	$(RUN)/python tests/conformance/run.py --sample
+test: setup  ## Every test: lint, Python, conformance sample, Swift where a toolchain is present; all at once
+	@$(RUN)/python tests/run_parts.py out/test-logs "$(MAKE) --no-print-directory" $(PARTS)
 
-lint: setup  ## Style and formatting
+pytest: setup  ## Python's tests
+	$(RUN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+coverage: setup  ## Python's tests with the share of statements and branches that they run
+	$(RUN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered
+
+lint: setup  ## Style, formatting, types
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
+	$(RUN)/python -m mypy
 
 fmt: setup  ## Format the code
 	$(RUN)/ruff check --fix .
@@ -75,6 +82,9 @@ swift-test: setup  ## Swift: build and test the package, the predictor on real p
 	@if command -v swift >/dev/null; then \
 	  EDGESAM_PYTHON=$(abspath $(RUN))/python swift test --package-path swift; \
 	else echo "swift: no toolchain on PATH, so the Swift package is not tested here"; fi
+
+conformance-sample: setup  ## A sample of coremltools' own op tests against the executor
+	$(RUN)/python tests/conformance/run.py --sample
 
 conformance: setup  ## coremltools' own op tests against the executor, all of them
 	$(RUN)/python tests/conformance/run.py
@@ -102,4 +112,4 @@ wheel: setup  ## Build the wheel into dist/
 	$(RUN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
 clean:  ## Remove what was built, not the virtual environment
-	rm -rf build out dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf build out dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
