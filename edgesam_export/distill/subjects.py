@@ -9,7 +9,7 @@ from pathlib import Path
 from edgesam_export.artifacts import list_files
 from edgesam_export.errors import UsageError
 from edgesam_export.families import load_model, model_names
-from edgesam_export.runners import Runner, open_artifact, open_runner
+from edgesam_export.runners import Runner, numerics_choices, open_artifact, open_runner
 from edgesam_export.spec import Artifact, Progress, Provenance
 
 __all__ = ["Subject", "open_subjects"]
@@ -71,7 +71,7 @@ def file_runners(paths: Sequence[Path], numerics: Sequence[str]) -> Iterator[tup
             artifact = open_artifact(file)
             groups.setdefault((str(file.parent), artifact.format, artifact.model), []).append(artifact)
     for (folder, format, _), artifacts in groups.items():
-        for kind in dict.fromkeys(numerics) if format == "coreml" else (None,):
+        for kind in dict.fromkeys(numerics) if numerics_choices(format) else (None,):
             yield folder, open_runner(artifacts, numerics=kind), None
 
 
