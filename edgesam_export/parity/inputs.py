@@ -16,7 +16,7 @@ from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.imaging.prompts import pack_prompt
 from edgesam_export.imaging.reading import open_picture, rgb_array
 from edgesam_export.parity.report import Prompt
-from edgesam_export.runners import Runner, open_artifact, open_runner
+from edgesam_export.runners import Runner, numerics_choices, open_artifact, open_runner
 from edgesam_export.spec import Artifact, Progress
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def open_candidates(candidate: Any, numerics: tuple[str, ...]) -> list[Runner]:
             artifact = file if isinstance(file, Artifact) else open_artifact(file)
             groups.setdefault(artifact.format, []).append(artifact)
     for kind, files in sorted(groups.items()):
-        for chosen in numerics if kind == "coreml" else (None,):
+        for chosen in numerics if numerics_choices(kind) else (None,):
             opened.append(open_runner(files, numerics=chosen))
     if not opened:
         raise UsageError("nothing to compare; give at least one exported file")
