@@ -102,15 +102,15 @@ def fit(figures: Sequence[Figure]) -> list[float]:
 
 def cross_validated(figures: Sequence[Figure]) -> dict[str, tuple[float, ...]]:
     """Predict each paper with a fit that has not seen it: paper -> ratios of estimate and figure."""
-    found = {}
+    ratios = {}
     for paper in dict.fromkeys(figure.paper for figure in figures):
         factors = fit([figure for figure in figures if figure.paper != paper])
         unseen = [figure for figure in figures if figure.paper == paper]
-        found[paper] = tuple(
+        ratios[paper] = tuple(
             estimate_ms(figure, with_factors(load_roofline(figure.family), factors)) / figure.milliseconds
             for figure in unseen
         )
-    return found
+    return ratios
 
 
 def print_fit(figures: Sequence[Figure]) -> None:
@@ -127,7 +127,7 @@ def print_fit(figures: Sequence[Figure]) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------ the table
-def judge(figures: Sequence[Figure]) -> dict[str, float]:
+def accuracy_of(figures: Sequence[Figure]) -> dict[str, float]:
     """Return how far the estimate is off: median and extreme ratios, rank correlation, count."""
     estimates = [estimate_ms(figure) for figure in figures]
     measured = [figure.milliseconds for figure in figures]
@@ -142,11 +142,11 @@ def judge(figures: Sequence[Figure]) -> dict[str, float]:
 
 
 def summary(figures: Sequence[Figure]) -> str:
-    """Say it in one line: what `judged.summary` in roofline.toml must be."""
-    found = judge(figures)
+    """Return the accuracy in one line: `accuracy.summary` of roofline.toml."""
+    accuracy = accuracy_of(figures)
     return (
-        f"median ratio {found['median_ratio']:.2f} ({found['low']:.2f} to {found['high']:.2f}), "
-        f"rank correlation {found['rank_correlation']:.2f} on {found['figures']} published figures"
+        f"median ratio {accuracy['median_ratio']:.2f} ({accuracy['low']:.2f} to {accuracy['high']:.2f}), "
+        f"rank correlation {accuracy['rank_correlation']:.2f} on {accuracy['figures']} published figures"
     )
 
 
@@ -191,15 +191,15 @@ def main() -> None:
     print(f"\n{'':22}{'figures':>8}{'median ratio':>14}{'from':>7}{'to':>7}{'rank correlation':>18}")
     for name, group in groups.items():
         if len(group) > 1:
-            found = judge(group)
+            row = accuracy_of(group)
             print(
-                f"{name:22}{found['figures']:>8}{found['median_ratio']:>14.2f}{found['low']:>7.2f}{found['high']:>7.2f}"
-                f"{found['rank_correlation']:>18.2f}"
+                f"{name:22}{row['figures']:>8}{row['median_ratio']:>14.2f}{row['low']:>7.2f}{row['high']:>7.2f}"
+                f"{row['rank_correlation']:>18.2f}"
             )
     print_references([figure for figure in published if figure.use == "reference"])
     print(f"\n{summary(figures)}")
     print_baseline(figures)
-    reached = judge(figures)["rank_correlation"]
+    reached = accuracy_of(figures)["rank_correlation"]
     print(f"rank correlation {reached:.2f}, bar {BAR}: {'reached' if reached >= BAR else 'MISSED'}")
 
 

@@ -34,7 +34,8 @@ let package = Package(
         .executableTarget(name: "edgesam-bench-host", dependencies: ["EdgeSAMBenchCore", "EdgeSAMBenchRuntime"]),
         // Where the tests find the goldens that Python's tests read too, and packages exported by the project.
         .target(name: "FixtureSupport", path: "Tests/FixtureSupport"),
-        .testTarget(name: "EdgeSAMCoreTests", dependencies: ["EdgeSAMCore", "FixtureSupport"]),
+        // EdgeSAMBenchCore has the only SHA-256, which the shared goldens need.
+        .testTarget(name: "EdgeSAMCoreTests", dependencies: ["EdgeSAMBenchCore", "EdgeSAMCore", "FixtureSupport"]),
         .testTarget(name: "EdgeSAMTests", dependencies: ["EdgeSAM", "EdgeSAMCore", "FixtureSupport"] + frameworks),
         .testTarget(name: "EdgeSAMBenchCoreTests", dependencies: ["EdgeSAMBenchCore", "FixtureSupport"]),
         .testTarget(

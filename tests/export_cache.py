@@ -137,7 +137,7 @@ def write_export(folder: Path, model: str, format: str, random_weights: int | No
     from edgesam_export.families import load_model
     from edgesam_export.formats import find_format
 
-    find_format(format)(load_model(model, random_weights=random_weights), folder, config)
+    find_format(format).export(load_model(model, random_weights=random_weights), folder, config)
 
 
 @cache

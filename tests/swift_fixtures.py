@@ -7,9 +7,10 @@ files.  Everything lies in ``out/swift-fixtures`` under the repository's root:
     tensor/...                                encoder that takes an fp16 tensor; decoder with 3 slots, and 2 in its
                                               function points_2, no mask prompt
     official/...                              profile of the released files: everything fp32, number of points free
+    maps/small_maps_{encoder,decoder}...      a small model whose embedding has three maps
     broken/*.mlpackage                        tiny programs whose contract is missing, damaged or of another kind
     pictures/<name>.npy                       uint8 (h, w, 3) RGB
-    expected[_tensor|_official]/<picture>_<prompt>_{scores,logits,bits}.npy
+    expected[_tensor|_official|_maps]/<picture>_<prompt>_{scores,logits,bits}.npy
                                               float32 (M,); float32 (M, 256, 256); uint8 (M, bytes), packed bits
     fixtures.json                             pairs of packages with their prompts, best masks
 """
@@ -96,6 +97,11 @@ def write_expected(
 
 def write_packages(folder: Path) -> dict[str, list[Path]]:
     """Write every pair of packages; return their paths by folder name, "" for the recommended pair."""
+    from small_models import SMALL_MAPS, small_model
+
+    from edgesam_export.formats.coreml import export_coreml
+    from edgesam_export.spec import CoreMLConfig
+
     options: dict[str, dict[str, Any]] = {
         "": {"points": SLOTS, "mask_input": True},
         "tensor": {"tensor_input": True, "points": 3, "functions": (2,), "target": "iOS18"},
@@ -104,7 +110,8 @@ def write_packages(folder: Path) -> dict[str, list[Path]]:
     for name, config in options.items():
         shutil.copytree(exported(MODEL, "coreml", random_weights=SEED, **config), folder / name, dirs_exist_ok=True)
     parts = [f"{MODEL}_{part}.mlpackage" for part in ("encoder", "decoder")]
-    return {name: [folder / name / part for part in parts] for name in options}
+    maps = export_coreml(small_model(SMALL_MAPS), folder / "maps", CoreMLConfig(points=SLOTS))
+    return {name: [folder / name / part for part in parts] for name in options} | {"maps": [file.path for file in maps]}
 
 
 def write_broken(folder: Path, decoder: Path) -> None:
@@ -160,6 +167,7 @@ def build(folder: Path) -> None:
         "prompts": write_expected(folder / "expected", pairs[""], shown, every),
         "tensor_prompts": write_expected(folder / "expected_tensor", pairs["tensor"], small, ["point", "box"]),
         "official_prompts": write_expected(folder / "expected_official", pairs["official"], small, ["points", "box"]),
+        "maps_prompts": write_expected(folder / "expected_maps", pairs["maps"], small, ["points", "box"]),
     }
     write_broken(folder / "broken", pairs[""][1])
     (folder / "fixtures.json").write_text(json.dumps(index, indent=1, sort_keys=True))
@@ -167,7 +175,7 @@ def build(folder: Path) -> None:
 
 def main() -> None:
     """Build the fixtures unless those there are of the same sources; print the folder."""
-    scripts = (Path(__file__), Path(export_cache.__file__))
+    scripts = (Path(__file__), Path(export_cache.__file__), Path(__file__).with_name("small_models.py"))
     with locked(FOLDER.with_suffix(".lock")):  # several test processes may ask at once
         expected, mark = digest_of_sources(RUNNING, scripts), FOLDER / "stamp"
         if not (mark.is_file() and mark.read_text() == expected):

@@ -115,14 +115,14 @@ def check_graph(graph: GraphView, families: tuple[str, ...]) -> Hits:
 
 
 def prepare(graph: GraphView, limits: Limits, hits: Hits | None) -> GraphView:
-    """Return the graph with its FP32 border marked, and with what is off the ANE once that is known."""
+    """Return the graph with its FP32 border marked, and with the operations off the ANE once hits are there."""
     border = frozenset(node.index for region in border_regions(graph, limits) for node in region)
     off = graph.off if hits is None else graph.off | indices_off(graph, place(graph, hits, limits.family))
     return replace(graph, border=border, off=off)
 
 
 def place(graph: GraphView, hits: Hits, family: str | None = None) -> tuple[OpPlacement, ...]:
-    """Return where each operation is expected, and the rules behind it: on one family, or the worst of all."""
+    """Return the expected placement of each operation and the rules behind it: on one family, or the worst of all."""
     off: dict[int, set[str]] = {}
     risky: dict[int, set[str]] = {}
     for (rule, hit), families in hits.items():
@@ -209,7 +209,7 @@ def estimate_costs(graph: GraphView, hits: Hits, families: tuple[str, ...]) -> I
 def read_ranges(document: Any, component: str | None = None) -> dict[str, float]:
     """Return the largest magnitude by operation from a parity report (its ``ranges``) or rows of a range report.
 
-    ``component`` picks ``encoder`` or ``decoder`` where a report covers both. Infinity stands for what overflowed.
+    ``component`` picks ``encoder`` or ``decoder`` where a report covers both. Infinity stands for an overflow.
 
     Raises:
         UsageError: the document holds no ranges.

@@ -18,7 +18,7 @@ Key = tuple[str, ...]
 
 
 def finding_keys(findings: Sequence[Finding], *, modules: bool) -> list[Key]:
-    """Return what identifies each finding from run to run: numbers in names and messages do not count.
+    """Return the key that identifies each finding from run to run: numbers in names and messages do not count.
 
     Two findings that differ in numbers only get the same key; compare how often a key occurs.
     """
@@ -34,7 +34,7 @@ def shape(text: str) -> str:
 
 
 def load_baseline(path: str | Path) -> tuple[Finding, ...]:
-    """Return the findings of a report that ``to_json`` wrote; fields that are not known are ignored.
+    """Return the findings of a report in JSON; unknown fields are ignored.
 
     Raises:
         UsageError: the file is missing or is not JSON.
@@ -48,12 +48,12 @@ def load_baseline(path: str | Path) -> tuple[Finding, ...]:
         raise SchemaError(
             f"'{path}' has schema version {version!r}, this version reads up to {SCHEMA_VERSION}; write it anew"
         )
-    known = Finding.__dataclass_fields__
+    fields = Finding.__dataclass_fields__
     try:
-        entries = [{key: value for key, value in entry.items() if key in known} for entry in document["findings"]]
+        entries = [{key: value for key, value in entry.items() if key in fields} for entry in document["findings"]]
         return tuple(Finding(**{**entry, "families": tuple(entry["families"])}) for entry in entries)
     except (TypeError, KeyError, AttributeError) as error:
-        raise SchemaError(f"'{path}' holds a finding that cannot be read ({error}); write the baseline anew") from None
+        raise SchemaError(f"'{path}' holds a finding that cannot be read ({error}); write the baseline again") from None
 
 
 def new_findings(report: AneReport, baseline: Sequence[Finding]) -> tuple[Finding, ...]:

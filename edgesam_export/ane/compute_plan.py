@@ -1,7 +1,7 @@
 """Core ML's own compute plan of a program as a document: what the macOS adapter and the phone app write, read safely.
 
 A plan is Core ML's anticipation on one device and one system; it is no measurement. Unknown fields are ignored, null
-stands where nothing is known::
+stands for unknown::
 
     {"kind": "compute_plan", "schema_version": 1,
      "model": {"file": "a.mlpackage", "function": "main", "artifact_sha256": "<hex of the package>"},
@@ -26,6 +26,7 @@ from edgesam_export.errors import SchemaError, UsageError
 from edgesam_export.files import read_json
 from edgesam_export.hardware import pick_target
 from edgesam_export.mil.op_kinds import is_parameter
+from edgesam_export.spec import COMPUTE_UNITS
 
 __all__ = [
     "KIND",
@@ -43,7 +44,6 @@ __all__ = [
 # 1: first form
 SCHEMA_VERSION = 1
 KIND = "compute_plan"
-UNITS = ("all", "cpu_and_ne", "cpu_and_gpu", "cpu_only")
 DEVICES = ("ane", "gpu", "cpu")
 MAX_BYTES = 64 << 20
 """Far more than the largest program's plan: about 150 bytes an operation."""
@@ -76,7 +76,7 @@ class PlanOperation:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanDevice:
-    """What the plan was made on; None where the document does not say."""
+    """The device that the plan was made on; None where the document does not say."""
 
     product_type: str | None = None
     marketing_name: str | None = None
@@ -104,7 +104,7 @@ class ComputePlan:
 
     @property
     def target(self) -> str | None:
-        """Chip or device, as ``analyze`` takes it; None when the plan names none that is known."""
+        """Chip or device, as ``analyze`` takes it; None when the plan names no known one."""
         for name in filter(None, (self.device.chip, self.device.marketing_name)):
             try:
                 return pick_target(name.removeprefix("Apple ")).name
@@ -155,7 +155,7 @@ def parse_plan(document: Any, *, where: str = "the compute plan") -> ComputePlan
         file=reader.text(model.get("file"), "model.file"),
         function=reader.text(model.get("function", "main"), "model.function"),
         artifact_sha256=reader.optional_text(model.get("artifact_sha256"), "model.artifact_sha256"),
-        compute_units=reader.choice(plan.get("compute_units"), UNITS, "compute_units"),
+        compute_units=reader.choice(plan.get("compute_units"), COMPUTE_UNITS, "compute_units"),
         device=PlanDevice(
             **{key: reader.optional_text(device.get(key), f"device.{key}") for key in PlanDevice.__dataclass_fields__}
         ),
@@ -169,18 +169,18 @@ class Reader:
 
     where: str
 
-    def complain(self, field: str, wanted: str, value: Any) -> SchemaError:
-        return SchemaError(f"{self.where}: '{field}' must be {wanted}, not {repr(value)[:60]}; dump the plan anew")
+    def error(self, field: str, expected: str, value: Any) -> SchemaError:
+        return SchemaError(f"{self.where}: '{field}' must be {expected}, not {repr(value)[:60]}; dump the plan anew")
 
     def mapping(self, value: Any, field: str) -> Mapping[str, Any]:
         if not isinstance(value, Mapping):
-            raise self.complain(field, "an object", value)
+            raise self.error(field, "an object", value)
         return value
 
     def text(self, value: Any, field: str) -> str:
         # Names end up on terminals: escape sequences must not.
         if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT or not value.isprintable():
-            raise self.complain(field, f"1 to {MAX_TEXT} printable characters", value)
+            raise self.error(field, f"1 to {MAX_TEXT} printable characters", value)
         return value
 
     def optional_text(self, value: Any, field: str) -> str | None:
@@ -188,18 +188,18 @@ class Reader:
 
     def choice(self, value: Any, choices: Sequence[str], field: str) -> Any:
         if not isinstance(value, str) or value not in choices:
-            raise self.complain(field, f"one of {', '.join(choices)}", value)
+            raise self.error(field, f"one of {', '.join(choices)}", value)
         return value
 
     def operation(self, value: Any, field: str) -> PlanOperation:
         entry = self.mapping(value, field)
         supported = [] if entry.get("supported") is None else entry["supported"]
         if not isinstance(supported, list) or len(supported) > len(DEVICES):
-            raise self.complain(f"{field}.supported", f"a list of {', '.join(DEVICES)}", supported)
+            raise self.error(f"{field}.supported", f"a list of {', '.join(DEVICES)}", supported)
         preferred, cost = entry.get("preferred"), entry.get("cost")
         number = isinstance(cost, int | float) and not isinstance(cost, bool)
         if cost is not None and not (number and 0 <= cost <= 1):  # false for NaN
-            raise self.complain(f"{field}.cost", "a number from 0 to 1", cost)
+            raise self.error(f"{field}.cost", "a number from 0 to 1", cost)
         return PlanOperation(
             name=self.text(entry.get("name"), f"{field}.name"),
             op_type=self.text(entry.get("type"), f"{field}.type").rpartition(".")[2],
@@ -210,10 +210,10 @@ class Reader:
 
 
 def obtain_plan(stored: str | Path | None, *, native: bool, package: Path) -> ComputePlan | None:
-    """Return the stored plan, or Core ML's own for a package on this Mac, or None when neither is wanted.
+    """Return the stored plan, or Core ML's own for a package on this Mac, or None when neither is asked for.
 
     Raises:
-        UsageError: both are wanted.
+        UsageError: both are asked for.
         SchemaError: the stored plan has not the form.
         RunnerUnavailableError: ``native`` where there is no Core ML.
     """
@@ -227,5 +227,5 @@ def obtain_plan(stored: str | Path | None, *, native: bool, package: Path) -> Co
 
 
 def target_of(plan: ComputePlan | None, asked: str) -> str:
-    """Return what to analyse for: ``asked``, or the plan's device where ``all`` was asked for."""
+    """Return the target to analyse for: ``asked``, or the plan's device where ``all`` was asked for."""
     return plan.target or asked if plan is not None and asked == "all" else asked

@@ -84,10 +84,10 @@ def load_roofline(family: str) -> Roofline:
 
 def calibration(family: str) -> str:
     """Return how far the estimate was off, and how many of the figures were of this family."""
-    verdict = constants()["judged"]
-    own = verdict["families"].get(family, 0)
+    accuracy = constants()["accuracy"]
+    own = accuracy["families"].get(family, 0)
     scope = f"{own} of them on {family}" if own else f"none on {family}, whose constants are unchecked"
-    return f"{verdict['summary']}, {scope}; {verdict['unseen']}"
+    return f"{accuracy['summary']}, {scope}; {accuracy['unseen']}"
 
 
 # --------------------------------------------------------------------------------------------------------------- demand
@@ -124,7 +124,7 @@ class WorkingSet:
     """Values that nobody reads after the current operation: they make room first, without a copy."""
 
     def read(self, name: str, size: int) -> int:
-        """Bring a value in; return the bytes that this moves."""
+        """Return the bytes moved to bring a value in."""
         if name in self.held:
             self.held.move_to_end(name)
             return 0
@@ -132,7 +132,7 @@ class WorkingSet:
         return size + self.hold(name, size)
 
     def write(self, name: str, size: int) -> int:
-        """Take a new value in; return the bytes that this moves."""
+        """Return the bytes moved to take a new value in."""
         if size > self.capacity:
             self.stored.add(name)
             return size
@@ -218,7 +218,7 @@ class Walk:
         )
 
     def is_fused(self, node: Node) -> bool:
-        """Whether an activation reads one convolution or product that nobody else reads, on its own side."""
+        """Return whether an activation reads one convolution or product that nobody else reads, on its own side."""
         reads = self.graph.data_inputs(node)
         if len(reads) != 1 or kind_of(self.graph, node) != "activation" or reads[0].name in self.graph.outputs:
             return False
@@ -229,7 +229,7 @@ class Walk:
         return same_side and len(self.graph.consumers(reads[0].name)) == 1
 
     def feeds_fused(self, node: Node) -> bool:
-        """Whether an activation takes this result before it is written."""
+        """Return whether an activation takes this result before it is written."""
         return any(self.is_fused(reader) for reader in self.graph.after(node))
 
     def crossing(self, node: Node) -> int:

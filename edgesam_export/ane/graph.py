@@ -51,7 +51,7 @@ class Value:
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
-        """Shape with 1 in place of what is open: a lower bound."""
+        """Shape with 1 for an open size: a lower bound."""
         return tuple(size or 1 for size in self.shape or ())
 
     @cached_property
@@ -99,12 +99,12 @@ class Node:
 
     @property
     def output(self) -> Value:
-        """What it produces, of several the first; an empty tuple's type when it produces nothing."""
+        """The first output; an empty tuple's type when there is none."""
         return self.outputs[0] if self.outputs else Value(self.name, "tuple", None)
 
     @property
     def label(self) -> str:
-        """Name of the value it produces."""
+        """Name of the first output."""
         return self.outputs[0].name if self.outputs else self.name
 
     @cached_property
@@ -186,7 +186,7 @@ class GraphView:
         return name in self.values and name not in self.weights
 
     def takes_weight(self, node: Node, key: str) -> bool:
-        """Whether an input is given and is a constant or a decompressed weight."""
+        """Return whether an input is a constant or a decompressed weight."""
         return any(name in self.weights for name in node.inputs.get(key, ()))
 
     def const(self, node: Node, key: str, default: Any = None) -> Any:
@@ -230,7 +230,7 @@ class GraphView:
         return [reader for value in node.outputs for reader in self.consumers(value.name)]
 
     def is_fp32(self, node: Node) -> bool:
-        """Whether an activation it reads or writes is wider than 16 bits of floating point; a cast is neither side."""
+        """Return whether it reads or writes FP32 or FP64 activations; a cast belongs to neither side."""
         if node.type == "cast":
             return False
         return any(value.dtype in WIDE_FLOATS for value in [*node.outputs, *self.data_inputs(node)])

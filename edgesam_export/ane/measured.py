@@ -16,13 +16,13 @@ __all__ = ["find_measurements"]
 
 MAX_RECORD_BYTES = 256 << 20
 RESULT_VERSIONS = (1,)
-"""Versions of the benchmark's result document that are understood; other files in the folder are another matter."""
+"""Versions of the benchmark's result document that are understood; other files in the folder are skipped."""
 
 
 def find_measurements(folder: Path, artifact_sha256: str, families: tuple[str, ...]) -> tuple[Measurement, ...]:
-    """Return what records below ``folder`` measured of the artifact on devices of ``families``, fastest first.
+    """Return the latencies of the artifact on devices of ``families`` in records below ``folder``, fastest first.
 
-    A record is a result document of the benchmark (schema_version 1): ``models`` tells which file had which role,
+    A record is a result document of the benchmark (schema_version 1): ``models`` has the role of each file,
     ``cases`` the raw samples of each stage, in nanoseconds.  Cases that are not valid are left out.
 
     Raises:
@@ -31,16 +31,16 @@ def find_measurements(folder: Path, artifact_sha256: str, families: tuple[str, .
     """
     if not folder.is_dir():
         raise UsageError(f"records folder '{folder}' does not exist; give one with --records")
-    found = [
+    measurements = [
         measurement
         for path in sorted(folder.rglob("*.json"))
         if path.stat().st_size <= MAX_RECORD_BYTES
-        for measurement in read_record(path, artifact_sha256)
+        for measurement in measurements_in(path, artifact_sha256)
     ]
-    return tuple(sorted((m for m in found if m.family in families), key=lambda m: m.median_ms))
+    return tuple(sorted((m for m in measurements if m.family in families), key=lambda m: m.median_ms))
 
 
-def read_record(path: Path, artifact_sha256: str) -> Iterator[Measurement]:
+def measurements_in(path: Path, artifact_sha256: str) -> Iterator[Measurement]:
     """Yield one measurement per valid case of the artifact in one record."""
     document = read_json(path)
     if not isinstance(document, Mapping) or document.get("schema_version") not in RESULT_VERSIONS:

@@ -1,4 +1,4 @@
-"""An ANE report beside Core ML's compute plan: where each rule was right, where not, and what no rule explains."""
+"""An ANE report beside Core ML's compute plan: hits and false alarms of each rule, misses that none explains."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ComparedOperation:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether prediction and plan say the same; None where either is undecided (``at-risk``, ``unknown``)."""
+        """Return whether prediction and plan agree; None where either is undecided (``at-risk``, ``unknown``)."""
         if self.predicted == "at-risk" or self.actual == "unknown":
             return None
         return (self.predicted == "expected") == (self.actual == "ane")
@@ -41,7 +41,7 @@ class ComparedOperation:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How many operations of one prediction ended up where."""
+    """Number of operations with one prediction, by their actual placement."""
 
     predicted: Placement
     ane: int
@@ -105,7 +105,7 @@ class PlanComparison:
 
 
 def compare_plan(report: AneReport, plan: ComputePlan) -> PlanComparison:
-    """Return where a report and a plan of the same program agree, operation by operation and rule by rule.
+    """Return the comparison of a report and a plan of the same program, operation by operation and rule by rule.
 
     Raises:
         UsageError: the plan is of another program or function, or was made without the ANE.
@@ -137,7 +137,7 @@ def compare_plan(report: AneReport, plan: ComputePlan) -> PlanComparison:
 
 
 def check_pair(report: AneReport, plan: ComputePlan) -> None:
-    """Refuse a plan that says nothing about the report."""
+    """Refuse a plan of another program, or without the ANE."""
     if plan.compute_units not in UNITS_WITH_ANE:
         raise UsageError(f"the plan was made for {plan.compute_units}, without the ANE; make one for all or cpu_and_ne")
     if plan.function != report.function:
@@ -183,18 +183,18 @@ def compared(placement: OpPlacement, planned: PlanOperation) -> ComparedOperatio
 
 
 def count_actual(operations: Sequence[ComparedOperation], says: Placement) -> Agreement:
-    found = Counter(operation.actual for operation in operations if operation.predicted == says)
+    actual = Counter(operation.actual for operation in operations if operation.predicted == says)
     return Agreement(
-        predicted=says, ane=found["ane"], capable=found["capable"], off=found["off"], unknown=found["unknown"]
+        predicted=says, ane=actual["ane"], capable=actual["capable"], off=actual["off"], unknown=actual["unknown"]
     )
 
 
 def score_rules(operations: Sequence[ComparedOperation]) -> Iterator[RuleScore]:
-    found: dict[tuple[str, Placement], Counter[Actual]] = defaultdict(Counter)
+    counts: dict[tuple[str, Placement], Counter[Actual]] = defaultdict(Counter)
     for operation in operations:
         for rule in operation.rules:
-            found[rule, operation.predicted][operation.actual] += 1
-    for (rule, says), actual in sorted(found.items()):
+            counts[rule, operation.predicted][operation.actual] += 1
+    for (rule, says), actual in sorted(counts.items()):
         yield RuleScore(
             rule=rule,
             says=says,

@@ -24,7 +24,7 @@ class Finding:
     severity: Severity
     evidence: Evidence
     message: str
-    """One line: what was found, with values, and what to write instead."""
+    """One line: the finding with its values, and what to write instead."""
     operation: str | None
     """Name of the value the operation produces; None for the whole program."""
     op_type: str | None
@@ -39,7 +39,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class OpPlacement:
-    """Where an operation is expected to run, and which rule says so; constants are left out."""
+    """The expected placement of an operation and the rules behind it; constants are left out."""
 
     operation: str
     op_type: str
@@ -126,7 +126,7 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class AneReport:
-    """Everything that ``analyze`` found about one function of one program."""
+    """The analysis of one function of one program."""
 
     file: str
     function: str

@@ -9,411 +9,314 @@ import gc
 import secrets
 import time
 import uuid
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from copy import deepcopy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from edgesam_export.bench.candidates import (
+    ROLES,
+    Call,
+    Candidate,
+    FileCandidate,
+    Inputs,
+    TorchCandidate,
+    open_executor,
+    open_file,
+    random_inputs,
+)
 from edgesam_export.bench.machine import artifact_entry, host_device, torch_entry
+from edgesam_export.bench.parity import FeedRecorder, compare_outputs
 from edgesam_export.bench.request import DAY_S, Schedule, Workload, check_workload
 from edgesam_export.bench.schema import empty_result
+from edgesam_export.bench.statistics import NS_PER_MS, NS_PER_S
 from edgesam_export.errors import EdgeSAMExportError, UsageError, first_line
-from edgesam_export.imaging.geometry import PreparedImage, prepare
-from edgesam_export.imaging.prompts import pack_prompt
-from edgesam_export.profiles import embedding_names
-from edgesam_export.runners import RUNNERS, Embedding, cast, open_runner
-from edgesam_export.spec import Artifact, Progress
+from edgesam_export.runners import Runner
+from edgesam_export.spec import NUMERICS, Artifact, Progress
 
-__all__ = ["EXECUTOR_NUMERICS", "HostPlan", "measure_host"]
+if TYPE_CHECKING:
+    from edgesam_export.modeling.sam import SamModel
 
-EXECUTOR_NUMERICS = ("fp32", "fp16", "ane")
-SEED = 0
-NS_PER_MS, NS_PER_S = 1e6, 1e9
+__all__ = ["Case", "HostPlan", "measure_host"]
+
+EXECUTED = "coreml"
+"""Format whose files the executor runs, once for each kind of numerics."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostPlan:
-    """What is measured here: a loaded model, exported files of it, or both."""
+    """Subject and schedule of a measurement on this machine: a loaded model, exported files of it, or both."""
 
-    model: Any = None
-    """PyTorch model, also what the others are compared with; None leaves both out."""
-    coreml: tuple[Artifact, ...] = ()
-    onnx: tuple[Artifact, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
+    """Of each format at most one encoder and one decoder."""
+    model: SamModel | None = None
+    """PyTorch model, also the reference of the others; None leaves both out."""
     schedule: Schedule = field(default_factory=Schedule)
     workload: Workload = field(default_factory=Workload)
-    numerics: tuple[str, ...] = EXECUTOR_NUMERICS
+    numerics: tuple[str, ...] = NUMERICS
     cuda: bool = True
     """Also measure PyTorch on a CUDA device, where there is one."""
 
     def __post_init__(self) -> None:
-        if self.model is None and not self.coreml and not self.onnx:
+        if self.model is None and not self.artifacts:
             raise UsageError("nothing to measure; give a model, exported files or their folder")
         if self.workload.pace_hz is not None or self.workload.vary_points:
             raise UsageError("this machine is measured back to back with a fixed number of points; leave out the pace")
-        for files in (self.coreml, self.onnx):
-            if files:
-                check_workload(files, self.workload)
+        for format in self.formats:
+            check_workload(self.files(format), self.workload)
 
     @property
-    def artifacts(self) -> tuple[Artifact, ...]:
-        return (*self.coreml, *self.onnx)
+    def formats(self) -> tuple[str, ...]:
+        """Formats of the files, sorted."""
+        return tuple(sorted({artifact.format for artifact in self.artifacts}))
+
+    def files(self, format: str) -> tuple[Artifact, ...]:
+        """Return the files of one format."""
+        return tuple(artifact for artifact in self.artifacts if artifact.format == format)
+
+    def describing_runner(self) -> Runner:
+        """Return a runner that knows the model's facts; of files, one that executes nothing."""
+        from edgesam_export.runners.torch import TorchRunner
+
+        return FeedRecorder(self.files(self.formats[0])) if self.model is None else TorchRunner(self.model)
 
 
-@dataclass(frozen=True, eq=False)
-class Inputs:
-    """One picture and one prompt, ready for every candidate."""
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Durations of one stage in the order in which they were taken, nanoseconds."""
 
-    prepared: PreparedImage
-    coords: np.ndarray
-    labels: np.ndarray
-    embedding: Embedding
+    warmup_ns: Sequence[int] = ()
+    samples_ns: Sequence[int] = ()
 
-
-class Candidate(ABC):
-    """One way to execute the model: loaded, then called stage by stage."""
-
-    runtime: str
-    units = "cpu"
-    roles: tuple[str, ...] = ()
-    """Components that are loaded from files of their own."""
-    facts: dict[str, Any]
-    """What its cases say of it."""
-
-    def load(self, role: str) -> None:
-        """Load one of ``roles`` anew."""
-        raise NotImplementedError(role)
-
-    @abstractmethod
-    def prepare_calls(self, inputs: Inputs) -> dict[str, Callable[[], Any]]:
-        """Return what each stage calls; everything that is not prediction happens here."""
-
-    @abstractmethod
-    def outputs(self, inputs: Inputs) -> tuple[Embedding | None, np.ndarray | None]:
-        """Return embedding and mask logits of the inputs, for parity; None for what this candidate does not make."""
-
-    def timed(self, call: Callable[[], Any]) -> int:
-        """Return the nanoseconds that a call takes."""
-        start = time.perf_counter_ns()
-        call()
-        return time.perf_counter_ns() - start
-
-
-class FileCandidate(Candidate):
-    """Exported files in ONNX Runtime or in the executor."""
-
-    def __init__(self, runtime: str, artifacts: Iterable[Artifact], open_one: Callable[[Artifact], Any]) -> None:
-        self.runtime = runtime
-        self.artifacts = {artifact.component: artifact for artifact in artifacts}
-        self.open_one = open_one
-        self.roles = tuple(role for role in ("encoder", "decoder") if role in self.artifacts)
-        self.runners: dict[str, Any] = {}
-        self.facts = {"artifacts": {role: artifact.sha256 for role, artifact in self.artifacts.items()}}
-
-    def load(self, role: str) -> None:
-        self.runners[role] = self.open_one(self.artifacts[role])
-
-    def prepare_calls(self, inputs: Inputs) -> dict[str, Callable[[], Any]]:
-        from edgesam_export.bench.parity import FeedRecorder
-
-        recorder = FeedRecorder(self.artifacts.values())
-        calls: dict[str, Callable[[], Any]] = {}
-        if "encoder" in self.artifacts:
-            recorder.encode(inputs.prepared)
-            calls["encoder"] = partial(self.runners["encoder"].run, "encoder", recorder.feeds["encoder"])
-        if "decoder" in self.artifacts:
-            recorder.decode(inputs.embedding, inputs.coords, inputs.labels)
-            calls["decoder"] = partial(self.runners["decoder"].run, "decoder", recorder.feeds["decoder"])
-        if len(calls) == 2:
-            calls["end_to_end"] = partial(self.end_to_end, recorder.feeds)
-        return calls
-
-    def end_to_end(self, feeds: dict[str, dict[str, np.ndarray]]) -> Any:
-        outputs = self.runners["encoder"].run("encoder", feeds["encoder"])
-        specs = [s for s in self.artifacts["decoder"].contract["inputs"] if s["name"] in outputs]
-        maps = {spec["name"]: cast(outputs[spec["name"]], spec) for spec in specs}
-        return self.runners["decoder"].run("decoder", feeds["decoder"] | maps)
-
-    def outputs(self, inputs: Inputs) -> tuple[Embedding | None, np.ndarray | None]:
-        embedding = self.runners["encoder"].encode(inputs.prepared) if "encoder" in self.runners else None
-        if "decoder" not in self.runners or self.runners["decoder"].selects:
-            return embedding, None
-        return embedding, self.runners["decoder"].decode(inputs.embedding, inputs.coords, inputs.labels)[0]
-
-
-class TorchCandidate(Candidate):
-    """The PyTorch model on the CPU, or on a CUDA device timed by its own events."""
-
-    def __init__(self, model: Any, device: str = "cpu", precision: str = "fp32") -> None:
-        self.source, self.units, self.precision = model, device, precision
-        self.runtime = "pytorch" if device == "cpu" else f"pytorch_{device}"
-        self.facts = {"precision": precision}
-        self.model: Any = None
-
-    def place(self) -> None:
-        """Bring the model to its device and precision; the caller's own stays as it is."""
-        import torch
-
-        if self.units == "cpu":
-            self.model = self.source
-            return
-        self.model = deepcopy(self.source).to(self.units, self.dtype())
-        self.facts["accelerator"] = torch.cuda.get_device_name()
-        self.facts["tf32"] = {
-            "matmul": torch.backends.cuda.matmul.allow_tf32,
-            "convolution": torch.backends.cudnn.allow_tf32,
-        }
-
-    def dtype(self) -> Any:
-        import torch
-
-        return torch.float16 if self.precision == "fp16" else torch.float32
-
-    def tensors(self, inputs: Inputs) -> tuple[Any, Any, tuple[Any, ...]]:
-        """Return image, embedding and prompt on the model's device; coordinates stay FP32, they exceed 2048."""
-        import torch
-
-        image, *maps = (
-            torch.from_numpy(np.asarray(array, np.float32)).to(self.units, self.dtype())
-            for array in (inputs.prepared.tensor, *inputs.embedding.values())
-        )
-        prompt = tuple(
-            torch.from_numpy(np.asarray(a, np.float32)).to(self.units) for a in (inputs.coords, inputs.labels)
-        )
-        return image, tuple(maps), prompt
-
-    def prepare_calls(self, inputs: Inputs) -> dict[str, Callable[[], Any]]:
-        self.place()
-        image, maps, prompt = self.tensors(inputs)
+    def as_record(self) -> dict[str, Any]:
+        """Return the stage's entry in a case."""
         return {
-            "encoder": lambda: self.model.encode(image),
-            "decoder": lambda: self.model.decode(maps, *prompt),
-            "end_to_end": lambda: self.model.decode(self.model.encode(image), *prompt),
+            "warmup_n": len(self.warmup_ns),
+            "warmup_ns": list(self.warmup_ns),
+            "samples_ns": list(self.samples_ns),
         }
 
-    def timed(self, call: Callable[[], Any]) -> int:
-        import torch
 
-        with torch.inference_mode():
-            if self.units != "cuda":
-                return super().timed(call)
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            call()
-            end.record()
-            end.synchronize()
-            return round(start.elapsed_time(end) * NS_PER_MS)
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A candidate that is ready to be timed."""
 
-    def outputs(self, inputs: Inputs) -> tuple[Embedding | None, np.ndarray | None]:
-        import torch
-
-        from edgesam_export.modeling.sam import as_maps
-
-        image, maps, prompt = self.tensors(inputs)
-        with torch.inference_mode():
-            encoded, masks = as_maps(self.model.encode(image)), self.model.decode(maps, *prompt)[0]
-        arrays = [part.float().cpu().numpy() for part in (*encoded, masks)]
-        return dict(zip(inputs.embedding, arrays[:-1])), arrays[-1]
+    candidate: Candidate
+    calls: Mapping[str, Call]
+    load_ms: Mapping[str, Sequence[float]]
+    """First load of each component, then its repetitions."""
+    first_ms: Mapping[str, float]
+    """First call of each component."""
+    parity: Mapping[str, Any] | None
 
 
-# ----------------------------------------------------------------------------------------------------------- candidates
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One candidate measured with one number of points."""
 
+    candidate: Candidate
+    points: int
+    threads: int
+    loaded: Loaded | None = None
+    """None when it could not be loaded."""
+    stages: Mapping[str, Samples] = field(default_factory=dict)
+    sustained: Mapping[str, float] | None = None
+    schedule: Schedule = field(default_factory=Schedule)
+    error: str | None = None
 
-def candidates_of(plan: HostPlan) -> list[Candidate]:
-    """Return everything that the plan can measure here."""
-    found: list[Candidate] = []
-    if plan.model is not None:
-        found.append(TorchCandidate(plan.model))
-    if plan.onnx:
-        found.append(FileCandidate("onnxruntime", plan.onnx, lambda artifact: open_runner([artifact])))
-    for numerics in plan.numerics if plan.coreml else ():
-        found.append(FileCandidate(f"executor_{numerics}", plan.coreml, partial(open_executor, numerics)))
-    if plan.model is not None and plan.cuda:
-        import torch
+    def as_record(self) -> dict[str, Any]:
+        """Return the case's entry in a result."""
+        units = self.candidate.units
+        case = {
+            "id": f"{self.candidate.name}/n{self.points}",
+            "runtime": self.candidate.runtime,
+            "compute_units": dict.fromkeys(ROLES, units),
+            "hints": None,
+            "io": "multiarray",
+            "concurrency": 1,
+            "n_points": self.points,
+            "vary_points": False,
+            "threads": self.threads,
+            "stages": {name: samples.as_record() for name, samples in self.stages.items()},
+            "validity": {"reasons": []} if self.loaded is None else self.validity(),
+            "outcome": "ok" if self.error is None else "failed",
+        }
+        if self.loaded is not None:
+            case |= {"load": self.load_times(self.loaded), "first_prediction_ms": dict(self.loaded.first_ms)}
+            case |= self.candidate.facts
+            case |= {} if self.loaded.parity is None else {"parity": dict(self.loaded.parity)}
+        if self.sustained is not None:
+            case["sustained"] = dict(self.sustained)
+        if self.error is not None:
+            case["error"] = {"stage": "load", "message": self.error}
+        return case
 
-        if torch.cuda.is_available():
-            found += [TorchCandidate(plan.model, "cuda", precision) for precision in ("fp32", "fp16")]
-    return found
+    @staticmethod
+    def load_times(loaded: Loaded) -> dict[str, Any] | None:
+        """Return the times of loading files; None for a model that is in memory already."""
+        if not loaded.candidate.roles:
+            return None
+        times = {role: {"first_ms": first, "repeats_ms": rest} for role, (first, *rest) in loaded.load_ms.items()}
+        return {"freshly_installed": None, **times}
 
-
-def open_executor(numerics: str, artifact: Artifact) -> Any:
-    """Return a package in the executor, its constants in memory."""
-    runner = RUNNERS["mil"]([artifact], numerics=numerics)
-    for program in runner.programs[artifact.component]:
-        program.prepare(numerics)
-    return runner
-
-
-def random_inputs(plan: HostPlan, points: int) -> Inputs:
-    """Return a picture of noise and a prompt of so many points, the same at every call."""
-    first = plan.model if plan.model is not None else open_runner([plan.artifacts[0]])
-    noise = np.random.default_rng(SEED)
-    side = first.info.frame.size
-    prepared = prepare(noise.integers(0, 256, (side, side, 3), np.uint8), first.info.frame)
-    places = noise.uniform(0, side - 1, (points, 2))
-    coords, labels = pack_prompt(
-        prepared, points=places, labels=np.ones(points), padding_point=first.info.padding_point
-    )
-    shapes = first.info.embedding_shapes
-    maps = (noise.standard_normal(shape).astype(np.float32) for shape in shapes)
-    return Inputs(prepared, coords, labels, dict(zip(embedding_names(len(shapes)), maps)))
-
-
-# ----------------------------------------------------------------------------------------------------------- measuring
+    def validity(self) -> dict[str, Any]:
+        """Return whether every stage reached the schedule's minimum."""
+        counts = [len(samples.samples_ns) for samples in self.stages.values()]
+        seconds = [sum(samples.samples_ns) / NS_PER_S for samples in self.stages.values()]
+        schedule = self.schedule
+        enough = all(count >= schedule.min_iterations for count in counts)
+        limit = "" if schedule.max_duration_s >= DAY_S else f" within {schedule.max_duration_s:g} s"
+        return {
+            "min_iterations_met": enough,
+            "min_duration_met": all(value >= schedule.min_duration_s for value in seconds),
+            "reasons": [] if enough else [f"{min(counts)} of {schedule.min_iterations} iterations{limit}"],
+        }
 
 
 def measure_host(plan: HostPlan, *, progress: Progress | None = None) -> dict[str, Any]:
     """Return a result document of this machine: one case for each candidate and number of points."""
-    report = progress or (lambda *_: None)
+    report = progress or (lambda done, total, text: None)
     started = datetime.now(timezone.utc)
-    cases = []
-    for points in plan.workload.n_points:
-        cases += measure_points(plan, points, report)
+    cases = [case for points in plan.workload.n_points for case in measure_points(plan, points, report)]
+    models = [artifact_entry(artifact) for artifact in plan.artifacts]
+    if not models and plan.model is not None:
+        models = [torch_entry(plan.model, role) for role in ROLES]
     return {
         **empty_result(str(uuid.uuid4()), secrets.token_hex(16)),
         "started_at": started.isoformat(timespec="seconds"),
         "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "app": None,
         "device": host_device(),
-        "models": [artifact_entry(artifact) for artifact in plan.artifacts]
-        or [torch_entry(plan.model, role) for role in ("encoder", "decoder")],
-        "cases": cases,
+        "models": models,
+        "cases": [case.as_record() for case in cases],
     }
 
 
-def measure_points(plan: HostPlan, points: int, report: Progress) -> list[dict[str, Any]]:
+def candidates_of(plan: HostPlan) -> list[Candidate]:
+    """Return every candidate of a plan that this machine has."""
+    candidates: list[Candidate] = []
+    if plan.model is not None:
+        candidates.append(TorchCandidate(plan.model))
+    for format in (name for name in plan.formats if name != EXECUTED):
+        candidates.append(FileCandidate(runtime_of(format), plan.files(format), open_file))
+    for numerics in plan.numerics if EXECUTED in plan.formats else ():
+        candidates.append(FileCandidate(f"executor_{numerics}", plan.files(EXECUTED), partial(open_executor, numerics)))
+    if plan.model is not None and plan.cuda:
+        import torch
+
+        if torch.cuda.is_available():
+            candidates += [TorchCandidate(plan.model, "cuda", precision) for precision in ("fp32", "fp16")]
+    return candidates
+
+
+def runtime_of(format: str) -> str:
+    """Return the name of the runner that executes a format."""
+    from edgesam_export.registry import import_submodules
+    from edgesam_export.runners import RUNNERS
+
+    import_submodules("edgesam_export.runners")
+    return next(name for name in RUNNERS if format in RUNNERS[name].formats and not RUNNERS[name].prefix)
+
+
+def measure_points(plan: HostPlan, points: int, report: Progress) -> list[Case]:
     """Return the cases of one number of points: candidates loaded one by one, then measured in turns."""
-    inputs = random_inputs(plan, points)
-    cases, ready = [], []
-    for candidate in candidates_of(plan):
-        report(0, 0, f"loading {candidate.runtime}")
-        case = new_case(candidate, points, plan.workload)
-        cases.append(case)
-        try:
-            calls = load_and_call(candidate, case, inputs, plan)
-            if plan.model is not None and candidate.runtime != "pytorch":
-                case["parity"] = parity_of(candidate, inputs, plan.model)
-        except (EdgeSAMExportError, RuntimeError, MemoryError) as error:
-            case |= {"outcome": "failed", "error": {"stage": "load", "message": first_line(error)}}
-            continue
-        ready.append((candidate, case, calls))
-    for stage in plan.workload.stages:
-        gc.collect()
-        able = [(candidate, case, calls[stage]) for candidate, case, calls in ready if stage in calls]
-        sample_stage(stage, able, plan.schedule, report)
-    for candidate, case, calls in ready:
-        if plan.schedule.sustained_duration_s and "end_to_end" in calls:
-            report(0, 0, f"sustained: {candidate.runtime}")
-            case["sustained"] = run_sustained(candidate, calls["end_to_end"], plan.schedule.sustained_duration_s)
-        judge_schedule(case, plan.schedule)
-    return cases
-
-
-def new_case(candidate: Candidate, points: int, workload: Workload) -> dict[str, Any]:
-    """Return a case without samples."""
     import torch
 
-    precision = candidate.facts.get("precision")
-    name = candidate.runtime if precision in (None, "fp32") else f"{candidate.runtime}_{precision}"
-    return {
-        "id": f"{name}/n{points}",
-        "runtime": candidate.runtime,
-        "compute_units": {"encoder": candidate.units, "decoder": candidate.units},
-        "hints": None,
-        "io": "multiarray",
-        "concurrency": 1,
-        "n_points": points,
-        "vary_points": False,
-        "threads": torch.get_num_threads(),
-        "stages": {},
-        "validity": {"reasons": []},
-        "outcome": "ok",
+    inputs = random_inputs(plan.describing_runner(), points)
+    threads = torch.get_num_threads()
+    outcomes: list[Loaded | Case] = []
+    for candidate in candidates_of(plan):
+        report(0, 0, f"loading {candidate.runtime}")
+        try:
+            outcomes.append(load_candidate(candidate, inputs, plan))
+        except (EdgeSAMExportError, RuntimeError, MemoryError) as error:
+            outcomes.append(Case(candidate=candidate, points=points, threads=threads, error=first_line(error)))
+    ready = [outcome for outcome in outcomes if isinstance(outcome, Loaded)]
+    taken = {stage: sample_stage(stage, ready, plan.schedule, report) for stage in plan.workload.stages}
+
+    def finished(loaded: Loaded) -> Case:
+        name = loaded.candidate.name
+        return Case(
+            candidate=loaded.candidate,
+            points=points,
+            threads=threads,
+            loaded=loaded,
+            stages={stage: samples[name] for stage, samples in taken.items() if name in samples},
+            sustained=run_sustained(loaded, plan.schedule.sustained_duration_s, report),
+            schedule=plan.schedule,
+        )
+
+    return [finished(outcome) if isinstance(outcome, Loaded) else outcome for outcome in outcomes]
+
+
+def load_candidate(candidate: Candidate, inputs: Inputs, plan: HostPlan) -> Loaded:
+    """Return a candidate whose components were loaded, some times over, and called once."""
+    repeats = 1 + plan.schedule.load_repeats
+    load_ms = {
+        role: [candidate.timed(partial(candidate.load, role)) / NS_PER_MS for _ in range(repeats)]
+        for role in candidate.roles
     }
-
-
-def load_and_call(
-    candidate: Candidate, case: dict[str, Any], inputs: Inputs, plan: HostPlan
-) -> dict[str, Callable[[], Any]]:
-    """Load both components, some times over, and call each once; return the calls of each stage."""
-    load: dict[str, Any] = {"freshly_installed": None}
-    for role in candidate.roles:
-        times = [
-            candidate.timed(partial(candidate.load, role)) / NS_PER_MS for _ in range(1 + plan.schedule.load_repeats)
-        ]
-        load[role] = {"first_ms": times[0], "repeats_ms": times[1:]}
     calls = candidate.prepare_calls(inputs)
-    first = {role: candidate.timed(calls[role]) / NS_PER_MS for role in ("encoder", "decoder") if role in calls}
-    case |= {"load": load, "first_prediction_ms": first, **candidate.facts}
-    case["load"] = load if candidate.roles else None
-    return calls
+    first_ms = {role: candidate.timed(calls[role]) / NS_PER_MS for role in ROLES if role in calls}
+    compared = plan.model is not None and candidate.runtime != "pytorch"
+    parity = parity_of(candidate, inputs, plan.describing_runner()) if compared else None
+    return Loaded(candidate=candidate, calls=calls, load_ms=load_ms, first_ms=first_ms, parity=parity)
 
 
-def parity_of(candidate: Candidate, inputs: Inputs, model: Any) -> dict[str, Any]:
-    """Return how far a candidate's outputs are from FP32 PyTorch's on the same inputs."""
-    from edgesam_export.bench.parity import judge_outputs
-    from edgesam_export.runners.torch import TorchRunner
-
-    reference = TorchRunner(model)
+def parity_of(candidate: Candidate, inputs: Inputs, reference: Runner) -> dict[str, Any]:
+    """Return the distance of a candidate's outputs from the reference's on the same inputs."""
     embedding, masks = candidate.outputs(inputs)
     pairs = []
     if embedding is not None:
-        takes_image = isinstance(candidate, FileCandidate) and candidate.runners["encoder"].takes_image
-        pixels = inputs.prepared.pixels
-        expected = reference.encode_pixels(pixels) if takes_image else reference.encode(inputs.prepared)
+        prepared = inputs.prepared
+        expected = reference.encode_pixels(prepared.pixels) if candidate.takes_image else reference.encode(prepared)
         pairs.append(("encoder", dict(zip(embedding, expected.values())), embedding))
     if masks is not None:
         logits, scores = reference.decode(inputs.embedding, inputs.coords, inputs.labels)
-        kept = list(candidate.runners["decoder"].candidates) if isinstance(candidate, FileCandidate) else slice(None)
+        kept = list(candidate.masks)
         pairs.append(("decoder", {"masks": logits[:, kept], "scores": scores[:, kept]}, {"masks": masks}))
-    return judge_outputs(pairs)
+    return compare_outputs(pairs)
 
 
-def sample_stage(
-    stage: str, able: list[tuple[Candidate, dict, Callable]], schedule: Schedule, report: Progress
-) -> None:
-    """Time one stage of every candidate in turns; a candidate leaves when it has its iterations and its duration."""
-    for _, case, _ in able:
-        case["stages"][stage] = {"warmup_n": schedule.warmup_iterations, "warmup_ns": [], "samples_ns": []}
+def sample_stage(stage: str, ready: Sequence[Loaded], schedule: Schedule, report: Progress) -> dict[str, Samples]:
+    """Return the durations of one stage by candidate, taken in turns.
+
+    A candidate leaves when it has its iterations and its duration, or when its time is over.
+    """
+    gc.collect()
+    able = [(loaded.candidate, loaded.calls[stage]) for loaded in ready if stage in loaded.calls]
+    warmup: dict[str, list[int]] = {candidate.name: [] for candidate, _ in able}
+    samples: dict[str, list[int]] = {candidate.name: [] for candidate, _ in able}
     for number in range(schedule.warmup_iterations):
         report(0, 0, f"{stage}: warm-up {number + 1}")
-        for candidate, case, call in able:
-            case["stages"][stage]["warmup_ns"].append(candidate.timed(call))
-    active, rounds = list(able), 0
+        for candidate, call in able:
+            warmup[candidate.name].append(candidate.timed(call))
+    active, rounds = able, 0
     while active:
         rounds += 1
         report(0, 0, f"{stage}: round {rounds}, {len(active)} candidates")
-        for candidate, case, call in active:
-            case["stages"][stage]["samples_ns"].append(candidate.timed(call))
-        active = [entry for entry in active if not finished(entry[1]["stages"][stage]["samples_ns"], schedule)]
+        for candidate, call in active:
+            samples[candidate.name].append(candidate.timed(call))
+        active = [(candidate, call) for candidate, call in active if not is_enough(samples[candidate.name], schedule)]
+    return {name: Samples(warmup_ns=warmup[name], samples_ns=samples[name]) for name in samples}
 
 
-def finished(samples_ns: list[int], schedule: Schedule) -> bool:
-    """Return whether a candidate has measured enough, or as long as it may."""
+def is_enough(samples_ns: Sequence[int], schedule: Schedule) -> bool:
+    """Return whether a stage has its iterations and its duration, or has used its time."""
     seconds = sum(samples_ns) / NS_PER_S
     enough = len(samples_ns) >= schedule.min_iterations and seconds >= schedule.min_duration_s
     return enough or seconds >= schedule.max_duration_s
 
 
-def run_sustained(candidate: Candidate, call: Callable[[], Any], window_s: float) -> dict[str, Any]:
-    """Return how many frames are done back to back within a window."""
+def run_sustained(loaded: Loaded, window_s: float, report: Progress) -> dict[str, float] | None:
+    """Return the frames done back to back within a window; None without a window or a complete model."""
+    call = loaded.calls.get("end_to_end")
+    if not window_s or call is None:
+        return None
+    report(0, 0, f"sustained: {loaded.candidate.runtime}")
     start, frames = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - start) < window_s:
-        candidate.timed(call)
+        loaded.candidate.timed(call)
         frames += 1
     return {"window_s": elapsed, "frames": frames}
-
-
-def judge_schedule(case: dict[str, Any], schedule: Schedule) -> None:
-    """Say whether the schedule's minimum was reached in every stage."""
-    counts = [len(stage["samples_ns"]) for stage in case["stages"].values()]
-    seconds = [sum(stage["samples_ns"]) / NS_PER_S for stage in case["stages"].values()]
-    validity = case["validity"]
-    validity["min_iterations_met"] = all(count >= schedule.min_iterations for count in counts)
-    validity["min_duration_met"] = all(value >= schedule.min_duration_s for value in seconds)
-    if not validity["min_iterations_met"]:
-        limit = "" if schedule.max_duration_s >= DAY_S else f" within {schedule.max_duration_s:g} s"
-        validity["reasons"].append(f"{min(counts)} of {schedule.min_iterations} iterations{limit}")

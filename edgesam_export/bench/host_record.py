@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from edgesam_export.bench.driver.retrying import Notify
 from edgesam_export.bench.host import HostPlan, measure_host
 from edgesam_export.bench.machine import host_entry
 from edgesam_export.bench.record import check_strict, make_record, read_record, write_record
@@ -17,24 +18,26 @@ from edgesam_export.bench.request import BenchPlan, MatrixRow, Schedule, Workloa
 from edgesam_export.errors import EdgeSAMExportError
 from edgesam_export.spec import Artifact, Progress
 
+if TYPE_CHECKING:
+    from edgesam_export.modeling.sam import SamModel
+
 __all__ = ["plan_host", "record_host", "with_swift_cases"]
 
 
-def plan_host(sources: Any, model: Any, *, schedule: Schedule, workload: Workload) -> HostPlan:
-    """Return the plan for exported files of one model, in either format or both, and the PyTorch model itself.
+def plan_host(sources: Any, model: SamModel | None, *, schedule: Schedule, workload: Workload) -> HostPlan:
+    """Return the plan for exported files of one model, in any formats, and the PyTorch model itself.
 
     Raises:
         UsageError: files that do not go together, or that cannot do what is asked.
     """
-    from edgesam_export.artifacts import list_files, pick_pair
-    from edgesam_export.runners import open_artifact
+    from edgesam_export.artifacts import list_files, open_artifact, pick_pair
 
-    opened: dict[str, list[Artifact]] = {"coreml": [], "onnx": []}
+    opened: dict[str, list[Artifact]] = {}
     for file in list_files(sources):
         artifact = open_artifact(file)
-        opened[artifact.format].append(artifact)
-    files = {format: tuple(pick_pair(artifacts)) if artifacts else () for format, artifacts in opened.items()}
-    return HostPlan(model=model, schedule=schedule, workload=workload, **files)
+        opened.setdefault(artifact.format, []).append(artifact)
+    artifacts = tuple(artifact for format in sorted(opened) for artifact in pick_pair(opened[format]))
+    return HostPlan(artifacts=artifacts, model=model, schedule=schedule, workload=workload)
 
 
 def record_host(
@@ -46,7 +49,7 @@ def record_host(
     swift: bool = True,
     strict: bool = False,
     progress: Progress | None = None,
-    on_status: Callable[[dict[str, Any]], None] | None = None,
+    on_status: Notify | None = None,
 ) -> Path:
     """Measure this machine and write the record; return its path.
 
@@ -55,15 +58,16 @@ def record_host(
         UsageError: the records folder cannot be written.
     """
     result = measure_host(plan, progress=progress)
-    if swift and plan.coreml:
-        packages = BenchPlan(
-            artifacts=plan.coreml,
+    packages = plan.files("coreml")
+    if swift and packages:
+        swift_plan = BenchPlan(
+            artifacts=packages,
             matrix=matrix,
             schedule=plan.schedule,
             workload=plan.workload,
             reference=plan.model,
         )
-        result = with_swift_cases(result, packages, runs, on_status)
+        result = with_swift_cases(result, swift_plan, runs, on_status)
     record = make_record(result, host=host_entry())
     record |= {"schedule": asdict(plan.schedule), "workload": asdict(plan.workload)}
     path = write_record(record, records)
@@ -73,7 +77,7 @@ def record_host(
 
 
 def with_swift_cases(
-    result: Mapping[str, Any], plan: BenchPlan, runs: Path, on_status: Callable[[dict[str, Any]], None] | None = None
+    result: Mapping[str, Any], plan: BenchPlan, runs: Path, on_status: Notify | None = None
 ) -> dict[str, Any]:
     """Return the result with the cases of the Swift runner; one skipped case with the reason where it cannot run."""
     try:
@@ -83,7 +87,7 @@ def with_swift_cases(
     return {**result, "cases": [*result["cases"], *record["cases"]], "app": record.get("app")}
 
 
-def run_swift(plan: BenchPlan, runs: Path, on_status: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+def run_swift(plan: BenchPlan, runs: Path, on_status: Notify | None = None) -> dict[str, Any]:
     """Measure a plan with ``edgesam-bench-host``, built first where there is only a toolchain; return the record.
 
     Raises:
@@ -101,7 +105,7 @@ def run_swift(plan: BenchPlan, runs: Path, on_status: Callable[[dict[str, Any]],
         except DeviceFailure as error:
             if error.record is None:
                 raise
-            path = Path(error.record)  # what was measured before it failed says itself what went wrong
+            path = Path(error.record)  # its cases hold what was measured, and the error
         return read_record(path)
 
 

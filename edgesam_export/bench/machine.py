@@ -7,24 +7,27 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgesam_export.bench.request import origin_of
 from edgesam_export.files import files_of
-from edgesam_export.spec import Artifact
+from edgesam_export.spec import Artifact, Provenance
+
+if TYPE_CHECKING:
+    from edgesam_export.modeling.sam import SamModel
 
 __all__ = ["artifact_entry", "cpu_name", "host_device", "host_entry", "torch_entry"]
 
 CPU_FACTS = Path("/proc/cpuinfo")
-QUESTION_S = 10.0
+COMMAND_S = 10.0
 
 
 def cpu_name(facts: Path = CPU_FACTS) -> str:
-    """Return the processor as its maker calls it; the architecture where the system does not say."""
+    """Return the processor's marketing name; the architecture where the system has none."""
     if sys.platform == "darwin":
         try:
             command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=QUESTION_S, check=True)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_S, check=True)
             return done.stdout.strip() or platform.machine()
         except (OSError, subprocess.SubprocessError):
             return platform.machine()
@@ -94,9 +97,9 @@ def artifact_entry(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def torch_entry(model: Any, role: str) -> dict[str, Any]:
-    """Return a component of a loaded model as a record lists it, known by the digest of its checkpoint or weights."""
-    weights = model.provenance
+def torch_entry(model: SamModel, role: str) -> dict[str, Any]:
+    """Return a component of a loaded model as a record lists it, identified by the digest of its file or weights."""
+    weights = model.provenance or Provenance(source="unknown")
     return {
         "id": f"{model.info.name}_{role} (PyTorch)",
         "role": role,
@@ -107,7 +110,7 @@ def torch_entry(model: Any, role: str) -> dict[str, Any]:
     }
 
 
-def weights_digest(model: Any) -> str:
+def weights_digest(model: SamModel) -> str:
     """Return the SHA-256 over names and values of all parameters and buffers."""
     import hashlib
 

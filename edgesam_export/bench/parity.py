@@ -1,4 +1,4 @@
-"""Parity inside a benchmark: inputs that go to the device, what PyTorch makes of them, and how far a case is off."""
+"""Parity inside a benchmark: inputs for the device, PyTorch's outputs on them, and the distance of a case's outputs."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgesam_export.errors import SchemaError, UsageError
+from edgesam_export.errors import SchemaError, UsageError, first_line
 from edgesam_export.files import sha256_of
 from edgesam_export.imaging.geometry import prepare
 from edgesam_export.parity.inputs import default_images, default_prompts, pack
 from edgesam_export.parity.metrics import cosine, mask_iou, max_abs_error, psnr_db
 from edgesam_export.runners import ArtifactRunner
+from edgesam_export.spec import Artifact
 
 if TYPE_CHECKING:
-    from edgesam_export.spec import Artifact
+    from torch import nn
 
-__all__ = ["FeedRecorder", "judge_case", "judge_outputs", "write_parity_inputs"]
+    from edgesam_export.modeling.sam import SamModel
+
+__all__ = ["FeedRecorder", "case_parity", "compare_outputs", "write_parity_inputs"]
 
 PROMPTS = ("point", "points", "box")
-PICTURES = 2
+IMAGES = 2
 MAX_OUTPUT_BYTES = 64 << 20
 
 
 class FeedRecorder(ArtifactRunner):
-    """Executes nothing: keeps what a runner of these files would be fed, in the types of their contracts."""
+    """Executes nothing: keeps the feeds that a runner of these files would get, in the types of their contracts."""
 
     name = "feed recorder"
     numerics = "fp32"
@@ -42,12 +45,12 @@ class FeedRecorder(ArtifactRunner):
         return {spec["name"]: np.zeros(1, np.float32) for spec in self.contract_of(component)["outputs"]}
 
 
-def reference_modules(artifacts: Iterable[Artifact], model: Any) -> dict[str, Any]:
+def reference_modules(artifacts: Iterable[Artifact], model: SamModel) -> dict[str, nn.Module]:
     """Return the torch modules of the files' profile with the original FP32 parameters, by component."""
     from edgesam_export.artifacts import config_of
     from edgesam_export.export.trace import build_components
 
-    modules = {}
+    modules: dict[str, nn.Module] = {}
     for artifact in artifacts:
         built, _ = build_components(model, config_of(artifact), format=artifact.format)
         modules[artifact.component] = next(part.module for part in built if part.name == artifact.component).eval()
@@ -55,9 +58,9 @@ def reference_modules(artifacts: Iterable[Artifact], model: Any) -> dict[str, An
 
 
 def reference_outputs(
-    module: Any, contract: Mapping[str, Any], feed: Mapping[str, np.ndarray]
+    module: nn.Module, contract: Mapping[str, Any], feed: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Return what PyTorch gives on a feed, by the contract's names, float32."""
+    """Return PyTorch's outputs on a feed by the contract's names, float32."""
     import torch
 
     from edgesam_export.runners.torch import as_tensor
@@ -69,7 +72,7 @@ def reference_outputs(
 
 
 def write_parity_inputs(
-    artifacts: Iterable[Artifact], model: Any, folder: Path, expected: Path
+    artifacts: Iterable[Artifact], model: SamModel, folder: Path, expected: Path
 ) -> list[dict[str, Any]]:
     """Write feeds as .npy below ``folder/inputs`` and PyTorch's outputs below ``expected``; return their entries.
 
@@ -89,8 +92,8 @@ def write_parity_inputs(
         paths = {key: f"inputs/{name}/{key}.npy" for key in sorted(feed)}
         entries.append({"stage": stage, "feed": paths, "outputs_dir": name})
 
-    for number, (_, picture) in enumerate(default_images()[:PICTURES]):
-        prepared = prepare(picture, recorder.info.frame)
+    for number, (_, image) in enumerate(default_images()[:IMAGES]):
+        prepared = prepare(image, recorder.info.frame)
         if "encoder" in modules:
             recorder.encode(prepared)
             add("encoder", f"encoder-{number}")
@@ -116,27 +119,27 @@ def save_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
         np.save(folder / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
 
 
-def judge_case(case: Mapping[str, Any], out_folder: Path, expected: Path) -> dict[str, Any] | None:
+def case_parity(case: Mapping[str, Any], out_folder: Path, expected: Path) -> dict[str, Any] | None:
     """Return the parity of one case: for each stage the worst figures over its inputs; None without outputs.
 
     Raises:
         SchemaError: an output that is missing, is not the file the case describes, or has another shape.
     """
-    found: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    written: dict[tuple[str, str], dict[str, np.ndarray]] = {}
     for entry in case.get("parity_outputs") or ():
         path = out_folder / entry["file"]
         name = PurePosixPath(entry["file"]).parent.name
-        found.setdefault((entry["stage"], name), {})[entry["name"]] = read_output(path, entry["sha256"], out_folder)
-    if not found:
+        written.setdefault((entry["stage"], name), {})[entry["name"]] = read_output(path, entry["sha256"], out_folder)
+    if not written:
         return None
     pairs = [
         (stage, {output: read_output(expected / name / f"{output}.npy", None, expected) for output in outputs}, outputs)
-        for (stage, name), outputs in sorted(found.items())
+        for (stage, name), outputs in sorted(written.items())
     ]
-    return judge_outputs(pairs)
+    return compare_outputs(pairs)
 
 
-def judge_outputs(
+def compare_outputs(
     pairs: Iterable[tuple[str, Mapping[str, np.ndarray], Mapping[str, np.ndarray]]],
 ) -> dict[str, Any]:
     """Return the worst figures of each stage over (stage, PyTorch's outputs, the case's outputs) by name.
@@ -170,7 +173,7 @@ def judge_outputs(
 
 
 def best_mask_iou(expected: Mapping[str, np.ndarray], actual: Mapping[str, np.ndarray]) -> float | None:
-    """Return the IoU of the mask that PyTorch scores highest; None without masks or with numbers that are not."""
+    """Return the IoU of the mask that PyTorch scores highest; None without masks or where one is not finite."""
     masks = [name for name, array in expected.items() if array.ndim == 4 and name in actual and "mask" in name]
     if not masks or not np.isfinite(actual[masks[0]]).all():
         return None
@@ -184,7 +187,7 @@ def read_output(path: Path, digest: str | None, root: Path) -> np.ndarray:
     if not path.resolve().is_relative_to(root.resolve()):
         raise SchemaError(f"{path}: lies outside '{root}'")
     if not path.is_file():
-        raise SchemaError(f"{path}: missing; the run says it wrote this output")
+        raise SchemaError(f"{path}: missing; the run reports that it wrote this output")
     if path.stat().st_size > MAX_OUTPUT_BYTES:
         raise SchemaError(f"{path}: found {path.stat().st_size} bytes, expected at most {MAX_OUTPUT_BYTES}")
     if digest is not None and sha256_of(path) != digest:
@@ -192,7 +195,7 @@ def read_output(path: Path, digest: str | None, root: Path) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise SchemaError(f"{path}: is no .npy file of numbers ({' '.join(str(error).split())})") from None
+        raise SchemaError(f"{path}: is no .npy file of numbers ({first_line(error)})") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise SchemaError(f"{path}: found no array of numbers")
     return array.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Benchmark records: statistics from raw samples, what makes a case valid, files that are written once."""
+"""Benchmark records: statistics from raw samples, validity of cases, files that are written once."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PAUSES = 0.95
 
 
 def schedule_reasons(case: Mapping[str, Any]) -> list[str]:
-    """Return what keeps a case below the method's own minimum, whatever its run was asked for."""
+    """Return the stages below the method's own minimum with their counts, whatever the run's schedule was."""
     stages: dict[str, list[str]] = {}
     for name, stage in sorted(case.get("stages", {}).items()):
         samples, seconds = len(stage["samples_ns"]), sum(stage["samples_ns"]) / NS_PER_S
@@ -57,7 +57,7 @@ def schedule_reasons(case: Mapping[str, Any]) -> list[str]:
 
 
 def invalid_reasons(case: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return why a case may not be ranked; nothing for a valid one."""
+    """Return the reasons against ranking a case; none for a valid one."""
     if case["outcome"] != "ok":
         error = case.get("error") or {}
         return (f"{case['outcome']}: {error.get('message', 'no reason given')}",)
@@ -86,7 +86,7 @@ def hash_udid(udid: str) -> str:
 
 
 def tool_entry() -> dict[str, Any]:
-    """Return what made a record: name, version, and the commit when it runs from a checkout."""
+    """Return the ``tool`` entry of a record: name, version, and the commit when it runs from a checkout."""
     from importlib.metadata import version
 
     return {
@@ -122,26 +122,26 @@ def make_record(
     out_folder: Path | None = None,
     expected: Path | None = None,
 ) -> dict[str, Any]:
-    """Return the record of a result: the same document with statistics, parity, validity and what made it.
+    """Return the record of a result: the same document with statistics, parity, validity, tool and host.
 
-    ``request`` adds what was asked for and where the models come from, ``device`` fields that the result left out,
+    ``request`` adds schedule, workload and the origin of the models, ``device`` fields that the result left out,
     ``out_folder`` (with ``expected``) the outputs that are compared with PyTorch's.
 
     Raises:
         SchemaError: the result does not have its form.
     """
-    given = {name: value for name, value in (device or {}).items() if value is not None}
+    described = {name: value for name, value in (device or {}).items() if value is not None}
     reported = {name: value for name, value in (result.get("device") or {}).items() if value is not None}
-    result = {**result, "device": given | reported}
+    result = {**result, "device": described | reported}
     check_document(result, "result", "result")
-    known = {entry["id"]: entry for entry in (request or {}).get("models", ())}
+    origins = {entry["id"]: entry for entry in (request or {}).get("models", ())}
     record = {
         **result,
         "method": METHOD,
         "percentile_method": PERCENTILE_METHOD,
         "tool": tool_entry(),
         "host": dict(host),
-        "models": [origin(known.get(entry["id"], {})) | dict(entry) for entry in result["models"]],
+        "models": [origin(origins.get(entry["id"], {})) | dict(entry) for entry in result["models"]],
         "cases": [record_case(case, out_folder, expected) for case in result["cases"]],
     }
     if udid is not None:
@@ -153,7 +153,7 @@ def make_record(
 
 
 def origin(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a request's model entry adds to a record."""
+    """Return the fields that a request's model entry adds to a record."""
     left_out = ("relative_path", "sha256_tree", "input_spec")
     return {name: value for name, value in entry.items() if name not in left_out}
 
@@ -170,10 +170,10 @@ def record_case(case: Mapping[str, Any], out_folder: Path | None, expected: Path
     if case["outcome"] == "ok":
         reasons += [reason for reason in schedule_reasons(done) if reason not in reasons]
     if out_folder is not None and expected is not None and "parity" not in case:
-        from edgesam_export.bench.parity import judge_case
+        from edgesam_export.bench.parity import case_parity
 
         try:
-            done["parity"] = judge_case(case, out_folder, expected)
+            done["parity"] = case_parity(case, out_folder, expected)
         except SchemaError as error:
             reasons.append(f"parity unknown: {error}")
     done["validity"]["reasons"] = reasons
@@ -235,15 +235,15 @@ def read_records(sources: Sequence[Path]) -> tuple[tuple[Path, dict[str, Any]], 
         UsageError: no such file, or a folder without records.
         SchemaError: a file that is not a record.
     """
-    found: list[Path] = []
+    paths: list[Path] = []
     for source in sources:
         if source.is_dir():
             members = sorted(source.rglob("*.json"))
             if not members:
                 raise UsageError(f"'{source}' holds no records; make one with `edgesam-export bench`")
-            found += members
+            paths += members
         elif source.is_file():
-            found.append(source)
+            paths.append(source)
         else:
             raise UsageError(f"'{source}' does not exist; give records or folders of them")
-    return tuple((path, read_record(path)) for path in dict.fromkeys(found))
+    return tuple((path, read_record(path)) for path in dict.fromkeys(paths))

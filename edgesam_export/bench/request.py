@@ -1,4 +1,4 @@
-"""What a benchmark is asked to do: plan in, ``request.json`` and the folder that is pushed to the device out."""
+"""The plan of a benchmark, and its request: ``request.json`` with models and inputs, in a folder for the device."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from edgesam_export.bench.schema import PROTOCOL_VERSION, check_document
 from edgesam_export.errors import UsageError
 from edgesam_export.files import write_json
-from edgesam_export.spec import COMPUTE_UNITS, MAX_POINTS
+from edgesam_export.spec import COMPUTE_UNITS, MAX_POINTS, Artifact
 
 if TYPE_CHECKING:
-    from edgesam_export.spec import Artifact
+    from edgesam_export.modeling.sam import SamModel
 
 __all__ = [
     "METHOD_SCHEDULE",
@@ -28,6 +28,7 @@ __all__ = [
     "Workload",
     "make_plan",
     "parse_matrix",
+    "parse_points",
     "pick_artifacts",
     "write_bundle",
 ]
@@ -39,13 +40,13 @@ DAY_S = 86400.0
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How long and how often is measured; the defaults are what ``edgesam-bench/1`` stands for."""
+    """Durations and counts of a measurement; the defaults are what ``edgesam-bench/1`` stands for."""
 
     warmup_iterations: int = 10
     min_iterations: int = 100
     min_duration_s: float = 10.0
     max_duration_s: float = 120.0
-    """Of one stage of one case: what is not reached by then makes the case invalid."""
+    """Of one stage of one case; a minimum not reached by then makes the case invalid."""
     sustained_duration_s: float = 60.0
     """Window of back-to-back frames; 0 leaves it out."""
     load_repeats: int = 3
@@ -90,7 +91,7 @@ QUICK_SCHEDULE = Schedule(
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What one iteration does."""
+    """Work of one iteration."""
 
     stages: tuple[str, ...] = STAGES
     n_points: tuple[int, ...] = (1,)
@@ -142,6 +143,18 @@ class MatrixRow:
         }
 
 
+def parse_points(text: str) -> tuple[int, ...]:
+    """Return the numbers of points in ``1,4``.
+
+    Raises:
+        UsageError: not a list of integers.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--points '{text}' is no list of integers; write 1 or 1,4,8") from None
+
+
 def parse_matrix(text: str) -> tuple[MatrixRow, ...]:
     """Return the rows of ``all,cpu_and_ne`` or, encoder first, ``cpu_and_ne/cpu_only``.
 
@@ -167,7 +180,7 @@ class BenchPlan:
     workload: Workload = field(default_factory=Workload)
     compute_plan: bool = True
     timeseries_hz: float = 1.0
-    reference: Any = None
+    reference: SamModel | None = None
     """The PyTorch model that the packages were made from: outputs of every case are compared with it. None: they
     are not."""
 
@@ -185,22 +198,22 @@ class BenchPlan:
 
 def check_workload(artifacts: Iterable[Artifact], workload: Workload) -> None:
     """Raise UsageError unless the files can do what the workload asks."""
-    found = {artifact.component: artifact for artifact in artifacts}
+    by_role = {artifact.component: artifact for artifact in artifacts}
     for stage in workload.stages:
         for role in ("encoder", "decoder") if stage == "end_to_end" else (stage,):
-            if role not in found:
-                names = ", ".join(artifact.path.name for artifact in found.values()) or "nothing"
+            if role not in by_role:
+                names = ", ".join(artifact.path.name for artifact in by_role.values()) or "nothing"
                 raise UsageError(
                     f"stage '{stage}' needs the {role}, given: {names}; give it too, or leave out the stage"
                 )
-    contract = found["decoder"].contract if "decoder" in found else {}
+    contract = by_role["decoder"].contract if "decoder" in by_role else {}
     slots, padding = contract.get("slots"), int(contract.get("padding_point", True))
     most = max(workload.n_points)
     if slots is not None and most + padding > slots:
         extra = " and SAM's padding point" if padding else ""
         advice = "" if contract.get("fixed_slots") else f"export it with --points {most + padding} or "
         raise UsageError(
-            f"{most} points{extra} need {most + padding} slots, {found['decoder'].path.name} has {slots}; "
+            f"{most} points{extra} need {most + padding} slots, {by_role['decoder'].path.name} has {slots}; "
             f"{advice}measure fewer points"
         )
 
@@ -211,8 +224,7 @@ def pick_artifacts(sources: Any, format: str = "coreml") -> tuple[Artifact, ...]
     Raises:
         UsageError: none of that format, several of one kind, or files of several models.
     """
-    from edgesam_export.artifacts import list_files, pick_pair
-    from edgesam_export.runners import open_artifact
+    from edgesam_export.artifacts import list_files, open_artifact, pick_pair
 
     opened = [open_artifact(file) for file in list_files(sources)]
     chosen = [artifact for artifact in opened if artifact.format == format]
@@ -289,7 +301,7 @@ def request_document(plan: BenchPlan, parity_inputs: list[dict[str, Any]]) -> di
 
 
 def model_entry(artifact: Artifact) -> dict[str, Any]:
-    """Return a model's entry in the request: what the runner needs, and what the record says of the file's origin."""
+    """Return a model's entry in the request: what the runner needs, and the file's origin for the record."""
     contract = artifact.contract
     inputs = [{name: spec[name] for name in ("name", "shape", "dtype")} for spec in contract["inputs"]]
     return {
@@ -303,7 +315,7 @@ def model_entry(artifact: Artifact) -> dict[str, Any]:
 
 
 def origin_of(artifact: Artifact) -> dict[str, Any]:
-    """Return what records keep of a contract."""
+    """Return the facts of a contract that records keep."""
     contract = artifact.contract
     return {
         "model": artifact.model,

@@ -25,7 +25,7 @@ class Row:
     model: str
     part: str
     points: int | None
-    """Prompt points of a decoder or total; None where the source does not say, or where there are none."""
+    """Prompt points of a decoder or total; None where the source names none, or where there are none."""
     device: str
     system: str
     runtime: str

@@ -1,6 +1,7 @@
 """Measuring on a device: prepare the request, drive the run, write the record.
 
-list_devices  which phones are there, and why some cannot be used
+list_devices  the phones there are, and why some cannot be used
+check_target  raises unless one of them can be measured
 run_benchmark plan -> record
 collect_run   the record of a run that was lost sight of
 """
@@ -8,6 +9,7 @@ collect_run   the record of a run that was lost sight of
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,9 @@ from edgesam_export.bench.driver.watcher import Deadlines
 from edgesam_export.bench.record import check_strict, make_record, read_record, write_record
 from edgesam_export.bench.request import BenchPlan, write_bundle
 from edgesam_export.bench.schema import read_document
-from edgesam_export.errors import DeviceFailure, DeviceNotReady, UsageError
+from edgesam_export.errors import DeviceFailure, DeviceNotReady, RunnerUnavailableError, UsageError
 
-__all__ = ["DEFAULT_RECORDS", "collect_run", "list_devices", "run_benchmark"]
+__all__ = ["DEFAULT_RECORDS", "check_target", "collect_run", "list_devices", "run_benchmark"]
 
 DEFAULT_RECORDS = Path("benchmarks/records")
 UNFINISHED = frozenset({"out_of_reach", "interrupted"})
@@ -33,13 +35,26 @@ UNFINISHED = frozenset({"out_of_reach", "interrupted"})
 
 
 def list_devices(backend: str = "devicectl", options: BackendOptions | None = None) -> tuple[DeviceDescription, ...]:
-    """Return every device that a backend sees; ``rejection`` says why one cannot be used.
+    """Return every device that a backend sees; ``rejection`` is the reason why one cannot be used.
 
     Raises:
         DeviceSetupFailure: this machine cannot drive such devices.
         DeviceFailure: the tool gave no list.
     """
     return make_backend(backend, options).list_devices()
+
+
+def check_target(backend: str, device: str | None = None, options: BackendOptions | None = None) -> None:
+    """Raise unless a device of the backend can be measured now; of ``local``, unless this machine has Core ML.
+
+    Raises:
+        RunnerUnavailableError: no Core ML here.
+        DeviceFailure: no tools for devices here, or none that can be used.
+        UsageError: several devices fit.
+    """
+    if backend == "local" and sys.platform != "darwin":
+        raise RunnerUnavailableError(f"--mac needs macOS with Core ML (this is {sys.platform}); use --host here")
+    choose_device(list_devices(backend, options), device)
 
 
 def run_benchmark(
@@ -110,7 +125,7 @@ def collect_run(
     deadlines: Deadlines | None = None,
     clock: Clock | None = None,
 ) -> Path:
-    """Return the record of a run that was started earlier: wait for its end if it goes on, fetch what it left.
+    """Return the record of a run that was started earlier: wait for its end if it goes on, fetch its files.
 
     Raises:
         UsageError: no such run, or it was never started.
@@ -131,9 +146,9 @@ def collect_run(
 
 def options_of(settings: Mapping[str, Any]) -> BackendOptions:
     """Return the options with which an earlier process reached the app."""
-    known = {key: settings[key] for key in ("bundle_id", "allow_wifi") if settings.get(key) is not None}
+    reached = {key: settings[key] for key in ("bundle_id", "allow_wifi") if settings.get(key) is not None}
     documents = settings.get("documents")
-    return BackendOptions(**known, documents=Path(documents) if isinstance(documents, str) else None)
+    return BackendOptions(**reached, documents=Path(documents) if isinstance(documents, str) else None)
 
 
 def conclude(outcome: RunOutcome, folder: RunFolder, state: RunState, records: Path, strict: bool) -> Path:

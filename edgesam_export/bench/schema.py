@@ -6,6 +6,7 @@ The schemas are data of this package, one file for each kind and version. Reader
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ VERSIONS = {
     "result": ("schema_version", SCHEMA_VERSION),
     "record": ("schema_version", SCHEMA_VERSION),
 }
-"""Field and value that tell a document's version, by kind."""
+"""Field of a document's version, and the version read here, by kind."""
 MAX_BYTES = {"request": 4 << 20, "status": 1 << 20, "result": 256 << 20, "record": 256 << 20}
 """A status of megabytes or a result of more than all samples of a day is no such document."""
 SHOWN_CHARACTERS = 60
@@ -51,7 +52,7 @@ def validator_of(kind: str) -> Any:
         )
         for name in KINDS
     }
-    empty: Registry[Any] = Registry()
+    empty: Any = Registry()  # attrs hides the types of its constructor
     registry = empty.with_resources((name, Resource.from_contents(schema)) for name, schema in schemas.items())
     return Draft202012Validator(schemas[f"{kind}_v{SCHEMA_VERSION}.schema.json"], registry=registry)
 
@@ -77,7 +78,7 @@ def finding(error: Any) -> str:
     if error.validator == "required":
         missing = next(name for name in error.validator_value if name not in error.instance)
         return f"found no '{missing}', expected {', '.join(error.validator_value)}"
-    expected = {
+    expected: dict[str, Callable[[Any], str]] = {
         "const": lambda value: json.dumps(value),
         "enum": lambda value: "one of " + ", ".join(json.dumps(item) for item in value),
         "type": lambda value: " or ".join([value] if isinstance(value, str) else value),
@@ -86,8 +87,9 @@ def finding(error: Any) -> str:
         "exclusiveMinimum": lambda value: f"more than {value}",
         "maximum": lambda value: f"at most {value}",
     }
-    rule = expected.get(str(error.validator), lambda value: f"{error.validator} {json.dumps(value)}")
-    return f"found {shown(error.instance)}, expected {rule(error.validator_value)}"
+    rule, value = str(error.validator), error.validator_value
+    text = expected[rule](value) if rule in expected else f"{rule} {json.dumps(value)}"
+    return f"found {shown(error.instance)}, expected {text}"
 
 
 def shown(value: Any) -> str:

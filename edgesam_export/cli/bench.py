@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,17 +14,21 @@ from edgesam_export.cli.app import cli
 from edgesam_export.cli.loading import load
 from edgesam_export.cli.options import RECORDS, common, weights
 from edgesam_export.cli.output import emit, note, steps
-from edgesam_export.errors import CheckpointError, RunnerUnavailableError, UsageError
+from edgesam_export.errors import UsageError
 from edgesam_export.rendering import text_table
 from edgesam_export.spec import Progress
+
+if TYPE_CHECKING:
+    from edgesam_export.bench.devices import BackendOptions
+    from edgesam_export.bench.sources import SourceConfig, Subject
 
 __all__ = ["bench"]
 
 RUNS = Path("bench-runs")
 
 
-def places(command: Callable) -> Callable:
-    """Add where to measure and how to reach it."""
+def target(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options for the device and how to reach it."""
     for option in (
         click.option("--uninstall", is_flag=True, help="Remove the app from the phone afterwards."),
         click.option("--allow-wifi", "--wifi", is_flag=True, help="Take a phone without a cable."),
@@ -41,8 +44,8 @@ def places(command: Callable) -> Callable:
     return command
 
 
-def measuring(command: Callable) -> Callable:
-    """Add how to measure."""
+def measuring(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options for the measurement."""
     folder = click.Path(path_type=Path)
     for option in (
         click.option("--no-swift", is_flag=True, help="With --host: leave out the Swift runner."),
@@ -63,26 +66,142 @@ def measuring(command: Callable) -> Callable:
 
 @cli.command(epilog="A run whose phone went out of reach is fetched later with: edgesam-export bench collect RUN_ID")
 @click.argument("sources", nargs=-1, metavar="[MODEL | FOLDER... | collect RUN_ID]")
-@places
+@target
 @measuring
 @weights
 @common()
 def bench(sources: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
     """Measure on an iPhone, on this Mac or on this machine; writes a record of raw samples and statistics."""
+    from edgesam_export.bench.run import check_target
+    from edgesam_export.bench.sources import open_subject
+
     chosen = [name for name in ("device", "mac", "host", "listing") if options[name]]
     if len(chosen) > 1:
-        raise UsageError(f"--{chosen[0]} and --{chosen[1]} are different places; give one".replace("listing", "list"))
+        raise UsageError(f"--{chosen[0]} and --{chosen[1]} are different devices; give one".replace("listing", "list"))
     if options["listing"]:
         show_devices(options, as_json=as_json)
         return
     if not sources:
         raise UsageError("nothing to measure; give a model, or a folder of exported files")
     if sources[0] == "collect":
-        path = collect(sources[1:], options, quiet)
-    else:
-        with opened(sources, options, quiet) as (files, model):
-            path = (measure_here if options["host"] else measure_device)(files, model, options, quiet)
+        show_record(collect(sources[1:], options, quiet), as_json=as_json, quiet=quiet)
+        return
+
+    def ready() -> None:
+        if not options["host"]:
+            check_target(backend_name(options), options["device"], backend_options(options))
+
+    with open_subject(
+        sources,
+        source_config(options),
+        load=lambda name: load(name, options, quiet),
+        ready=ready,
+        stage=partial(steps, quiet),
+        notify=partial(note, quiet),
+    ) as subject:
+        path = (measure_here if options["host"] else measure_device)(subject, options, quiet)
     show_record(path, as_json=as_json, quiet=quiet)
+
+
+# ---------------------------------------------------------------------------------------------------- from the options
+
+
+def backend_name(options: dict[str, Any]) -> str:
+    """Return the backend that reaches the chosen device."""
+    return "local" if options["mac"] else "devicectl"
+
+
+def backend_options(options: dict[str, Any]) -> BackendOptions:
+    """Return the backend's options."""
+    from edgesam_export.bench.devices import BackendOptions
+
+    named = ("team", "bundle_id", "allow_wifi", "register_device")
+    return BackendOptions(**{name: options[name] for name in named}, build=options["mac"])
+
+
+def source_config(options: dict[str, Any]) -> SourceConfig:
+    """Return the configuration of the subject."""
+    from edgesam_export.bench.request import parse_points
+    from edgesam_export.bench.sources import SourceConfig
+    from edgesam_export.formats import format_names
+
+    return SourceConfig(
+        formats=tuple(format_names()) if options["host"] else ("coreml",),
+        points=parse_points(options["points"]),
+        compare=options["host"] or not options["no_parity"],
+        **{name: options[name] for name in ("output", "checkpoint", "random_weights", "upsample")},
+    )
+
+
+def plan_fields(options: dict[str, Any]) -> dict[str, Any]:
+    """Return schedule and workload."""
+    from edgesam_export.bench.request import METHOD_SCHEDULE, QUICK_SCHEDULE, Workload, parse_points
+
+    schedule = QUICK_SCHEDULE if options["quick"] else METHOD_SCHEDULE
+    if options["iterations"] is not None:
+        schedule = schedule.with_iterations(options["iterations"])
+    if options["sustained"] is not None:
+        schedule = replace(schedule, sustained_duration_s=options["sustained"])
+    return {"schedule": schedule, "workload": Workload(n_points=parse_points(options["points"]))}
+
+
+# ------------------------------------------------------------------------------------------------------------ measuring
+
+
+def measure_device(subject: Subject, options: dict[str, Any], quiet: bool) -> Path:
+    """Measure on a phone or, with --mac, with Core ML on this Mac; return the record's path."""
+    from edgesam_export.bench.request import make_plan, parse_matrix
+    from edgesam_export.bench.run import check_target, run_benchmark
+
+    if options["mac"]:
+        check_target("local")
+    reference = None if options["no_parity"] else subject.model
+    plan = make_plan(subject.files, matrix=parse_matrix(options["units"]), reference=reference, **plan_fields(options))
+    with steps(quiet, "measuring") as progress:
+        return run_benchmark(
+            plan,
+            options["device"],
+            backend=backend_name(options),
+            options=backend_options(options),
+            runs=options["runs"],
+            records=options["records"],
+            strict=options["strict"],
+            uninstall=options["uninstall"] and not options["mac"],
+            on_status=status_text(progress),
+        )
+
+
+def measure_here(subject: Subject, options: dict[str, Any], quiet: bool) -> Path:
+    """Measure every runtime of this machine; return the record's path."""
+    from edgesam_export.bench.host_record import plan_host, record_host
+    from edgesam_export.bench.request import parse_matrix
+
+    plan = plan_host(subject.files, subject.model, **plan_fields(options))
+    with steps(quiet, "measuring") as progress:
+        return record_host(
+            plan,
+            runs=options["runs"],
+            records=options["records"],
+            matrix=parse_matrix(options["units"]),
+            swift=not options["no_swift"],
+            strict=options["strict"],
+            progress=progress,
+            on_status=status_text(progress),
+        )
+
+
+def collect(words: tuple[str, ...], options: dict[str, Any], quiet: bool) -> Path:
+    """Fetch a run that was started earlier; return the record's path."""
+    from edgesam_export.bench.run import collect_run
+
+    if len(words) != 1:
+        raise UsageError(f"collect takes one RUN_ID, given: {' '.join(words) or 'none'}; runs lie in {options['runs']}")
+    with steps(quiet, f"collecting {words[0]}") as progress:
+        folders = {name: options[name] for name in ("runs", "records", "strict")}
+        return collect_run(words[0], on_status=status_text(progress), **folders)
+
+
+# -------------------------------------------------------------------------------------------------------------- showing
 
 
 def show_devices(options: dict[str, Any], *, as_json: bool) -> None:
@@ -98,167 +217,8 @@ def show_devices(options: dict[str, Any], *, as_json: bool) -> None:
          d.transport or "-", d.rejection or "ready")
         for d in devices
     ]  # fmt: skip
-    click.echo(
-        text_table(("name", "device", "system", "identifier", "connection", "state"), rows) if rows else "no devices"
-    )
-
-
-def backend_options(options: dict[str, Any], **more: Any) -> Any:
-    """Return what the backend is told."""
-    from edgesam_export.bench.devices import BackendOptions
-
-    named = ("team", "bundle_id", "allow_wifi", "register_device")
-    return BackendOptions(**{name: options[name] for name in named}, **more)
-
-
-def collect(words: tuple[str, ...], options: dict[str, Any], quiet: bool) -> Path:
-    """Fetch a run that was started earlier."""
-    from edgesam_export.bench.run import collect_run
-
-    if len(words) != 1:
-        raise UsageError(f"collect takes one RUN_ID, given: {' '.join(words) or 'none'}; runs lie in {options['runs']}")
-    with steps(quiet, f"collecting {words[0]}") as progress:
-        places = {name: options[name] for name in ("runs", "records", "strict")}
-        return collect_run(words[0], on_status=status_text(progress), **places)
-
-
-@contextmanager
-def opened(sources: tuple[str, ...], options: dict[str, Any], quiet: bool) -> Iterator[tuple[list[Path], Any]]:
-    """Yield exported files and the PyTorch model they came from; a model's name is exported first."""
-    from edgesam_export.families import model_names
-
-    paths = [Path(source) for source in sources]
-    missing = [source for source, path in zip(sources, paths) if not path.exists()]
-    if not missing:
-        yield paths, None if options["no_parity"] and not options["host"] else reference(paths, options, quiet)
-        return
-    if len(sources) > 1 or missing[0] not in model_names():
-        known = ", ".join(model_names())
-        raise UsageError(f"'{missing[0]}' is neither a file nor a model; models are: {known}")
-    check_place(options)
-    with tempfile.TemporaryDirectory(prefix="edgesam-bench-") as temporary:
-        folder = options["output"] or Path(temporary)
-        model = load(missing[0], options, quiet)
-        yield [artifact.path for artifact in exported(model, folder, options, quiet)], model
-
-
-def check_place(options: dict[str, Any]) -> None:
-    """Say before the minutes of an export what keeps the chosen place from measuring.
-
-    Raises:
-        RunnerUnavailableError: --mac on another machine.
-        DeviceFailure: no tools for phones here, or no phone that can be used.
-        UsageError: several phones fit.
-    """
-    from edgesam_export.bench.devices.readiness import choose_device
-    from edgesam_export.bench.run import list_devices
-
-    if options["mac"]:
-        check_mac()
-    elif not options["host"]:
-        choose_device(list_devices(options=backend_options(options)), options["device"])
-
-
-def check_mac() -> None:
-    """Raise RunnerUnavailableError unless this is a Mac."""
-    import sys
-
-    if sys.platform != "darwin":
-        raise RunnerUnavailableError(f"--mac needs macOS with Core ML (this is {sys.platform}); use --host here")
-
-
-def exported(model: Any, folder: Path, options: dict[str, Any], quiet: bool) -> list[Any]:
-    """Export what the place can run."""
-    from edgesam_export.formats import find_format
-    from edgesam_export.spec import CoreMLConfig, OnnxConfig
-
-    slots = max(8, max(point_counts(options["points"])) + 1)
-    configs = {"coreml": CoreMLConfig(points=slots), "onnx": OnnxConfig()}
-    artifacts = []
-    for format in ("coreml", "onnx") if options["host"] else ("coreml",):
-        with steps(quiet, f"exporting to {format}") as progress:
-            artifacts += find_format(format).export(model, folder, configs[format], progress=progress)
-    return artifacts
-
-
-def reference(paths: list[Path], options: dict[str, Any], quiet: bool) -> Any:
-    """Return the PyTorch model that files came from; None, said aloud, when its checkpoint is not to be had."""
-    from edgesam_export.parity.inputs import load_reference
-
-    given = {name: options[name] for name in ("checkpoint", "random_weights", "upsample")}
-    try:
-        with steps(quiet, "loading the reference") as progress:
-            return load_reference(paths, progress=progress, **given)
-    except CheckpointError as error:
-        if options["checkpoint"] is not None:
-            raise
-        note(quiet, f"not compared with PyTorch: {error}; give --checkpoint")
-        return None
-
-
-def point_counts(text: str) -> tuple[int, ...]:
-    """Return the numbers in ``1,4``."""
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"--points '{text}' is no list of whole numbers; write 1 or 1,4,8") from None
-
-
-def plan_fields(options: dict[str, Any]) -> dict[str, Any]:
-    """Return schedule and workload as the options say."""
-    from edgesam_export.bench.request import METHOD_SCHEDULE, QUICK_SCHEDULE, Workload
-
-    schedule = QUICK_SCHEDULE if options["quick"] else METHOD_SCHEDULE
-    if options["iterations"] is not None:
-        schedule = schedule.with_iterations(options["iterations"])
-    if options["sustained"] is not None:
-        schedule = replace(schedule, sustained_duration_s=options["sustained"])
-    return {"schedule": schedule, "workload": Workload(n_points=point_counts(options["points"]))}
-
-
-def measure_device(files: list[Path], model: Any, options: dict[str, Any], quiet: bool) -> Path:
-    """Measure on a phone or, with --mac, with Core ML on this Mac."""
-    from edgesam_export.bench.request import make_plan, parse_matrix
-    from edgesam_export.bench.run import run_benchmark
-
-    if options["mac"]:
-        check_mac()
-    matrix = parse_matrix(options["units"])
-    reference = None if options["no_parity"] else model
-    plan = make_plan(files, matrix=matrix, reference=reference, **plan_fields(options))
-    backend = "local" if options["mac"] else "devicectl"
-    chosen = backend_options(options, build=options["mac"])
-    with steps(quiet, "measuring") as progress:
-        return run_benchmark(
-            plan,
-            options["device"],
-            backend=backend,
-            options=chosen,
-            runs=options["runs"],
-            records=options["records"],
-            strict=options["strict"],
-            uninstall=options["uninstall"] and not options["mac"],
-            on_status=status_text(progress),
-        )
-
-
-def measure_here(files: list[Path], model: Any, options: dict[str, Any], quiet: bool) -> Path:
-    """Measure every runtime of this machine into one record."""
-    from edgesam_export.bench.host_record import plan_host, record_host
-    from edgesam_export.bench.request import parse_matrix
-
-    plan = plan_host(files, model, **plan_fields(options))
-    with steps(quiet, "measuring") as progress:
-        return record_host(
-            plan,
-            runs=options["runs"],
-            records=options["records"],
-            matrix=parse_matrix(options["units"]),
-            swift=not options["no_swift"],
-            strict=options["strict"],
-            progress=progress,
-            on_status=status_text(progress),
-        )
+    headings = ("name", "device", "system", "identifier", "connection", "state")
+    click.echo(text_table(headings, rows) if rows else "no devices")
 
 
 def status_text(progress: Progress) -> Callable[[dict[str, Any]], None]:
@@ -266,8 +226,9 @@ def status_text(progress: Progress) -> Callable[[dict[str, Any]], None]:
 
     def show(status: dict[str, Any]) -> None:
         text = status.get("message") or str(status.get("phase", "")).replace("_", " ")
-        if isinstance(status.get("case_index"), int) and isinstance(status.get("case_count"), int):
-            progress(status["case_index"], status["case_count"], f"{text}, iteration {status.get('iteration') or 0}")
+        index, count = status.get("case_index"), status.get("case_count")
+        if isinstance(index, int) and isinstance(count, int):
+            progress(index, count, f"{text}, iteration {status.get('iteration') or 0}")
         else:
             progress(0, 0, text)
 

@@ -11,6 +11,7 @@ from edgesam_export.cli.app import cli
 from edgesam_export.cli.loading import load
 from edgesam_export.cli.options import common, coordinates, weights
 from edgesam_export.cli.output import emit, note, steps
+from edgesam_export.formats import format_names
 
 
 @cli.command()
@@ -26,7 +27,7 @@ from edgesam_export.cli.output import emit, note, steps
 @click.option(
     "--artifact", "artifacts", multiple=True, type=click.Path(path_type=Path), help="Exported files or folder."
 )
-@click.option("--backend", type=click.Choice(["torch", "onnx", "coreml"]), help="Which of them; torch without files.")
+@click.option("--backend", type=click.Choice(["torch", *format_names()]), help="Which of them; torch without files.")
 @click.option("--model", default="edge_sam_3x", show_default=True, help="Model of the torch backend.")
 @click.option("--numerics", default="fp16", show_default=True, help="Of Core ML: fp32, fp16, ane, native:all.")
 @weights

@@ -71,7 +71,7 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def mask_terms(logits: Tensor, right: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return cross entropy, Dice loss and IoU of every mask, (..., H, W) -> (...); ``right`` is bool, ``coverage`` 0..1.
+    """Return cross entropy, Dice loss and IoU of every mask, (..., H, W) -> (...); ``right`` bool, ``coverage`` 0..1.
 
     One function, because compiled as one it reads the logits once.
     """

@@ -98,7 +98,7 @@ class Call:
 
     @cached_property
     def is_simple(self) -> bool:
-        """Whether single values are all that the run has to fill in, as in most ops."""
+        """Return whether single values are all that the run has to fill in, as in most ops."""
         return not (self.list_feeds or self.keyword_feeds or self.keyword_list_feeds)
 
     def arguments(self, env: list[Any]) -> tuple[list[Any], dict[str, Any]]:
@@ -128,7 +128,7 @@ def bind_arguments(operation: Operation, fn: Callable[..., Any], operands: Mappi
     """Return the call of ``fn`` for the operands that the program gives.
 
     Raises:
-        ProgramError: a required input is missing, or one that the op does not have is given.
+        ProgramError: a required input is missing, or the op does not have one of them.
     """
     signature = signature_of(fn)
     unknown = sorted(operands.keys() - set(signature.names))
@@ -155,9 +155,9 @@ def bind_arguments(operation: Operation, fn: Callable[..., Any], operands: Mappi
     return call
 
 
-def bind_positional(call: Call, position: int, name: str, given: list[Operand], operation: Operation) -> None:
-    fixed = [operand.tensor(operation.type, name) if isinstance(operand, Fixed) else None for operand in given]
-    slots = [(i, operand) for i, operand in enumerate(given) if not isinstance(operand, Fixed)]
+def bind_positional(call: Call, position: int, name: str, operands: list[Operand], operation: Operation) -> None:
+    fixed = [operand.tensor(operation.type, name) if isinstance(operand, Fixed) else None for operand in operands]
+    slots = [(i, operand) for i, operand in enumerate(operands) if not isinstance(operand, Fixed)]
     if name in VARIADIC:
         call.positional[position] = fixed
         call.list_feeds.append((position, slots))
@@ -166,9 +166,9 @@ def bind_positional(call: Call, position: int, name: str, given: list[Operand], 
         call.feeds.extend((position, slot) for _, slot in slots)
 
 
-def bind_keyword(call: Call, parameter: str, name: str, given: list[Operand], operation: Operation) -> None:
-    fixed = [operand.plain() if isinstance(operand, Fixed) else None for operand in given]
-    slots = [(i, operand) for i, operand in enumerate(given) if not isinstance(operand, Fixed)]
+def bind_keyword(call: Call, parameter: str, name: str, operands: list[Operand], operation: Operation) -> None:
+    fixed = [operand.plain() if isinstance(operand, Fixed) else None for operand in operands]
+    slots = [(i, operand) for i, operand in enumerate(operands) if not isinstance(operand, Fixed)]
     if name in VARIADIC:
         call.keyword[parameter] = fixed
         if slots:

@@ -56,7 +56,7 @@ class FeatureSpec:
         return self.ranges is not None or self.choices is not None
 
     def allows(self, shape: tuple[int, ...]) -> bool:
-        """Whether the program takes an array of this shape."""
+        """Return whether the program takes an array of this shape."""
         if self.choices is not None:
             return shape in self.choices
         if self.ranges is not None:
@@ -66,7 +66,7 @@ class FeatureSpec:
 
     @property
     def expected(self) -> str:
-        """What to give, in words."""
+        """The values it takes, in words."""
         if self.kind == "image":
             sizes = (
                 sorted({(s[-1], s[-2]) for s in self.choices}) if self.choices else [(self.shape[-1], self.shape[-2])]

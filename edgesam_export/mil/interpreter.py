@@ -140,8 +140,8 @@ def conform(value: Any, declared: ValueType, name: str) -> Any:
         raise ProgramError(f"output '{name}' is a {type(value).__name__}, the program declares {declared}")
     if value.dtype != carrier:
         if kind_of(value.dtype) != kind_of(carrier):
-            found = str(value.dtype).removeprefix("torch.")
-            raise ProgramError(f"output '{name}' has element type {found}, the program declares {declared}")
+            actual = str(value.dtype).removeprefix("torch.")
+            raise ProgramError(f"output '{name}' has element type {actual}, the program declares {declared}")
         value = value.to(carrier)
     if not fits(tuple(value.shape), declared.shape):
         raise ProgramError(f"output '{name}' has shape {tuple(value.shape)}, the program declares {declared}")
@@ -149,7 +149,7 @@ def conform(value: Any, declared: ValueType, name: str) -> Any:
 
 
 def fits(shape: tuple[int, ...], declared: tuple[int | None, ...] | None) -> bool:
-    """Whether ``shape`` is one that the declaration allows."""
+    """Return whether ``shape`` is one that the declaration allows."""
     if shape == declared or declared is None:
         return True
     return len(shape) == len(declared) and all(d is None or s == d for s, d in zip(shape, declared))
@@ -162,7 +162,7 @@ def kind_of(dtype: torch.dtype) -> str:
 
 
 def is_fresh(value: torch.Tensor, arguments: list[Any]) -> bool:
-    """Whether the op made new memory for ``value``: it shares none with an argument."""
+    """Return whether the op made new memory for ``value``: it shares none with an argument."""
     address = value.untyped_storage().data_ptr()
     for argument in arguments:
         items = argument if isinstance(argument, (list, tuple)) else (argument,)
@@ -178,7 +178,7 @@ def check_supported(function: Function) -> None:
     """Check that there is an op for everything in the function, before any of it runs.
 
     Raises:
-        UnsupportedOpError: the first missing op with its place and the file to add it to, and the names of the others.
+        UnsupportedOpError: the first missing op, its location and the file to add it to; the names of the others.
     """
     missing: dict[str, str] = {}
     for operation in function.block.walk():
@@ -258,13 +258,13 @@ class PreparedFunction:
         """Return the step of an operation and the slots it reads."""
         version = OPS.find(operation.type, self.function.opset)
         signature = signature_of(version.fn)
-        operands = {key: [self.operand(a, scope) for a in given] for key, given in operation.inputs.items()}
+        operands = {key: [self.operand(a, scope) for a in arguments] for key, arguments in operation.inputs.items()}
         for key, constant in operation.attributes.items():
             if key in signature.names:  # other attributes are hints to Apple's compiler
                 operands.setdefault(key, [self.fixed_value(constant)])
         with while_executing(operation):
             call = bind_arguments(operation, version.fn, operands)
-        read = {operand for given in operands.values() for operand in given if isinstance(operand, int)}
+        read = {operand for values in operands.values() for operand in values if isinstance(operand, int)}
         blocks = []
         for block in operation.blocks:
             prepared, inner = self.prepare_block(block, dict(scope), set())
@@ -307,7 +307,7 @@ def returning(value: Any) -> Callable[[], Any]:
 
 
 def mark_last_uses(steps: list[Step], reads: list[set[int]], own: set[int]) -> None:
-    """Tell every step which of the slots in ``own`` nobody reads after it."""
+    """Set for every step which of the slots in ``own`` nobody reads after it."""
     alive = set(own)
     for step, read in zip(reversed(steps), reversed(reads)):
         last = (read | {slot for slot, _, _ in step.outputs}) & alive

@@ -42,7 +42,7 @@ def half_buffer(device: torch.device) -> torch.Tensor:
 
 
 def is_dense(value: torch.Tensor) -> bool:
-    """Whether the elements fill one gapless stretch of memory."""
+    """Return whether the elements fill one gapless stretch of memory."""
     return value.is_contiguous() or (value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last))
 
 
@@ -85,7 +85,7 @@ ROUNDING: dict[str, Callable[[torch.Tensor, bool], torch.Tensor]] = {"fp16": to_
 
 @dataclass(frozen=True)
 class Numerics:
-    """A policy: which declared types are rounded, and what the hardware is said to add."""
+    """A policy: which declared types are rounded, and what the hardware is reported to add."""
 
     mode: str
     rounds: bool = True
@@ -96,7 +96,7 @@ class Numerics:
     )
 
     def concerns(self, declared: ValueType) -> bool:
-        """Whether values of this declared type are changed at all."""
+        """Return whether values of this declared type are changed at all."""
         return self.rounds and declared.dtype in self.rounding
 
     def round(self, op_type: str, value: torch.Tensor, declared: ValueType, *, fresh: bool) -> torch.Tensor:

@@ -207,7 +207,7 @@ def load_program(path: str | Path, *, function: str | None = None, require_weigh
 
 
 def read_metadata(message: Any) -> dict[str, str]:
-    """Return what the authors wrote: their own keys, and ``description``, ``author``, ``license``, ``version``."""
+    """Return the authors' metadata: their own keys, and ``description``, ``author``, ``license``, ``version``."""
     fields = {"shortDescription": "description", "author": "author", "license": "license", "versionString": "version"}
     stated = {key: getattr(message, name) for name, key in fields.items() if getattr(message, name)}
     return {**stated, **message.userDefined}
@@ -220,11 +220,11 @@ def model_message() -> Any:
     2 s, fifty times longer, and prints warnings on every machine that is not a Mac. Both ways give the same class.
     """
     if MESSAGES not in sys.modules:
-        found = importlib.util.find_spec("coremltools")
-        if found is None or not found.submodule_search_locations:
+        spec = importlib.util.find_spec("coremltools")
+        if spec is None or not spec.submodule_search_locations:
             raise RunnerUnavailableError("reading Core ML models needs coremltools: pip install coremltools")
         package = ModuleType(MESSAGES)
-        package.__path__ = [str(Path(folder) / "proto") for folder in found.submodule_search_locations]
+        package.__path__ = [str(Path(folder) / "proto") for folder in spec.submodule_search_locations]
         sys.modules[MESSAGES] = package
     return importlib.import_module(f"{MESSAGES}.Model_pb2").Model()
 

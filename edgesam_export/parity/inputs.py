@@ -16,7 +16,7 @@ from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.imaging.prompts import pack_prompt
 from edgesam_export.imaging.reading import open_picture, rgb_array
 from edgesam_export.parity.report import Prompt
-from edgesam_export.runners import Runner, open_artifact, open_runner
+from edgesam_export.runners import Runner, numerics_choices, open_artifact, open_runner
 from edgesam_export.spec import Artifact, Progress
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def open_candidates(candidate: Any, numerics: tuple[str, ...]) -> list[Runner]:
             artifact = file if isinstance(file, Artifact) else open_artifact(file)
             groups.setdefault(artifact.format, []).append(artifact)
     for kind, files in sorted(groups.items()):
-        for chosen in numerics if kind == "coreml" else (None,):
+        for chosen in numerics if numerics_choices(kind) else (None,):
             opened.append(open_runner(files, numerics=chosen))
     if not opened:
         raise UsageError("nothing to compare; give at least one exported file")
@@ -148,8 +148,8 @@ def load_reference(
 ) -> SamModel:
     """Return the PyTorch model that exported files were made from, as their contracts describe it.
 
-    Random weights and the upsampling of the neck are taken from the contract; a checkpoint is the given file or the
-    published one, and must be the very file that was exported.
+    Random weights and the upsampling of the neck are taken from the contract; the checkpoint is ``checkpoint``
+    or the published one, and must be the very file that was exported.
 
     Raises:
         UsageError: files of several models, or a checkpoint other than the exported one.
@@ -173,12 +173,18 @@ def load_reference(
         upsample=upsample or files[0].contract["upsample"],
         progress=progress,
     )
-    loaded = model.provenance
-    if loaded is None or (loaded.sha256, loaded.random_seed) != (weights["sha256"], weights["random_seed"]):
-        actual = "of unknown origin" if loaded is None else weights_text(asdict(loaded))
-        expected = weights_text(weights)
-        raise UsageError(f"reference is {actual}, the files were exported from {expected}; give that with --checkpoint")
+    require_weights(model, weights)
     return model
+
+
+def require_weights(model: SamModel, expected: Mapping[str, Any]) -> None:
+    """Raise UsageError unless a model's parameters are those that a contract names."""
+    loaded = model.provenance
+    if loaded is None or (loaded.sha256, loaded.random_seed) != (expected["sha256"], expected["random_seed"]):
+        actual = "of unknown origin" if loaded is None else weights_text(asdict(loaded))
+        raise UsageError(
+            f"reference is {actual}, the files were exported from {weights_text(expected)}; give that with --checkpoint"
+        )
 
 
 def weights_text(weights: Mapping[str, Any]) -> str:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgesam_export.parity.check import check_parity
-from edgesam_export.parity.gates import NUMERICS
 from edgesam_export.parity.inputs import load_reference
 from edgesam_export.parity.render import write_reports
 from edgesam_export.parity.render.table import to_table
 from edgesam_export.parity.report import ParityReport
-from edgesam_export.spec import Artifact, Progress
+from edgesam_export.spec import NUMERICS, Artifact, Progress
 
 if TYPE_CHECKING:
     from edgesam_export.modeling.sam import SamModel

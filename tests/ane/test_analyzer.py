@@ -73,7 +73,7 @@ def test_the_report_says_what_was_analysed(conv_package):
     assert report.artifact_sha256 == sha256_of(conv_package)
     assert (report.target, report.families) == ("iPhone 14", ("H14",))
     assert report.placements[0].operation == "features"
-    assert {place.placement for place in report.placements} == {"expected"}
+    assert {row.placement for row in report.placements} == {"expected"}
     assert found(report) == [("A27", "warning", "out"), ("P03", "info", None)]
 
 
@@ -155,7 +155,7 @@ def test_a_bad_package_gets_exactly_its_findings(bad_package):
         ("A04", "warning", "into"),
         ("A04", "warning", "out_of"),
     ]
-    off = {place.operation: place.rules for place in report.placements if place.placement == "off"}
+    off = {row.operation: row.rules for row in report.placements if row.placement == "off"}
     assert off == {
         "into": ("A03", "A04"),
         "island": ("A03",),

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from edgesam_export.ane.analyzer import analyze
-from edgesam_export.ane.compute_plan import UNITS, PlanDevice
+from edgesam_export.ane.compute_plan import PlanDevice
 from edgesam_export.ane.rules import all_rules
 from edgesam_export.cli.app import cli
+from edgesam_export.spec import COMPUTE_UNITS
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -66,7 +67,7 @@ def test_options_and_fields_that_the_page_names_exist():
     text = DOCS.read_text(encoding="utf-8")
     options = {name for command in cli.commands.values() for p in command.params for name in p.opts}
     assert set(re.findall(r"--[a-z][a-z-]+", text)) <= options
-    assert all(f"`{unit}`" in text for unit in UNITS)
+    assert all(f"`{unit}`" in text for unit in COMPUTE_UNITS)
     assert all(f"`.{field.name}`" in text or f"`device.{field.name}`" in text for field in fields(PlanDevice))
 
 

@@ -186,8 +186,8 @@ def test_sarif_has_what_the_specification_requires():
         assert result["level"] in ("note", "warning", "error") and result["kind"] == "fail"  # 3.27.9, 3.27.10
         assert rules[result["ruleIndex"]]["id"] == result["ruleId"]  # 3.27.6
         (location,) = result["locations"]
-        place = location["physicalLocation"]["artifactLocation"]  # 3.29.2: or an address
-        assert place["uri"] == run["artifacts"][place["index"]]["location"]["uri"] == "my%20net.mlpackage"  # 3.4.3
+        address = location["physicalLocation"]["artifactLocation"]  # 3.29.2
+        assert address["uri"] == run["artifacts"][address["index"]]["location"]["uri"] == "my%20net.mlpackage"  # 3.4.3
         assert all(isinstance(value, str) and value for value in result["partialFingerprints"].values())
 
 
@@ -261,7 +261,7 @@ def test_renumbered_findings_are_not_new():
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_another_rule_place_or_message_is_new(change):
+def test_another_rule_operation_or_message_is_new(change):
     changed = finding(**change)
     assert new_findings(report(findings=(finding(), changed)), (finding(),)) == (changed,)
 

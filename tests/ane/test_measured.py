@@ -1,4 +1,4 @@
-"""Records of the benchmark beside an estimate: only this very file, only valid cases, only the wanted hardware."""
+"""Records of the benchmark beside an estimate: only this very file, only valid cases, only the hardware asked for."""
 
 from __future__ import annotations
 

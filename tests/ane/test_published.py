@@ -94,9 +94,9 @@ def test_the_fit_never_sees_what_it_is_compared_with():
 
 def test_the_verdict_in_the_report_is_what_the_benchmark_finds():
     figures = [figure for figure in FIGURES if figure.graph]
-    assert constants()["judged"]["summary"] == ane_cost.summary(figures)
-    assert constants()["judged"]["families"] == dict(Counter(figure.family for figure in figures))
-    assert ane_cost.judge(figures)["rank_correlation"] >= ane_cost.BAR
+    assert constants()["accuracy"]["summary"] == ane_cost.summary(figures)
+    assert constants()["accuracy"]["families"] == dict(Counter(figure.family for figure in figures))
+    assert ane_cost.accuracy_of(figures)["rank_correlation"] >= ane_cost.BAR
 
 
 def test_frames_per_second_become_milliseconds():

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from edgesam_export.bench import host_record as bench_local
-from edgesam_export.bench.host import Candidate, HostPlan, finished, judge_schedule, run_sustained, sample_stage
+from edgesam_export.bench import host_record
+from edgesam_export.bench.candidates import Candidate, FileCandidate, open_file
+from edgesam_export.bench.host import Case, HostPlan, Loaded, is_enough, run_sustained, sample_stage
 from edgesam_export.bench.host_record import plan_host, record_host
 from edgesam_export.bench.machine import cpu_name, host_device, weights_digest
 from edgesam_export.bench.record import read_record
@@ -31,7 +32,7 @@ class Invented(Candidate):
     """A candidate whose calls take as long as it says."""
 
     def __init__(self, name, nanoseconds, log):
-        self.runtime, self.nanoseconds, self.log, self.facts = name, nanoseconds, log, {}
+        self.runtime, self.nanoseconds, self.log = name, nanoseconds, log
 
     def prepare_calls(self, inputs):
         return {}
@@ -44,39 +45,50 @@ class Invented(Candidate):
         return self.nanoseconds
 
 
+def loaded(candidate, *stages):
+    return Loaded(candidate=candidate, calls=dict.fromkeys(stages, print), load_ms={}, first_ms={}, parity=None)
+
+
 def sampled(schedule, **times_ns):
+    """Order of the calls, and the samples of each candidate."""
     log = []
-    able = [
-        (Invented(name, ns, log), {"stages": {}, "validity": {"reasons": []}}, print) for name, ns in times_ns.items()
-    ]
-    sample_stage("encoder", able, schedule, lambda *_: None)
-    return (
-        log,
-        {candidate.runtime: case["stages"]["encoder"] for candidate, case, _ in able},
-        [case for _, case, _ in able],
-    )
+    ready = [loaded(Invented(name, ns, log), "encoder") for name, ns in times_ns.items()]
+    return log, sample_stage("encoder", ready, schedule, lambda *_: None)
+
+
+def case_of(schedule, **stages):
+    candidate = Invented("slow", 1, [])
+    return Case(
+        candidate=candidate, points=1, threads=1, loaded=loaded(candidate), stages=stages, schedule=schedule
+    ).as_record()
 
 
 def test_candidates_take_turns_and_warm_ups_are_kept_apart():
-    log, stages, _ = sampled(TWICE, a=5, b=7)
+    log, stages = sampled(TWICE, a=5, b=7)
     assert log == ["a", "b"] * 3
-    assert stages["a"] == {"warmup_n": 1, "warmup_ns": [5], "samples_ns": [5, 5]}
-    assert stages["b"]["samples_ns"] == [7, 7]
+    assert stages["a"].as_record() == {"warmup_n": 1, "warmup_ns": [5], "samples_ns": [5, 5]}
+    assert stages["b"].as_record()["samples_ns"] == [7, 7]
+
+
+def test_a_candidate_without_the_stage_takes_no_turn():
+    log = []
+    ready = [loaded(Invented("a", 5, log), "encoder"), loaded(Invented("b", 7, log), "decoder")]
+    assert set(sample_stage("encoder", ready, TWICE, lambda *_: None)) == {"a"}
+    assert log == ["a"] * 3
 
 
 def test_a_fast_candidate_goes_on_until_its_duration_is_reached():
     schedule = Schedule(warmup_iterations=0, min_iterations=2, min_duration_s=1.0, max_duration_s=5.0)
-    _, stages, _ = sampled(schedule, slow=600_000_000, fast=100_000_000)
-    assert len(stages["slow"]["samples_ns"]) == 2  # 1.2 s
-    assert len(stages["fast"]["samples_ns"]) == 10  # 1.0 s
+    _, stages = sampled(schedule, slow=600_000_000, fast=100_000_000)
+    assert len(stages["slow"].samples_ns) == 2  # 1.2 s
+    assert len(stages["fast"].samples_ns) == 10  # 1.0 s
 
 
 def test_what_does_not_reach_its_iterations_in_time_is_not_valid():
     schedule = Schedule(warmup_iterations=0, min_iterations=100, min_duration_s=1.0, max_duration_s=3.0)
-    _, stages, cases = sampled(schedule, slow=1_000_000_000)
-    assert len(stages["slow"]["samples_ns"]) == 3
-    judge_schedule(cases[0], schedule)
-    assert cases[0]["validity"] == {
+    _, stages = sampled(schedule, slow=1_000_000_000)
+    assert len(stages["slow"].samples_ns) == 3
+    assert case_of(schedule, encoder=stages["slow"])["validity"] == {
         "min_iterations_met": False,
         "min_duration_met": True,
         "reasons": ["3 of 100 iterations within 3 s"],
@@ -85,15 +97,37 @@ def test_what_does_not_reach_its_iterations_in_time_is_not_valid():
 
 def test_enough_is_iterations_and_duration_both():
     schedule = Schedule(min_iterations=2, min_duration_s=1.0, max_duration_s=2.0)
-    assert not finished([600_000_000], schedule)
-    assert not finished([100_000_000] * 9, schedule)
-    assert finished([600_000_000] * 2, schedule)
-    assert finished([2_000_000_000], schedule)  # as long as it may
+    assert not is_enough([600_000_000], schedule)
+    assert not is_enough([100_000_000] * 9, schedule)
+    assert is_enough([600_000_000] * 2, schedule)
+    assert is_enough([2_000_000_000], schedule)  # its time is over
 
 
 def test_a_sustained_run_counts_frames_in_its_window():
-    found = run_sustained(Invented("a", 1, []), print, 0.02)
+    whole = loaded(Invented("a", 1, []), "encoder", "decoder", "end_to_end")
+    found = run_sustained(whole, 0.02, lambda *_: None)
     assert found["frames"] > 0 and found["window_s"] >= 0.02
+    assert run_sustained(whole, 0.0, lambda *_: None) is None
+    assert run_sustained(loaded(Invented("a", 1, []), "decoder"), 0.02, lambda *_: None) is None
+
+
+def test_a_case_that_could_not_be_loaded_has_an_error_and_no_samples():
+    case = Case(candidate=Invented("a", 1, []), points=4, threads=2, error="no memory").as_record()
+    assert (case["id"], case["outcome"], case["stages"]) == ("a/n4", "failed", {})
+    assert case["error"] == {"stage": "load", "message": "no memory"} and case["validity"] == {"reasons": []}
+    assert "load" not in case and "parity" not in case
+
+
+def test_times_of_loading_are_those_of_files(tmp_path):
+    candidate = FileCandidate("onnxruntime", (), open_file)
+    candidate.roles = ("decoder",)
+    times = Loaded(
+        candidate=candidate, calls={}, load_ms={"decoder": [3.0, 1.0]}, first_ms={"decoder": 2.0}, parity=None
+    )
+    case = Case(candidate=candidate, points=1, threads=1, loaded=times).as_record()
+    assert case["load"] == {"freshly_installed": None, "decoder": {"first_ms": 3.0, "repeats_ms": [1.0]}}
+    assert case["first_prediction_ms"] == {"decoder": 2.0}
+    assert case_of(TWICE)["load"] is None  # a model in memory
 
 
 def test_a_plan_of_nothing_is_refused():
@@ -116,7 +150,7 @@ def test_the_digest_of_weights_tells_models_apart(model):
 
 
 @pytest.fixture(scope="module")
-def host_record(coreml_files, onnx_files, model, tmp_path_factory):
+def measured(coreml_files, onnx_files, model, tmp_path_factory):
     """One iteration of every runtime, without Swift."""
     folder = tmp_path_factory.mktemp("host")
 
@@ -124,15 +158,15 @@ def host_record(coreml_files, onnx_files, model, tmp_path_factory):
         raise RunnerUnavailableError("edgesam-bench-host is not built")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench_local, "run_swift", missing)
+        patch.setattr(host_record, "run_swift", missing)
         plan = plan_host([*coreml_files, *onnx_files], model, schedule=ONCE, workload=Workload())
         path = record_host(plan, records=folder / "records", runs=folder / "runs")
     return read_record(path)
 
 
-def test_one_record_holds_every_runtime(host_record):
+def test_one_record_holds_every_runtime(measured):
     names = ["pytorch/n1", "onnxruntime/n1", "executor_fp32/n1", "executor_fp16/n1", "executor_ane/n1"]
-    cases = {case["id"]: case for case in host_record["cases"]}
+    cases = {case["id"]: case for case in measured["cases"]}
     assert list(cases)[: len(names)] == names
     for name in names:
         stages = cases[name]["stages"]
@@ -141,34 +175,37 @@ def test_one_record_holds_every_runtime(host_record):
         assert cases[name]["fps_p50"] > 0 and cases[name]["fps_sustained"] is None
         assert cases[name]["validity"]["reasons"]  # one iteration is no measurement
     assert len(cases["onnxruntime/n1"]["load"]["encoder"]["repeats_ms"]) == 1
-    assert host_record["schedule"]["min_iterations"] == 1
+    assert measured["schedule"]["min_iterations"] == 1
 
 
-def test_what_cannot_run_is_a_skipped_case_with_the_reason(host_record):
-    skipped = host_record["cases"][-1]
+def test_what_cannot_run_is_a_skipped_case_with_the_reason(measured):
+    skipped = measured["cases"][-1]
     assert skipped["outcome"] == "skipped" and skipped["stages"] == {}
     assert skipped["error"]["message"] == "edgesam-bench-host is not built"
 
 
-def test_every_runtime_agrees_with_pytorch(host_record):
-    parity = {case["id"]: case.get("parity") for case in host_record["cases"]}
+def test_every_runtime_agrees_with_pytorch(measured):
+    parity = {case["id"]: case.get("parity") for case in measured["cases"]}
     assert parity["pytorch/n1"] is None  # it is what the others are compared with
     assert parity["onnxruntime/n1"]["encoder"]["psnr_db"] > 100  # FP32 on both sides
     for name in ("executor_fp32/n1", "executor_fp16/n1", "executor_ane/n1"):
         assert parity[name]["encoder"]["psnr_db"] > 40 and parity[name]["decoder"]["mask_iou"] > 0.98
 
 
-def test_the_files_are_listed_with_digest_and_origin(host_record, coreml_files, onnx_files):
+def test_the_files_are_listed_with_digest_and_origin(measured, coreml_files, onnx_files):
     files = [*coreml_files, *onnx_files]
-    assert [entry["sha256"] for entry in host_record["models"]] == [artifact.sha256 for artifact in files]
-    assert {entry["model"] for entry in host_record["models"]} == {"edge_sam_3x"}
-    assert host_record["models"][0]["weights"]["random_seed"] == 11
+    assert [entry["sha256"] for entry in measured["models"]] == [artifact.sha256 for artifact in files]
+    assert {entry["model"] for entry in measured["models"]} == {"edge_sam_3x"}
+    assert measured["models"][0]["weights"]["random_seed"] == 11
 
 
 def test_a_candidate_that_cannot_load_leaves_the_others_alone(coreml_files, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgesam_export.bench.host.FileCandidate.load", lambda *_: fail())
+    monkeypatch.setattr("edgesam_export.bench.candidates.FileCandidate.load", lambda *_: fail())
     plan = HostPlan(
-        coreml=(coreml_files[1],), numerics=("fp16",), schedule=QUICK_SCHEDULE, workload=Workload(stages=("decoder",))
+        artifacts=(coreml_files[1],),
+        numerics=("fp16",),
+        schedule=QUICK_SCHEDULE,
+        workload=Workload(stages=("decoder",)),
     )
     path = record_host(plan, records=tmp_path, runs=tmp_path, swift=False)
     (case,) = read_record(path)["cases"]

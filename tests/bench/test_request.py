@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgesam_export.bench.parity import judge_case, judge_outputs, write_parity_inputs
+from edgesam_export.bench.parity import case_parity, compare_outputs, write_parity_inputs
 from edgesam_export.bench.request import (
     METHOD_SCHEDULE,
     QUICK_SCHEDULE,
@@ -146,45 +146,45 @@ def outputs_of(folder, request, runner, spoil=lambda array: array):
 def test_outputs_of_the_executor_are_close_to_what_pytorch_was_expected_to_give(bundle, coreml_files):
     folder, request = bundle
     case = outputs_of(folder, request, open_runner(coreml_files, numerics="fp32"))
-    found = judge_case(case, folder / "out", folder / "expected")
+    found = case_parity(case, folder / "out", folder / "expected")
     assert found["encoder"]["inputs"] == 1 and found["encoder"]["finite"]
     # Weights are rounded to FP16; the decoder's worst output is four scores, not an average over many numbers.
     assert found["encoder"]["psnr_db"] > 60 and found["decoder"]["psnr_db"] > 40
     assert found["decoder"]["mask_iou"] > 0.99
-    assert judge_case({}, folder / "out", folder / "expected") is None
+    assert case_parity({}, folder / "out", folder / "expected") is None
     described = case["parity_outputs"][0]
     np.save(folder / "out" / described["file"], np.zeros(3))
     with pytest.raises(SchemaError, match="another SHA-256"):
-        judge_case(case, folder / "out", folder / "expected")
+        case_parity(case, folder / "out", folder / "expected")
     with pytest.raises(SchemaError, match="lies outside"):
         escaping = {
             **described,
             "name": "../../in/inputs/encoder-0/image",
             "sha256": sha256_of(folder / "out" / described["file"]),
         }
-        judge_case({"parity_outputs": [escaping]}, folder / "out", folder / "expected")
+        case_parity({"parity_outputs": [escaping]}, folder / "out", folder / "expected")
 
 
 def test_parity_figures_of_small_arrays_computed_by_hand():
     masks = np.array([[[[1.0, -1.0]], [[1.0, 1.0]]]])  # (1, 2, 1, 2)
     other = np.array([[[[1.0, -1.0]], [[1.0, -2.0]]]])
     expected = {"masks": masks, "scores": np.array([[0.1, 0.9]])}
-    found = judge_outputs([("decoder", expected, {"masks": other})])["decoder"]
+    found = compare_outputs([("decoder", expected, {"masks": other})])["decoder"]
     assert found["max_abs"] == 3.0
     assert found["mask_iou"] == 0.5  # of the second mask, which scores higher
     assert found["psnr_db"] == pytest.approx(20 * np.log10(1 / np.sqrt(9 / 4)))
-    same = judge_outputs([("decoder", expected, {"masks": masks})])["decoder"]
+    same = compare_outputs([("decoder", expected, {"masks": masks})])["decoder"]
     assert same["psnr_db"] is None and same["mask_iou"] == 1.0 and same["max_abs"] == 0.0
 
 
 def test_outputs_that_are_not_finite_are_told_not_hidden():
-    found = judge_outputs([("encoder", {"e": np.ones(2)}, {"e": np.array([1.0, np.nan])})])["encoder"]
+    found = compare_outputs([("encoder", {"e": np.ones(2)}, {"e": np.array([1.0, np.nan])})])["encoder"]
     assert found["finite"] is False
 
 
 def test_outputs_of_another_shape_are_no_outputs():
     with pytest.raises(SchemaError, match=r"found shape \(2,\), expected \(3,\)"):
-        judge_outputs([("encoder", {"e": np.ones(3)}, {"e": np.ones(2)})])
+        compare_outputs([("encoder", {"e": np.ones(3)}, {"e": np.ones(2)})])
 
 
 def test_prompts_that_need_more_slots_are_left_out(coreml_files, model, tmp_path, monkeypatch):

@@ -8,11 +8,10 @@ import sys
 
 import pytest
 
-from edgesam_export.bench import host_record as bench_local
-from edgesam_export.bench import run as benchmark
+from edgesam_export.bench import host_record, run, sources
 from edgesam_export.bench.devices import DeviceDescription
 from edgesam_export.bench.record import make_record, write_record
-from edgesam_export.errors import DeviceNotReady, InvalidResult
+from edgesam_export.errors import CheckpointError, DeviceNotReady, InvalidResult
 
 
 def invented_record(samples=3, **device):
@@ -50,7 +49,7 @@ def driven(monkeypatch, tmp_path):
         options["on_status"]({"phase": "running", "case_index": 0, "case_count": 1, "iteration": 5})
         return write_record(invented_record(), tmp_path)
 
-    monkeypatch.setattr(benchmark, "run_benchmark", run_benchmark)
+    monkeypatch.setattr(run, "run_benchmark", run_benchmark)
     return calls
 
 
@@ -81,13 +80,25 @@ def test_outputs_are_compared_with_the_model_the_files_came_from(command, driven
     assert driven[0][0].reference.provenance.random_seed == 11
 
 
+def test_files_without_their_checkpoint_are_measured_and_not_compared(command, driven, coreml_files, monkeypatch):
+    def missing(*_, **__):
+        raise CheckpointError("edge_sam_3x.pth cannot be downloaded")
+
+    monkeypatch.setattr("edgesam_export.parity.inputs.load_reference", missing)
+    code, _, err = command("bench", coreml_files[1].path)
+    assert code == 0 and driven[0][0].reference is None
+    assert "not compared with PyTorch: edge_sam_3x.pth cannot be downloaded; give --checkpoint" in err
+    code, _, err = command("bench", coreml_files[1].path, "--checkpoint", "mine.pth")
+    assert code == 2 and len(driven) == 1 and err.endswith("edge_sam_3x.pth cannot be downloaded\n")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
         ((), 2, "nothing to measure"),
         (("no_such_model",), 2, "'no_such_model' is neither a file nor a model"),
-        (("x", "--mac", "--host"), 2, "--mac and --host are different places"),
-        (("x", "--list", "--host"), 2, "--host and --list are different places"),
+        (("x", "--mac", "--host"), 2, "--mac and --host are different devices"),
+        (("x", "--list", "--host"), 2, "--host and --list are different devices"),
         (("collect",), 2, "collect takes one RUN_ID"),
         (("collect", "0a1b2c3d", "--runs", "nowhere"), 2, "names no run"),
         (("x", "--iterations", "0"), 2, "iterations"),
@@ -102,7 +113,7 @@ def test_misuse_is_one_line(command, words, code, said):
 
 def test_wrong_values_of_options_are_named(command, coreml_files):
     for words, said in (
-        (("--points", "one"), "--points 'one' is no list of whole numbers"),
+        (("--points", "one"), "--points 'one' is no list of integers"),
         (("--units", "npu"), "compute units 'npu'"),
         (("--points", "9", "--no-parity"), "need 10 slots"),
     ):
@@ -141,7 +152,7 @@ def test_a_machine_that_cannot_measure_says_so_before_it_exports(command, monkey
 )
 def test_without_a_phone_to_measure_nothing_is_exported(command, monkeypatch, rejection, wanted, code, said):
     phone = DeviceDescription(backend="devicectl", identifier="1", name="Mine", rejection=rejection)
-    monkeypatch.setattr(benchmark, "list_devices", lambda **_: (phone,))
+    monkeypatch.setattr(run, "list_devices", lambda *_, **__: (phone,))
     monkeypatch.setattr("edgesam_export.cli.bench.load", lambda *_: pytest.fail("the model was loaded"))
     words = () if wanted is None else ("--device", wanted)
     found, out, err = command("bench", "edge_sam", "--random-weights", 1, *words)
@@ -150,9 +161,9 @@ def test_without_a_phone_to_measure_nothing_is_exported(command, monkeypatch, re
 
 def test_a_model_is_exported_for_the_phone_that_is_there(command, driven, monkeypatch, model, coreml_files):
     phone = DeviceDescription(backend="devicectl", identifier="1", name="Mine")
-    monkeypatch.setattr(benchmark, "list_devices", lambda **_: (phone,))
+    monkeypatch.setattr(run, "list_devices", lambda *_, **__: (phone,))
     monkeypatch.setattr("edgesam_export.cli.bench.load", lambda *_: model)
-    monkeypatch.setattr("edgesam_export.cli.bench.exported", lambda *_: coreml_files)
+    monkeypatch.setattr(sources, "export_model", lambda *_: [file.path for file in coreml_files])
     assert command("bench", "edge_sam_3x", "--random-weights", 11, "--no-parity", "--quiet")[0] == 0
     assert driven[0][1] is None
 
@@ -163,7 +174,7 @@ def test_errors_of_a_device_keep_their_exit_code(command, coreml_files, monkeypa
         def fail(*_, error=error, **__):
             raise error
 
-        monkeypatch.setattr(benchmark, "run_benchmark", fail)
+        monkeypatch.setattr(run, "run_benchmark", fail)
         code, out, err = command("bench", coreml_files[0].path, "--no-parity", "--strict")
         assert (code, out) == (expected, "") and err == f"edgesam-export bench: {error}\n"
 
@@ -173,7 +184,7 @@ def test_phones_are_listed_with_what_keeps_them_from_being_used(command, monkeyp
         DeviceDescription(backend="devicectl", identifier="1", name="Mine", marketing_name="iPhone 14", udid="U1"),
         DeviceDescription(backend="devicectl", identifier="2", name="Old", rejection="it is not paired"),
     )
-    monkeypatch.setattr(benchmark, "list_devices", lambda **_: phones)
+    monkeypatch.setattr(run, "list_devices", lambda **_: phones)
     code, out, _ = command("bench", "--list")
     assert code == 0 and out.splitlines()[1].split() == ["Mine", "iPhone", "14", "-", "U1", "-", "ready"]
     assert out.splitlines()[2].endswith("it is not paired")
@@ -187,7 +198,7 @@ def test_a_lost_run_is_collected(command, monkeypatch, tmp_path):
         seen.append((run_id, options["runs"], options["strict"]))
         return write_record(invented_record(), tmp_path)
 
-    monkeypatch.setattr(benchmark, "collect_run", collect_run)
+    monkeypatch.setattr(run, "collect_run", collect_run)
     assert command("bench", "collect", "0a1b", "--runs", tmp_path, "--strict")[0] == 0
     assert seen == [("0a1b", tmp_path, True)]
 
@@ -199,21 +210,21 @@ def test_a_model_is_exported_first_and_measured_here(command, monkeypatch, model
         plans.append(plan)
         return {name: value for name, value in invented_record().items() if name not in ("method", "tool", "host")}
 
-    monkeypatch.setattr(bench_local, "measure_host", measure_host)
+    monkeypatch.setattr(host_record, "measure_host", measure_host)
     monkeypatch.setattr("edgesam_export.cli.bench.load", lambda *_: model)
-    monkeypatch.setattr("edgesam_export.cli.bench.exported", lambda *_: onnx_files)
+    monkeypatch.setattr(sources, "export_model", lambda *_: [file.path for file in onnx_files])
     words = ["--host", "--quick", "--iterations", 1, "--records", tmp_path, "--runs", tmp_path, "--json"]
     code, out, err = command("bench", "edge_sam_3x", "--random-weights", 11, *words)
     assert code == 0 and json.loads(out)["host"]["backend"] == "host" and json.loads(out)["host"]["versions"]["torch"]
     (plan,) = plans
-    assert plan.model is model and plan.coreml == ()
-    assert [file.sha256 for file in plan.onnx] == [file.sha256 for file in onnx_files]
+    assert plan.model is model and plan.files("coreml") == ()
+    assert [file.sha256 for file in plan.files("onnx")] == [file.sha256 for file in onnx_files]
     assert plan.schedule.min_iterations == 1 and plan.schedule.sustained_duration_s == 0
     assert "3 iterations, edgesam-bench/1 asks for 100" in err
     assert [path.parent.name for path in tmp_path.glob("*/*.json")] == ["iphone-14"]
 
 
-def test_compare_prints_a_table_and_draws_a_picture(command, tmp_path):
+def test_compare_prints_a_table_and_draws_a_plot(command, tmp_path):
     write_record(invented_record(samples=100), tmp_path / "records")
     code, out, err = command("compare", tmp_path / "records", "--output", tmp_path / "plot.png")
     assert code == 0 and "200" in out.splitlines()[1] and "plot.png" in err

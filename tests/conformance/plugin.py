@@ -184,8 +184,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     listed = config.getoption("--conformance-only")
     if listed:
-        wanted = set(Path(listed).read_text(encoding="utf-8").splitlines())
-        items[:] = [item for item in items if item.nodeid in wanted]
+        selected = set(Path(listed).read_text(encoding="utf-8").splitlines())
+        items[:] = [item for item in items if item.nodeid in selected]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -21,10 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from edgesam_export.resources import read_toml
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -104,8 +101,8 @@ def run_file(name: str, options: argparse.Namespace, root: Path, only: Path | No
         return json.loads(target.read_text(encoding="utf-8"))
 
 
-def judge(test: str, record: dict[str, Any], exceptions: dict[str, str]) -> Verdict:
-    """Say what a record means: see the columns in the module's docstring."""
+def verdict_of(test: str, record: dict[str, Any], exceptions: dict[str, str]) -> Verdict:
+    """Return the verdict on a record: see the columns in the module's docstring."""
     message = record.get("message", "")
     if record["outcome"] == "failed":
         return Verdict(test, "listed" if test in exceptions else "failed", message)
@@ -118,8 +115,7 @@ def judge(test: str, record: dict[str, Any], exceptions: dict[str, str]) -> Verd
 
 def read_exceptions(path: Path = HERE / "exceptions.toml") -> dict[str, str]:
     """Return test id -> reason."""
-    groups = tomllib.loads(path.read_text(encoding="utf-8")).get("exception", [])
-    return {test: group["reason"] for group in groups for test in group["tests"]}
+    return {test: group["reason"] for group in read_toml(path).get("exception", []) for test in group["tests"]}
 
 
 def choose_sample(records: dict[str, dict[str, Any]], exceptions: dict[str, str]) -> list[str]:
@@ -131,7 +127,7 @@ def choose_sample(records: dict[str, dict[str, Any]], exceptions: dict[str, str]
     best: dict[str, str] = {}
     for test, record in records.items():
         if (
-            judge(test, record, exceptions).kind == "passed"
+            verdict_of(test, record, exceptions).kind == "passed"
             and record["seconds"] < 2
             and not ("array(" in test or is_inherited(test))
         ):
@@ -168,7 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name, found in zip(names, pool.map(lambda name: run_file(name, options, root, only), names)):
             records |= found
             label = "sample" if only else name
-            verdicts[label] = [judge(test, record, exceptions) for test, record in found.items()]
+            verdicts[label] = [verdict_of(test, record, exceptions) for test, record in found.items()]
             write_records(options, records)
             print(table({label: verdicts[label]}).splitlines()[1], file=sys.stderr, flush=True)
     if only:
@@ -197,7 +193,7 @@ def finish(
         covered = Counter(
             op
             for name, record in records.items()
-            if judge(name, record, exceptions).kind == "passed"
+            if verdict_of(name, record, exceptions).kind == "passed"
             for op in record["ops"]
         )
         (HERE / "covered.json").write_text(json.dumps(covered, indent=1, sort_keys=True) + "\n", encoding="utf-8")

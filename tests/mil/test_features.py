@@ -56,7 +56,7 @@ def test_feed_that_does_not_fit_is_refused(handmade, feed, message) -> None:
         (X.astype(str), "type <U"),
     ],
 )
-def test_integer_input_takes_whole_numbers_only(handmade, given, message) -> None:
+def test_integer_input_takes_integers_only(handmade, given, message) -> None:
     passing(handmade, "int32")
     program = load_program(handmade.save())
     assert program.predict({"x": X})["x"].dtype == np.int32

@@ -419,9 +419,9 @@ def test_constant_without_value_or_output_is_refused(make_handmade) -> None:
 
 
 def test_messages_stay_on_one_line_whatever_the_file_says(handmade) -> None:
-    for place in ("type", "output", "input", "key"):
+    for position in ("type", "output", "input", "key"):
         handmade.block.operations.clear()
-        names = {key: "a\u2028b" if key == place else "a" for key in ("type", "output", "input", "key")}
+        names = {key: "a\u2028b" if key == position else "a" for key in ("type", "output", "input", "key")}
         handmade.op(names["type"], {names["output"]: ("fp32", (2,))}, **{names["key"]: names["input"]})
         with pytest.raises(ProgramError, match=r"the name 'a.b' contains control characters") as caught:
             load_program(handmade.save())

@@ -25,7 +25,7 @@ KINDS = ["point", "points", "box", "box+point", "mask"]
 
 
 class FakeRunner(Runner):
-    """Embeddings and discs that depend on picture and prompt, exactly alike in every copy; faults are planted on it."""
+    """Embeddings and discs that depend on image and prompt, exactly alike in every copy; faults are planted on it."""
 
     def __init__(
         self, name="torch", *, candidates=(0, 1, 2, 3), slots=None, mask_input=True, numerics="fp32", names=NAMES
@@ -93,7 +93,7 @@ def test_an_exact_copy_passes_every_gate(numerics):
     assert row(report, "image_embeddings").metrics["psnr_db"] == math.inf
 
 
-def test_every_prompt_is_judged_on_both_embeddings_of_at_least_two_pictures():
+def test_every_prompt_is_checked_on_both_embeddings_of_at_least_two_images():
     report = check(FakeRunner("copy"))
     for kind in KINDS:
         for embeddings in ("reference", "own"):
@@ -159,7 +159,7 @@ def test_one_bad_mask_of_four_is_enough():
 
 
 def test_sign_gate_fails_where_masks_are_too_large_for_iou_to_notice():
-    """0.2 % of all logits flipped inside masks that fill the picture: IoU 0.998, signs 99.8 %."""
+    """0.2 % of all logits flipped inside masks that fill the image: IoU 0.998, signs 99.8 %."""
     reference, candidate = FakeRunner(), FakeRunner("flipped", numerics="fp16")
     reference.logit_fault = lambda logits: logits * 0 + 5
     candidate.logit_fault = lambda logits: (
@@ -291,7 +291,7 @@ def test_padding_is_not_compared():
 
     def fault(logits):
         logits = logits.copy()
-        logits[:, :, -30:] = 99  # the bottom of every default picture, all of them wider than high by 4:3 or more
+        logits[:, :, -30:] = 99  # the bottom of every default image, all of them wider than high by 4:3 or more
         return logits
 
     candidate.logit_fault = fault
@@ -340,7 +340,7 @@ def test_the_reference_answers_each_question_once_for_all_candidates():
     assert len(reference.calls) == 3 * 5
 
 
-def test_an_image_input_is_compared_on_the_very_same_picture():
+def test_an_image_input_is_compared_on_the_very_same_image():
     candidate = FakeRunner("image")
     candidate.takes_image = True
     candidate.encode = lambda prepared: candidate.encode_pixels(prepared.pixels)
@@ -365,7 +365,7 @@ def test_a_decoder_that_no_prompt_fits_is_an_error():
         check(FakeRunner("tiny", slots=1, mask_input=False))
 
 
-def test_no_prompts_pictures_gates_or_candidates_are_errors():
+def test_no_prompts_images_gates_or_candidates_are_errors():
     copy = FakeRunner("copy")
     with pytest.raises(UsageError, match="nothing of the decoder"):
         check(copy, prompts=lambda size: ())
@@ -399,7 +399,7 @@ def artifact(component, *, kind="coreml", precision="fp16", path="a_encoder.mlpa
     )
 
 
-def test_a_lone_encoder_or_decoder_is_judged_alone():
+def test_a_lone_encoder_or_decoder_is_checked_alone():
     for component, embeddings in (("encoder", {""}), ("decoder", {"reference"})):
         candidate = FakeRunner("half")
         candidate.artifacts = (artifact(component),)
@@ -447,14 +447,14 @@ def test_paths_that_are_no_exports_are_refused(tmp_path):
             check(path, **QUICK)
 
 
-def test_progress_counts_every_picture_of_every_candidate():
+def test_progress_counts_every_image_of_every_candidate():
     steps = []
     check([FakeRunner("a"), FakeRunner("b")], progress=lambda *step: steps.append(step))
     assert [done for done, _, _ in steps] == list(range(7))
     assert {total for _, total, _ in steps} == {6}
 
 
-def test_pictures_hold_the_best_mask_of_both_sides_at_one_size():
+def test_images_hold_the_best_mask_of_both_sides_at_one_size():
     report = check(FakeRunner("copy"))
     assert len(report.images) == 15
     for image in report.images:
@@ -516,7 +516,7 @@ def test_a_passing_candidate_is_not_searched_but_its_ranges_are_reported_once_pe
     assert sum(r.operation == "op_b" for r in report.ranges) == 2  # encoder and decoder
 
 
-def test_a_judged_candidate_gives_its_memory_back_before_the_next_one_runs():
+def test_a_checked_candidate_gives_its_memory_back_before_the_next_one_runs():
     order = []
     candidates = [FakeRunner(name) for name in ("one", "two")]
     for candidate in candidates:
@@ -583,7 +583,7 @@ def test_default_gates_hold_the_published_numbers():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (3, 2), (300, 451), (4000, 30)])
-def test_default_prompts_lie_inside_any_picture(size):
+def test_default_prompts_lie_inside_any_image(size):
     prompts = default_prompts(size)
     assert [prompt.kind for prompt in prompts] == KINDS
     height, width = size

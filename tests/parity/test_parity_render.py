@@ -301,6 +301,39 @@ def test_html_stands_alone_and_holds_two_images_plus_two_for_each_candidate():
         assert word in page
 
 
+WINDOW, MARGINS, CELL_PADDING, LETTER = 1000, 2 * 20 + 2, 2 * 12, 9.3
+"""Pixels: a window, what lies outside its tables, padding of a cell, a wide letter at 15 px (0.62 em)."""
+
+
+def least_width(page):
+    """Width in pixels below which the first table of a page no longer fits: its longest unbreakable texts."""
+    table = page.split("<table>")[1].split("</table>")[0]
+    rows = [re.findall(r"<(t[hd])( class=n)?>(.*?)</\1>", line) for line in re.findall(r"<tr>(.*?)</tr>", table)]
+
+    def cell(numeric, content):
+        if content.startswith("<div class=at>"):
+            return 9 * 15
+        text = re.sub(r"<[^>]+>", "", content)
+        pieces = [text] if numeric or "pill" in content else text.split()
+        return max(map(len, pieces)) * LETTER + (20 if "pill" in content else 0)
+
+    return sum(max(cell(row[n][1], row[n][2]) for row in rows) + CELL_PADDING for n in range(len(rows[0])))
+
+
+def test_the_result_of_every_gate_is_visible_in_a_narrow_window():
+    signs = Gate(output="masks", metric="sign_agreement", numerics="fp32", minimum=0.999)
+    rows = [
+        encoder_row(131.5, candidate="native cpu_and_gpu", image=f"IMG_20261101_{'x' * 60}.jpeg"),
+        mask_row(0.99, candidate="onnxruntime fp32", checks=(Check(gate=signs, value=0.9991),), prompt="box+point"),
+    ]
+    page = to_html(report(*rows))
+    assert least_width(page) <= WINDOW - MARGINS
+    assert re.search(r"<thead><tr><th>result</th>", page), "the first column stays visible in any window"
+    unbroken = re.findall(r"([^{}]+)\{[^{}]*white-space:nowrap", page)
+    assert [selector.strip() for selector in unbroken] == [".pill", "td.n,th.n"]
+    assert ".at,td code{overflow-wrap:anywhere}.at{min-width:9em}" in page
+
+
 def test_html_of_a_passing_report_without_images_has_no_failure_sections():
     page = to_html(report(encoder_row(55.0)))
     assert ">passed<" in page and "Out of tolerance" not in page and "<img" not in page

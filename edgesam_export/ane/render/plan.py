@@ -58,13 +58,13 @@ def to_text(comparison: PlanComparison) -> str:
 def heading_lines(comparison: PlanComparison) -> Iterator[str]:
     yield f"compute plan: {comparison.device}, units {comparison.compute_units}; Core ML's anticipation, not measured"
     if comparison.plan_target is None:
-        yield "the plan names no chip that is known here: compare with a report for its family"
+        yield "the plan names no known chip: compare with a report for its family"
     elif pick_target(comparison.plan_target).families != comparison.families:
         yield f"the report is for {comparison.target}: analyse with --target '{comparison.plan_target}' to be fair"
-    for names, where in ((comparison.not_in_plan, "plan"), (comparison.not_in_report, "report")):
+    for names, side in ((comparison.not_in_plan, "plan"), (comparison.not_in_report, "report")):
         if names:
             more = ", ..." if len(names) > 3 else ""
-            yield f"{len(names)} operations are not in the {where}: {', '.join(names[:3])}{more}"
+            yield f"{len(names)} operations are not in the {side}: {', '.join(names[:3])}{more}"
 
 
 def agreement_lines(comparison: PlanComparison) -> Iterator[str]:
@@ -89,8 +89,8 @@ def miss_lines(comparison: PlanComparison) -> Iterator[str]:
         yield "planned off the ANE, explained by no rule:"
     ordered = sorted(groups.items(), key=lambda item: (item[0][0] != "off", -len(item[1]), item[0]))
     for (actual, op_type), members in ordered[:ROWS_SHOWN]:
-        why = "the ANE cannot" if actual == "off" else f"{members[0].preferred} preferred"
-        yield f"  {len(members):>4}  {op_type:18} {why}, first '{members[0].operation}'"
+        reason = "the ANE cannot" if actual == "off" else f"{members[0].preferred} preferred"
+        yield f"  {len(members):>4}  {op_type:18} {reason}, first '{members[0].operation}'"
     if len(ordered) > ROWS_SHOWN:
         yield f"  and {len(ordered) - ROWS_SHOWN} more kinds"
 

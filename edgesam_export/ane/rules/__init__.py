@@ -1,9 +1,9 @@
 """The open set of ANE rules: one function = one rule, one module = one theme. Drop a function in and it is checked.
 
-A rule looks at a ``GraphView`` and the ``Limits`` of one hardware family and yields a ``Hit`` for each place it objects
-to; the registry decides when it runs. Thresholds are in ``hardware.toml``, never in a rule. The function's name is the
-rule's name and describes the smell. Its docstring's first line says what the rule does, ``Why:`` and ``Instead:``
-follow; ``explain`` adds the example and the source. ``flags`` and ``passes`` are programs in the text of
+A rule looks at a ``GraphView`` and the ``Limits`` of one hardware family and yields a ``Hit`` for each operation it
+objects to; the registry decides when it runs. Thresholds are in ``hardware.toml``, never in a rule. The function's name
+is the rule's name and describes the smell. Its docstring's first line says what the rule does, ``Why:`` and
+``Instead:`` follow; ``explain`` adds the example and the source. ``flags`` and ``passes`` are programs in the text of
 ``read_example``, the offending line marked ``# flagged``; they are the rule's tests.
 """
 
@@ -43,7 +43,7 @@ class Hit:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A rule with what is known about it."""
+    """A rule with its facts."""
 
     id: str
     name: str
@@ -79,10 +79,10 @@ def rule(
     """Register a function as a rule.
 
     Raises:
-        ValueError: the id is taken, or hearsay is called an error.
+        ValueError: the id is taken, or the severity is error on folklore alone.
     """
     if evidence == "folklore" and severity == "error":
-        raise ValueError(f"rule {id}: what is only said is never an error")
+        raise ValueError(f"rule {id}: folklore is never an error")
 
     def store(check: Check) -> Check:
         RULES.register(id)(
@@ -116,31 +116,31 @@ def all_rules() -> list[Rule]:
 
 
 def explain(id: str) -> str:
-    """Return everything there is to say about a rule, under five headings.
+    """Return the documentation of a rule, under five headings.
 
     Raises:
         UsageError: no rule has this id.
     """
     import_submodules(__name__)
-    found = RULES[id.upper()]
-    what, why, instead = sections(found)
-    gate = f", {' '.join(found.families)} only" if found.families else ""
+    rule = RULES[id.upper()]
+    what, why, instead = sections(rule)
+    gate = f", {' '.join(rule.families)} only" if rule.families else ""
     blocks = [
-        f"{found.id} {found.name}: {found.severity}, {found.evidence}{gate}, about {found.concerns}",
+        f"{rule.id} {rule.name}: {rule.severity}, {rule.evidence}{gate}, about {rule.concerns}",
         f"What it does\n{textwrap.indent(what, '  ')}",
         f"Why it matters\n{textwrap.indent(why, '  ')}",
-        f"Example\n{textwrap.indent(found.flags[0], '  ')}",
-        f"Write instead\n{textwrap.indent(instead, '  ')}\n\n{textwrap.indent(found.passes[0], '  ')}",
-        f"References\n{textwrap.indent(found.source, '  ')}",
+        f"Example\n{textwrap.indent(rule.flags[0], '  ')}",
+        f"Write instead\n{textwrap.indent(instead, '  ')}\n\n{textwrap.indent(rule.passes[0], '  ')}",
+        f"References\n{textwrap.indent(rule.source, '  ')}",
     ]
     return "\n\n".join(blocks) + "\n"
 
 
-def sections(found: Rule) -> tuple[str, str, str]:
-    """Return what a rule does, why it matters and what to write instead, from its docstring."""
-    text = inspect.getdoc(found.check) or ""
+def sections(rule: Rule) -> tuple[str, str, str]:
+    """Return the three sections of a rule's docstring: what it does, why it matters, what to write instead."""
+    text = inspect.getdoc(rule.check) or ""
     match = re.fullmatch(r"(.+?)\n\nWhy: (.+?)\n\nInstead: (.+)", text, re.DOTALL)
     if match is None:
-        raise ValueError(f"rule {found.id}: its docstring needs a first line, then 'Why:' and 'Instead:'")
+        raise ValueError(f"rule {rule.id}: its docstring needs a first line, then 'Why:' and 'Instead:'")
     what, why, instead = match.groups()
     return what, why, instead

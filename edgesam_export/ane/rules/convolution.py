@@ -11,7 +11,7 @@ from edgesam_export.mil.op_kinds import ops_with
 
 
 def made_of(number: int, factors: list[int]) -> bool:
-    """Whether a number is a product of these factors, or 1."""
+    """Return whether a number is a product of these factors, or 1."""
     for factor in factors:
         while number > 1 and number % factor == 0:
             number //= factor
@@ -199,7 +199,7 @@ def awkward_transposed_convolution(graph: GraphView, limits: Limits) -> Iterator
 
 
 def pads_output(graph: GraphView, node: Node) -> bool:
-    """Whether the stated output size differs from the one that kernel, strides and padding give."""
+    """Return whether the stated output size differs from the one that kernel, strides and padding give."""
     x, weight = graph.operand(node, "x"), graph.operand(node, "weight")
     if x is None or weight is None or not x.is_static or not node.output.is_static:
         return False

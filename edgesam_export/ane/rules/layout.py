@@ -74,7 +74,7 @@ def moves_last_axis(graph: GraphView, node: Node) -> bool:
 
 
 def is_reshape_in_place(graph: GraphView, node: Node) -> bool:
-    """Whether a reshape leaves every element where it is, because no row is padded on either side."""
+    """Return whether a reshape leaves every element where it is, because no row is padded on either side."""
     return node.type == "reshape" and not any(waste(value) for value in [*graph.data_inputs(node), node.output])
 
 

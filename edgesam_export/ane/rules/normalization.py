@@ -10,7 +10,7 @@ from edgesam_export.hardware import Limits
 
 
 def is_square(graph: GraphView, node: Node) -> bool:
-    """Whether a node squares one FP16 activation."""
+    """Return whether a node squares one FP16 activation."""
     if node.type == "square":
         return True
     if node.type == "pow":
@@ -25,9 +25,9 @@ def squares_behind(graph: GraphView, node: Node) -> list[Node]:
     steps = [node]
     for kinds in (("add", "reduce_mean", "reduce_sum", "maximum"), ("reduce_mean", "reduce_sum"), ()):
         before = [maker for step in steps for maker in graph.before(step)]
-        found = [maker for maker in before if is_square(graph, maker)]
-        if found:
-            return found
+        squares = [maker for maker in before if is_square(graph, maker)]
+        if squares:
+            return squares
         steps = [maker for maker in before if maker.type in kinds]
     return []
 

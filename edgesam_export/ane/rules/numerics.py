@@ -151,12 +151,12 @@ def bare_square(graph: GraphView, limits: Limits) -> Iterator[Hit]:
         if is_square(graph, node) and node.index not in named and is_fp16(node) and not is_share(graph, node):
             size = peak(graph, node)
             if size is None or size > limits.max_squarable:
-                known = "of unknown magnitude" if size is None else f"of magnitude {size:.4g}"
-                yield Hit(node, f"squares an operand {known}; FP16 overflows beyond {limits.max_squarable:.0f}")
+                magnitude = "unknown magnitude" if size is None else f"magnitude {size:.4g}"
+                yield Hit(node, f"squares an operand of {magnitude}; FP16 overflows beyond {limits.max_squarable:.0f}")
 
 
 def is_share(graph: GraphView, node: Node) -> bool:
-    """Whether a node's first operand lies between 0 and 1: a softmax, a sigmoid, or exp(x - max(x))."""
+    """Return whether a node's first operand lies between 0 and 1: a softmax, a sigmoid, or exp(x - max(x))."""
     made = graph.producer(node.input_names[0])
     if made is None or made.type != "exp":
         return made is not None and made.type in ("softmax", "sigmoid")
@@ -208,7 +208,7 @@ def saturating_sum(graph: GraphView, limits: Limits) -> Iterator[Hit]:
 
 
 def is_bounded(graph: GraphView, node: Node) -> bool:
-    """Whether the operand of an exponential is cut off, or has its largest element subtracted."""
+    """Return whether the operand of an exponential is cut off, or has its largest element subtracted."""
     for maker in graph.before(node):
         if maker.type in ("clip", "minimum"):
             return True
@@ -259,8 +259,8 @@ def unbounded_exponential(graph: GraphView, limits: Limits) -> Iterator[Hit]:
         if not is_fp16(node):
             continue
         size = peak(graph, node)
-        known = size is not None and size <= limits.max_exponent and node.type != "log"
-        if known or is_bounded(graph, node):
+        small = size is not None and size <= limits.max_exponent and node.type != "log"
+        if small or is_bounded(graph, node):
             continue
         if node.type == "log" and any(maker.type in ("add", "maximum", "softmax") for maker in graph.before(node)):
             continue

@@ -31,7 +31,7 @@ from edgesam_export.mil.op_kinds import ops_with
 def beyond_working_set(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     """Counts the convolutions whose input or output exceeds the on-chip working set; names the largest.
 
-    Why: They are tiled and streamed through main memory, which is what large pictures are bound by.
+    Why: They are tiled and streamed through main memory, which bounds large images.
 
     Instead: Fewer channels or an earlier stride in the first layers.
     """
@@ -41,7 +41,7 @@ def beyond_working_set(graph: GraphView, limits: Limits) -> Iterator[Hit]:
         if size > limits.large_bytes:
             large.append((size, node))
     if large:
-        size, node = max(large, key=lambda found: found[0])
+        size, node = max(large, key=lambda item: item[0])
         yield Hit(node, f"{len(large)} convolutions work on more than {limits.large_bytes} bytes, at most {size} here")
 
 
@@ -76,14 +76,14 @@ def fp32_interface(graph: GraphView, limits: Limits) -> Iterator[Hit]:
 
     Why: Every prediction converts them, which takes time and memory.
 
-    Instead: FP16 arrays (iOS 16 and later), or a picture as input.
+    Instead: FP16 arrays (iOS 16 and later), or an image as input.
     """
     if graph.opset == "iOS15":  # FP16 arrays came with iOS 16
         return
     for feature in graph.features:
         value = feature.value
         if feature.kind == "tensor" and value.dtype in ("fp32", "fp64") and value.bytes > limits.negligible_bytes:
-            yield Hit(None, f"{feature.direction} '{value.name}' {value}; use FP16 or a picture")
+            yield Hit(None, f"{feature.direction} '{value.name}' {value}; use FP16 or an image")
 
 
 @rule(

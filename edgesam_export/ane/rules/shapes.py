@@ -75,7 +75,7 @@ def is_dynamic(node: Node, graph: GraphView) -> bool:
 
 
 def computed_sizes(graph: GraphView, node: Node) -> list[str]:
-    """Return the inputs that say how large or where, when the program computes them."""
+    """Return the inputs for sizes and positions that the program computes."""
     return [key for key in SHAPE_INPUTS if any(graph.is_activation(name) for name in node.inputs.get(key, ()))]
 
 

@@ -51,11 +51,11 @@ def sides(graph: GraphView) -> tuple[set[int], set[int]]:
     """Return the nodes that depend on an operation of 16 bits, and those that one depends on."""
     below: set[int] = set()
     above: set[int] = set()
-    for found, nodes, neighbours in ((below, graph.nodes, graph.before), (above, graph.nodes[::-1], graph.after)):
+    for reached, nodes, neighbours in ((below, graph.nodes, graph.before), (above, graph.nodes[::-1], graph.after)):
         for node in nodes:
             around = neighbours(node)
-            if any(other.index in found or not (graph.is_fp32(other) or other.type == "cast") for other in around):
-                found.add(node.index)
+            if any(other.index in reached or not (graph.is_fp32(other) or other.type == "cast") for other in around):
+                reached.add(node.index)
     return below, above
 
 
@@ -194,11 +194,11 @@ def integer_arithmetic(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     """
     ends = {value.name for value in graph.inputs} | set(graph.outputs)
     for node in graph.of():
-        found = [v for v in [*graph.data_inputs(node), *node.outputs] if v.dtype in INTEGERS]
-        if not found or node.type in COVERED_BY_OTHER_RULES:
+        integers = [v for v in [*graph.data_inputs(node), *node.outputs] if v.dtype in INTEGERS]
+        if not integers or node.type in COVERED_BY_OTHER_RULES:
             continue
-        at_end = node.type == "cast" and found[0].name in ends
-        text = f"{node.type} of {found[0]}; use floating point"
+        at_end = node.type == "cast" and integers[0].name in ends
+        text = f"{node.type} of {integers[0]}; use floating point"
         yield Hit(node, text, severity="warning", off=True) if at_end else Hit(node, text)
 
 

@@ -1,4 +1,4 @@
-"""Time as the driver sees it; tests put another clock in its place."""
+"""Time as the driver sees it; tests substitute another clock."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ MAX_DEPTH = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Envelope:
-    """One answer of the tool. ``problem`` says why there is none, in words for a message."""
+    """One answer of the tool. ``problem`` is the reason why there is none, for a message."""
 
     problem: str | None = None
     outcome: str | None = None
@@ -33,7 +33,7 @@ class Envelope:
 
 
 def read_envelope(path: Path) -> Envelope:
-    """Return what the tool wrote, whatever state the file is in."""
+    """Return the tool's answer; one with a ``problem`` when the file is missing or damaged."""
     if not path.is_file():
         return Envelope(problem="it wrote no JSON file")
     size = path.stat().st_size
@@ -75,7 +75,7 @@ def error_links(error: dict[str, Any], depth: int = 0) -> Iterator[ErrorLink]:
 
 
 def value_at(document: Any, *path: str) -> Any:
-    """Return what lies at a path of keys, None where the path ends early."""
+    """Return the value at a path of keys, None where the path ends early."""
     for key in path:
         if not isinstance(document, dict):
             return None

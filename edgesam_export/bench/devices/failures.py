@@ -78,8 +78,9 @@ class Failure:
         return any(part in words for part in self.text.split("|"))
 
 
-def same_domain(domain: str, wanted: str | None) -> bool:
-    return wanted is not None and (domain == wanted or domain.endswith(f".{wanted}"))
+def same_domain(domain: str, expected: str | None) -> bool:
+    """Return whether a domain is the expected one, whole or by its last dotted parts."""
+    return expected is not None and (domain == expected or domain.endswith(f".{expected}"))
 
 
 CORE = "com.apple.dt.CoreDeviceError"
@@ -224,7 +225,7 @@ FAILURES: tuple[Failure, ...] = (
         None,
         None,
         None,
-        "the command said nothing that can be read",
+        "the command gave no answer that can be read",
         "try again, and report the log if it persists",
         DeviceFailure,
         "once",

@@ -1,4 +1,4 @@
-"""Which devices can be used: from what devicectl lists to one device, with a reason for each that is not it."""
+"""Devices that can be used: from the entries of devicectl to one device, with a reason for each other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MINIMUM_OS = 17
 
 
 def describe_device(entry: Any, *, allow_wifi: bool = False) -> DeviceDescription | None:
-    """Return one entry of ``result.devices`` with the verdict on it, None for an entry that cannot be addressed."""
+    """Return one entry of ``result.devices`` with its verdict, None for an entry that cannot be addressed."""
     connection, properties, hardware = (
         ("connectionProperties",),
         ("deviceProperties",),
@@ -52,7 +52,7 @@ def describe_device(entry: Any, *, allow_wifi: bool = False) -> DeviceDescriptio
 
 
 def rejection_of(facts: dict[str, str | None], allow_wifi: bool) -> str | None:
-    """Return why a device cannot be used, the most basic reason first."""
+    """Return the reason against using a device, the most basic one; None when there is none."""
     if facts["reality"] not in (None, "physical"):
         return f"it is {facts['reality']}: a simulator measures the Mac, not a phone"
     if facts["platform"] not in (None, "iOS"):
@@ -72,36 +72,37 @@ def rejection_of(facts: dict[str, str | None], allow_wifi: bool) -> str | None:
 
 def warnings_of(facts: dict[str, str | None]) -> list[str]:
     """Return doubts that do not rule a device out. A wired device whose tunnel is down is ready: it comes up on use."""
-    found = []
+    warnings = []
     if facts["transport"] == "localNetwork":
-        found.append("connected over Wi-Fi: copying is slow and may break off")
+        warnings.append("connected over Wi-Fi: copying is slow and may break off")
     elif facts["transport"] != "wired":
-        found.append(f"connected by {facts['transport'] or 'unknown means'}, not known to be a cable")
+        warnings.append(f"connected by {facts['transport'] or 'unknown means'}, not known to be a cable")
     if facts["tunnel_state"] not in ("connected", "disconnected"):
-        found.append(f"its tunnel is {facts['tunnel_state'] or 'in an unknown state'}")
-    return found
+        warnings.append(f"its tunnel is {facts['tunnel_state'] or 'in an unknown state'}")
+    return warnings
 
 
 def major_version(version: str | None) -> int | None:
+    """Return the number before the first dot; None without one."""
     match = re.match(r"\d+", version or "")
     return int(match.group()) if match else None
 
 
-def choose_device(devices: Sequence[DeviceDescription], wanted: str | None = None) -> DeviceDescription:
-    """Return the only device that can be used, or the one that ``wanted`` names by udid, identifier, name or serial.
+def choose_device(devices: Sequence[DeviceDescription], asked: str | None = None) -> DeviceDescription:
+    """Return the only device that can be used, or the one that ``asked`` names by udid, identifier, name or serial.
 
     Raises:
-        DeviceNotReady: there is none, or the one wanted cannot be used.
+        DeviceNotReady: there is none, or the one asked for cannot be used.
         UsageError: several fit.
     """
-    if wanted is None:
+    if asked is None:
         fitting = [device for device in devices if device.usable]
         if not fitting:
             raise DeviceNotReady(f"no device can be used: {seen(devices)}", kind="no_device")
     else:
-        fitting = [device for device in devices if wanted.casefold() in names_of(device)]
+        fitting = [device for device in devices if asked.casefold() in names_of(device)]
         if not fitting:
-            raise DeviceNotReady(f"no device is called '{wanted}': {seen(devices)}", kind="no_device")
+            raise DeviceNotReady(f"no device is called '{asked}': {seen(devices)}", kind="no_device")
         if len(fitting) > 1:  # a name may belong to an old phone in a drawer as well
             fitting = [device for device in fitting if device.usable] or fitting
     if len(fitting) > 1:
@@ -113,11 +114,12 @@ def choose_device(devices: Sequence[DeviceDescription], wanted: str | None = Non
 
 
 def names_of(device: DeviceDescription) -> set[str]:
+    """Return the names that a user may call a device by, in lower case."""
     return {name.casefold() for name in (device.udid, device.identifier, device.name, device.serial) if name}
 
 
 def seen(devices: Sequence[DeviceDescription]) -> str:
-    """Return what was seen and why each was rejected."""
+    """Return the devices seen with the reason against each."""
     if not devices:
         return "none is connected or paired; connect an iPhone with a cable and unlock it"
     return "; ".join(f"{device.title}: {device.rejection or 'ready'}" for device in devices)

@@ -1,4 +1,4 @@
-"""Xcode's part: is it there, is it new enough, and building and signing the benchmark app with it."""
+"""Xcode: finding it, checking its version, building and signing the benchmark app with it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
     "find_swift_folder",
     "find_xcode",
     "first_error",
-    "said",
+    "last_words",
     "verify_signature",
 ]
 
@@ -66,7 +66,7 @@ def find_xcode(log: CommandLog, *, platform: str = sys.platform) -> Xcode:
     selected = ask(log, "xcode_select", "xcode-select", "-p")
     folder = selected.stdout.strip()
     if not selected.ok or not folder:
-        raise DeviceSetupFailure(f"no Xcode is selected: {said(selected)}; {SELECT}", kind="no_xcode")
+        raise DeviceSetupFailure(f"no Xcode is selected: {last_words(selected)}; {SELECT}", kind="no_xcode")
     if folder.rstrip("/").endswith("CommandLineTools"):
         raise DeviceSetupFailure(
             f"only the Command Line Tools are selected ({folder}), which have no devicectl; {SELECT}", kind="tools_only"
@@ -74,7 +74,7 @@ def find_xcode(log: CommandLog, *, platform: str = sys.platform) -> Xcode:
     answer = ask(log, "xcodebuild_version", "xcodebuild", "-version")
     match = re.search(r"Xcode (\d+(?:\.\d+)*)", answer.stdout)
     if not answer.ok or match is None:
-        raise DeviceSetupFailure(f"xcodebuild does not run: {said(answer)}; {SELECT}", kind="no_xcode")
+        raise DeviceSetupFailure(f"xcodebuild does not run: {last_words(answer)}; {SELECT}", kind="no_xcode")
     version = match.group(1)
     build = re.search(r"Build version (\S+)", answer.stdout)
     devicectl = ask(log, "devicectl_version", "xcrun", "devicectl", "--version")
@@ -89,11 +89,12 @@ def find_xcode(log: CommandLog, *, platform: str = sys.platform) -> Xcode:
 
 
 def ask(log: CommandLog, name: str, *argv: str) -> CompletedCommand:
+    """Return the outcome of a short command."""
     return run_command(argv, stem=log.next_stem(name), timeout_s=QUICK_S)
 
 
-def said(command: CompletedCommand) -> str:
-    """Return a command's last words in one line."""
+def last_words(command: CompletedCommand) -> str:
+    """Return the last line of a command's output, or the reason why there is none."""
     if command.timed_out:
         return "it did not answer in time"
     lines = (command.stderr.strip() or command.stdout.strip()).splitlines()
@@ -130,7 +131,7 @@ def build_app(log: CommandLog, options: BackendOptions, derived_data: Path, udid
     if not done.ok:
         words = f"{done.stdout}\n{done.stderr}"
         row = classify((), words, table=BUILD_FAILURES)
-        detail = "it did not finish in time" if done.timed_out else first_error(words) or said(done)
+        detail = "it did not finish in time" if done.timed_out else first_error(words) or last_words(done)
         failure = make_failure("building EdgeSAMBench", row, (), detail, log=f"{done.log}.stdout")
         raise failure if row else BuildFailure(str(failure), kind="build_failed")
     app = derived_data / PRODUCT
@@ -165,7 +166,7 @@ def first_error(words: str) -> str | None:
 
 
 def verify_signature(log: CommandLog, app: Path) -> None:
-    """Check that an app is signed before a device refuses it with less to say.
+    """Check that an app is signed before a device refuses it with a shorter message.
 
     Raises:
         BuildFailure: it is not.
@@ -175,12 +176,14 @@ def verify_signature(log: CommandLog, app: Path) -> None:
     )
     if not done.ok:
         row = classify((), done.stderr, table=BUILD_FAILURES)
-        failure = make_failure(f"checking the signature of {app.name}", row, (), said(done), log=f"{done.log}.stderr")
+        failure = make_failure(
+            f"checking the signature of {app.name}", row, (), last_words(done), log=f"{done.log}.stderr"
+        )
         raise failure if row else BuildFailure(f"{failure}; build it with --team", kind="not_signed")
 
 
 def bundle_identifier(app: Path) -> str:
-    """Return an app's identifier, as its Info.plist says.
+    """Return the bundle identifier in an app's Info.plist.
 
     Raises:
         BuildFailure: there is no readable Info.plist with an identifier.

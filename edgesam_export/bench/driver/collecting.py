@@ -38,7 +38,7 @@ REBUILD = "build and install it again: start `edgesam-export bench` anew"
 
 
 def read_status(path: Path, run_id: str, nonce: str) -> dict[str, Any] | None:
-    """Return a heartbeat of this run; None for one of another run and for what is no heartbeat at all.
+    """Return a heartbeat of this run; None for one of another run and for a file that is no heartbeat.
 
     Raises:
         DeviceFailure: it is this run's, but of a protocol that this version does not speak.
@@ -61,9 +61,7 @@ def read_status(path: Path, run_id: str, nonce: str) -> dict[str, Any] | None:
     try:
         check_document(document, "status", path.name)
     except SchemaError as error:
-        raise DeviceFailure(
-            f"the app's heartbeat is not what was agreed ({error}); {REBUILD}", kind="old_app"
-        ) from None
+        raise DeviceFailure(f"the app's heartbeat breaks the protocol ({error}); {REBUILD}", kind="old_app") from None
     return document
 
 
@@ -91,8 +89,8 @@ def result_problem(path: Path, announced: Mapping[str, Any]) -> str | None:
     size = path.stat().st_size
     if size != announced["bytes"]:
         return f"it has {size} bytes, announced were {announced['bytes']}"
-    if (found := sha256_of(path)) != announced["sha256"]:
-        return f"its sha256 is {found[:12]}..., announced was {announced['sha256'][:12]}..."
+    if (digest := sha256_of(path)) != announced["sha256"]:
+        return f"its sha256 is {digest[:12]}..., announced was {announced['sha256'][:12]}..."
     return None
 
 
@@ -110,10 +108,10 @@ def read_result(path: Path, run_id: str, nonce: str) -> dict[str, Any]:
 
 def outputs_of(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return path, relative to the app's folder of results, and SHA-256 of every output a result refers to."""
-    found = {
+    outputs = {
         (entry["file"], entry["sha256"]) for case in document["cases"] for entry in case.get("parity_outputs") or ()
     }
-    return sorted(found)
+    return sorted(outputs)
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def resume(
     deadlines: Deadlines | None = None,
     clock: Clock | None = None,
 ) -> RunOutcome:
-    """Take up a run that was launched earlier: wait for its end if it goes on, else collect what it left."""
+    """Resume a run that was launched earlier: wait for its end if it goes on, else collect its files."""
     run = Run(backend, state.description(), folder, state, notify=on_status, deadlines=deadlines, clock=clock)
     return run.guarded(run.check_still_running)
 
@@ -129,7 +129,7 @@ class Run:
         self.notify({"phase": phase, "message": message})
 
     def attempt(self, action: Callable[[], T], expected: tuple[str, ...] = (), reconnect_s: float | None = None) -> T:
-        """Return what ``action`` returns, tried again as ``retry`` does."""
+        """Return the value of ``action``, with the retries of ``retry``."""
         patience = self.deadlines.connect_s if reconnect_s is None else reconnect_s
         return retry(
             action,
@@ -141,7 +141,7 @@ class Run:
         )
 
     def attempt_again(self, action: Callable[[], T]) -> T:
-        """Return what ``action`` returns, with the patience of a run that goes on without the host."""
+        """Return the value of ``action``, with the patience of a run that goes on without the host."""
         return self.attempt(action, reconnect_s=self.deadlines.reconnect_s)
 
     # ------------------------------------------------------------------------------------------------------- beginning
@@ -245,7 +245,9 @@ class Run:
         self.status = status
         failure = reported_failure(status)
         if not status.get("result"):
-            failure = failure or DeviceFailure("the app says it is done but announces no result", kind="no_result")
+            failure = failure or DeviceFailure(
+                "the app reports that it is done but announces no result", kind="no_result"
+            )
             stopped = (status.get("error") or {}).get("code") == "interrupted"
             return self.broken_off(failure, "skipped" if stopped else "failed", phase="failed")
         try:
@@ -289,9 +291,9 @@ class Run:
         logs = self.backend.crash_logs(self.device, self.folder.out / "crash-logs")
         reason = self.backend.exit_reason(self.state.pid)
         phase = f"while {self.status['phase']}" if self.status else "before its first heartbeat"
-        found = f"crash logs: {', '.join(str(path) for path in logs)}" if logs else "no crash log was found"
+        evidence = f"crash logs: {', '.join(str(path) for path in logs)}" if logs else "no crash log was found"
         failure = DeviceFailure(
-            f"the app ended {phase} without a result{f': {reason}' if reason else ''}; {found}; "
+            f"the app ended {phase} without a result{f': {reason}' if reason else ''}; {evidence}; "
             "a jetsam report means it ran out of memory",
             kind="crashed",
         )
@@ -368,5 +370,5 @@ def reported_failure(status: Mapping[str, Any]) -> DeviceFailure | None:
     code = f" ({error.get('domain') or 'app'} {error['code']})" if error.get("code") is not None else ""
     hint = f"; {error['hint']}" if error.get("hint") else ""
     return DeviceFailure(
-        f"the app gave up{where}: {error.get('message') or 'it does not say why'}{code}{hint}", kind="app_failed"
+        f"the app gave up{where}: {error.get('message') or 'it gives no reason'}{code}{hint}", kind="app_failed"
     )

@@ -1,4 +1,4 @@
-"""Trying a device command again, as its failure's row of the table says."""
+"""Retries of a device command, by the policy in its failure's row of the table."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def retry(
     reconnect_s: float,
     expected: tuple[str, ...] = (),
 ) -> T:
-    """Return what ``action`` returns, tried again after failures that pass.
+    """Return the value of ``action``, tried again after failures that pass.
 
     ``unlock_s`` and ``reconnect_s`` limit the waiting for a hand at the device. Kinds in ``expected`` are the
     caller's business and raised at once.

@@ -1,4 +1,4 @@
-"""The folder of a run: what is in it, and ``run.json``, from which another process takes the run up again."""
+"""The folder of a run and its ``run.json``, from which another process resumes the run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RunFolder:
 
     @property
     def expected(self) -> Path:
-        """What PyTorch gives on the inputs of the parity check."""
+        """PyTorch's outputs on the inputs of the parity check."""
         return self.path / "expected"
 
     @property
@@ -49,7 +49,7 @@ class RunFolder:
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """How far a run has come on this side. ``phase``: prepared, installed, pushed, launched, interrupted, out_of_reach,
+    """Progress of a run on this side. ``phase``: prepared, installed, pushed, launched, interrupted, out_of_reach,
     failed or done."""
 
     run_id: str
@@ -69,8 +69,8 @@ class RunState:
 
     def description(self) -> DeviceDescription:
         """Return the device as it was when the run began."""
-        known = DeviceDescription.__dataclass_fields__
-        facts = {key: value for key, value in self.device.items() if key in known}
+        fields = DeviceDescription.__dataclass_fields__
+        facts = {key: value for key, value in self.device.items() if key in fields}
         return DeviceDescription(**facts | {"warnings": tuple(facts.get("warnings", ()))})
 
 
@@ -83,12 +83,12 @@ def find_run(run_id: str, runs: Path = DEFAULT_RUNS) -> tuple[RunFolder, RunStat
     """
     if not re.fullmatch(r"[0-9a-fA-F-]{4,36}", run_id):
         raise UsageError(f"'{run_id}' is no run id; take it from `ls {runs}`")
-    found = sorted(path.parent for path in runs.glob(f"{run_id.lower()}*/run.json"))
-    if len(found) != 1:
+    folders = sorted(path.parent for path in runs.glob(f"{run_id.lower()}*/run.json"))
+    if len(folders) != 1:
         known = ", ".join(sorted(path.parent.name for path in runs.glob("*/run.json"))[:8]) or "none"
-        problem = "names several runs" if found else "names no run"
+        problem = "names several runs" if folders else "names no run"
         raise UsageError(f"'{run_id}' {problem} in {runs}; there: {known}")
-    folder = RunFolder(found[0])
+    folder = RunFolder(folders[0])
     return folder, read_state(folder)
 
 
@@ -97,11 +97,11 @@ def read_state(folder: RunFolder) -> RunState:
     if path.stat().st_size > MAX_BYTES:
         raise SchemaError(f"{path}: found more than {MAX_BYTES} bytes; not the state of a run")
     document = parse_document(path.read_text(encoding="utf-8", errors="replace"), str(path))
-    known = RunState.__dataclass_fields__
+    fields = RunState.__dataclass_fields__
     try:
         if document["state_version"] != STATE_VERSION:
             raise SchemaError(f"{path}: found state_version {document['state_version']}, expected {STATE_VERSION}")
-        state = RunState(**{key: value for key, value in document.items() if key in known})
+        state = RunState(**{key: value for key, value in document.items() if key in fields})
         state.description()
     except (TypeError, KeyError, AttributeError) as error:
         raise SchemaError(f"{path}: is not the state of a run ({error})") from None

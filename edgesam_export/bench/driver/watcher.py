@@ -1,4 +1,4 @@
-"""How long a run may stand still before something is wrong with it."""
+"""Limits on how long a run may make no progress."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def usual_phase_limits() -> dict[str, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Deadlines:
-    """How long the driver is patient, in seconds."""
+    """Patience of the driver, seconds."""
 
     unlock_s: float = 300.0
     connect_s: float = 60.0
@@ -58,24 +58,24 @@ class Watcher:
         self.phase: str | None = None
 
     def takes(self, status: Mapping[str, Any], now: float) -> bool:
-        """Take note of a heartbeat; return whether it shows a new phase or case."""
+        """Record a heartbeat; return whether it shows a new phase or case."""
         if status["seq"] == self.seq:
             return False
         self.seq, self.heard_at = status["seq"], now
-        place = (status["phase"], status.get("case_index"))
-        progress = (*place, status.get("iteration"))
-        entered = place != self.progress[:2]
+        step = (status["phase"], status.get("case_index"))
+        progress = (*step, status.get("iteration"))
+        entered = step != self.progress[:2]
         if progress != self.progress:
             self.progress, self.moved_at, self.phase = progress, now, status["phase"]
         return entered
 
     def outage(self, now: float) -> float:
-        """Return for how long the device has been out of reach."""
+        """Return the seconds that the device has been out of reach."""
         self.lost_at = now if self.lost_at is None else self.lost_at
         return now - self.lost_at
 
     def back(self, now: float) -> bool:
-        """Note that the device answers; return whether it had been out of reach."""
+        """Record that the device answers; return whether it had been out of reach."""
         if self.lost_at is None:
             return False
         away, self.lost_at = now - self.lost_at, None
@@ -92,10 +92,10 @@ class Watcher:
         return now - self.moved_at >= self.deadlines.phase_s.get(self.phase, 300.0) + self.scheduled(self.phase)
 
     def scheduled(self, phase: str) -> float:
-        """Return how long a phase may stand still because it was asked to."""
-        wanted = {
+        """Return the seconds without progress that the schedule itself asks for in a phase."""
+        limits = {
             "waiting_thermal": ("start_thermal_timeout_s",),
             "cooling": ("cooldown_s",),
             "running": ("max_duration_s", "sustained_duration_s"),
         }
-        return sum(float(self.schedule.get(name) or 0) for name in wanted.get(phase, ()))
+        return sum(float(self.schedule.get(name) or 0) for name in limits.get(phase, ()))

@@ -8,8 +8,9 @@ from io import BytesIO
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from edgesam_export.bench.compare import Comparison, Row
+from edgesam_export.bench.compare import Comparison
 from edgesam_export.bench.render.summary import number
+from edgesam_export.bench.rows import Row
 from edgesam_export.errors import UsageError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from edgesam_export.bench.compare import Row
+from edgesam_export.bench.rows import Row
 
 __all__ = ["PUBLISHED_NOTE", "Table", "number", "table_of", "unranked_lines"]
 

@@ -122,7 +122,7 @@ PREPARATIONS: dict[tuple[str, str], Callable[[Any], Any]] = {}
 
 
 SPECIALISATIONS: dict[str, Callable[[Sequence[Any], Mapping[str, Any]], Callable[..., Any] | None]] = {}
-"""op -> what makes a faster function for one operation whose constants are known."""
+"""op -> maker of a faster function for one operation whose constants are known."""
 
 
 def register_op(

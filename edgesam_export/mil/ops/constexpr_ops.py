@@ -81,11 +81,11 @@ def constexpr_sparse_to_dense(nonzero_data: Tensor, mask: Tensor, *, shape: list
 @register_op(opset="iOS18", name="constexpr_sparse_to_dense", exact=True)
 def constexpr_sparse_to_dense_ios18(nonzero_data: Tensor, mask: Tensor) -> Tensor:
     """Put values where ``mask`` is one, in row-major order, zero elsewhere. Source: iOS18."""
-    places = mask != 0
-    if int(places.sum()) != nonzero_data.numel():
-        raise ProgramError(f"mask has {int(places.sum())} ones for {nonzero_data.numel()} values; one per value")
+    positions = mask != 0
+    if int(positions.sum()) != nonzero_data.numel():
+        raise ProgramError(f"mask has {int(positions.sum())} ones for {nonzero_data.numel()} values; one per value")
     dense = torch.zeros(mask.shape, dtype=nonzero_data.dtype)
-    dense[places] = nonzero_data
+    dense[positions] = nonzero_data
     return dense
 
 

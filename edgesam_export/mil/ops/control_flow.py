@@ -48,8 +48,8 @@ class TensorList(list[Tensor | None]):
     def element(self, index: int) -> Tensor:
         """Return the tensor at ``index``, zeros where nothing was written."""
         self.require(index, len(self))
-        found = self[index]
-        return torch.zeros(self.element_shape(), dtype=self.dtype) if found is None else found
+        element = self[index]
+        return torch.zeros(self.element_shape(), dtype=self.dtype) if element is None else element
 
     def element_shape(self) -> tuple[int, ...]:
         """Return the sizes of an element; sizes that are still open are taken from one that was written."""

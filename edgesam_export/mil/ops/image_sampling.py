@@ -86,9 +86,9 @@ def resample(
         x (B, C, H, W); coordinates (B, h, w, 2) as x, y; returns (B, C, h, w)
     Source: MIL spec, image_resizing.
     """
-    places = coordinates.double()
+    positions = coordinates.double()
     column, row = (
-        fold_positions(unnormalised(places[..., i], size, coordinates_mode, align_corners), size, padding_mode)
+        fold_positions(unnormalised(positions[..., i], size, coordinates_mode, align_corners), size, padding_mode)
         for i, size in enumerate((x.shape[-1], x.shape[-2]))
     )
     if sampling_mode == "nearest":
@@ -157,13 +157,13 @@ def box_positions(
         raise ProgramError(
             f"unknown box_coordinate_mode '{mode}'; CORNERS_ or CENTER_SIZE_, then HEIGHT_ or WIDTH_FIRST"
         )
-    found = []
+    axes = []
     for axis, (length, count) in enumerate(zip(size, target, strict=True)):
         unit = length - 1 if normalized else 1
         start, end = first[:, axis, None] * unit, second[:, axis, None] * unit
         offsets = sample_positions((end - start).abs() + 1, count, sampling_mode)
-        found.append(start + torch.where(end < start, -offsets, offsets))
-    return found[0], found[1]
+        axes.append(start + torch.where(end < start, -offsets, offsets))
+    return axes[0], axes[1]
 
 
 @register_op(opset="iOS17", name="crop_resize")

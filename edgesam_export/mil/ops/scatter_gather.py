@@ -1,4 +1,4 @@
-"""Ops that read from and write to places that another tensor names.
+"""Ops that read from and write to positions that another tensor names.
 
 An index below zero counts from the end: the rule up to iOS16, and a permitted answer to the undefined case since iOS17.
 An index outside the axis is refused, whatever ``validate_indices`` says: the program's result would be undefined.
@@ -51,26 +51,26 @@ def gather(x: Tensor, indices: Tensor, *, axis: int = 0, batch_dims: int = 0, va
 
 @register_op(exact=True)
 def gather_along_axis(x: Tensor, indices: Tensor, *, axis: int = 0, validate_indices: bool = False) -> Tensor:
-    """Element by element, the place along ``axis`` comes from ``indices``. Source: iOS15 to iOS17."""
+    """Element by element, the position along ``axis`` comes from ``indices``. Source: iOS15 to iOS17."""
     return torch.gather(x, axis, positions(indices, x.shape[axis], axis, validate_indices))
 
 
 @register_op(exact=True)
 def gather_nd(x: Tensor, indices: Tensor, *, batch_dims: int = 0, validate_indices: bool = False) -> Tensor:
-    """The last axis of ``indices`` holds one place of ``x`` behind the batch axes. Source: iOS15 to iOS17."""
+    """The last axis of ``indices`` holds one position of ``x`` behind the batch axes. Source: iOS15 to iOS17."""
     batch = [
         torch.arange(size, device=x.device).reshape([-1 if i == axis else 1 for i in range(indices.dim() - 1)])
         for axis, size in enumerate(x.shape[:batch_dims])
     ]
-    places = [
+    selected = [
         positions(part, x.shape[batch_dims + i], batch_dims + i, validate_indices)
         for i, part in enumerate(indices.unbind(-1))
     ]
-    return x[tuple(batch + places)]
+    return x[tuple(batch + selected)]
 
 
 def scattered(data: Tensor, where: Tensor, updates: Tensor, axis: int, mode: str) -> Tensor:
-    """Copy of ``data`` with ``updates`` combined into the places ``where`` (same shape as ``updates``) of ``axis``."""
+    """Copy of ``data`` with ``updates`` combined at the positions ``where`` (same shape) of ``axis``."""
     if mode == "update":
         return data.scatter(axis, where, updates)
     if mode in ("add", "sub"):
@@ -99,7 +99,7 @@ def scatter(
 def scatter_along_axis(
     data: Tensor, indices: Tensor, updates: Tensor, *, axis: int = 0, mode: str = "add", validate_indices: bool = False
 ) -> Tensor:
-    """Combine element by element: the place along ``axis`` comes from ``indices``. Source: iOS15, iOS17."""
+    """Combine element by element: the position along ``axis`` comes from ``indices``. Source: iOS15, iOS17."""
     return scattered(data, positions(indices, data.shape[axis], axis, validate_indices), updates, axis, mode)
 
 
@@ -107,7 +107,7 @@ def scatter_along_axis(
 def scatter_nd(
     data: Tensor, indices: Tensor, updates: Tensor, *, mode: str = "add", validate_indices: bool = False
 ) -> Tensor:
-    """Combine slices of ``updates`` into the places that the last axis of ``indices`` holds. Source: iOS15, iOS17."""
+    """Combine slices of ``updates`` at the positions that the last axis of ``indices`` holds. Source: iOS15, iOS17."""
     depth = indices.shape[-1]
     flat = torch.zeros(indices.shape[:-1], dtype=torch.int64, device=data.device)
     for axis, part in enumerate(indices.unbind(-1)):

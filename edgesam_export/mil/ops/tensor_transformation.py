@@ -87,7 +87,7 @@ def batch_to_space(x: Tensor, *, block_shape: list[int], crops: list[list[int]])
 
 @register_op(exact=True)
 def expand_dims(x: Tensor, *, axes: list[int]) -> Tensor:
-    """Insert axes of size 1 at these places of the result. Source: iOS15."""
+    """Insert axes of size 1 at these axes of the result. Source: iOS15."""
     rank = x.dim() + len(axes)
     for axis in sorted(axis % rank for axis in axes):
         x = x.unsqueeze(axis)
@@ -164,7 +164,7 @@ def region(
     if len(begin) != rank or len(end) != rank:
         raise ProgramError(f"slice has {len(begin)} begins and {len(end)} ends for a tensor of rank {rank}")
     steps, from_start, to_end, single = (
-        given or [default] * rank for given, default in ((stride, 1), (begin_mask, 0), (end_mask, 0), (squeeze_mask, 0))
+        value or [default] * rank for value, default in ((stride, 1), (begin_mask, 0), (end_mask, 0), (squeeze_mask, 0))
     )
     for axis in range(rank):
         first = None if from_start[axis] else begin[axis]

@@ -60,7 +60,7 @@ struct Networks: Sendable {
         }
     }
 
-    /// Embedding of a prepared picture.
+    /// Embedding of a prepared image.
     func encode(_ prepared: PreparedImage) async throws -> ImageEmbedding {
         guard prepared.geometry.frame == frame, let input = encoderContract.inputs.first else {
             throw EdgeSAMError.noPixels(detail: "it was prepared for another model; use prepare of this predictor")
@@ -71,9 +71,11 @@ struct Networks: Sendable {
             ? .picture(rgb: prepared.pixels, side: side)
             : .tensor(prepared.tensor(), shape: [1, 3, side, side], type: Self.elementType(input))
         let outputs = try await encoder.predict([input.name: value], stage: .encoder)
-        let embedding = try output("image_embeddings", of: outputs, from: encoder, promised: encoderContract)
-        return ImageEmbedding(
-            model: model, geometry: prepared.geometry, shape: embedding.shape, values: embedding.values)
+        let maps = try encoderContract.outputs.map { promised throws(EdgeSAMError) in
+            let map = try output(promised.name, of: outputs, from: encoder, promised: encoderContract)
+            return ImageEmbedding.Map(name: promised.name, shape: map.shape, values: map.values)
+        }
+        return ImageEmbedding(model: model, geometry: prepared.geometry, maps: maps)
     }
 
     /// Masks of one prompt, in the decoder's order.
@@ -111,7 +113,6 @@ struct Networks: Sendable {
         for tensor in decoderContract.inputs {
             let (values, shape): ([Float], [Int])
             switch tensor.name {
-            case "image_embeddings": (values, shape) = (embedding.values, embedding.shape)
             case "point_coords": (values, shape) = (packed.coords, [1, packed.slots, 2])
             case "point_labels": (values, shape) = (packed.labels, [1, packed.slots])
             case "mask_input":
@@ -119,7 +120,11 @@ struct Networks: Sendable {
                     prompt.maskLogits ?? [Float](repeating: 0, count: side * side), [1, 1, side, side]
                 )
             case "has_mask_input": (values, shape) = ([prompt.maskLogits == nil ? 0 : 1], [1])
-            default: throw .contractBroken(file: decoder.file, detail: "input '\(tensor.name)' is unknown")
+            default:
+                guard let map = embedding.maps.first(where: { $0.name == tensor.name }) else {
+                    throw .contractBroken(file: decoder.file, detail: "input '\(tensor.name)' is unknown")
+                }
+                (values, shape) = (map.values, map.shape)
             }
             inputs[tensor.name] = .tensor(values, shape: shape, type: Self.elementType(tensor))
         }

@@ -11,7 +11,6 @@ struct ContractFields: Decodable {
         let std: [Double]
         let padColour: [Int]
         let fit: String?
-        let enlarge: Bool?
         let maskResize: String?
     }
 

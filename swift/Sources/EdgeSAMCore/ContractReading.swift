@@ -136,7 +136,6 @@ extension ImageFrame {
             fit: try fields.fit.map { name throws(ContractError) in
                 try Contract.choice(name, field: "frame.fit")
             } ?? .longestSide,
-            enlarge: fields.enlarge ?? true,
             maskResize: try fields.maskResize.map { name throws(ContractError) in
                 try Contract.choice(name, field: "frame.mask_resize")
             } ?? .bilinear,

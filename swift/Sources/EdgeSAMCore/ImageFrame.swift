@@ -27,8 +27,6 @@ public struct ImageFrame: Sendable, Hashable {
     /// Colour of the padding in an 8-bit picture, red, green, blue.
     public var padColour: [UInt8]
     public var fit: Fit
-    /// Whether a picture whose longest side already fits is resized too; false leaves it as it is.
-    public var enlarge: Bool
     public var maskResize: MaskResize
     /// Whether points without a box are followed by one point (0, 0) with label -1.
     public var paddingPoint: Bool
@@ -41,7 +39,6 @@ public struct ImageFrame: Sendable, Hashable {
         std: [Double] = [58.395, 57.12, 57.375],
         padColour: [UInt8] = [124, 116, 104],
         fit: Fit = .longestSide,
-        enlarge: Bool = true,
         maskResize: MaskResize = .bilinear,
         paddingPoint: Bool = true
     ) {
@@ -51,7 +48,6 @@ public struct ImageFrame: Sendable, Hashable {
         self.std = std
         self.padColour = padColour
         self.fit = fit
-        self.enlarge = enlarge
         self.maskResize = maskResize
         self.paddingPoint = paddingPoint
     }

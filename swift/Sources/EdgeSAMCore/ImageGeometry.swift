@@ -21,19 +21,16 @@ public struct ImageGeometry: Sendable, Hashable {
             scaledSize = PixelSize(width: frame.size, height: frame.size)
             promptExtent = PixelSize(width: frame.promptSize, height: frame.promptSize)
         case .longestSide:
-            // A picture that is not enlarged fills as much of the frame as a larger one would that ends where it ends.
-            let longest = max(source.width, source.height)
-            let filled = frame.enlarge ? longest : max(longest, frame.size)
-            scaledSize = Self.scaled(source, to: frame.size, from: filled)
-            promptExtent = Self.scaled(source, to: frame.promptSize, from: filled)
+            scaledSize = Self.scaled(source, to: frame.size)
+            promptExtent = Self.scaled(source, to: frame.promptSize)
         }
     }
 
-    /// Each side times `side / longest`, halves rounded up, at least 1.
+    /// Each side times `side` / the longest side, halves rounded up, at least 1.
     ///
     /// Double precision in this order: sizes that fall on a half then round as they do in segment-anything.
-    static func scaled(_ source: PixelSize, to side: Int, from longest: Int) -> PixelSize {
-        let scale = Double(side) / Double(longest)
+    static func scaled(_ source: PixelSize, to side: Int) -> PixelSize {
+        let scale = Double(side) / Double(max(source.width, source.height))
         func length(_ pixels: Int) -> Int { max(1, Int(Double(pixels) * scale + 0.5)) }
         return PixelSize(width: length(source.width), height: length(source.height))
     }

@@ -117,16 +117,6 @@ struct GeometryTests {
         #expect(tried == golden.refused.count - 2, "an unknown and a missing label cannot be expressed")
     }
 
-    @Test func smallPictureIsNotEnlargedWhenTheFrameSaysSo() {
-        let frame = ImageFrame(size: 1024, promptSize: 512, enlarge: false)
-        let small = ImageGeometry(source: PixelSize(width: 300, height: 200), frame: frame)
-        #expect(small.scaledSize == PixelSize(width: 300, height: 200))
-        #expect(small.promptExtent == PixelSize(width: 150, height: 100))
-        let large = ImageGeometry(source: PixelSize(width: 2048, height: 1024), frame: frame)
-        #expect(large.scaledSize == PixelSize(width: 1024, height: 512))
-        #expect(large.promptExtent == PixelSize(width: 512, height: 256))
-    }
-
     @Test func stretchedPictureFillsTheFrame() {
         let frame = ImageFrame(size: 512, promptSize: 1024, fit: .stretch)
         let geometry = ImageGeometry(source: PixelSize(width: 400, height: 100), frame: frame)

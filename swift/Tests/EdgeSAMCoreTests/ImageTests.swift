@@ -44,11 +44,4 @@ struct ImageTests {
         #expect(prepared.pixels == [10, 20, 30, 12, 24, 22, 7, 8, 9, 7, 8, 9])
         #expect(prepared.tensor() == [0, 1, 0, 0, 0, 1, 0, 0, 0, -1, 0, 0])
     }
-
-    @Test func pictureThatIsNotEnlargedKeepsItsPixels() throws {
-        let frame = ImageFrame(size: 4, padColour: [0, 0, 0], enlarge: false)
-        let image = try RGBImage(width: 1, height: 1, pixels: [1, 2, 3])
-        let prepared = ImagePreparer(frame: frame).prepare(image)
-        #expect(prepared.pixels == [1, 2, 3] + [UInt8](repeating: 0, count: 45))
-    }
 }

@@ -1,3 +1,4 @@
+import EdgeSAMBenchCore
 import EdgeSAMCore
 import FixtureSupport
 import Foundation
@@ -24,7 +25,7 @@ struct SharedGoldenTests {
         let mask = processor.mask(logits)
         #expect(mask == processor.threshold(whole))
         #expect(mask.area == golden.mask.area)
-        #expect(SHA256.hex(mask.bits) == golden.mask.sha256)
+        #expect(SHA256.hexDigest(of: mask.bits) == golden.mask.sha256)
         #expect(mask.boundingBox.map { [$0.x0, $0.y0, $0.x1, $0.y1] } == golden.mask.box)
     }
 
@@ -35,7 +36,7 @@ struct SharedGoldenTests {
         #expect(lengths.counts.count == golden.mask.runs)
         if let wanted = golden.mask.rle { #expect(lengths.counts == wanted) }
         let text = lengths.counts.map(String.init).joined(separator: ",")
-        #expect(SHA256.hex(Array(text.utf8)) == golden.mask.rleSha256)
+        #expect(SHA256.hexDigest(of: Array(text.utf8)) == golden.mask.rleSha256)
         #expect(try BinaryMask(rle: lengths) == mask)
         #expect(try BinaryMask(rle: mask.rle(order: .rowMajor)) == mask)
     }
@@ -63,7 +64,7 @@ struct SharedGoldenTests {
         for (index, wanted) in zip([0, scaled.area / 3, scaled.area - 1], golden.spots) {
             #expect(Array(resized[index * 3..<index * 3 + 3]) == wanted, "pixel \(index)")
         }
-        #expect(SHA256.hex(resized) == golden.sha256)
+        #expect(SHA256.hexDigest(of: resized) == golden.sha256)
     }
 
     @Test func bestMaskIsThatOfTheGoldens() throws {

@@ -10,6 +10,8 @@ struct Exports: Sendable {
         case recommended = ""
         case tensor
         case official
+        /// Of another model, whose embedding has three maps.
+        case maps
 
         var suffix: String { self == .recommended ? "" : "_\(rawValue)" }
     }
@@ -46,11 +48,13 @@ struct Exports: Sendable {
         let prompts: [Row]
         let tensorPrompts: [Row]
         let officialPrompts: [Row]
+        let mapsPrompts: [Row]
 
         enum CodingKeys: String, CodingKey {
             case slots, prompts
             case tensorPrompts = "tensor_prompts"
             case officialPrompts = "official_prompts"
+            case mapsPrompts = "maps_prompts"
         }
     }
 
@@ -64,7 +68,10 @@ struct Exports: Sendable {
         let json = try Data(contentsOf: folder.appending(path: "fixtures.json"))
         let index = try JSONDecoder().decode(Index.self, from: json)
         slots = index.slots
-        rows = [.recommended: index.prompts, .tensor: index.tensorPrompts, .official: index.officialPrompts]
+        rows = [
+            .recommended: index.prompts, .tensor: index.tensorPrompts, .official: index.officialPrompts,
+            .maps: index.mapsPrompts,
+        ]
         var pictures: [String: RGBImage] = [:]
         for name in Set(index.prompts.map(\.picture)) {
             let array = try NPYArray(file: Data(contentsOf: folder.appending(path: "pictures/\(name).npy")))
@@ -81,7 +88,7 @@ struct Exports: Sendable {
 
     private func package(_ pair: Pair, _ component: String) -> URL {
         let home = pair == .recommended ? folder : folder.appending(path: pair.rawValue)
-        return home.appending(path: "edge_sam_3x_\(component).mlpackage")
+        return home.appending(path: "\(pair == .maps ? "small_maps" : "edge_sam_3x")_\(component).mlpackage")
     }
 
     /// Options whose compute units stand for plain FP16 arithmetic, the numerics that Python's results were made with.

@@ -26,6 +26,25 @@ import Testing
         for row in rows { try await compare(row, pair) }
     }
 
+    @Test func embeddingOfThreeMapsMatchesPython() async throws {
+        let embedding = try await session.embedding("small", .maps)
+        #expect(embedding.maps.map(\.name) == ["image_embeddings", "feats_s0", "feats_s1"])
+        #expect(embedding.maps.map(\.shape) == [[1, 32, 64, 64], [1, 4, 256, 256], [1, 8, 128, 128]])
+        let rows = try await session.exports().rows[.maps] ?? []
+        #expect(rows.count == 2)
+        for row in rows { try await compare(row, .maps) }
+    }
+
+    @Test func mapsThatTheDecoderMissesAreNamed() async throws {
+        let own = try await session.embedding("small", .maps)
+        let bare = ImageEmbedding(model: own.model, geometry: own.geometry, maps: Array(own.maps.prefix(2)))
+        let predictor = try await session.predictor(.maps)
+        await #expect(
+            throws: EdgeSAMError.contractBroken(
+                file: "small_maps_decoder.mlpackage", detail: "input 'feats_s1' is unknown")
+        ) { try await predictor.predict(.point(1, 1), on: bare) }
+    }
+
     private func compare(_ row: Exports.Row, _ pair: Exports.Pair) async throws {
         let exports = try await session.exports()
         let predictor = try await session.predictor(pair)
@@ -165,7 +184,7 @@ import Testing
     @Test func embeddingOfAnotherModel() async throws {
         let own = try await session.embedding("small")
         let foreign = ImageEmbedding(
-            model: "mobile_sam", geometry: own.geometry, shape: own.shape, values: own.values)
+            model: "mobile_sam", geometry: own.geometry, maps: own.maps)
         let predictor = try await session.predictor()
         await #expect(throws: EdgeSAMError.foreignEmbedding(embedding: "mobile_sam", predictor: "edge_sam_3x")) {
             try await predictor.predict(.point(1, 1), on: foreign)

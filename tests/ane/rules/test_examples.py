@@ -1,4 +1,4 @@
-"""Every rule against its own examples: the flagged program gives this rule at this place and nothing else."""
+"""Every rule against its own examples: the flagged program gives this rule at this operation and nothing else."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def found_in(text: str, checked: Rule) -> set[tuple[str, str | None]]:
 
 @pytest.mark.parametrize(("checked", "text"), CASES["flags"])
 def test_the_flagged_example_gives_this_finding_only(checked, text):
-    _, places = read_example(text)
-    assert places, "no line is marked"
-    assert found_in(text, checked) == {(checked.id, place) for place in places}
+    _, operations = read_example(text)
+    assert operations, "no line is marked"
+    assert found_in(text, checked) == {(checked.id, operation) for operation in operations}
 
 
 @pytest.mark.parametrize(("checked", "text"), CASES["passes"])

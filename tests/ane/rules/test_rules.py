@@ -26,9 +26,9 @@ FAMILIES = ("H13", "H14", "H16")
 
 
 def test_every_rule_of_the_catalogue_exists():
-    wanted = {f"A{n:02}" for n in range(1, 35)} | {f"N{n:02}" for n in range(1, 10)}
-    wanted |= {f"C{n:02}" for n in range(1, 8)} | {f"P{n:02}" for n in range(1, 5)}
-    assert {r.id for r in all_rules()} == wanted
+    expected = {f"A{n:02}" for n in range(1, 35)} | {f"N{n:02}" for n in range(1, 10)}
+    expected |= {f"C{n:02}" for n in range(1, 8)} | {f"P{n:02}" for n in range(1, 5)}
+    assert {r.id for r in all_rules()} == expected
 
 
 def test_names_are_unique_and_read_like_a_smell():
@@ -55,7 +55,7 @@ def test_explain_takes_an_id_in_any_case_and_lists_the_known_ones():
         explain("Z99")
 
 
-def test_hearsay_is_never_an_error():
+def test_folklore_is_never_an_error():
     assert not [r.id for r in all_rules() if r.evidence == "folklore" and r.severity == "error"]
     with pytest.raises(ValueError, match="never an error"):
         rule(id="X01", severity="error", evidence="folklore", concerns="speed", source="", flags="", passes="")
@@ -173,11 +173,11 @@ def test_a_small_fp32_prologue_is_a_warning_that_leaves_one_segment():
     graph, _ = read_example(PROLOGUE)
     hits = check_graph(graph, ("H13",))
     assert [(r.id, hit.severity) for r, hit in hits if r.id != "P03"] == [("A03", "warning")]
-    placed = {where.operation: where.placement for where in place(graph, hits)}
+    placed = {row.operation: row.placement for row in place(graph, hits)}
     assert [name for name, where in placed.items() if where == "off"] == ["s", "h"]
 
 
-def test_the_same_operations_in_fp16_are_judged_one_by_one():
+def test_the_same_operations_in_fp16_are_checked_one_by_one():
     assert ids_of(PROLOGUE.replace("fp32", "fp16"), "H14") == [("A12", "error")]
     assert ids_of(PROLOGUE.replace("fp32", "fp16"), "H15") == [("A12", "warning")]
 

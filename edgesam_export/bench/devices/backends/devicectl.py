@@ -79,17 +79,17 @@ class Devicectl(DeviceBackend):
     def list_devices(self) -> tuple[DeviceDescription, ...]:
         _ = self.xcode
         result = self.call("list", ["list", "devices"], timeout_s=10)
-        found = [describe_device(entry, allow_wifi=self.options.allow_wifi) for entry in list_at(result, "devices")]
-        return tuple(device for device in found if device is not None)
+        devices = [describe_device(entry, allow_wifi=self.options.allow_wifi) for entry in list_at(result, "devices")]
+        return tuple(device for device in devices if device is not None)
 
     def describe(self, device: DeviceDescription) -> DeviceDescription:
         _ = self.xcode
         result = self.call(
             "details", ["device", "info", "details", "--device", device.identifier], timeout_s=30, device=device
         )
-        # A device that is not awake may describe itself by halves: what the list said stays.
-        found = describe_device({"identifier": device.identifier} | result, allow_wifi=self.options.allow_wifi)
-        return found if found is not None and found.platform is not None else device
+        # A device that is not awake may describe itself in part: the fields of the list stay.
+        described = describe_device({"identifier": device.identifier} | result, allow_wifi=self.options.allow_wifi)
+        return described if described is not None and described.platform is not None else device
 
     def install(self, device: DeviceDescription) -> None:
         if self.options.skip_install:
@@ -151,8 +151,8 @@ class Devicectl(DeviceBackend):
         return list_at(self.call("processes", words, device=device), "runningProcesses")
 
     def processes(self, device: DeviceDescription) -> tuple[int, ...]:
-        found = [integer_at(process, "processIdentifier") for process in self.running(device)]
-        return tuple(pid for pid in found if pid is not None)
+        pids = [integer_at(process, "processIdentifier") for process in self.running(device)]
+        return tuple(pid for pid in pids if pid is not None)
 
     def pull(self, device: DeviceDescription, source: str, destination: Path) -> Path:
         words = ["device", "copy", "from", "--device", device.identifier, "--user", "mobile", *self.container()]
@@ -192,14 +192,14 @@ class Devicectl(DeviceBackend):
         self.call("uninstall", words, last=[self.require_bundle_id()], device=device)
 
     def crash_logs(self, device: DeviceDescription, destination: Path) -> tuple[Path, ...]:
-        place = ["--device", device.identifier, "--domain-type", "systemCrashLogs"]
+        domain = ["--device", device.identifier, "--domain-type", "systemCrashLogs"]
         pulled = []
         try:
-            files = list_at(self.call("crash_logs", ["device", "info", "files", *place], device=device), "files")
+            files = list_at(self.call("crash_logs", ["device", "info", "files", *domain], device=device), "files")
             names = [string_at(entry, "name") or string_at(entry, "relativePath") or "" for entry in files]
-            wanted = sorted(name for name in names if PurePosixPath(name).name.startswith((EXECUTABLE, "JetsamEvent")))
-            for name in wanted[-MAX_CRASH_LOGS:]:
-                words = ["device", "copy", "from", *place, "--source", name]
+            own = sorted(name for name in names if PurePosixPath(name).name.startswith((EXECUTABLE, "JetsamEvent")))
+            for name in own[-MAX_CRASH_LOGS:]:
+                words = ["device", "copy", "from", *domain, "--source", name]
                 pulled.append(self.copy_from(device, words, destination / PurePosixPath(name).name, "crash_log"))
         except (DeviceFailure, OSError):
             return tuple(pulled)
@@ -266,7 +266,7 @@ READING = frozenset({"list", "details", "processes"})
 
 
 def plain_path(path: str) -> str:
-    """Return a path inside the container: a trailing slash makes devicectl copy to another place, or nowhere."""
+    """Return a path inside the container: a trailing slash makes devicectl copy elsewhere, or nowhere."""
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts or not pure.parts:
         raise UsageError(f"'{path}' is not a path inside the app's container")

@@ -20,7 +20,7 @@ from typing import Any
 from edgesam_export.bench.devices import DEVICES, BackendOptions, DeviceBackend, DeviceDescription
 from edgesam_export.bench.devices.commands import CommandLog, end_group, run_command, tail
 from edgesam_export.bench.devices.failures import failure_of_kind, make_failure
-from edgesam_export.bench.devices.xcode import find_swift_folder, first_error, said
+from edgesam_export.bench.devices.xcode import find_swift_folder, first_error, last_words
 from edgesam_export.errors import BuildFailure, DeviceFailure, DeviceSetupFailure, UsageError, first_line
 
 __all__ = ["BUILD_ARGUMENTS", "LocalBackend"]
@@ -63,8 +63,8 @@ class LocalBackend(DeviceBackend):
         )
 
     def install(self, device: DeviceDescription) -> None:
-        found = self.find_executable()
-        if self.options.executable is not None or (found is not None and not self.options.build):
+        executable = self.find_executable()
+        if self.options.executable is not None or (executable is not None and not self.options.build):
             return
         if not self.options.build:
             raise DeviceSetupFailure(
@@ -75,7 +75,7 @@ class LocalBackend(DeviceBackend):
         folder = find_swift_folder(self.options)
         done = run_command(BUILD_ARGUMENTS, stem=self.log.next_stem("swift_build"), timeout_s=BUILD_S, cwd=folder)
         if not done.ok or self.find_executable() is None:
-            reason = first_error(f"{done.stdout}\n{done.stderr}") or said(done)
+            reason = first_error(f"{done.stdout}\n{done.stderr}") or last_words(done)
             raise BuildFailure(f"building {PRODUCT} failed: {reason}; log: {done.log}.*", kind="build_failed")
 
     def find_executable(self) -> Path | None:
