@@ -159,10 +159,10 @@ def exported(
     Several formats stand in one folder, exported one after the other with the same options.  ``random_weights=None``
     are the bundled ones.  What a test patches would go into the entry: export first, patch then.
     """
-    from edgesam_export.spec import CoreMLConfig, OnnxConfig
+    from edgesam_export.formats import find_format
 
     formats = (format,) if isinstance(format, str) else format
-    options = [{"coreml": CoreMLConfig, "onnx": OnnxConfig}[name](**config) for name in formats]
+    options = [find_format(name).config(**config) for name in formats]
     weights = f"seed {random_weights}" if random_weights is not None else weights_digest(model)
 
     def make(folder: Path) -> None:

@@ -9,11 +9,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from export_cache import artifacts_of
+from small_models import small_model
 
 from edgesam_export.errors import ConversionError, UsageError
 from edgesam_export.export.contract import CONTRACT_KEY
 from edgesam_export.export.trace import build_components, trace_component, trace_model
+from edgesam_export.families import model_info
+from edgesam_export.families.edge_sam_tiny import EdgeSamTinyEncoder
 from edgesam_export.formats.coreml import convert as coreml
 from edgesam_export.formats.coreml import export_coreml
 from edgesam_export.formats.coreml.convert import save_package
@@ -22,6 +24,10 @@ from edgesam_export.imaging.reading import open_picture
 from edgesam_export.mil import Program, load_program
 from edgesam_export.mil.package import find_files
 from edgesam_export.mil.program import read_model
+from edgesam_export.modeling.mask_decoder import MaskDecoder
+from edgesam_export.modeling.prompt_encoder import PromptEncoder
+from edgesam_export.modeling.random_weights import fill_random
+from edgesam_export.modeling.sam import SamModel
 from edgesam_export.parity.metrics import psnr_db
 from edgesam_export.runners import open_runner
 from edgesam_export.runners.torch import StoredWeightsRunner
@@ -33,7 +39,7 @@ LABELS = np.array([[1, 0, 1, 1, 0, -1, 1, 0, 2, 3, 1, 1, 0, 1, 0, 1]], np.float3
 
 @pytest.fixture(scope="module")
 def embeddings() -> np.ndarray:
-    """As wide as EdgeSAM's; the small model takes the first half of the channels."""
+    """As wide as EdgeSAM's; narrower models take the first channels."""
     return np.random.default_rng(4).standard_normal((1, 256, 64, 64)).astype(np.float32)
 
 
@@ -48,15 +54,33 @@ def decoder(coreml_files) -> Program:
 
 
 @pytest.fixture(scope="module")
-def convert(tiny, tmp_path_factory) -> Callable[..., Program]:
-    """``convert(part, **config)`` -> the saved package of one component of the small model, loaded."""
+def small() -> SamModel:
+    return small_model()
 
-    def converted(part: str, **options) -> Program:
+
+@pytest.fixture(scope="module")
+def bicubic() -> SamModel:
+    """Every kind of layer of EdgeSAM's encoder, each stage of one block."""
+    model = SamModel(
+        info=model_info("edge_sam_tiny"),
+        image_encoder=EdgeSamTinyEncoder(((24, (True,)), (48, (False,)), (96, (True,)), (192, (False,)))),
+        prompt_encoder=PromptEncoder(128),
+        mask_decoder=MaskDecoder(128, mlp_dim=128),
+    )
+    fill_random(model, 4)
+    return model
+
+
+@pytest.fixture(scope="module")
+def convert(small, tmp_path_factory) -> Callable[..., Program]:
+    """``convert(part, model, **config)`` -> the saved package of one component, loaded."""
+
+    def converted(part: str, model: SamModel = small, **options) -> Program:
         config = CoreMLConfig(**options)
-        components, names = build_components(tiny, config, format="coreml")
+        components, names = build_components(model, config, format="coreml")
         component = next(one for one in components if one.name == part)
         path = tmp_path_factory.mktemp(part) / f"{part}.mlpackage"
-        save_package(trace_component(component, tiny, config, names, format="coreml"), config, path)
+        save_package(trace_component(component, model, config, names, format="coreml"), config, path)
         return load_program(path)
 
     return converted
@@ -135,11 +159,12 @@ def test_positional_encoding_is_not_fp16(decoder):
         assert operation.outputs[0].type.dtype == "fp32"
 
 
-def test_without_the_other_rewrites_the_export_still_converts_and_is_larger(convert, tiny_packages):
-    encoder, decoder = (load_program(artifact.path) for artifact in tiny_packages)
+def test_without_the_other_rewrites_the_export_still_converts_and_is_larger(convert, bicubic, decoder):
+    encoder = counts(convert("encoder", bicubic))
     # Core ML has no bicubic operation, so that one rewrite is needed
-    plain = counts(convert("encoder", rewrites=("bicubic_as_matmul",), tensor_input=True))
-    assert plain["conv"] > counts(encoder)["conv"] > 30 and plain["add"] > counts(encoder)["add"] > 10
+    plain = counts(convert("encoder", bicubic, rewrites=("bicubic_as_matmul",), tensor_input=True))
+    assert plain["conv"] > encoder["conv"] and plain["add"] > encoder["add"]
+    assert encoder["layer_norm"] == 2 and not plain["layer_norm"]
     plain = convert("decoder", rewrites=())
     assert max(op.outputs[0].type.shape[-1] for op in plain.operations if op.type == "matmul") == 65536
     assert counts(plain)["transpose"] > counts(decoder)["transpose"]
@@ -166,15 +191,15 @@ def test_encoder_takes_an_rgb_picture(encoder):
     assert (image.name, image.kind, image.colour, image.shape) == ("image", "image", "RGB", (1, 3, 1024, 1024))
 
 
-def test_encoder_can_take_a_tensor_in_fp32(convert, tiny, photo):
+def test_encoder_can_take_a_tensor_in_fp32(convert, small, photo):
     program = convert("encoder", precision="fp32", tensor_input=True)
-    assert tensors(program.inputs) == {"image": ("fp32", (1, 3, 512, 512))}
+    assert tensors(program.inputs) == {"image": ("fp32", (1, 3, 1024, 1024))}
     assert program.inputs[0].kind == "tensor"
     types = {out.type.dtype for op in program.operations if not op.is_constant for out in op.outputs}
     assert types == {"fp32"}
-    prepared = prepare(open_picture(photo), tiny.info.frame)
+    prepared = prepare(open_picture(photo), small.info.frame)
     found = program.predict({"image": prepared.tensor}, numerics="fp32")["image_embeddings"]
-    assert psnr_db(tiny.encode(torch.from_numpy(prepared.tensor)).numpy(), found) >= 80
+    assert psnr_db(small.encode(torch.from_numpy(prepared.tensor)).numpy(), found) >= 80
 
 
 @pytest.mark.parametrize(
@@ -185,7 +210,7 @@ def test_encoder_can_take_a_tensor_in_fp32(convert, tiny, photo):
     ],
     ids=["three by IoU, one slot, iOS16", "one by stability, three slots, iOS18"],
 )
-def test_slots_candidates_score_and_target_are_those_asked_for(convert, tiny, embeddings, options, masks, meaning):
+def test_slots_candidates_score_and_target_are_those_asked_for(convert, small, embeddings, options, masks, meaning):
     program = convert("decoder", **options)
     version = {"iOS16": 7, "iOS17": 8, "iOS18": 9}[options["target"]]
     assert (version_of(program), program.opset) == (version, options["target"])
@@ -199,7 +224,7 @@ def test_slots_candidates_score_and_target_are_those_asked_for(convert, tiny, em
     feed = {"image_embeddings": fitting(embeddings, program).astype(np.float16)}
     feed |= {"point_coords": COORDS[:, :slots], "point_labels": LABELS[:, :slots]}
     found = program.predict(feed, numerics="fp32")
-    logits, iou = decode(tiny, feed["image_embeddings"].astype(np.float32), slots)
+    logits, iou = decode(small, feed["image_embeddings"].astype(np.float32), slots)
     tokens = contract["candidates"]
     assert tokens == {3: [1, 2, 3], 1: [0]}[masks]
     # weights are FP16 in the file, so this is no test of exactness
@@ -284,12 +309,12 @@ def test_in_fp32_the_saved_files_give_what_pytorch_gives(model, coreml_files, ph
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 16])
-def test_empty_slots_take_no_part(tiny, exact_decoder, embeddings, count):
+def test_empty_slots_take_no_part(small, exact_decoder, embeddings, count):
     labels = np.where(np.arange(16) < count, LABELS, -2).astype(np.float32)
     embeddings = fitting(embeddings, exact_decoder)
     feed = {"image_embeddings": embeddings, "point_coords": COORDS, "point_labels": labels}
     found = exact_decoder.predict(feed, numerics="fp32")
-    logits, _ = decode(tiny, embeddings, count)
+    logits, _ = decode(small, embeddings, count)
     assert psnr_db(logits, found["masks"]) >= 80
 
 
@@ -325,25 +350,25 @@ def test_a_mask_prompt_counts_only_when_it_is_announced(decoder, embeddings):
 
 
 @pytest.fixture(scope="module")
-def joined(exported) -> list[Artifact]:
-    """One package whose decoder has eight slots, and two in a second function; no mask prompt."""
-    return artifacts_of(exported("edge_sam_tiny", "coreml", target="iOS18", functions=(2,)), "coreml")
+def joined(small, tmp_path_factory) -> list[Artifact]:
+    """One package whose decoder has eight slots, and two in a second function."""
+    return export_coreml(small, tmp_path_factory.mktemp("joined"), CoreMLConfig(target="iOS18", functions=(2,)))
 
 
-def size_of(path) -> int:
-    return sum(member.stat().st_size for member in path.rglob("*") if member.is_file())
+def weights_of(path) -> int:
+    return sum(member.stat().st_size for member in path.rglob("weight.bin"))
 
 
-def test_functions_share_their_weights(joined, tiny_packages):
-    assert size_of(joined[1].path) < 1.2 * size_of(tiny_packages[1].path)
+def test_functions_share_their_weights(joined, convert):
+    assert 0 < weights_of(joined[1].path) < 1.05 * weights_of(convert("decoder", target="iOS18").path)
     assert {p.name for p in joined[0].path.parent.iterdir()} == {p.path.name for p in joined} | {"export.json"}
 
 
-def test_every_function_computes_what_pytorch_computes(tiny, joined, embeddings):
+def test_every_function_computes_what_pytorch_computes(small, joined, embeddings):
     path = joined[1].path
     assert load_program(path).functions == ("main", "points_2")
     half = fitting(embeddings, load_program(path)).astype(np.float16)
-    logits, _ = decode(tiny, half.astype(np.float32), 2)
+    logits, _ = decode(small, half.astype(np.float32), 2)
     for function, slots in (("main", 8), ("points_2", 2)):
         program = load_program(path, function=function)
         assert tensors(program.inputs)["point_labels"] == ("fp32", (1, slots))
@@ -364,13 +389,13 @@ def test_a_package_of_several_functions_carries_its_contract(joined):
 # --------------------------------------------------------------------------------------- refusals
 
 
-def test_what_coremltools_says_becomes_one_line_and_nothing_stays(tiny, tmp_path, monkeypatch):
+def test_what_coremltools_says_becomes_one_line_and_nothing_stays(small, tmp_path, monkeypatch):
     def refuse(component, config):
         raise NotImplementedError("PyTorch convert function for op 'x' not implemented.\nsecond line")
 
     monkeypatch.setattr(coreml, "convert", refuse)
     with pytest.raises(ConversionError, match=r"could not convert encoder: PyTorch .* not implemented\.$"):
-        export_coreml(tiny, tmp_path / "out")
+        export_coreml(small, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 

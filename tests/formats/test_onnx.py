@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from small_models import small_model
 
 from edgesam_export.errors import ConversionError, UsageError
 from edgesam_export.export.contract import CONTRACT_KEY
@@ -182,13 +183,13 @@ def test_a_file_carries_its_contract(onnx_files):
         assert {value.name: value.doc_string for value in values} == stated and all(stated.values())
 
 
-def test_what_the_exporter_says_becomes_one_line_and_nothing_stays(tiny, tmp_path, monkeypatch):
+def test_what_the_exporter_says_becomes_one_line_and_nothing_stays(tmp_path, monkeypatch):
     def refuse(component, config, folder):
         raise RuntimeError("no such operator\nsecond line")
 
     monkeypatch.setattr(onnx_format, "convert", refuse)
     with pytest.raises(ConversionError, match=r"could not convert encoder to ONNX: no such operator$"):
-        export_onnx(tiny, tmp_path / "out")
+        export_onnx(small_model(), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
