@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from edgesam_export.errors import UsageError
+from edgesam_export.errors import UsageError, first_line
 
 __all__ = ["MAX_PIXELS", "mask_image", "open_picture", "read_array", "rgb_array", "save_png"]
 
@@ -38,9 +38,9 @@ def open_picture(path_or_file: str | Path | BinaryIO) -> np.ndarray:
     except UnidentifiedImageError:
         raise UsageError(f"{name}: not a picture that can be read; give a PNG, JPEG, TIFF, WebP or the like") from None
     except OSError as error:
-        raise UsageError(f"{name}: cannot be read: {error.strerror or one_line(error)}") from None
+        raise UsageError(f"{name}: cannot be read: {error.strerror or first_line(error)}") from None
     except Exception as error:  # decoders raise whatever a broken header makes them run into
-        raise UsageError(f"{name}: not a picture that can be read: {one_line(error)}") from None
+        raise UsageError(f"{name}: not a picture that can be read: {first_line(error)}") from None
     with image:
         width, height = image.size
         if width * height > MAX_PIXELS:
@@ -74,7 +74,7 @@ def rgb_array(image: Image.Image, name: str = "picture") -> np.ndarray:
     except UsageError:
         raise
     except Exception as error:  # decoders raise whatever a broken file makes them run into
-        raise UsageError(f"{name}: cannot be decoded, the file is damaged or cut short: {one_line(error)}") from None
+        raise UsageError(f"{name}: cannot be decoded, the file is damaged or cut short: {first_line(error)}") from None
 
 
 def grey_to_8_bits(image: Image.Image, name: str) -> np.ndarray:
@@ -98,12 +98,6 @@ def too_large(name: str, size: str) -> UsageError:
     return UsageError(f"{name}: the picture{size} is larger than {limit} megapixels; scale it down and try again")
 
 
-def one_line(error: BaseException) -> str:
-    """First line of an error's text, its type when it has none."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
-
-
 def mask_image(mask: np.ndarray) -> Image.Image:
     """Mask as a grey Pillow image, 0 outside and 255 inside.
 
@@ -125,7 +119,7 @@ def save_png(image: Image.Image | np.ndarray, path: str | Path) -> Path:
         os.replace(beside, path)
     except OSError as error:
         raise UsageError(
-            f"{path}: cannot be written: {error.strerror or one_line(error)}; choose another place"
+            f"{path}: cannot be written: {error.strerror or first_line(error)}; choose another place"
         ) from None
     finally:
         beside.unlink(missing_ok=True)
