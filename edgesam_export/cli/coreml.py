@@ -39,7 +39,7 @@ def coreml_config(model: str, options: dict[str, Any]) -> CoreMLConfig:
         UsageError: values that do not fit together, or slots that the model cannot have.
     """
     from edgesam_export.families import model_info
-    from edgesam_export.profiles.default import check_points
+    from edgesam_export.profiles import check_points
 
     chosen = {} if options["points"] is None else {"points": options["points"]}
     if chosen:

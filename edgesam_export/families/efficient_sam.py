@@ -256,7 +256,7 @@ class SlotPromptEncoder(nn.Module):
 
 
 class ExactSlots(nn.Module):
-    """``SlotPromptEncoder.encode_points`` in FP32 arithmetic without booleans; see ``profiles.default.ExactPrompt``."""
+    """``SlotPromptEncoder.encode_points`` in FP32 without booleans; see ``modeling.wrappers.ExactPrompt``."""
 
     fp32_formats = (EVERY_FORMAT,)
 
