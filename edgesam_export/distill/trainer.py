@@ -44,7 +44,8 @@ def make_optimizer(student: SamModel, config: DistillConfig) -> torch.optim.Adam
             plain = parameter.ndim <= 1 or any(part in name for part in NOT_DECAYED)
             (kept if plain else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
+    on_cuda = next(student.parameters()).is_cuda
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True if on_cuda else None)
 
 
 def learning_rate(config: DistillConfig, step: int, share: float | None = None) -> float:
