@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import warnings
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edgesam_export.errors import UsageError, first_line
+from edgesam_export.files import write_beside
 
 __all__ = ["MAX_PIXELS", "mask_image", "open_picture", "read_array", "rgb_array", "save_png"]
 
@@ -89,7 +88,8 @@ def grey_to_8_bits(image: Image.Image, name: str) -> np.ndarray:
     elif low >= 0 and high <= 65535:
         tops = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
         low, high = 0.0, next(top for top in tops if high <= top)
-    return np.floor((values - low) * 255.0 / max(high - low, 1e-30) + 0.5).astype(np.uint8)
+    grey: np.ndarray = np.floor((values - low) * 255.0 / max(high - low, 1e-30) + 0.5)
+    return grey.astype(np.uint8)
 
 
 def too_large(name: str, size: str) -> UsageError:
@@ -107,29 +107,21 @@ def mask_image(mask: np.ndarray) -> Image.Image:
 
 
 def save_png(image: Image.Image | np.ndarray, path: str | Path) -> Path:
-    """Write a picture so that a file at ``path`` is always complete: beside it first, then renamed.
+    """Write an image; a file at ``path`` is always complete.
 
-    Raises: UsageError when the folder is missing, not writable or full; nothing is left behind then.
+    Raises: UsageError when the folder is not writable or full; nothing is left behind then.
     """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-    try:
-        picture.save(beside, format="PNG")
-        os.replace(beside, path)
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be written: {error.strerror or first_line(error)}; choose another place"
-        ) from None
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
+    opened = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    with write_beside(Path(path)) as temporary:
+        opened.save(temporary, format="PNG")
+    return Path(path)
 
 
 def read_array(path: Path) -> np.ndarray:
     """Return the array in a ``.npy`` file; object arrays, which are pickles, are refused."""
     try:
-        return np.load(path, allow_pickle=False)
+        array: np.ndarray = np.load(path, allow_pickle=False)
+        return array
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {error.strerror or error}") from None
     except (ValueError, EOFError) as error:

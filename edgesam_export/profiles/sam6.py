@@ -28,6 +28,7 @@ Unlike files traced by segment-anything's script, the crop of the padding follow
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import nn
@@ -93,7 +94,8 @@ class MasksAtSource(nn.Module):
         frame = interpolate(logits, (self.side, self.side), mode="bilinear", align_corners=False)
         cropped = frame[:, :, : inside[0], : inside[1]]
         height, width = orig_im_size.to(torch.int64).unbind()
-        return interpolate(cropped, (height, width), mode="bilinear", align_corners=False)
+        size = cast(tuple[int, int], (height, width))  # tensors, so that the sizes stay in the graph
+        return interpolate(cropped, size, mode="bilinear", align_corners=False)
 
 
 class SixInputDecoder(nn.Module):

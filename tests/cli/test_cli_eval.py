@@ -118,7 +118,9 @@ def test_files_of_one_model_in_two_folders_have_labels_of_their_own(exported, fi
         f"{NAME} onnxruntime fp32",
         f"{NAME} onnxruntime fp32, {tmp_path / 'copy'}",
     ]
-    with pytest.raises(UsageError, match=r"several encoders \(small_sam_encoder.onnx, small_sam_encoder.onnx\); give one"):
+    with pytest.raises(
+        UsageError, match=r"several encoders \(small_sam_encoder.onnx, small_sam_encoder.onnx\); give one"
+    ):
         open_subjects([str(files), *[str(tmp_path / "copy")] * 2])
 
 
