@@ -18,6 +18,7 @@ from edgesam_export.distill.pool import ScenePool
 from edgesam_export.distill.processes import Processes
 from edgesam_export.errors import UsageError
 from edgesam_export.modeling.sam import SamModel
+from edgesam_export.spec import Progress
 
 __all__ = ["Trainer", "learning_rate"]
 
@@ -32,8 +33,6 @@ AVERAGE_EVERY = 8
 POOL_SEED = 1 << 48
 """Added to the seed of what a step draws from the pool, or prompts would repeat the same random numbers."""
 TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-Progress = Callable[[int, int, str], None]
 
 
 def make_optimizer(student: SamModel, config: DistillConfig) -> torch.optim.AdamW:
