@@ -1,4 +1,4 @@
-"""Adding a profile is adding a file: dropped into the folder, it exports under its name, and no profile needs another."""
+"""Adding a profile is adding a file: dropped into the folder, it exports under its name; profiles are independent."""
 
 from __future__ import annotations
 
