@@ -197,7 +197,7 @@ def test_every_runtime_agrees_with_pytorch(measured):
 def test_the_files_are_listed_with_digest_and_origin(measured, coreml_files, onnx_files):
     files = [*coreml_files, *onnx_files]
     assert [entry["sha256"] for entry in measured["models"]] == [artifact.sha256 for artifact in files]
-    assert {entry["model"] for entry in measured["models"]} == {"edge_sam_3x"}
+    assert {entry["model"] for entry in measured["models"]} == {"edge_sam_tiny"}
     assert measured["models"][0]["weights"]["random_seed"] == 11
 
 

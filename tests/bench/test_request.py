@@ -105,7 +105,7 @@ def test_the_folder_holds_what_the_request_names(bundle):
         assert sha256_of(folder / "in" / entry["relative_path"]) == entry["sha256_tree"]
     assert request["matrix"][1]["compute_units"] == {"encoder": "cpu_only", "decoder": "cpu_and_ne"}
     assert [entry["role"] for entry in request["models"]] == ["encoder", "decoder"]
-    assert request["models"][0]["input_spec"] == [{"name": "image", "shape": [1, 3, 1024, 1024], "dtype": "image"}]
+    assert request["models"][0]["input_spec"] == [{"name": "image", "shape": [1, 3, 512, 512], "dtype": "image"}]
 
 
 def test_two_requests_are_two_runs(coreml_files, tmp_path):
@@ -123,9 +123,9 @@ def test_parity_inputs_are_arrays_in_the_types_of_the_contract(bundle):
     assert [entry["stage"] for entry in entries].count("encoder") == 2
     assert len({entry["outputs_dir"] for entry in entries}) == len(entries) == 8
     image = np.load(folder / "in" / entries[0]["feed"]["image"])
-    assert image.shape == (1024, 1024, 3) and image.dtype == np.uint8
+    assert image.shape == (512, 512, 3) and image.dtype == np.uint8
     feed = {name: np.load(folder / "in" / path) for name, path in entries[1]["feed"].items()}
-    assert feed["image_embeddings"].dtype == np.float16 and feed["image_embeddings"].shape == (1, 256, 64, 64)
+    assert feed["image_embeddings"].dtype == np.float16 and feed["image_embeddings"].shape == (1, 128, 64, 64)
     assert feed["point_labels"].tolist() == [[1, -1, -2, -2, -2, -2, -2, -2]]
 
 
@@ -188,7 +188,7 @@ def test_outputs_of_another_shape_are_no_outputs():
 
 
 def test_prompts_that_need_more_slots_are_left_out(coreml_files, model, tmp_path, monkeypatch):
-    blank = {"image_embeddings": np.zeros((1, 256, 64, 64), np.float32)}
+    blank = {"image_embeddings": np.zeros((1, 128, 64, 64), np.float32)}
     monkeypatch.setattr("edgesam_export.runners.torch.TorchRunner.encode", lambda *_: blank)
     decoder = coreml_files[1]
     narrow = replace(decoder, contract={**decoder.contract, "slots": 2})

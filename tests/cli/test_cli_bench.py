@@ -164,7 +164,7 @@ def test_a_model_is_exported_for_the_phone_that_is_there(command, driven, monkey
     monkeypatch.setattr(run, "list_devices", lambda *_, **__: (phone,))
     monkeypatch.setattr("edgesam_export.cli.bench.load", lambda *_: model)
     monkeypatch.setattr(sources, "export_model", lambda *_: [file.path for file in coreml_files])
-    assert command("bench", "edge_sam_3x", "--random-weights", 11, "--no-parity", "--quiet")[0] == 0
+    assert command("bench", "edge_sam_tiny", "--random-weights", 11, "--no-parity", "--quiet")[0] == 0
     assert driven[0][1] is None
 
 
@@ -214,7 +214,7 @@ def test_a_model_is_exported_first_and_measured_here(command, monkeypatch, model
     monkeypatch.setattr("edgesam_export.cli.bench.load", lambda *_: model)
     monkeypatch.setattr(sources, "export_model", lambda *_: [file.path for file in onnx_files])
     words = ["--host", "--quick", "--iterations", 1, "--records", tmp_path, "--runs", tmp_path, "--json"]
-    code, out, err = command("bench", "edge_sam_3x", "--random-weights", 11, *words)
+    code, out, err = command("bench", "edge_sam_tiny", "--random-weights", 11, *words)
     assert code == 0 and json.loads(out)["host"]["backend"] == "host" and json.loads(out)["host"]["versions"]["torch"]
     (plan,) = plans
     assert plan.model is model and plan.files("coreml") == ()

@@ -147,9 +147,9 @@ def test_onnx_computes_what_pytorch_computes(model, onnx_files, prepared):
 
 def test_half_an_export_says_what_is_missing(onnx_files, prepared):
     encoder, decoder = (open_runner(artifact) for artifact in onnx_files)
-    with pytest.raises(UsageError, match=r"no decoder among the files \(edge_sam_3x_encoder\.onnx\)"):
+    with pytest.raises(UsageError, match=r"no decoder among the files \(edge_sam_tiny_encoder\.onnx\)"):
         encoder.decode(
-            {"image_embeddings": np.zeros((1, 256, 64, 64), np.float32)}, np.zeros((1, 1, 2)), np.ones((1, 1))
+            {"image_embeddings": np.zeros((1, 128, 64, 64), np.float32)}, np.zeros((1, 1, 2)), np.ones((1, 1))
         )
     with pytest.raises(UsageError, match="no encoder among the files"):
         decoder.encode(prepared)
