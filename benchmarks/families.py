@@ -136,12 +136,12 @@ def measure_cuda(names: list[str], rounds: int = 20) -> dict[str, Any]:
 
     found: dict[str, dict[str, list[float]]] = {"1": {}, "16": {}}
     for name in names:
-        encoder = load_model(name, random_weights=0).image_encoder.half().cuda()
-        size = load_model(name, random_weights=0).info.frame.size
+        model = load_model(name, random_weights=0)
+        encoder, size = model.image_encoder.half().cuda(), model.info.frame.size
         for batch in (1, 16):
             image = torch.randn(batch, 3, size, size, dtype=torch.half, device="cuda")
             found[str(batch)][name] = [value / batch for value in device_events(encoder, image, rounds)]
-        del encoder
+        del model, encoder
         torch.cuda.empty_cache()
     return {"device": torch.cuda.get_device_name(), "encoder": found}
 

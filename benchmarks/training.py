@@ -1,6 +1,6 @@
 """How many images a second a training run sees on this machine: each phase of a configuration, eager and compiled.
 
-Scenes come from the pool as in a run, so that its workers take their share of the processor. The first steps, in which
+With ``--last`` it also fills the compiler's cache, from which a run that starts meanwhile takes its kernels. Scenes come from the pool as in a run, so that its workers take their share of the processor. The first steps, in which
 kernels are chosen and graphs compiled, are timed apart.
 """
 
@@ -29,9 +29,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path, help="a configuration, as models/edge_sam_tiny.json")
     parser.add_argument("--steps", type=int, default=10, help="timed steps of each phase")
+    parser.add_argument("--last", action="store_true", help="the last phase only, as the configuration runs it")
     parser.add_argument("--profile", type=int, metavar="SIZE", help="also print the kernels at this size by time")
     options = parser.parse_args()
     config = replace(read_config(options.config), average=0.0)
+    if options.last:
+        config = replace(config, workers=min(2, config.workers), pool=min(512, config.pool))
     where = Processes.find()
     cuda = where.device.type == "cuda"
     print(torch.cuda.get_device_name() if cuda else machine(torch.get_num_threads()), torch.__version__)
@@ -39,8 +42,9 @@ def main() -> None:
     started = time.monotonic()
     pool = ScenePool(config, where.device, side=side)
     try:
-        for phase in config.schedule:
-            for compiled in (False, True) if phase is config.schedule[-1] and config.compile else (False,):
+        for phase in config.schedule[-1 if options.last else 0 :]:
+            ways = (False, True) if phase is config.schedule[-1] and config.compile else (False,)
+            for compiled in ways[-1:] if options.last else ways:
                 print(line(replace(config, schedule=(phase,), compile=compiled), pool, where, options), flush=True)
         print(f"scenes drawn: {pool.drawn / (time.monotonic() - started):.0f} a second, {config.workers} processes")
     finally:

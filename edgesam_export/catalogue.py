@@ -103,8 +103,8 @@ def host_figures(name: str) -> dict[str, Any] | None:
 
 def summary_ms(times: list[float]) -> dict[str, float]:
     """Return least, median and largest of some times."""
-    picks = {"min_ms": min, "median_ms": statistics.median, "max_ms": max}
-    return {key: round(pick(times), 2) for key, pick in picks.items()}
+    values = {"min_ms": min(times), "median_ms": statistics.median(times), "max_ms": max(times)}
+    return {key: round(value, 2) for key, value in values.items()}
 
 
 @lru_cache(maxsize=1)
@@ -112,7 +112,8 @@ def host_record() -> dict[str, Any]:
     """Return what benchmarks/families.py kept: machine, date, and times by model, runtime and part."""
     from edgesam_export.resources import shipped_file
 
-    return json.loads(shipped_file("benchmarks/families.json").read_text(encoding="utf-8"))
+    document: dict[str, Any] = json.loads(shipped_file("benchmarks/families.json").read_text(encoding="utf-8"))
+    return document
 
 
 def published_figures(name: str) -> list[dict[str, Any]]:

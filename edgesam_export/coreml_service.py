@@ -90,7 +90,7 @@ class Service:
             result = self.methods[method](request, payload)
             return Answer({"ok": True, "id": request.get("id"), **result.fields}, result.payload)
         except Exception as error:  # whatever a library raises about one request must not end the others
-            problem = {"type": type(error).__name__, "message": one_line(error)}
+            problem = {"type": type(error).__name__, "message": message_of(error)}
             return Answer({"ok": False, "id": request.get("id"), "error": problem}, [])
 
     def load(self, request: dict[str, Any], payload: bytes) -> Answer:
@@ -140,7 +140,7 @@ class Service:
         return self.loaded[handle]
 
 
-def one_line(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """Return the message of an error; with its type where it is another library's, which often says too little."""
     text, kind = first_line(error), type(error).__name__
     return text if isinstance(error, EdgeSAMExportError) or text == kind else f"{kind}: {text}"

@@ -1,4 +1,4 @@
-"""Writing files so that whatever stands at a final path is complete."""
+"""Writing files so that a file at its final path is always complete; reading JSON; digests."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ DATA_SUFFIX = ".data"
 
 
 def data_beside(path: Path) -> Path:
-    """Return where a large file keeps its weights: ``<file name>.data`` beside it."""
+    """Return the path of a large file's weights: ``<file name>.data`` beside it."""
     return path.with_name(path.name + DATA_SUFFIX)
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the files that make up what was exported to ``path``: it and its data, or all in a folder, sorted."""
+    """Return the files of an artifact, sorted: all in a folder, or the file and its external data."""
     if path.is_dir():
         return sorted(member for member in path.rglob("*") if member.is_file())
     return [path, data_beside(path)] if data_beside(path).is_file() else [path]
@@ -65,9 +65,9 @@ def feed(digest: Any, path: Path) -> None:
 
 @contextmanager
 def staging_folder(out_dir: Path) -> Iterator[Path]:
-    """Yield a folder inside ``out_dir``; on success everything in it moves to ``out_dir``, on failure it vanishes.
+    """Yield a folder inside ``out_dir``; on success its contents move to ``out_dir``, on failure it is removed.
 
-    A package that already stands at the final path is replaced only then.
+    A package that is at the final path already is replaced only then.
 
     Raises:
         UsageError: the folder cannot be made or written to, or the disk is full.
@@ -93,7 +93,7 @@ def staging_folder(out_dir: Path) -> Iterator[Path]:
 def move_all(staging: Path, out_dir: Path) -> None:
     """Move everything in ``staging`` to ``out_dir``.
 
-    A file is away while its data changes, so that nobody reads one with the weights of another.
+    A file is removed while its data changes, so that it is never read with the weights of another.
     """
     items = sorted(staging.iterdir(), key=lambda item: (item.suffix != DATA_SUFFIX, item.name))
     for item in items:
@@ -106,7 +106,7 @@ def move_all(staging: Path, out_dir: Path) -> None:
 
 
 def move_over(source: Path, final: Path) -> None:
-    """Rename ``source`` to ``final``, replacing a file or folder that stands there."""
+    """Rename ``source`` to ``final``, replacing a file or folder of that name."""
     if final.is_dir() and not final.is_symlink():
         old = source.parent / f"{final.name}.replaced"
         os.replace(final, old)
@@ -122,7 +122,7 @@ def move_over(source: Path, final: Path) -> None:
 
 @contextmanager
 def write_beside(path: Path) -> Iterator[Path]:
-    """Yield a place beside ``path`` to write a file at; it gets its name on success and vanishes otherwise.
+    """Yield a temporary path beside ``path``; the file gets its name on success and is removed otherwise.
 
     Raises:
         UsageError: the folder cannot be written to, or the disk is full.
@@ -158,7 +158,7 @@ def current_umask() -> int:
 
 
 def json_text(document: Any) -> str:
-    """Return JSON with sorted keys, no bare NaN and a newline at the end: the form of every file we write."""
+    """Return JSON with sorted keys, no bare NaN and a newline at the end, as in every file of this package."""
     return json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 

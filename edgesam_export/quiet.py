@@ -1,4 +1,4 @@
-"""Keep the chatter of converters off the user's terminal; what matters we say ourselves, in one line."""
+"""Converters print much on a terminal; it is silenced, and what matters is reported in one line of our own."""
 
 from __future__ import annotations
 

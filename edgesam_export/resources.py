@@ -11,7 +11,7 @@ from edgesam_export.errors import SchemaError
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib  # type: ignore[no-redef]
+    import tomli as tomllib
 
 __all__ = ["manifest_path", "read_toml", "shipped_file"]
 
@@ -23,9 +23,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         SchemaError: the file cannot be read or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SchemaError(f"'{path}' is not TOML: {error}") from None
+    return document
 
 
 def manifest_path() -> Path:

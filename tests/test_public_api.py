@@ -71,8 +71,8 @@ def test_parity_of_the_example_passes_every_gate(small_model, files):
     images = list(default_images())[:2]
     report = check_parity(reference=small_model, candidate=files, images=images, numerics=("fp32", "fp16"))
     assert report.passed, [row.label for row in report.failures][:5]
-    judged = {(row.component, row.prompt) for row in report.rows if row.checks}
-    assert judged == {("encoder", ""), *(("decoder", kind) for kind in ("point", "points", "box", "box+point"))}
+    gated = {(row.component, row.prompt) for row in report.rows if row.checks}
+    assert gated == {("encoder", ""), *(("decoder", kind) for kind in ("point", "points", "box", "box+point"))}
     assert any("mask" in line for line in report.skipped)  # exported without a mask prompt
     assert {artifact.sha256 for artifact in report.artifacts} == {artifact.sha256 for artifact in files}
 

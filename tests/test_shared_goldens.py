@@ -249,7 +249,7 @@ def masks_text() -> str:
 def contracts() -> dict[str, dict]:
     """Contracts of made-up files with every field; the versions of tools are left out, they change."""
     from edgesam_export.export.contract import make_contract
-    from edgesam_export.profiles.default import decoder_details
+    from edgesam_export.profiles import decoder_details
     from edgesam_export.spec import CoreMLConfig, ModelInfo, Provenance, TensorSpec
 
     common = {

@@ -234,18 +234,25 @@ def pick_artifacts(sources: Any, format: str = "coreml") -> tuple[Artifact, ...]
     return tuple(pick_pair(chosen))
 
 
-def make_plan(sources: Any, **fields: Any) -> BenchPlan:
+def make_plan(
+    sources: Any,
+    *,
+    matrix: tuple[MatrixRow, ...] = (MatrixRow(),),
+    schedule: Schedule = METHOD_SCHEDULE,
+    workload: Workload | None = None,
+    reference: SamModel | None = None,
+) -> BenchPlan:
     """Return a plan for the Core ML packages among files and folders; stages that lack a package are left out.
 
     Raises:
         UsageError: files that do not go together, or that cannot do what is asked.
     """
     artifacts = pick_artifacts(sources)
-    workload = fields.pop("workload", Workload())
+    workload = workload or Workload()
     roles = {artifact.component for artifact in artifacts}
     if len(roles) == 1:
         workload = replace(workload, stages=tuple(stage for stage in workload.stages if stage in roles))
-    return BenchPlan(artifacts=artifacts, workload=workload, **fields)
+    return BenchPlan(artifacts=artifacts, matrix=matrix, schedule=schedule, workload=workload, reference=reference)
 
 
 def write_bundle(plan: BenchPlan, folder: Path, expected: Path | None = None) -> dict[str, Any]:

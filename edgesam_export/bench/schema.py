@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.errors import SchemaError
+from edgesam_export.errors import SchemaError, first_line
 
 __all__ = [
     "KINDS",
@@ -115,8 +115,7 @@ def parse_document(text: str, where: str) -> Any:
     try:
         return json.loads(text, parse_constant=refuse, parse_float=finite)
     except (ValueError, RecursionError) as error:
-        line = " ".join(str(error).split())
-        raise SchemaError(f"{where}: found no JSON document ({line}); it may be cut off") from None
+        raise SchemaError(f"{where}: found no JSON document ({first_line(error)}); it may be cut off") from None
 
 
 def read_document(path: Path, kind: str) -> dict[str, Any]:

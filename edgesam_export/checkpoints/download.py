@@ -8,7 +8,9 @@ import re
 import sys
 import urllib.error
 import urllib.request
+from http.client import HTTPMessage
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 from edgesam_export.checkpoints.manifest import CheckpointFile
@@ -49,7 +51,9 @@ def check_url(url: str) -> None:
 class HttpsRedirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects to where ``check_url`` allows."""
 
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
         try:
             check_url(newurl)
         except CheckpointError:

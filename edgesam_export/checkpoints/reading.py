@@ -189,6 +189,11 @@ def family_of_keys(keys: Collection[str]) -> str | None:
     return None
 
 
+def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor; a value that has none is a shape itself."""
+    return {key: tuple(value.shape if hasattr(value, "shape") else value) for key, value in values.items()}
+
+
 def check_keys(model_or_shapes: Any, state_dict: Mapping[str, Any], *, where: str) -> None:
     """Return if the state dict has exactly the keys and shapes of the model.
 
@@ -198,8 +203,7 @@ def check_keys(model_or_shapes: Any, state_dict: Mapping[str, Any], *, where: st
         CheckpointError: one line with missing, unexpected and misshapen keys, and the family they look like.
     """
     expected = model_or_shapes if isinstance(model_or_shapes, Mapping) else model_or_shapes.state_dict()
-    shapes = {key: tuple(getattr(value, "shape", value)) for key, value in expected.items()}
-    found = {key: tuple(getattr(value, "shape", value)) for key, value in state_dict.items()}
+    shapes, found = shapes_of(expected), shapes_of(state_dict)
     missing = [key for key in shapes if key not in found]
     unexpected = [key for key in found if key not in shapes]
     misshapen = [

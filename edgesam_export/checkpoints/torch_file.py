@@ -15,7 +15,7 @@ import tarfile
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from edgesam_export.errors import CheckpointError
 
@@ -65,14 +65,14 @@ class StorageClaim(NamedTuple):
 
     key: str
     element_bytes: int
-    count: int
+    elements: int
 
 
 class TensorClaim(NamedTuple):
     """A view of a storage."""
 
     storage: StorageClaim
-    count: int
+    elements: int
 
 
 def tensor_claim(storage: Any, offset: Any, size: Any, stride: Any) -> TensorClaim:
@@ -83,9 +83,9 @@ def tensor_claim(storage: Any, offset: Any, size: Any, stride: Any) -> TensorCla
         raise CheckpointError(f"it describes a tensor of {len(size)} sizes and {len(stride)} strides")
     count = math.prod(size)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride)) if count else -1
-    if last >= storage.count:
+    if last >= storage.elements:
         shape = "x".join(map(str, size))
-        raise CheckpointError(f"it claims a tensor of {shape} in a storage of {storage.count} elements")
+        raise CheckpointError(f"it claims a tensor of {shape} in a storage of {storage.elements} elements")
     return TensorClaim(storage, count)
 
 
@@ -122,7 +122,7 @@ class ClaimReader(pickle.Unpickler):
 class BoundedFile:
     """The methods that reading a pickle needs; a declared length never allocates more than the file has left."""
 
-    def __init__(self, file: BinaryIO, size: int) -> None:
+    def __init__(self, file: IO[bytes], size: int) -> None:
         self.file = file
         self.size = size
 
@@ -136,14 +136,15 @@ class BoundedFile:
         return self.file.tell()
 
 
-def read_claims(file: BinaryIO, size: int, storages: dict[str, StorageClaim]) -> Any:
+def read_claims(file: IO[bytes], size: int, storages: dict[str, StorageClaim]) -> Any:
     """Read one pickle from the current position; the storages it names are added to ``storages``."""
     start = file.tell()
-    for opcode, operand, position in pickletools.genops(BoundedFile(file, size)):
-        if position - start > MAX_PICKLE_BYTES:
+    for opcode, operand, position in pickletools.genops(cast(IO[bytes], BoundedFile(file, size))):
+        place = (position or start) - start
+        if place > MAX_PICKLE_BYTES:
             raise CheckpointError(f"its pickle is larger than {MAX_PICKLE_BYTES} bytes; {REMEDY}")
         # The unpickler's memo is an array: one huge index in a ten-byte file would allocate gigabytes.
-        if "PUT" in opcode.name and int(operand) > position - start:
+        if "PUT" in opcode.name and int(operand or 0) > place:
             raise CheckpointError("its pickle is malformed (memo index out of range)")
     file.seek(start)
     reader = ClaimReader(BoundedFile(file, size))
@@ -165,12 +166,12 @@ def tensor_claims(value: Any) -> Iterable[TensorClaim]:
 
 def check_expansion(value: Any, size: int) -> None:
     """Refuse tensors that would take far more memory than the file has bytes (a stride of 0 repeats for free)."""
-    total = sum(claim.count * max(4, claim.storage.element_bytes) for claim in tensor_claims(value))
+    total = sum(claim.elements * max(4, claim.storage.element_bytes) for claim in tensor_claims(value))
     if total > MAX_EXPANSION * size + EXPANSION_FLOOR:
         raise CheckpointError(f"it has {size} bytes but its tensors claim {total}")
 
 
-def check_zip(file: BinaryIO, size: int) -> None:
+def check_zip(file: IO[bytes], size: int) -> None:
     """Check a file of ``torch.save`` since PyTorch 1.6: an uncompressed zip of one pickle and one record a storage."""
     try:
         archive = zipfile.ZipFile(file)
@@ -202,14 +203,14 @@ def check_zip(file: BinaryIO, size: int) -> None:
         value = read_claims(stream, members[pickles[0]].file_size, storages)
     for claim in storages.values():
         record = members.get(f"{folder}/data/{claim.key}")
-        claimed = claim.count * claim.element_bytes
+        claimed = claim.elements * claim.element_bytes
         if record is None or record.file_size != claimed:
             found = "none" if record is None else record.file_size
             raise CheckpointError(f"storage {claim.key} claims {claimed} bytes, its record has {found}")
     check_expansion(value, size)
 
 
-def check_legacy(file: BinaryIO, size: int) -> None:
+def check_legacy(file: IO[bytes], size: int) -> None:
     """Check a file of ``torch.save`` before PyTorch 1.6: five pickles, then the storages one after the other."""
     # torch.load tries tar first, and a tar archive may begin with any bytes.
     if tarfile.is_tarfile(file):
@@ -223,13 +224,13 @@ def check_legacy(file: BinaryIO, size: int) -> None:
     read_claims(file, size, {})
     value = read_claims(file, size, storages)
     read_claims(file, size, {})
-    claimed = sum(claim.count * claim.element_bytes for claim in storages.values())
+    claimed = sum(claim.elements * claim.element_bytes for claim in storages.values())
     if claimed > size - file.tell():
         raise CheckpointError(f"its storages claim {claimed} bytes, {size - file.tell()} follow: damaged or cut short")
     check_expansion(value, size)
 
 
-def check_torch_file(file: BinaryIO, size: int) -> None:
+def check_torch_file(file: IO[bytes], size: int) -> None:
     """Return if the open file is a ``torch.save`` file of plain data that its ``size`` in bytes can hold.
 
     Raises:

@@ -24,7 +24,7 @@ from edgesam_export.cli.output import EXIT_GATE, note, steps
 @click.option("--native-plan", is_flag=True, help="Ask Core ML on this Mac for its plan, and compare.")
 @common(output="build/analysis")
 def analyze(package: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
-    """Say what may keep a package off the Neural Engine, where, why, and what to write instead."""
+    """Report what may keep a package off the Neural Engine, where, why, and what to write instead."""
     from edgesam_export.ane.inspection import inspect_package
 
     with steps(quiet, f"analysing {package.name}"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +52,12 @@ CONFIG_OPTIONS: dict[str, tuple[Any, str]] = {
 
 def config_options(command: Command) -> Command:
     """Add an option for each of ``CONFIG_OPTIONS``."""
-    defaults = {field.name: field.default for field in dataclasses.fields(DistillConfig)}
-    defaults["schedule"] = schedule_text(DistillConfig(student="").schedule)
     for name, (kind, text) in reversed(CONFIG_OPTIONS.items()):
-        default = defaults[name] or None if kind is str else defaults[name]
+        default = getattr(DistillConfig, name)
+        if name == "schedule":
+            default = schedule_text(default)
+        elif default == ():
+            default = None
         flag = f"--{name.replace('_', '-')}"
         flag = f"{flag}/{flag.replace('--', '--no-')}" if kind is bool else flag
         command = click.option(flag, type=kind, default=default, show_default=True, help=text)(command)

@@ -53,7 +53,7 @@ def export(
 
 
 def artifact_entry(artifact: Artifact) -> dict[str, str]:
-    """Return what JSON output says about an exported file."""
+    """Return the JSON entry of an exported file."""
     return {
         "path": str(artifact.path),
         "component": artifact.component,

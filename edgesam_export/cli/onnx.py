@@ -10,14 +10,14 @@ import click
 from edgesam_export.cli.app import cli
 from edgesam_export.cli.export import export, shared_config
 from edgesam_export.cli.options import common, decoder_options, weights
-from edgesam_export.spec import OnnxConfig
+from edgesam_export.spec import PRECISIONS, OnnxConfig
 
 
 @cli.command()
 @click.argument("model")
 @click.option("--points", type=int, help="Fix the number of prompt slots; default: any number.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True)
-@click.option("--opset", type=int, default=17, show_default=True, help="ONNX operator set, 17 to 20.")
+@click.option("--precision", type=click.Choice(PRECISIONS), default=OnnxConfig.precision, show_default=True)
+@click.option("--opset", type=int, default=OnnxConfig.opset, show_default=True, help="ONNX operator set, 17 to 20.")
 @decoder_options
 @weights
 @common(output="build")

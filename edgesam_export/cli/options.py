@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from edgesam_export.spec import CANDIDATES, ExportConfig
+
 __all__ = ["RECORDS", "Command", "common", "coordinates", "decoder_options", "weights"]
 
 Command = Callable[..., Any]
@@ -44,9 +46,16 @@ def decoder_options(command: Command) -> Command:
     """Add the options that every export format has."""
     for option in (
         click.option("--no-verify", is_flag=True, help="Skip parity with PyTorch after exporting."),
-        click.option("--profile", default="default", show_default=True, help="Tensor contract (see README)."),
+        click.option(
+            "--profile", default=ExportConfig.profile, show_default=True, help="Tensor contract (see README)."
+        ),
         click.option("--score", type=click.Choice(["iou", "stability"]), help="What scores are; default per family."),
-        click.option("--candidates", type=click.Choice(["4", "3", "1"]), default="4", show_default=True),
+        click.option(
+            "--candidates",
+            type=click.Choice([str(count) for count in CANDIDATES]),
+            default=str(ExportConfig.candidates),
+            show_default=True,
+        ),
         click.option("--mask-input/--no-mask-input", default=False, help="Let the decoder take an earlier mask."),
     ):
         command = option(command)

@@ -26,6 +26,7 @@ import numpy as np
 
 from edgesam_export.distill.data import ENDLESS, Data, Sample
 from edgesam_export.errors import RunnerUnavailableError, UsageError
+from edgesam_export.imaging.masks import bounding_box, iou
 from edgesam_export.predict.predictor import Masks, Predictor
 from edgesam_export.runners import Runner
 from edgesam_export.spec import Progress
@@ -35,10 +36,8 @@ __all__ = [
     "EvalReport",
     "ObjectResult",
     "Summary",
-    "box_of",
     "centre_point",
     "evaluate",
-    "iou",
     "parse_prompts",
     "refinement_point",
 ]
@@ -166,12 +165,6 @@ def parse_prompts(prompts: Sequence[str]) -> dict[str, tuple[str, int]]:
     return kinds
 
 
-def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """Return x0, y0, x1, y1 around a mask that is not empty, the last column and row included."""
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
 def centre_point(mask: np.ndarray) -> tuple[int, int]:
     """Return x, y of the pixel farthest from the border of a mask that is not empty.
 
@@ -183,7 +176,7 @@ def centre_point(mask: np.ndarray) -> tuple[int, int]:
         raise RunnerUnavailableError(
             "evaluation needs scipy, which is not installed; pip install 'edgesam-export[distill]'"
         ) from None
-    x0, y0, x1, y1 = box_of(mask)
+    x0, y0, x1, y1 = bounding_box(mask) or (0, 0, 0, 0)
     # One pixel of outside all around: the picture's border is a border, and only the object's box is transformed.
     depth = distance_transform_edt(np.pad(mask[y0:y1, x0:x1], 1))[1:-1, 1:-1]
     y, x = np.unravel_index(int(depth.argmax()), depth.shape)
@@ -206,11 +199,6 @@ def refinement_point(
         return None
     label = 1 if missing >= excess else 0
     return centre_point(regions[1 - label]), label
-
-
-def iou(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """Return intersection over union of two masks that are not both empty."""
-    return float(np.count_nonzero(predicted & truth) / np.count_nonzero(predicted | truth))
 
 
 # ----------------------------------------------------------------------------------------------------------- evaluation
@@ -328,7 +316,7 @@ def predictions(
     predictor: Predictor, truth: np.ndarray, base: str, rounds: int, *, mask_prompt: bool
 ) -> Iterator[tuple[Masks, int, int | None]]:
     """Yield masks, the index of the one that counts and that of token 0, for a prompt and after each refinement."""
-    box = box_of(truth) if base == "box" else None
+    box = bounding_box(truth) if base == "box" else None
     points = [] if box else [centre_point(truth)]
     labels = [1] * len(points)
     masks = predictor.predict(points=points or None, labels=labels or None, box=box)

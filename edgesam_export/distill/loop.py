@@ -34,7 +34,9 @@ def network_input(pictures: Tensor, model: SamModel, size: int) -> Tensor:
     if image.shape[-1] != size:
         image = F.interpolate(image, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
     frame = model.info.frame
-    mean, std = (image.new_tensor(values)[:, None, None] for values in (frame.mean, frame.std))
+    mean, std = (
+        torch.tensor(values)[:, None, None].to(image.device, non_blocking=True) for values in (frame.mean, frame.std)
+    )
     return (image - mean) / std
 
 

@@ -58,7 +58,8 @@ def initial_prompts(
     boxes = (boxes + noise.clamp(-limit, limit)).clamp(0, prompt_size - 1)
     is_box = torch.rand(count, generator=generator, device=device) < 0.5
     coords = torch.where(is_box[:, None, None], boxes, points)
-    labels = torch.where(is_box[:, None], torch.tensor([2, 3], device=device), torch.tensor([1, -1], device=device))
+    # Of numbers, not of tensors made here, which a device would have to wait for.
+    labels = torch.stack([torch.where(is_box, 2, 1), torch.where(is_box, 3, -1)], dim=1)
     return coords, labels
 
 

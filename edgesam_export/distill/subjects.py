@@ -40,7 +40,7 @@ def open_subjects(
     ``checkpoint``, ``random_weights`` and ``upsample`` are for the model when there is one, see ``load_model``.
 
     Raises:
-        UsageError: a source that is neither, one that is given twice, or weights for more or less than one model.
+        UsageError: a source that is neither, files that do not fit together, or weights for other than one model.
         CheckpointError: a checkpoint cannot be read or obtained.
         RunnerUnavailableError: this machine cannot execute the files.
     """
@@ -76,17 +76,11 @@ def file_runners(paths: Sequence[Path], numerics: Sequence[str]) -> Iterator[tup
 
 
 def labelled(runners: Sequence[tuple[str, Runner, Provenance | None]]) -> list[Subject]:
-    """Return subjects with labels that differ.
-
-    Raises:
-        UsageError: one model or folder is given twice.
-    """
+    """Return subjects with labels that differ."""
     subjects: dict[str, Subject] = {}
     for folder, runner, provenance in runners:
         label = f"{runner.info.name} {runner.name}"
-        if label in subjects and folder:
-            label = f"{label}, {folder}"
         if label in subjects:
-            raise UsageError(f"'{folder or runner.info.name}' is given twice; give every model and file once")
+            label = f"{label}, {folder}"
         subjects[label] = Subject(label=label, runner=runner, provenance=provenance)
     return list(subjects.values())

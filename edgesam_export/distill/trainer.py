@@ -18,6 +18,7 @@ from edgesam_export.distill.pool import ScenePool
 from edgesam_export.distill.processes import Processes
 from edgesam_export.errors import UsageError
 from edgesam_export.modeling.sam import SamModel
+from edgesam_export.spec import Progress
 
 __all__ = ["Trainer", "learning_rate"]
 
@@ -33,8 +34,6 @@ POOL_SEED = 1 << 48
 """Added to the seed of what a step draws from the pool, or prompts would repeat the same random numbers."""
 TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-Progress = Callable[[int, int, str], None]
-
 
 def make_optimizer(student: SamModel, config: DistillConfig) -> torch.optim.AdamW:
     """Return AdamW; vectors and tables are not decayed."""
@@ -44,7 +43,8 @@ def make_optimizer(student: SamModel, config: DistillConfig) -> torch.optim.Adam
             plain = parameter.ndim <= 1 or any(part in name for part in NOT_DECAYED)
             (kept if plain else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
+    on_cuda = next(student.parameters()).is_cuda
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True if on_cuda else None)
 
 
 def learning_rate(config: DistillConfig, step: int, share: float | None = None) -> float:

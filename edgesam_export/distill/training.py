@@ -19,9 +19,10 @@ from edgesam_export.distill.dataset import Batch
 from edgesam_export.distill.loop import EmbeddingStep, PromptStep, teacher_embedding
 from edgesam_export.distill.processes import Processes, amp_advice
 from edgesam_export.distill.runs import RunFolder
-from edgesam_export.distill.trainer import Progress, Trainer
+from edgesam_export.distill.trainer import Trainer
 from edgesam_export.errors import UsageError
 from edgesam_export.modeling.sam import SamModel
+from edgesam_export.spec import Progress
 
 __all__ = ["Processes", "TrainingResult", "amp_advice", "distill"]
 

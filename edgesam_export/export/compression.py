@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from edgesam_export.errors import SchemaError
-from edgesam_export.export.trace import fp32_modules
+from edgesam_export.export.trace import fp32_modules, within
 from edgesam_export.spec import COMPRESSIONS, check_compression
 
 __all__ = [
@@ -53,7 +54,7 @@ class Scheme:
     name: str
     bits: int
     palette: bool
-    """A table of ``2 ** bits`` FP16 values per tensor; otherwise whole numbers with FP16 scales, symmetric to zero."""
+    """A table of ``2 ** bits`` FP16 values per tensor; otherwise integers with FP16 scales, symmetric to zero."""
     block: int | None = None
     """Input channels that share a scale; None: one scale per output channel."""
     target: str
@@ -61,11 +62,11 @@ class Scheme:
 
     @property
     def largest(self) -> int:
-        """Largest whole number of a linear scheme; the smallest is its negative."""
-        return 2 ** (self.bits - 1) - 1
+        """Largest integer of a linear scheme; the smallest is its negative."""
+        return (1 << (self.bits - 1)) - 1
 
 
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "palettize4": {"bits": 4, "palette": True},
     "palettize6": {"bits": 6, "palette": True},
     "palettize8": {"bits": 8, "palette": True},
@@ -106,9 +107,7 @@ def kernel_modules(root: nn.Module) -> dict[str, nn.Module]:
     """Return path -> module of every convolution and linear layer, but for those whose arithmetic stays FP32."""
     exact = fp32_modules(root, "coreml")
     return {
-        path: module
-        for path, module in root.named_modules()
-        if isinstance(module, KERNELS) and not any(path == one or path.startswith(f"{one}.") for one in exact)
+        path: module for path, module in root.named_modules() if isinstance(module, KERNELS) and not within(path, exact)
     }
 
 
@@ -154,7 +153,7 @@ def find_palette(weight: Tensor, bits: int) -> Tensor:
     A tensor with no more values than that keeps them all, so weights that were compressed once stay what they are.
     Otherwise k-means, started from neighbours merged where that costs least: deterministic, and close to the best.
     """
-    values, counts = through_fp16(weight).cpu().double().unique(return_counts=True)
+    values, counts = torch.unique(through_fp16(weight).cpu().double(), return_counts=True)
     size = 2**bits
     if len(values) <= size:
         return torch.cat([values, values[-1:].expand(size - len(values))]).float().to(weight.device)
@@ -178,7 +177,7 @@ def merged_centres(values: Tensor, mass: Tensor, total: Tensor, size: int) -> Te
     ``mass`` and ``total`` are running sums of how often the ascending ``values`` occur, and of that times the value.
     """
     centres = values if len(values) <= SMALL_CELLS else dense_centres(values, mass, SMALL_CELLS)
-    edges = cell_edges(values, centres).unique()
+    edges = torch.unique(cell_edges(values, centres))
     weights, sums = mass[edges].diff().numpy(), total[edges].diff().numpy()
     while len(weights) > size:
         steps = np.diff(sums / weights)
@@ -232,4 +231,5 @@ def compress_modules(root: nn.Module, paths: Iterable[str], scheme: Scheme, wher
         if path not in layers:
             raise SchemaError(f"{where}: contract lists a compressed layer '{path}' that the model does not have")
         module = layers[path]
-        module.weight = nn.Parameter(stored_values(module.weight, scheme, output_axis(module)), requires_grad=False)
+        weight = module.get_parameter("weight")
+        module.weight = nn.Parameter(stored_values(weight, scheme, output_axis(module)), requires_grad=False)

@@ -109,7 +109,7 @@ def read_contract(text: str, where: str) -> dict[str, Any]:
         SchemaError: not JSON, or written by a newer, incompatible version.
     """
     try:
-        contract = json.loads(text)
+        contract: dict[str, Any] = json.loads(text)
         version = contract["schema_version"]
     except (ValueError, KeyError, TypeError):
         raise SchemaError(f"{where}: metadata '{CONTRACT_KEY}' is not a contract of edgesam-export") from None

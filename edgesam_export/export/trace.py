@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,15 @@ from edgesam_export.profiles import Component, find_profile
 from edgesam_export.rewrites import apply_rewrites, recommended_rewrites
 from edgesam_export.spec import EVERY_FORMAT, ExportConfig, TensorSpec
 
-__all__ = ["TracedComponent", "build_components", "fp32_modules", "trace_component", "trace_each", "trace_model"]
+__all__ = [
+    "TracedComponent",
+    "build_components",
+    "fp32_modules",
+    "trace_component",
+    "trace_each",
+    "trace_model",
+    "within",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +41,13 @@ class TracedComponent:
     contract: dict[str, Any]
     fp32_modules: tuple[str, ...]
     """Dotted paths of the modules whose arithmetic stays FP32 in an FP16 export of this format."""
+
+    @property
+    def traced(self) -> torch.jit.ScriptModule:
+        """The TorchScript module, of a component that is not converted yet."""
+        if self.module is None:
+            raise ConversionError(f"{self.name} is converted already; trace it again")
+        return self.module
 
 
 def trace_model(model: SamModel, config: ExportConfig, *, format: str) -> list[TracedComponent]:
@@ -67,8 +82,8 @@ def build_components(
         raise UsageError(f"profile '{profile.name}' is for {known}, not for {format}")
     names = recommended_rewrites() if config.rewrites is None else tuple(config.rewrites)
     rewritten = apply_rewrites(model, names)
-    extra = rewritten.extra_components(config) if hasattr(rewritten, "extra_components") else ()
-    return (profile.encoder(rewritten, config), profile.decoder(rewritten, config), *extra), names
+    components = (profile.encoder(rewritten, config), profile.decoder(rewritten, config))
+    return (*components, *rewritten.extra_components(config)), names
 
 
 def trace_component(
@@ -76,12 +91,15 @@ def trace_component(
 ) -> TracedComponent:
     """Trace one component and check its outputs against its ``TensorSpec``s."""
     module = component.module.eval().requires_grad_(False)
+    if model.provenance is None:
+        raise ConversionError(f"{model.info.name} has no weights yet; load a checkpoint or random weights")
     with torch.no_grad(), warnings.catch_warnings():
         # Shapes are constants of a fixed export; with free dimensions they stay in the graph.
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]  # of torch's own
         # torch 2.13 deprecates tracing; coremltools 9.0 still wants it.  Drop when torch.export serves both formats.
         warnings.simplefilter("ignore", DeprecationWarning)
-        traced = torch.jit.trace(module, component.example, check_trace=False, strict=True)
+        trace: Callable[..., torch.jit.ScriptModule] = torch.jit.trace  # untyped in torch
+        traced = trace(module, component.example, check_trace=False, strict=True)
         outputs = traced(*component.example)
     check_outputs(component, outputs)
     contract = make_contract(
@@ -103,6 +121,11 @@ def trace_component(
         contract=contract,
         fp32_modules=fp32_modules(module, format),
     )
+
+
+def within(path: str, modules: Iterable[str]) -> bool:
+    """Return whether the module at ``path`` is one of ``modules`` or lies inside one."""
+    return any(path == module or path.startswith(f"{module}.") for module in modules)
 
 
 def fp32_modules(module: torch.nn.Module, format: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edgesam_export.errors import UsageError
 from edgesam_export.registry import Registry, import_submodules
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 Builder = Callable[[ModelInfo], "SamModel"]
-UPSAMPLES = ("bicubic", "bilinear")
+UPSAMPLES: tuple[Literal["bicubic", "bilinear"], ...] = ("bicubic", "bilinear")
 NOT_EXPORTED = {
     "fast_sam": "it is a detector whose prompts only choose among its masks, so it has no prompt decoder; AGPL-3.0",
 }
@@ -99,9 +99,10 @@ def build_model(name: str, *, upsample: str | None = None) -> SamModel:
     entry = registered(name)
     if upsample is None:
         return entry.build(entry.info)
-    if upsample not in UPSAMPLES:
+    chosen = next((known for known in UPSAMPLES if known == upsample), None)
+    if chosen is None:
         raise UsageError(f"upsample is '{upsample}'; choose {' or '.join(UPSAMPLES)}")
-    return entry.build(replace(entry.info, upsample=upsample))
+    return entry.build(replace(entry.info, upsample=chosen))
 
 
 def load_model(

@@ -61,7 +61,8 @@ class RepVGGDW(nn.Module):
         """Return one depthwise 3x3 convolution that equals the three branches in evaluation mode."""
         conv, pointwise = self.conv.folded(), self.conv1.folded()
         conv.weight.data[:, :, 1:2, 1:2] += pointwise.weight.data + 1.0  # the identity is a 1x1 of ones
-        conv.bias.data += pointwise.bias.data
+        if conv.bias is not None and pointwise.bias is not None:
+            conv.bias.data += pointwise.bias.data
         return conv
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ from edgesam_export.families import register_model
 from edgesam_export.modeling.channels_first import PatchEmbedding, PointwiseLinear
 from edgesam_export.modeling.common import LayerNorm2d
 from edgesam_export.modeling.mask_decoder import Hypernetworks, MaskDecoder
-from edgesam_export.modeling.prompt_encoder import PositionEncodingRandom
+from edgesam_export.modeling.prompt_encoder import PositionEncodingRandom, PromptEncoder
 from edgesam_export.modeling.sam import Maps, SamModel, as_maps, check_prompt
 from edgesam_export.modeling.transformer import TwoWayTransformer
 from edgesam_export.spec import EMPTY_SLOT, EVERY_FORMAT, NOT_A_POINT, ImageFrame, ModelInfo
@@ -161,7 +161,7 @@ class EfficientSamEncoder(nn.Module):
 
     def positions(self) -> Tensor:
         """Positional table of this grid, (1, C, 64, 64)."""
-        table = self.pos_embed[:, 1:].unflatten(1, (PRETRAINED_GRID, PRETRAINED_GRID)).permute(0, 3, 1, 2)
+        table = torch.unflatten(self.pos_embed[:, 1:], 1, (PRETRAINED_GRID, PRETRAINED_GRID)).permute(0, 3, 1, 2)
         return F.interpolate(table, size=(GRID, GRID), mode="bicubic", align_corners=False)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -219,7 +219,7 @@ class SlotPromptEncoder(nn.Module):
         self.bbox_bottom_right_embeddings = nn.Embedding(1, dim)
 
     def label_vectors(self) -> dict[int, Tensor]:
-        """Return what is added to the position of a token by its label, (1, D) each."""
+        """Return the vector that a label adds to the position of its token, (1, D) each."""
         unused = dict.fromkeys(UNUSED, self.invalid_points.weight)
         return unused | {
             1: self.point_embeddings.weight,
@@ -251,14 +251,18 @@ class SlotPromptEncoder(nn.Module):
         return self.pe_layer.encode_grid(self.grid)
 
     def exact_prompt(self) -> ExactSlots:
-        """Return what encodes points in an exported decoder."""
+        """Return the module that encodes points in an exported decoder."""
         return ExactSlots(self)
 
 
 class ExactSlots(nn.Module):
-    """``SlotPromptEncoder.encode_points`` in FP32 arithmetic without booleans; see ``profiles.default.ExactPrompt``."""
+    """``SlotPromptEncoder.encode_points`` in FP32 without booleans; see ``modeling.wrappers.ExactPrompt``."""
 
     fp32_formats = (EVERY_FORMAT,)
+    x_row: Tensor
+    y_row: Tensor
+    table: Tensor
+    table_labels: Tensor
 
     def __init__(self, encoder: SlotPromptEncoder) -> None:
         super().__init__()
@@ -297,7 +301,7 @@ class GeluMLP(nn.Module):
 
 
 class OneGroupNorm(nn.Module):
-    """GroupNorm with one group: over all channels and pixels of a picture; scale and shift for each channel.
+    """GroupNorm with one group: over all channels and pixels of an image; scale and shift for each channel.
 
     Means are taken axis by axis, so that no step averages over a million values.  The variance is multiplied by 16 and
     its root divided by 4, because the epsilon alone is below FP16's normal range.
@@ -377,7 +381,7 @@ class EfficientSam(SamModel):
 
 
 def info_of(name: str, variant: str) -> ModelInfo:
-    """Return what is known about a variant."""
+    """Return the registry's entry of a variant."""
     return ModelInfo(
         name=name,
         family="efficient_sam",
@@ -396,6 +400,7 @@ def build(info: ModelInfo) -> EfficientSam:
     return EfficientSam(
         info=info,
         image_encoder=EfficientSamEncoder(CONFIGS[info.name]),
-        prompt_encoder=SlotPromptEncoder(prompt_size=info.frame.prompt_size),
+        # not a PromptEncoder, but of its interface
+        prompt_encoder=cast(PromptEncoder, SlotPromptEncoder(prompt_size=info.frame.prompt_size)),
         mask_decoder=EfficientSamMaskDecoder(),
     )

@@ -213,7 +213,7 @@ class MultiScaleAttention(nn.Module):
         near = self.qkv(x)
         scales = torch.cat([near, self.aggreg[0](near)], dim=1)  # (B, 6 * C, side, side)
         heads = scales.reshape(-1, 2 * self.width // HEAD_WIDTH, 3 * HEAD_WIDTH, self.side * self.side)
-        q, k, v = heads.split(HEAD_WIDTH, dim=2)  # (B, heads, 32, cells)
+        q, k, v = torch.split(heads, HEAD_WIDTH, dim=2)  # (B, heads, 32, cells)
         return self.proj(self.attention(q, k, v).reshape(-1, 2 * self.width, self.side, self.side))
 
 

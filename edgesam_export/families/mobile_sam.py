@@ -194,7 +194,7 @@ class Stage(nn.Module):
             *(TinyViTBlock(grid, config) if config.window else MBConv(config.width) for _ in range(config.depth))
         )
         if config.stride:
-            self.downsample = PatchMerging(config.width, next_width, config.stride)
+            self.downsample: nn.Module = PatchMerging(config.width, next_width, config.stride)
         else:
             self.downsample = nn.Identity()
 

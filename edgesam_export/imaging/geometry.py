@@ -98,7 +98,8 @@ def prepare(image: np.ndarray, frame: ImageFrame) -> PreparedImage:
     pixels[:] = frame.pad_colour
     pixels[:height, :width] = resized if resized.dtype == np.uint8 else np.rint(resized)
     tensor = np.zeros((1, 3, frame.size, frame.size), np.float32)
-    normalised = (resized.astype(np.float32) - np.float32(frame.mean)) / np.float32(frame.std)
+    mean, std = (np.asarray(values, np.float32) for values in (frame.mean, frame.std))
+    normalised = (resized.astype(np.float32) - mean) / std
     tensor[0, :, :height, :width] = normalised.transpose(2, 0, 1)  # (H, W, C) -> (C, H, W)
     return PreparedImage(
         pixels=pixels, tensor=tensor, source_size=source_size, scaled_size=(height, width), frame=frame

@@ -7,7 +7,7 @@ import numpy as np
 from edgesam_export.errors import UsageError
 from edgesam_export.imaging.geometry import PreparedImage
 
-__all__ = ["best_mask", "bounding_box", "masks_to_source", "resized", "stability"]
+__all__ = ["best_mask", "bounding_box", "iou", "masks_to_source", "resized", "stability"]
 
 
 def masks_to_source(logits: np.ndarray, prepared: PreparedImage) -> np.ndarray:
@@ -32,7 +32,8 @@ def resized(logits: np.ndarray, size: tuple[int, int], mode: str = "bilinear") -
     from torch.nn.functional import interpolate
 
     maps = torch.from_numpy(np.ascontiguousarray(logits, np.float32))[None]
-    return interpolate(maps, size, mode=mode, align_corners=False)[0].numpy()
+    enlarged: np.ndarray = interpolate(maps, size, mode=mode, align_corners=False)[0].numpy()
+    return enlarged
 
 
 def stability(logits: np.ndarray, offset: float = 1.0) -> np.ndarray:
@@ -61,6 +62,12 @@ def best_mask(scores: np.ndarray, candidates: int) -> int:
     if np.isnan(scores).all():
         raise UsageError(f"all {candidates} scores are NaN; check the exported files with `edgesam-export parity`")
     return int(np.nanargmax(scores))
+
+
+def iou(left: np.ndarray, right: np.ndarray) -> float:
+    """Return the intersection over union of two masks, 1 for two empty ones. Shapes: bool, both the same"""
+    union = int(np.count_nonzero(left | right))
+    return int(np.count_nonzero(left & right)) / union if union else 1.0
 
 
 def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:

@@ -57,7 +57,7 @@ def overlay(
     if len(labels) != len(points):
         raise UsageError(f"{len(points)} points but {len(labels)} labels; give one label for each point")
     unit = max(MIN_UNIT, max(mask.shape) / 1000)
-    canvas = image.copy()
+    canvas: np.ndarray = image.copy()
     draw_mask(canvas, np.asarray(mask, bool), unit, colour)
     if box is not None:
         draw_box(canvas, box, unit)
@@ -110,7 +110,8 @@ def nearest(target: np.ndarray, reach: int) -> np.ndarray:
             for signed in (-step, step):
                 best = np.minimum(best, shifted(squared, signed, axis) + np.float32(step * step))
         squared = best
-    return np.sqrt(np.minimum(squared, far))
+    distance: np.ndarray = np.sqrt(np.minimum(squared, far))
+    return distance
 
 
 def shifted(values: np.ndarray, step: int, axis: int) -> np.ndarray:
@@ -185,5 +186,5 @@ def blend(tile: np.ndarray, colour: Colour, opacity: np.ndarray | np.float32) ->
     Shapes: tile uint8 (h, w, 3); opacity (h, w) or one number, 0 to 1
     """
     weight = np.asarray(opacity, np.float32)[..., None]
-    painted = tile + weight * (np.float32(colour) - tile)
+    painted = tile + weight * (np.asarray(colour, np.float32) - tile)
     tile[:] = np.floor(painted + 0.5).astype(np.uint8)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import warnings
 from pathlib import Path
 from typing import BinaryIO
@@ -11,7 +9,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from edgesam_export.errors import UsageError
+from edgesam_export.errors import UsageError, first_line
+from edgesam_export.files import write_beside
 
 __all__ = ["MAX_PIXELS", "mask_image", "open_picture", "read_array", "rgb_array", "save_png"]
 
@@ -38,9 +37,9 @@ def open_picture(path_or_file: str | Path | BinaryIO) -> np.ndarray:
     except UnidentifiedImageError:
         raise UsageError(f"{name}: not a picture that can be read; give a PNG, JPEG, TIFF, WebP or the like") from None
     except OSError as error:
-        raise UsageError(f"{name}: cannot be read: {error.strerror or one_line(error)}") from None
+        raise UsageError(f"{name}: cannot be read: {error.strerror or first_line(error)}") from None
     except Exception as error:  # decoders raise whatever a broken header makes them run into
-        raise UsageError(f"{name}: not a picture that can be read: {one_line(error)}") from None
+        raise UsageError(f"{name}: not a picture that can be read: {first_line(error)}") from None
     with image:
         width, height = image.size
         if width * height > MAX_PIXELS:
@@ -74,7 +73,7 @@ def rgb_array(image: Image.Image, name: str = "picture") -> np.ndarray:
     except UsageError:
         raise
     except Exception as error:  # decoders raise whatever a broken file makes them run into
-        raise UsageError(f"{name}: cannot be decoded, the file is damaged or cut short: {one_line(error)}") from None
+        raise UsageError(f"{name}: cannot be decoded, the file is damaged or cut short: {first_line(error)}") from None
 
 
 def grey_to_8_bits(image: Image.Image, name: str) -> np.ndarray:
@@ -89,19 +88,14 @@ def grey_to_8_bits(image: Image.Image, name: str) -> np.ndarray:
     elif low >= 0 and high <= 65535:
         tops = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
         low, high = 0.0, next(top for top in tops if high <= top)
-    return np.floor((values - low) * 255.0 / max(high - low, 1e-30) + 0.5).astype(np.uint8)
+    grey: np.ndarray = np.floor((values - low) * 255.0 / max(high - low, 1e-30) + 0.5)
+    return grey.astype(np.uint8)
 
 
 def too_large(name: str, size: str) -> UsageError:
     """Error for a picture above ``MAX_PIXELS``."""
     limit = MAX_PIXELS // 1_000_000
     return UsageError(f"{name}: the picture{size} is larger than {limit} megapixels; scale it down and try again")
-
-
-def one_line(error: BaseException) -> str:
-    """First line of an error's text, its type when it has none."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def mask_image(mask: np.ndarray) -> Image.Image:
@@ -113,29 +107,21 @@ def mask_image(mask: np.ndarray) -> Image.Image:
 
 
 def save_png(image: Image.Image | np.ndarray, path: str | Path) -> Path:
-    """Write a picture so that a file at ``path`` is always complete: beside it first, then renamed.
+    """Write an image; a file at ``path`` is always complete.
 
-    Raises: UsageError when the folder is missing, not writable or full; nothing is left behind then.
+    Raises: UsageError when the folder is not writable or full; nothing is left behind then.
     """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-    try:
-        picture.save(beside, format="PNG")
-        os.replace(beside, path)
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be written: {error.strerror or one_line(error)}; choose another place"
-        ) from None
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
+    opened = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    with write_beside(Path(path)) as temporary:
+        opened.save(temporary, format="PNG")
+    return Path(path)
 
 
 def read_array(path: Path) -> np.ndarray:
     """Return the array in a ``.npy`` file; object arrays, which are pickles, are refused."""
     try:
-        return np.load(path, allow_pickle=False)
+        array: np.ndarray = np.load(path, allow_pickle=False)
+        return array
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {error.strerror or error}") from None
     except (ValueError, EOFError) as error:

@@ -35,7 +35,8 @@ class PatchEmbedding(nn.Module):
         conv = nn.Conv2d(inputs * block * block, outputs, kernel, stride=kernel)
         taps = weight.reshape(outputs, inputs, kernel, block, kernel, block)  # pixel y = kernel y * block + block y
         conv.weight.data = taps.permute(0, 1, 3, 5, 2, 4).reshape(conv.weight.shape).clone()
-        conv.bias.data = self.proj.bias.detach().clone()
+        if self.proj.bias is not None:
+            conv.bias = nn.Parameter(self.proj.bias.detach().clone())
         return nn.Sequential(nn.PixelUnshuffle(block), conv)
 
 

@@ -52,7 +52,7 @@ class MaskDecoder(nn.Module):
     ) -> None:
         super().__init__()
         dim = transformer_dim
-        self.transformer = TwoWayTransformer(dim=dim, mlp_dim=mlp_dim, layer_norm_eps=layer_norm_eps)
+        self.transformer: nn.Module = TwoWayTransformer(dim=dim, mlp_dim=mlp_dim, layer_norm_eps=layer_norm_eps)
         self.iou_token = nn.Embedding(1, dim)
         self.mask_tokens = nn.Embedding(num_mask_tokens, dim)
         self.output_upscaling = nn.Sequential(
@@ -62,9 +62,11 @@ class MaskDecoder(nn.Module):
             nn.ConvTranspose2d(dim // 4, dim // 8, kernel_size=2, stride=2),
             nn.GELU(),
         )
-        self.output_hypernetworks_mlps = Hypernetworks(MLP(dim, dim, dim // 8, 3) for _ in range(num_mask_tokens))
-        self.iou_prediction_head = MLP(dim, dim, num_mask_tokens, 3)
-        self.mask_product = MaskProduct()
+        self.output_hypernetworks_mlps: nn.Module = Hypernetworks(
+            MLP(dim, dim, dim // 8, 3) for _ in range(num_mask_tokens)
+        )
+        self.iou_prediction_head: nn.Module = MLP(dim, dim, num_mask_tokens, 3)
+        self.mask_product: nn.Module = MaskProduct()
         self.num_mask_tokens = num_mask_tokens
 
     def forward(

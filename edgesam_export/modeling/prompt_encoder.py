@@ -7,6 +7,7 @@ Tancik et al. 2020, "Fourier Features", https://arxiv.org/abs/2006.10739, for th
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ POINT_LABELS = (0, 1, 2, 3)
 
 class PositionEncodingRandom(nn.Module):
     """Sines and cosines of random projections of a position."""
+
+    positional_encoding_gaussian_matrix: Tensor
 
     def __init__(self, half_dim: int = 128) -> None:
         super().__init__()
@@ -50,7 +53,7 @@ class PositionEncodingRandom(nn.Module):
 
 
 class PromptEncoder(nn.Module):
-    """Points, boxes and masks to what the mask decoder takes.
+    """Points, boxes and masks to the mask decoder's inputs.
 
     ``grid`` is the size of the image embedding, ``prompt_size`` the side of the frame of the coordinates, in pixels.
     """
@@ -85,7 +88,7 @@ class PromptEncoder(nn.Module):
         labels = point_labels.unsqueeze(-1)
         encoded = position
         for label, embedding in zip(POINT_LABELS, self.point_embeddings):
-            encoded = torch.where(labels == label, position + embedding.weight, encoded)
+            encoded = torch.where(labels == label, position + cast(nn.Embedding, embedding).weight, encoded)
         return torch.where(labels == NOT_A_POINT, self.not_a_point_embed.weight, encoded)
 
     def dense(self, mask_input: Tensor | None) -> Tensor:

@@ -20,6 +20,7 @@ EfficientDet: Tan, Pang, Le 2020, https://arxiv.org/abs/1911.09070.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import numpy as np
 import torch
@@ -111,7 +112,7 @@ class FixedFusion(nn.Module):
         self.norm = norm
 
     def forward(self, *maps: Tensor) -> Tensor:
-        mean = sum(share * one for share, one in zip(self.shares, maps))
+        mean = cast(Tensor, sum(share * one for share, one in zip(self.shares, maps)))
         return self.norm(self.conv(F.silu(mean)))
 
 
@@ -159,7 +160,7 @@ class Branch(nn.Module):
         self.predict = SeparableConv(outputs)
 
     def forward(self, x: Tensor, level: int) -> Tensor:
-        for conv, norm in zip(self.convs, self.norms[level]):
+        for conv, norm in zip(self.convs, self.norms[level].children()):
             x = F.silu(norm(conv(x)))
         return self.predict(x)
 
@@ -168,6 +169,7 @@ class AnchorBoxes(nn.Module):
     """Corrections of the anchors to boxes in pixels, in FP32: FP16 has steps of half a pixel above 512."""
 
     fp32_formats = (EVERY_FORMAT,)
+    anchors: Tensor
 
     def __init__(self, side: int) -> None:
         super().__init__()

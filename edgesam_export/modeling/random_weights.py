@@ -11,9 +11,9 @@ import zlib
 
 import numpy as np
 import torch
-from torch import nn
 
 from edgesam_export.errors import UsageError
+from edgesam_export.modeling.sam import SamModel
 from edgesam_export.spec import Provenance
 
 __all__ = ["fill_random", "random_parameter"]
@@ -67,7 +67,7 @@ def random_parameter(key: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     return np.asarray(value, dtype=np.float32)
 
 
-def fill_random(model: nn.Module, seed: int) -> None:
+def fill_random(model: SamModel, seed: int) -> None:
     """Overwrite every parameter and buffer of ``model`` by its stand-in, and say so in ``model.provenance``.
 
     Raises:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from edgesam_export.errors import UsageError
 from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.modeling.prompt_encoder import POINT_LABELS, PromptEncoder
-from edgesam_export.spec import EMPTY_SLOT, NOT_A_POINT, ModelInfo, Provenance
+from edgesam_export.spec import EMPTY_SLOT, NOT_A_POINT, ExportConfig, ModelInfo, Provenance
 
 __all__ = ["KNOWN_LABELS", "Maps", "SamModel", "as_maps", "check_prompt"]
 
@@ -56,6 +56,10 @@ class SamModel(nn.Module):
             D = ``info.embedding_dim``, or that and the further maps; ``info.embedding_shapes`` has them all for B = 1
         """
         return self.image_encoder(image)
+
+    def extra_components(self, config: ExportConfig) -> tuple[Any, ...]:
+        """Return what is exported beside encoder and decoder, as ``profiles.Component``s; nothing by default."""
+        return ()
 
     def propose(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
         """Return boxes and scores of a proposal head, from the first map of an embedding.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -114,7 +115,17 @@ class TwoWayAttentionBlock(nn.Module):
         return tokens, self.norm4(image + attended)
 
 
-def attend_to_tokens(block: nn.Module, tokens: Tensor, token_pe: Tensor, token_bias: Tensor | None) -> Tensor:
+class TokenAttention(Protocol):
+    """A block of the two-way transformer, in whatever layout."""
+
+    first: bool
+    keep_position: bool
+
+    @property
+    def self_attn(self) -> nn.Module: ...
+
+
+def attend_to_tokens(block: TokenAttention, tokens: Tensor, token_pe: Tensor, token_bias: Tensor | None) -> Tensor:
     """Tokens after a block's self-attention, before its norm; in whatever layout ``block.self_attn`` takes.
 
     SAM: the first layer's attention replaces the tokens; later ones are added, the position in queries and keys only.
@@ -158,6 +169,11 @@ class TwoWayTransformer(nn.Module):
         )
         self.final_attn_token_to_image = Attention(dim, heads, downsample=2)
         self.norm_final_attn = nn.LayerNorm(dim, eps=layer_norm_eps)
+
+    @property
+    def blocks(self) -> list[TwoWayAttentionBlock]:
+        """The layers, in order."""
+        return [layer for layer in self.layers if isinstance(layer, TwoWayAttentionBlock)]
 
     def forward(
         self, image_embedding: Tensor, image_pe: Tensor, tokens: Tensor, token_bias: Tensor | None = None

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgesam_export.errors import EdgeSAMExportError
-from edgesam_export.parity.divergence import Divergence, first_divergence
+from edgesam_export.parity.divergence import Divergence, first_divergence, names_of
 from edgesam_export.parity.ranges import RangeRow, range_report
 from edgesam_export.parity.reference import Reference
 from edgesam_export.parity.report import CheckResult, Component, Explanation, ParityRow
@@ -24,6 +24,9 @@ __all__ = ["Diagnosis"]
 
 ROUNDING = "rounding alone: no operation stands out, and no output is off by 1 % of its rms value"
 IN_FP32 = "the files differ from PyTorch in fp32 already"
+RENAMED = (
+    "a fresh export has other operations (another version of the tool may have made the files), so none can be named"
+)
 RANGES_KEPT = 10
 """Operations of a component that the report keeps, those nearest to their limit."""
 
@@ -91,6 +94,8 @@ class Diagnosis:
         program, feed = call
         try:
             with fresh_program(model, files[0]) as (fresh, fresh_modules):
+                if signature(fresh) != signature(program):
+                    return f"{IN_FP32}; {RENAMED}"
                 modules = fresh_modules or modules  # export.json knows only files that did not change
                 found = first_divergence(fresh, feed, a="fp32", b="fp32", other=program, modules=modules)
         except EdgeSAMExportError as error:
@@ -103,6 +108,11 @@ class Diagnosis:
         if isinstance(cause, Divergence):
             return CheckResult(divergences=(replace(cause, component=component, candidate=name),))
         return CheckResult(explanations=(Explanation(candidate=name, component=component, text=cause),))
+
+
+def signature(program: Program) -> list[tuple[str, list[str]]]:
+    """Return kind and outputs of every operation; values of two programs can be matched by name when it is the same."""
+    return [(op.type, names_of(op.outputs)) for op in program.operations]
 
 
 def ranges_of(component: Component, calls: list[Call], modules: Mapping[str, str]) -> tuple[RangeRow, ...]:

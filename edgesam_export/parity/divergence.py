@@ -148,8 +148,7 @@ class Graph:
         self.producer = {value: op for op in self.operations for value in names_of(op.outputs)}
         self.operands = {key_of(op): set(names_of(op.inputs)) & set(self.producer) for op in self.operations}
         read = set().union(*self.operands.values())
-        declared = getattr(program, "outputs", ())
-        declared = set(declared) if isinstance(declared, Mapping) else set(names_of(declared))
+        declared = set(names_of(program.outputs))
         self.outputs = (set(self.producer) - read) | (declared & set(self.producer))
 
     def ancestors(self, values: set[str], among: set[str]) -> set[str]:

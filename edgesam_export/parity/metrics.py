@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from edgesam_export.errors import UsageError
+from edgesam_export.imaging.masks import iou
 
 __all__ = [
     "best_mask_gap",
@@ -84,9 +85,7 @@ def mask_iou(reference: np.ndarray, candidate: np.ndarray) -> float:
     """
     if not comparable(reference, candidate):
         return math.nan
-    left, right = np.asarray(reference) > 0, np.asarray(candidate) > 0
-    union = int(np.count_nonzero(left | right))
-    return int(np.count_nonzero(left & right)) / union if union else 1.0
+    return iou(np.asarray(reference) > 0, np.asarray(candidate) > 0)
 
 
 def sign_agreement(reference: np.ndarray, candidate: np.ndarray) -> float:

@@ -36,7 +36,8 @@ class Masks:
     @property
     def best(self) -> np.ndarray:
         """Mask with the highest score, bool (h, w)."""
-        return self.masks[self.best_index]
+        mask: np.ndarray = self.masks[self.best_index]
+        return mask
 
 
 class Predictor:

@@ -134,12 +134,14 @@ def proposed_box(
     None without a proposal head, when no proposal contains the point, or when ``prompts`` points and a box are more
     than the decoder has slots.
     """
-    runner, prepared = predictor.runner, predictor.prepared
+    runner, prepared, embedding = predictor.runner, predictor.prepared, predictor.embedding
+    if prepared is None or embedding is None:
+        return None
     if not runner.proposes or (runner.slots is not None and prompts + 2 > runner.slots):
         return None
     from edgesam_export.modeling.proposals import merge_proposals
 
-    boxes, scores = runner.propose(predictor.embedding)
+    boxes, scores = runner.propose(embedding)
     found = merge_proposals(boxes[0], scores[0], to_frame([point], prepared)[0])
     if found is None:
         return None

@@ -1,6 +1,8 @@
-"""One module per consumer's tensor contract: data plus small wrapper modules.
+"""One module per consumer's tensor contract: data plus the wrapper modules that keep it.
 
-A profile registers a ``Profile`` whose two functions turn a (rewritten) model into components ready for tracing.
+A profile registers a ``Profile`` whose two functions turn a (rewritten) model into components ready for tracing. What
+several profiles say of their tensors stands here, the wrapper modules in ``modeling/wrappers.py``; a profile imports no
+other one.
 """
 
 from __future__ import annotations
@@ -9,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edgesam_export.errors import UsageError
 from edgesam_export.registry import Registry, import_submodules
-from edgesam_export.spec import ExportConfig, TensorSpec
+from edgesam_export.spec import MASK_SIDE, CoreMLConfig, ExportConfig, ModelInfo, TensorSpec
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +21,29 @@ if TYPE_CHECKING:
 
     from edgesam_export.modeling.sam import SamModel
 
-__all__ = ["PROFILES", "Component", "Profile", "embedding_names", "find_profile"]
+__all__ = [
+    "PROFILES",
+    "Component",
+    "Profile",
+    "check_points",
+    "decoder_details",
+    "embedding_names",
+    "embedding_specs",
+    "example_prompt",
+    "find_profile",
+    "fixed_slot_inputs",
+    "label_details",
+    "prompt_specs",
+    "refuse_contradictions",
+    "refuse_fixed_points",
+    "score_meaning",
+    "scores_then_masks",
+]
+
+COREML_POINTS = (1, 16)
+"""Range of N in the released Core ML decoder."""
+EXAMPLE_POINTS = 5
+"""Points that a decoder of any number of them is traced with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,3 +91,153 @@ def find_profile(name: str) -> Profile:
     """
     import_submodules(__name__)
     return PROFILES[name]
+
+
+def embedding_specs(info: ModelInfo, dtype: str) -> tuple[TensorSpec, ...]:
+    """Return the tensors between the two components."""
+    description = "image embedding, computed once per image; hand it to the decoder unchanged"
+    shapes = info.embedding_shapes
+    return tuple(
+        TensorSpec(name=name, shape=shape, dtype=dtype, description=description)
+        for name, shape in zip(embedding_names(len(shapes)), shapes)
+    )
+
+
+def label_details(model: SamModel) -> dict[str, dict[str, str]]:
+    """Return the contract's labels where the prompt encoder gives them another meaning than SAM's."""
+    labels = getattr(model.prompt_encoder, "label_meanings", None)
+    return {} if labels is None else {"labels": labels}
+
+
+def prompt_specs(
+    slots: int | str, config: ExportConfig, prompt_size: int, labels: dict[str, str] | None = None
+) -> tuple[TensorSpec, ...]:
+    """Return the prompt inputs; coordinates and labels are FP32, since FP16 cannot hold half pixels above 1024.
+
+    ``labels`` are their meanings where they are not SAM's.
+    """
+    meanings = "1 foreground, 0 background, 2 and 3 box corners, -1 not a point, -2 empty slot"
+    if labels is not None:
+        meanings = "; ".join(f"{label} {meaning}" for label, meaning in labels.items())
+    where = f"x, y in pixels of the {prompt_size} x {prompt_size} frame (source pixel times new side / old side)"
+    specs: tuple[TensorSpec, ...] = (
+        TensorSpec(name="point_coords", shape=(1, slots, 2), dtype="fp32", description=where),
+        TensorSpec(name="point_labels", shape=(1, slots), dtype="fp32", description=meanings),
+    )
+    if config.mask_input:
+        specs += (
+            TensorSpec(
+                name="mask_input",
+                shape=(1, 1, MASK_SIDE, MASK_SIDE),
+                dtype=config.precision,
+                description="logits of an earlier prediction; zeros when there is none",
+            ),
+            TensorSpec(
+                name="has_mask_input", shape=(1,), dtype="fp32", description="1 to use mask_input, 0 to ignore it"
+            ),
+        )
+    return specs
+
+
+def example_prompt(info: ModelInfo, slots: int, config: ExportConfig) -> tuple[torch.Tensor, ...]:
+    """Return example inputs of a decoder with ``slots`` prompt slots."""
+    import torch
+
+    maps = (torch.zeros(shape) for shape in info.embedding_shapes)
+    example: tuple[torch.Tensor, ...] = (*maps, torch.full((1, slots, 2), 100.0), torch.ones(1, slots))
+    if config.mask_input:
+        example += (torch.zeros(1, 1, MASK_SIDE, MASK_SIDE), torch.ones(1))
+    return example
+
+
+def score_meaning(score: str) -> str:
+    """Return the description of scores of a kind, one for each mask."""
+    meaning = "predicted IoU" if score == "iou" else "stability: count(logit > 1) / count(logit > -1)"
+    return f"{meaning}, one per mask"
+
+
+def decoder_details(slots: int | None, config: ExportConfig, score: str) -> dict[str, Any]:
+    """Return the contract's facts about a decoder."""
+    from edgesam_export.modeling.wrappers import token_indexes
+
+    return {
+        "slots": slots,
+        "candidates": list(token_indexes(config.candidates)),
+        "score": score,
+        "mask_threshold": 0.0,
+        "mask_input": config.mask_input,
+    }
+
+
+def check_points(info: ModelInfo, points: int | None) -> None:
+    """Refuse a number of prompt slots that a caller chose for a model that has another one; None: none was chosen.
+
+    A configuration cannot tell its default from the same number chosen; whoever can tell asks here.
+
+    Raises:
+        UsageError: the model's number of prompt slots is fixed, and it is not ``points``.
+    """
+    if points is not None and info.slots not in (None, points):
+        raise UsageError(f"points is {points}, but {fixed_slot_inputs(info)}")
+
+
+def fixed_slot_inputs(info: ModelInfo) -> str:
+    """Return the inputs of a model with a fixed number of prompt slots, in words, and the way out."""
+    return f"{info.name} always has {info.slots} prompt slots, whose unused ones take part; leave it out"
+
+
+def refuse_fixed_points(config: ExportConfig) -> None:
+    """Raise UsageError for a number of points that the caller chose: the profiles of other programs leave it free.
+
+    The default of ``CoreMLConfig`` (8) counts as not chosen.
+    """
+    if config.points not in (None, type(config).points):
+        raise UsageError(
+            f"profile '{config.profile}' takes any number of points, not {config.points};"
+            " leave points out or use profile 'default'"
+        )
+    if isinstance(config, CoreMLConfig) and config.functions:
+        raise UsageError(
+            f"profile '{config.profile}' takes any number of points, not functions for {config.functions};"
+            " leave functions out or use profile 'default'"
+        )
+
+
+def refuse_contradictions(config: ExportConfig) -> None:
+    """Raise UsageError for options that the tensors of the released decoder do not provide for."""
+    refuse_fixed_points(config)
+    if config.candidates != 4:
+        raise UsageError(
+            f"profile '{config.profile}' returns four masks, not {config.candidates};"
+            " leave candidates out or use profile 'default'"
+        )
+    if config.mask_input:
+        raise UsageError(
+            f"profile '{config.profile}' has no mask_input; leave it out or use profile 'default' (ONNX: or 'sam6')"
+        )
+
+
+def scores_then_masks(model: SamModel, config: ExportConfig) -> Component:
+    """Return the decoder of the files that the EdgeSAM authors released; its number of points is free.
+
+    Raises:
+        UsageError: ``points``, ``functions``, ``candidates`` or ``mask_input`` contradict the released files.
+    """
+    from edgesam_export.modeling.wrappers import ScoresThenMasks
+
+    refuse_contradictions(config)
+    score = config.score or "stability"
+    masks = "logits of the mask tokens 0 to 3 in the prompt frame; upsample, crop, then threshold at 0"
+    most = COREML_POINTS if isinstance(config, CoreMLConfig) else None
+    return Component(
+        name="decoder",
+        module=ScoresThenMasks(model, score=score),
+        inputs=(*embedding_specs(model.info, "fp32"), *prompt_specs("points", config, model.info.frame.prompt_size)),
+        outputs=(
+            TensorSpec(name="scores", shape=(1, 4), dtype="fp32", description=score_meaning(score)),
+            TensorSpec(name="masks", shape=(1, 4, MASK_SIDE, MASK_SIDE), dtype="fp32", description=masks),
+        ),
+        example=example_prompt(model.info, EXAMPLE_POINTS, config),
+        free_dims={"points": most or (1, 64)},
+        details={**decoder_details(None, config, score), "points_range": list(most) if most else None},
+    )

@@ -10,7 +10,7 @@ What each program needs:
 
 - samexporter, AnyLabeling and X-AnyLabeling's Segment Anything model: encoder and decoder as they are.  They add SAM's
   padding point (0, 0) with label -1 and show the first mask, so export with ``candidates=1``.
-- Programs written for segment-anything's own decoder file: the decoder as it is; they embed the picture themselves and
+- Programs written for segment-anything's own decoder file: the decoder as it is; they embed the image themselves and
   may take profile ``official``'s encoder for that.
 - CVAT's SAM plugin (``cvat-ui/plugins/sam``, ``inference.worker.ts``) feeds the same six inputs, but reads a box as
   outputs ``xtl``, ``ytl``, ``xbr``, ``ybr`` and ``masks`` as bytes, which segment-anything's contract does not have:
@@ -28,6 +28,7 @@ Unlike files traced by segment-anything's script, the crop of the padding follow
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import nn
@@ -35,19 +36,20 @@ from torch.nn.functional import interpolate
 
 from edgesam_export.errors import UsageError
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.profiles import PROFILES, Component, Profile
-from edgesam_export.profiles.default import (
-    LOGITS_SIDE,
-    DecoderForExport,
-    ExactPrompt,
+from edgesam_export.modeling.wrappers import DecoderForExport, ExactPrompt, NormaliseAndPad
+from edgesam_export.profiles import (
+    EXAMPLE_POINTS,
+    PROFILES,
+    Component,
+    Profile,
     decoder_details,
     embedding_specs,
     example_prompt,
     prompt_specs,
+    refuse_fixed_points,
+    score_meaning,
 )
-from edgesam_export.profiles.official import EXAMPLE_POINTS, refuse_fixed_points
-from edgesam_export.profiles.x_anylabeling import NormaliseAndPad
-from edgesam_export.spec import EMPTY_SLOT, ExportConfig, TensorSpec
+from edgesam_export.spec import EMPTY_SLOT, MASK_SIDE, ExportConfig, TensorSpec
 
 __all__ = ["BestMask", "EncoderOfRows", "MasksAtSource", "SixInputDecoder"]
 
@@ -58,12 +60,15 @@ class BestMask(nn.Module):
     """The one mask that segment-anything's ONNX model returns; see the top of this module."""
 
     fp32_formats = ("onnx",)
+    weight: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("weight", torch.tensor([[1000.0, 0.0, 0.0, 0.0]]))
 
-    def forward(self, masks: torch.Tensor, scores: torch.Tensor, point_labels: torch.Tensor):
+    def forward(
+        self, masks: torch.Tensor, scores: torch.Tensor, point_labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return masks (1, 1, 256, 256) and scores (1, 1) of the best of four, labels (1, N)."""
         count = (1.0 - ExactPrompt.indicator(point_labels, float(EMPTY_SLOT))).sum(1, keepdim=True)
         best = (scores + (count - 2.5) * self.weight).argmax(1)
@@ -71,7 +76,7 @@ class BestMask(nn.Module):
 
 
 class MasksAtSource(nn.Module):
-    """Logits at the size of the source picture: to the prompt frame, crop the padding, to source size, all bilinear.
+    """Logits at the size of the source image: to the prompt frame, crop the padding, to source size, all bilinear.
 
     Sizes are computed in double precision, as ``ResizeLongestSide`` of segment-anything does on the host.
     """
@@ -89,7 +94,8 @@ class MasksAtSource(nn.Module):
         frame = interpolate(logits, (self.side, self.side), mode="bilinear", align_corners=False)
         cropped = frame[:, :, : inside[0], : inside[1]]
         height, width = orig_im_size.to(torch.int64).unbind()
-        return interpolate(cropped, (height, width), mode="bilinear", align_corners=False)
+        size = cast(tuple[int, int], (height, width))  # tensors, so that the sizes stay in the graph
+        return interpolate(cropped, size, mode="bilinear", align_corners=False)
 
 
 class SixInputDecoder(nn.Module):
@@ -115,7 +121,7 @@ class SixInputDecoder(nn.Module):
 
 
 class EncoderOfRows(nn.Module):
-    """The image encoder for a picture as rows of RGB pixels, normalisation and padding in front."""
+    """The image encoder for an image as rows of RGB pixels, normalisation and padding in front."""
 
     def __init__(self, model: SamModel) -> None:
         super().__init__()
@@ -128,7 +134,7 @@ class EncoderOfRows(nn.Module):
 
 
 def encoder(model: SamModel, config: ExportConfig) -> Component:
-    """Return the encoder of unpadded pictures, channels last."""
+    """Return the encoder of unpadded images, channels last."""
     size = model.info.frame.size
     meaning = f"RGB 0..255, longest side resized to {size}, not normalised, not padded"
     return Component(
@@ -144,8 +150,6 @@ def encoder(model: SamModel, config: ExportConfig) -> Component:
 
 def output_specs(count: int, score: str) -> tuple[TensorSpec, ...]:
     """Return the three outputs of a decoder that returns ``count`` masks."""
-    meaning = "predicted IoU" if score == "iou" else "stability: count(logit > 1) / count(logit > -1)"
-    side = LOGITS_SIDE
     return (
         TensorSpec(
             name="masks",
@@ -153,10 +157,10 @@ def output_specs(count: int, score: str) -> tuple[TensorSpec, ...]:
             dtype="fp32",
             description="mask logits at orig_im_size; threshold at 0",
         ),
-        TensorSpec(name="iou_predictions", shape=(1, count), dtype="fp32", description=f"{meaning}, one per mask"),
+        TensorSpec(name="iou_predictions", shape=(1, count), dtype="fp32", description=score_meaning(score)),
         TensorSpec(
             name="low_res_masks",
-            shape=(1, count, side, side),
+            shape=(1, count, MASK_SIDE, MASK_SIDE),
             dtype="fp32",
             description="mask logits of the prompt frame, for mask_input of the next call",
         ),
@@ -179,7 +183,7 @@ def decoder(model: SamModel, config: ExportConfig) -> Component:
     score = config.score or model.info.default_score
     single = config.candidates == 1
     source = TensorSpec(
-        name="orig_im_size", shape=(2,), dtype="fp32", description="height and width of the source picture, pixels"
+        name="orig_im_size", shape=(2,), dtype="fp32", description="height and width of the source image, pixels"
     )
     return Component(
         name="decoder",

@@ -8,7 +8,7 @@ What that program does, and what these files therefore take and return:
   position, scores then masks.  It recomputes the scores from the logits, adds no padding point and sends a box as
   labels 2 and 3.
 
-A picture larger than the frame loses what lies beyond its right and lower edge.
+An image larger than the frame loses what lies beyond its right and lower edge.
 """
 
 from __future__ import annotations
@@ -17,31 +17,11 @@ import torch
 from torch import nn
 
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.profiles import PROFILES, Component, Profile
-from edgesam_export.profiles.default import Normalise, embedding_specs
-from edgesam_export.profiles.official import scores_then_masks
-from edgesam_export.spec import ExportConfig, ImageFrame, TensorSpec
+from edgesam_export.modeling.wrappers import NormaliseAndPad
+from edgesam_export.profiles import PROFILES, Component, Profile, embedding_specs, scores_then_masks
+from edgesam_export.spec import ExportConfig, TensorSpec
 
-__all__ = ["EncoderOfPixels", "NormaliseAndPad"]
-
-
-class NormaliseAndPad(nn.Module):
-    """8-bit RGB values of any size to the network's square input, in FP32: FP16 steps at 255 are 1/8."""
-
-    fp32_formats = ("onnx",)
-
-    def __init__(self, frame: ImageFrame) -> None:
-        super().__init__()
-        self.size = frame.size
-        self.normalise = Normalise(frame)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return (1, 3, S, S) from values 0..255 (1, 3, H, W), H and W at most S; zeros right and below."""
-        image = self.normalise(pixels.to(torch.float32))
-        height, width = image.shape[-2:]
-        padded = nn.functional.pad(image, (0, self.size - width, 0, self.size - height))
-        # Says the size that the network needs to a reader of the graph, who only sees a padding of computed width.
-        return padded.reshape(1, 3, self.size, self.size)
+__all__ = ["EncoderOfPixels"]
 
 
 class EncoderOfPixels(nn.Module):
@@ -58,7 +38,7 @@ class EncoderOfPixels(nn.Module):
 
 
 def encoder(model: SamModel, config: ExportConfig) -> Component:
-    """Return the encoder of unpadded 8-bit pictures."""
+    """Return the encoder of unpadded 8-bit images."""
     size = model.info.frame.size
     meaning = f"8-bit RGB, longest side resized to {size}, not normalised, not padded"
     return Component(
@@ -75,7 +55,7 @@ def encoder(model: SamModel, config: ExportConfig) -> Component:
 PROFILES.register("x-anylabeling")(
     Profile(
         name="x-anylabeling",
-        summary="drop-in for X-AnyLabeling's EdgeSAM: unpadded 8-bit picture in, scores then four masks out",
+        summary="drop-in for X-AnyLabeling's EdgeSAM: unpadded 8-bit image in, scores then four masks out",
         formats=("onnx",),
         encoder=encoder,
         decoder=scores_then_masks,

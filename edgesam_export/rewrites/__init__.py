@@ -37,12 +37,13 @@ class Rewrite:
 
 
 REWRITES: Registry[Rewrite] = Registry("rewrite")
+Change = Callable[["SamModel"], None]
 
 
-def register_rewrite(*, tolerance: float, recommended: bool = True):
+def register_rewrite(*, tolerance: float, recommended: bool = True) -> Callable[[Change], Change]:
     """Return a decorator that enrols a function ``(model) -> None`` under its own name."""
 
-    def store(function: Callable[[SamModel], None]) -> Callable[[SamModel], None]:
+    def store(function: Change) -> Change:
         summary = (function.__doc__ or "").strip().splitlines()[0]
         entry = Rewrite(
             name=function.__name__, apply=function, tolerance=tolerance, recommended=recommended, summary=summary

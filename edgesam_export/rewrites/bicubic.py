@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import nn
@@ -41,6 +42,9 @@ def bicubic_matrix(size_in: int, size_out: int) -> torch.Tensor:
 class BicubicMatmul(nn.Module):
     """Bicubic resizing as two multiplications by constant matrices, one per axis."""
 
+    rows: torch.Tensor
+    columns: torch.Tensor
+
     def __init__(self, size_in: tuple[int, int], size_out: tuple[int, int]) -> None:
         super().__init__()
         self.register_buffer("rows", bicubic_matrix(size_in[0], size_out[0]))  # (Ho, Hi)
@@ -52,10 +56,12 @@ class BicubicMatmul(nn.Module):
 
 
 class BicubicPhases(nn.Module):
-    """Bicubic upsampling by a whole factor as one depthwise convolution with all phases of a channel, then a shuffle.
+    """Bicubic upsampling by an integer factor: one depthwise convolution with all phases of a channel, then a shuffle.
 
-    Output samples at the same place between input samples have the same taps; 2x has two such places along an axis.
+    Output samples at the same offset between input samples have the same taps; 2x has two such offsets along an axis.
     """
+
+    weight: torch.Tensor
 
     def __init__(self, channels: int, scale: int = 2) -> None:
         super().__init__()
@@ -74,7 +80,7 @@ class BicubicPhases(nn.Module):
 
 
 def bicubic_scale(module: nn.Module) -> int | None:
-    """Return by how much a module upsamples bicubically, None when it does not.
+    """Return the factor that a module upsamples by bicubically, None when it does not.
 
     A module says so by ``bicubic_scale``, or by ``is_bicubic_2x``.
     """
@@ -82,12 +88,13 @@ def bicubic_scale(module: nn.Module) -> int | None:
 
 
 def bicubic_inputs(model: SamModel) -> dict[nn.Module, tuple[int, int]]:
-    """Return height and width of what each bicubic module of the encoder is given, found without computing."""
+    """Return height and width of the input of each bicubic module of the encoder, found without computing."""
     encoder, size = model.image_encoder, model.info.frame.size
     found: dict[nn.Module, tuple[int, int]] = {}
 
     def remember(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        found[module] = tuple(inputs[0].shape[-2:])
+        height, width = inputs[0].shape[-2:]
+        found[module] = (height, width)
 
     asked = [module for module in encoder.modules() if bicubic_scale(module) is not None]
     hooks = [module.register_forward_pre_hook(remember) for module in asked]
@@ -127,4 +134,4 @@ def bicubic_as_matmul(model: SamModel) -> None:
 @register_rewrite(tolerance=1e-6, recommended=False)
 def bicubic_as_phases(model: SamModel) -> None:
     """Turn bicubic upsampling into a depthwise convolution with all phases of a channel and a pixel shuffle."""
-    replace_bicubic(model, lambda module, scale: BicubicPhases(module.channels, scale))
+    replace_bicubic(model, lambda module, scale: BicubicPhases(cast(int, module.channels), scale))

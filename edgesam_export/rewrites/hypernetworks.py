@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
+from edgesam_export.modeling.common import MLP
+from edgesam_export.modeling.mask_decoder import Hypernetworks
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.rewrites import register_rewrite
 
@@ -23,8 +27,8 @@ class GroupedHypernetworks(nn.Module):
             inputs, outputs = parts[0].in_features, parts[0].out_features
             conv = nn.Conv2d(groups * inputs, groups * outputs, 1, groups=groups)
             conv.weight.data = torch.cat([part.weight.detach() for part in parts])[:, :, None, None].clone()
-            conv.bias.data = torch.cat([part.bias.detach() for part in parts])
-            layers += [conv, mlps[0].activation()]
+            conv.bias = nn.Parameter(torch.cat([part.bias.detach() for part in parts]))
+            layers += [conv, cast(MLP, mlps[0]).activation()]
         self.layers = nn.Sequential(*layers[:-1])
         self.groups = groups
         self.inputs, self.outputs = linears[0][0].in_features, linears[0][-1].out_features
@@ -40,4 +44,5 @@ class GroupedHypernetworks(nn.Module):
 def grouped_hypernetworks(model: SamModel) -> None:
     """Run the hypernetworks of all mask tokens as three grouped convolutions instead of twelve linear layers."""
     decoder = model.mask_decoder
-    decoder.output_hypernetworks_mlps = GroupedHypernetworks(decoder.output_hypernetworks_mlps)
+    if isinstance(decoder.output_hypernetworks_mlps, Hypernetworks):
+        decoder.output_hypernetworks_mlps = GroupedHypernetworks(decoder.output_hypernetworks_mlps)

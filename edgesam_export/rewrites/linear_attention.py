@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -48,6 +50,10 @@ def linear_attention_as_means(model: SamModel) -> None:
     """Write ReLU linear attention as nested weighted means, which neither overflow nor vanish in FP16."""
 
     def build(module: nn.Module) -> nn.Module | None:
-        return NestedMeansAttention(module.cells) if getattr(module, "is_relu_linear_attention", False) else None
+        return (
+            NestedMeansAttention(cast(int, module.cells))
+            if getattr(module, "is_relu_linear_attention", False)
+            else None
+        )
 
     replace_modules(model.image_encoder, build)

@@ -36,7 +36,8 @@ def as_phase_convolution(upscale: nn.ConvTranspose2d) -> nn.Conv2d:
     conv = nn.Conv2d(inputs, 4 * outputs, 1)
     weight = upscale.weight.detach()  # (inputs, outputs, 2, 2)
     conv.weight.data = weight.permute(2, 3, 1, 0).reshape(4 * outputs, inputs, 1, 1).clone()
-    conv.bias.data = upscale.bias.detach().repeat(4)
+    bias = torch.zeros(outputs) if upscale.bias is None else upscale.bias.detach()
+    conv.bias = nn.Parameter(bias.repeat(4))
     return conv
 
 

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.modeling.transformer import Attention, TwoWayTransformer, attend_to_tokens
+from edgesam_export.modeling.transformer import (
+    Attention,
+    MlpBlock,
+    TwoWayAttentionBlock,
+    TwoWayTransformer,
+    attend_to_tokens,
+)
 from edgesam_export.rewrites import register_rewrite
 from edgesam_export.rewrites.layer_norm import ChannelLayerNorm
 
 __all__ = ["ChannelsFirstAttention", "ChannelsFirstTransformer", "channels_first_transformer"]
 
 ROW_SUM = 1024.0
-"""What the exponentials of an attention to the image sum to, about."""
+"""Approximate sum of the exponentials of an attention to the image."""
 
 
 def as_convolution(linear: nn.Linear, scale: float = 1.0) -> nn.Conv2d:
     """Return the 1x1 convolution that equals ``linear`` on axis 1, its output multiplied by ``scale``."""
     conv = nn.Conv2d(linear.in_features, linear.out_features, 1)
     conv.weight.data = (linear.weight.detach() * scale)[:, :, None, None].clone()
-    conv.bias.data = linear.bias.detach() * scale
+    conv.bias = nn.Parameter(linear.bias.detach() * scale)
     return conv
 
 
@@ -70,7 +78,9 @@ class ChannelsFirstAttention(nn.Module):
         """(1, D, H, W) -> (1, heads, D / heads, H*W), without moving data."""
         return x.reshape(1, self.heads, self.width, -1)
 
-    def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, key_bias: torch.Tensor | None = None):
+    def forward(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, key_bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return a tensor shaped like ``q``; ``key_bias`` is (1, 1, 1, Tk)."""
         q, k, v = self.split(self.q_proj(q)), self.split(self.k_proj(k)), self.split(self.v_proj(v))
         if self.image_keys:
@@ -91,7 +101,7 @@ class ChannelsFirstAttention(nn.Module):
 class ChannelsFirstBlock(nn.Module):
     """One layer of the two-way transformer on (1, D, 1, T) tokens and a (1, D, H, W) image."""
 
-    def __init__(self, block: nn.Module, grid: tuple[int, int]) -> None:
+    def __init__(self, block: TwoWayAttentionBlock, grid: tuple[int, int]) -> None:
         super().__init__()
         self.first = block.first
         self.keep_position = block.keep_position
@@ -100,12 +110,19 @@ class ChannelsFirstBlock(nn.Module):
         self.cross_attn_token_to_image = ChannelsFirstAttention(block.cross_attn_token_to_image, image_keys=True)
         self.norm2 = as_channel_norm(block.norm2)
         inner, outer = (as_convolution(part) for part in block.mlp.modules() if isinstance(part, nn.Linear))
-        self.mlp = nn.Sequential(inner, block.mlp.activation(), outer)
+        self.mlp = nn.Sequential(inner, cast(MlpBlock, block.mlp).activation(), outer)
         self.norm3 = as_channel_norm(block.norm3)
         self.cross_attn_image_to_token = ChannelsFirstAttention(block.cross_attn_image_to_token, grid=grid)
         self.norm4 = as_channel_norm(block.norm4)
 
-    def forward(self, tokens, image, token_pe, image_pe, token_bias):
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        image: torch.Tensor,
+        token_pe: torch.Tensor,
+        image_pe: torch.Tensor,
+        token_bias: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return tokens (1, D, 1, T) and image (1, D, H, W)."""
         tokens = self.norm1(attend_to_tokens(self, tokens, token_pe, token_bias))
         tokens = tokens + self.cross_attn_token_to_image(tokens + token_pe, image + image_pe, image)
@@ -123,12 +140,18 @@ class ChannelsFirstTransformer(nn.Module):
 
     def __init__(self, transformer: TwoWayTransformer, grid: tuple[int, int]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(ChannelsFirstBlock(block, grid) for block in transformer.layers)
+        self.layers = nn.ModuleList(ChannelsFirstBlock(block, grid) for block in transformer.blocks)
         self.final_attn_token_to_image = ChannelsFirstAttention(transformer.final_attn_token_to_image, image_keys=True)
         self.norm_final_attn = as_channel_norm(transformer.norm_final_attn)
         self.dim = transformer.norm_final_attn.weight.numel()
 
-    def forward(self, image_embedding, image_pe, tokens, token_bias=None):
+    def forward(
+        self,
+        image_embedding: torch.Tensor,
+        image_pe: torch.Tensor,
+        tokens: torch.Tensor,
+        token_bias: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return tokens (1, T, D) and image (1, D, H, W); see ``TwoWayTransformer.forward``."""
         token_pe = tokens.transpose(1, 2).unsqueeze(2)  # (1, T, D) -> (1, D, 1, T)
         tokens, image = token_pe, image_embedding

@@ -16,7 +16,7 @@ from torch import nn
 from edgesam_export.artifacts import config_of
 from edgesam_export.errors import SchemaError
 from edgesam_export.export.compression import compress_modules, find_scheme, through_fp16
-from edgesam_export.export.trace import build_components, fp32_modules, trace_each
+from edgesam_export.export.trace import build_components, fp32_modules, trace_each, within
 from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.mil import Program, load_program
 from edgesam_export.modeling.common import stability_score
@@ -180,7 +180,7 @@ def round_weights(module: nn.Module, kept: tuple[str, ...]) -> None:
     Rounded tensors replace the old ones, which may be shared with the model that ``module`` was built from.
     """
     for path, part in module.named_modules():
-        if any(path == one or path.startswith(one + ".") for one in kept):
+        if within(path, kept):
             continue
         if hasattr(part, "round_weights"):
             part.round_weights(through_fp16)

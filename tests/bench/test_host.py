@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import onnx
 import pytest
 
 from edgesam_export.bench import host_record
@@ -14,6 +15,7 @@ from edgesam_export.bench.machine import cpu_name, host_device, weights_digest
 from edgesam_export.bench.record import read_record
 from edgesam_export.bench.request import DAY_S, QUICK_SCHEDULE, Schedule, Workload
 from edgesam_export.errors import InvalidResult, RunnerUnavailableError, UsageError
+from edgesam_export.files import sha256_of
 
 TWICE = Schedule(
     warmup_iterations=1,
@@ -146,9 +148,8 @@ def test_the_processor_is_called_by_its_name(tmp_path, monkeypatch):
 def test_the_digest_of_weights_tells_models_apart(model):
     from edgesam_export.families import load_model
 
-    assert (
-        weights_digest(model) == weights_digest(model) != weights_digest(load_model("edge_sam_tiny", random_weights=1))
-    )
+    other = load_model("edge_sam_tiny", random_weights=1)
+    assert weights_digest(model) == weights_digest(model) != weights_digest(other)
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +200,19 @@ def test_the_files_are_listed_with_digest_and_origin(measured, coreml_files, onn
     assert [entry["sha256"] for entry in measured["models"]] == [artifact.sha256 for artifact in files]
     assert {entry["model"] for entry in measured["models"]} == {"edge_sam_tiny"}
     assert measured["models"][0]["weights"]["random_seed"] == 11
+
+
+def test_an_onnx_file_with_external_data_is_measured_and_listed_whole(onnx_files, tmp_path):
+    decoder = onnx.load(onnx_files[1].path)
+    path = tmp_path / onnx_files[1].path.name
+    onnx.save(decoder, path, save_as_external_data=True, location=f"{path.name}.data", size_threshold=64)
+    graph, data = (file.stat().st_size for file in (path, path.with_name(f"{path.name}.data")))
+    assert data > graph
+    plan = plan_host([path], None, schedule=ONCE, workload=Workload(stages=("decoder",)))
+    record = read_record(record_host(plan, records=tmp_path / "records", runs=tmp_path, swift=False))
+    assert [case["outcome"] for case in record["cases"]] == ["ok"]
+    assert record["models"][0]["bytes"] == graph + data
+    assert record["models"][0]["sha256"] == sha256_of(path)
 
 
 def test_a_candidate_that_cannot_load_leaves_the_others_alone(coreml_files, tmp_path, monkeypatch):

@@ -7,8 +7,7 @@ import json
 
 import pytest
 
-from edgesam_export.bench import schema as bench_schema
-from edgesam_export.bench.schema import KINDS, check_document, parse_document, read_document, validator_of
+from edgesam_export.bench.schema import KINDS, MAX_BYTES, check_document, parse_document, read_document, validator_of
 from edgesam_export.errors import SchemaError
 
 RUN, NONCE = "0a1b2c3d-0000-4000-8000-000000000000", "0123456789abcdef" * 2
@@ -134,7 +133,7 @@ def test_reading_checks_size_encoding_and_presence(tmp_path, monkeypatch):
     with pytest.raises(SchemaError, match="not UTF-8"):
         read_document(path, "status")
     path.write_text(json.dumps(STATUS))
-    monkeypatch.setitem(bench_schema.MAX_BYTES, "status", 10)
+    monkeypatch.setitem(MAX_BYTES, "status", 10)
     with pytest.raises(SchemaError, match=r"bytes, expected at most 10"):
         read_document(path, "status")
 

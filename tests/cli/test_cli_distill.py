@@ -32,7 +32,7 @@ def test_a_run_is_described_resumed_and_repeated_from_its_configuration(command,
     for words in (("--resume",), ("--resume-from", newest)):
         code, _, err = command("distill", NAME, "--config", first / "config.json", "--output", again, *words)
         assert code == 0, err
-    for seed in (5, 0):  # 0 is the default: said on the command line it counts, and left out it does not
+    for seed in (5, 0):  # 0 is the default: given on the command line it counts, left out it does not
         words = ("--config", first / "config.json", "--seed", seed, "--output", again)
         code, _, err = command("distill", NAME, *words)
         assert code == 2 and f"holds a run with seed 4, not {seed}" in err
@@ -54,7 +54,7 @@ def test_the_defaults_in_the_help_are_those_of_the_configuration(command):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("no_such_model",), "no_such_model"),
         ((NAME, "--schedule", "500:1:1"), "schedule part '500:1:1'"),
@@ -71,17 +71,17 @@ def test_the_defaults_in_the_help_are_those_of_the_configuration(command):
         ((NAME, "--amp", "fp16", "--device", "cpu"), "fp16"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_leaves_no_run(command, tmp_path, words, said):
+def test_what_cannot_be_done_is_one_line_and_leaves_no_run(command, tmp_path, words, message):
     output = tmp_path / "run"
     code, out, err = command("distill", *words, "--workers", "0", "--output", output)
-    assert (code, out) == (2, "") and said in err and len(err.splitlines()) == 1
+    assert (code, out) == (2, "") and message in err and len(err.splitlines()) == 1
     assert not list(Path(output).glob("*.safetensors")) and not (output / "checkpoints").exists()
 
 
-@pytest.mark.parametrize(("capability", "told"), [("AVX2", True), ("AVX512", False)])
-def test_emulated_bf16_is_told_before_it_costs_hours(command, tmp_path, monkeypatch, capability, told):
+@pytest.mark.parametrize(("capability", "reported"), [("AVX2", True), ("AVX512", False)])
+def test_emulated_bf16_is_reported_before_it_costs_hours(command, tmp_path, monkeypatch, capability, reported):
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
     code, _, err = command("distill", NAME, "--amp", "bf16", "--device", "cpu", "--checkpoint", tmp_path / "none.pth")
-    assert code == 2 and ("--amp off is faster here" in err) is told
+    assert code == 2 and ("--amp off is faster here" in err) is reported
     code, _, err = command("distill", NAME, "--device", "cpu", "--checkpoint", tmp_path / "none.pth")
     assert code == 2 and "faster here" not in err

@@ -161,9 +161,9 @@ def full_disk(*_: object, **__: object) -> None:
 
 
 @pytest.fixture
-def earlier(tiny_folder, tmp_path) -> Path:
+def earlier(export_folder, tmp_path) -> Path:
     """A folder with an earlier export of both formats."""
-    shutil.copytree(tiny_folder, tmp_path / "build")
+    shutil.copytree(export_folder, tmp_path / "build")
     return tmp_path / "build"
 
 
@@ -214,13 +214,13 @@ def test_a_full_disk_while_masks_are_saved(refused, monkeypatch, onnx_pair, phot
     assert list((tmp_path / "out").iterdir()) == []
 
 
-# --------------------------------------------------------------------------------------- pictures and prompts
+# --------------------------------------------------------------------------------------- images and prompts
 
 
-def write_pictures(folder: Path) -> None:
+def write_images(folder: Path) -> None:
     (folder / "zero.png").write_bytes(b"")
     (folder / "text.png").write_text("not a picture")
-    # BMP headers: a picture without pixels, and one of 400 megapixels in 60 bytes
+    # BMP headers: an image without pixels, and one of 400 megapixels in 60 bytes
     for name, width, height in (("none.bmp", 0, 0), ("huge.bmp", 20_000, 20_000)):
         header = np.array([40, width, height], "<u4").tobytes() + np.array([1, 24], "<u2").tobytes() + bytes(24)
         (folder / name).write_bytes(b"BM" + np.array([60, 0, 54], "<u4").tobytes() + header + bytes(6))
@@ -236,8 +236,8 @@ def write_pictures(folder: Path) -> None:
         ("huge.bmp", "huge.bmp: .*(large|megapixel|pixels)"),
     ],
 )
-def test_pictures_that_cannot_be_used(refused, onnx_pair, tmp_path, name, line):
-    write_pictures(tmp_path)
+def test_images_that_cannot_be_used(refused, onnx_pair, tmp_path, name, line):
+    write_images(tmp_path)
     files = [word for path in onnx_pair for word in ("--artifact", path)]
     text = refused("segment", tmp_path / name, *files, "--point", "1,1", "--output", tmp_path / "out")
     assert re.search(line, text), text
@@ -270,8 +270,8 @@ def test_more_points_than_slots_says_how_to_export(refused, coreml_pair, photo, 
     assert "needs 10 slots" in line and "the decoder has 8; export it again with --points 10" in line
 
 
-def test_files_of_both_formats_are_not_mixed(refused, tiny_folder, photo, tmp_path):
-    line = refused("segment", photo, "--artifact", tiny_folder, "--point", "1,1", "--output", tmp_path / "out")
+def test_files_of_both_formats_are_not_mixed(refused, export_folder, photo, tmp_path):
+    line = refused("segment", photo, "--artifact", export_folder, "--point", "1,1", "--output", tmp_path / "out")
     assert "several formats (coreml, onnx)" in line
 
 
@@ -287,7 +287,7 @@ def test_parity_with_other_weights_than_were_exported(refused, onnx_pair, own_we
     assert not (tmp_path / "out").exists()
 
 
-def test_parity_with_one_picture_or_an_empty_folder(refused, onnx_pair, photo, tmp_path):
+def test_parity_with_one_image_or_an_empty_folder(refused, onnx_pair, photo, tmp_path):
     line = refused("parity", onnx_pair[1], "--image", photo, "--output", tmp_path / "out")
     assert "1 pictures to compare on; every prompt type needs at least 2" in line
     (tmp_path / "empty").mkdir()
@@ -318,7 +318,7 @@ def test_parity_of_a_foreign_file(refused, tmp_path):
     assert "any.png: no such file" in line or "carries no contract" in line
 
 
-def test_a_picture_of_another_size_is_refused_by_run(refused, coreml_pair, photo, tmp_path):
+def test_an_image_of_another_size_is_refused_by_run(refused, coreml_pair, photo, tmp_path):
     line = refused("run", coreml_pair[0], "--input", f"image={photo}", "--output", tmp_path / "out")
     assert "'image'" in line and "512x512" in line
     assert not (tmp_path / "out").exists()
@@ -328,8 +328,8 @@ def test_a_picture_of_another_size_is_refused_by_run(refused, coreml_pair, photo
     ("words", "line"),
     [
         ((), "image"),
-        (("--input", "picture"), "input 'picture' is not NAME=FILE"),
-        (("--input", "picture=x.npy"), "(picture|image)"),
+        (("--input", "photo"), "input 'photo' is not NAME=FILE"),
+        (("--input", "photo=x.npy"), "photo"),
         (("--function", "other"), "no function 'other'; it has main"),
         (("--numerics", "fp8"), "'fp8' is not one of"),
     ],
@@ -369,7 +369,7 @@ def test_a_reader_that_went_away_is_no_error():
     assert process.wait() in (0, -signal.SIGPIPE) and "Traceback" not in err and "BrokenPipe" not in err
 
 
-def test_a_picture_in_colours_nobody_expects_is_segmented(command, onnx_pair, tmp_path):
+def test_an_image_in_unusual_colours_is_segmented(command, onnx_pair, tmp_path):
     Image.new("CMYK", (40, 30), (10, 200, 30, 0)).save(tmp_path / "print.tiff")
     files = [word for path in onnx_pair for word in ("--artifact", path)]
     code, _, _ = command("segment", tmp_path / "print.tiff", *files, "--point", "20,15", "--output", tmp_path / "out")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,21 +16,20 @@ from edgesam_export.distill.evaluation import (
     EvalReport,
     ObjectResult,
     Summary,
-    box_of,
     centre_point,
     evaluate,
-    iou,
     parse_prompts,
     refinement_point,
 )
 from edgesam_export.errors import UsageError
 from edgesam_export.formats.onnx import export_onnx
+from edgesam_export.imaging.masks import bounding_box, iou
 from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.modeling.prompt_encoder import PromptEncoder
 from edgesam_export.modeling.random_weights import fill_random
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.runners import open_runner
-from edgesam_export.spec import ImageFrame, ModelInfo, OnnxConfig
+from edgesam_export.runners import Runner, open_runner
+from edgesam_export.spec import Artifact, ImageFrame, ModelInfo, OnnxConfig
 
 SIDE = 256
 FRAME = ImageFrame(size=64, prompt_size=SIDE)
@@ -66,22 +65,22 @@ def rectangle(x0: int, y0: int, x1: int, y1: int, side: int = SIDE) -> np.ndarra
 FOUR = (rectangle(0, 0, 20, 20), rectangle(30, 0, 90, 40), rectangle(100, 100, 200, 220), rectangle(210, 230, 256, 256))
 
 
-class Knowing:
+class Knowing(Runner):
     """Finds the object that a prompt means; ``answer(truth, points, labels)`` makes the logits of its tokens."""
 
     name, slots, accepts_mask_input = "knowing", None, True
 
     def __init__(self, masks, answer, *, tokens=(0,), scores=(1.0,), frame=FRAME, **more) -> None:
-        self.info = SimpleNamespace(name="stub", frame=frame, padding_point=True, slots=None)
+        self.info = ModelInfo(name="stub", family="stub", frame=frame)
         self.masks, self.answer, self.candidates, self.scores = masks, answer, tokens, scores
         self.encoded, self.calls = 0, []
         self.__dict__.update(more)
 
     def encode(self, prepared):
         self.encoded += 1
-        return np.zeros((1, 4, 4, 4), np.float32)
+        return {"image_embeddings": np.zeros((1, 4, 4, 4), np.float32)}
 
-    def decode(self, embeddings, coords, labels, mask_input=None):
+    def decode(self, embedding, coords, labels, mask_input=None):
         kept = labels[0] >= 0
         points, kinds = coords[0][kept], labels[0][kept].astype(int)
         factor = self.masks[0].shape[0] / self.info.frame.prompt_size
@@ -174,8 +173,8 @@ def test_a_summary_of_nothing_and_of_one():
 
 
 def test_a_box_holds_the_last_column_and_row():
-    assert box_of(rectangle(3, 5, 10, 9)) == (3, 5, 10, 9)
-    assert box_of(rectangle(0, 0, SIDE, SIDE)) == (0, 0, SIDE, SIDE)
+    assert bounding_box(rectangle(3, 5, 10, 9)) == (3, 5, 10, 9)
+    assert bounding_box(rectangle(0, 0, SIDE, SIDE)) == (0, 0, SIDE, SIDE)
 
 
 def test_the_centre_of_a_ring_lies_on_the_ring():
@@ -311,6 +310,11 @@ class Endless(Memory):
         return ENDLESS
 
 
+def file_of(component: str) -> Artifact:
+    path = Path(f"stub_{component}.onnx")
+    return Artifact(path=path, format="onnx", component=component, model="stub", sha256="0" * 64, contract={})
+
+
 REFUSED = [
     ({"prompts": ("box", "circle")}, {}, "prompt 'circle' cannot be evaluated: write box, point, box+N"),
     ({"prompts": ("point+0",)}, {}, "prompt 'point+0'"),
@@ -320,8 +324,8 @@ REFUSED = [
     ({"prompts": ("box+3",)}, {"slots": 4}, "needs 5 slots, the decoder of stub has 4; leave the prompt out, or"),
     ({"prompts": ("point+3",)}, {"slots": 4}, "prompt 'point+3' needs 5 slots"),
     ({"mask_prompt": True}, {"accepts_mask_input": False}, "takes no mask prompt"),
-    ({}, {"contracts": {"decoder": {}}}, "no encoder among the files"),
-    ({}, {"contracts": {"encoder": {}}}, "no decoder among the files"),
+    ({}, {"artifacts": (file_of("decoder"),)}, "no encoder among the files"),
+    ({}, {"artifacts": (file_of("encoder"),)}, "no decoder among the files"),
     ({"limit": 0}, {}, "limit is 0"),
     ({"objects": 0}, {}, "objects is 0"),
 ]  # fmt: skip
@@ -338,7 +342,7 @@ def test_what_cannot_be_evaluated_is_said_before_anything_runs(arguments, runner
 def test_as_many_slots_as_a_prompt_needs_are_enough():
     runner = Knowing(FOUR[:1], lambda truth, *_: [signed(truth)], slots=4)
     assert evaluate(runner, Memory(sample_of(FOUR[0])), prompts=("box+2", "point+2")).values("point+2") == [1.0]
-    runner.info = SimpleNamespace(name="fixed", frame=FRAME, padding_point=False, slots=3)
+    runner.info = ModelInfo(name="fixed", family="fixed", frame=FRAME, padding_point=False, slots=3)
     with pytest.raises(UsageError, match="needs 4 slots") as error:
         evaluate(Knowing(FOUR, None, slots=None, info=runner.info), Memory(), prompts=("point+3",))
     assert "--points" not in str(error.value)

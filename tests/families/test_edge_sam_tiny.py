@@ -227,12 +227,12 @@ def test_bundled_weights_pass_every_gate_in_every_numerics(exported):
 
 def test_bundled_weights_segment_the_bundled_scene():
     pytest.importorskip("scipy", reason="the scene is drawn by the extra 'distill'")
-    from edgesam_export.distill.evaluation import box_of, iou
     from edgesam_export.distill.scenes import draw_scene
+    from edgesam_export.imaging.masks import bounding_box, iou
 
     picture = open_picture(Path(edgesam_export.__file__).parent / "samples" / "scene.png")
     scene = draw_scene(1000, 15, 512)
     assert np.abs(picture.astype(int) - scene.image).max() <= 2
     predictor = Predictor(load_model(NAME)).set_image(picture)
-    values = [iou(predictor.predict(box=box_of(mask)).masks[0], mask) for mask in scene.masks]
+    values = [iou(predictor.predict(box=bounding_box(mask)).masks[0], mask) for mask in scene.masks]
     assert np.mean(values) > 0.8, values

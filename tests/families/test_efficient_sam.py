@@ -46,7 +46,7 @@ from edgesam_export.imaging.prompts import pack_prompt
 from edgesam_export.modeling.common import stability_score
 from edgesam_export.modeling.random_weights import fill_random
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.profiles.default import Normalise
+from edgesam_export.modeling.wrappers import Normalise
 from edgesam_export.rewrites import apply_rewrites, recommended_rewrites
 from edgesam_export.rewrites import load_all as all_rewrites
 from edgesam_export.rewrites.fold_branches import fold_branches

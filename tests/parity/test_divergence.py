@@ -225,9 +225,15 @@ def test_tensors_that_are_not_numpy_are_read(feed):
     torch = pytest.importorskip("torch")
     program = chain(gain=1e6)
     plain = program.predict
-    program.predict = lambda feed, *, numerics, probe: plain(
-        feed, numerics=numerics, probe=lambda op, name, value: probe(op, name, torch.from_numpy(value).half())
-    )
+
+    def predict(feed, *, numerics, probe):
+        """The executor's own types: half precision where a value was rounded to it."""
+        dtype = torch.float32 if numerics == "fp32" else torch.float16
+        return plain(
+            feed, numerics=numerics, probe=lambda op, name, value: probe(op, name, torch.from_numpy(value).to(dtype))
+        )
+
+    program.predict = predict
     found = first_divergence(program, feed, a="fp32")
     assert (found.operation, found.kind, found.index) == ("y4", "overflow", 13)
 

@@ -1,6 +1,7 @@
 """Parity with fake runners: each gate passes on a copy and fails on the fault that it is there for."""
 
 import math
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -474,12 +475,13 @@ class FakeProgram:
             for n, p in zip(names, ["x", "a", "b"])
         ]
         self.outputs = ("c",)
+        self.factors = (1, 1e6, 1)
         self.runs = []
 
     def predict(self, feed, *, numerics, probe):
         self.runs.append(numerics)
         value = feed["x"]
-        for op, factor in zip(self.operations, (1, 1e6, 1)):
+        for op, factor in zip(self.operations, self.factors):
             value = value * factor
             if numerics != "fp32" and factor > 1:
                 value = value * np.inf
@@ -535,6 +537,29 @@ def test_a_failure_in_fp32_says_that_there_is_nothing_to_search():
         "mil fp32: encoder: the files differ from PyTorch in fp32 already"
     ]
     assert report.skipped == ()
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_an_export_of_other_operations_is_not_searched_by_their_names(monkeypatch, renamed):
+    """Names that a converter makes up shift with its version: equal names may then be different values."""
+    fresh, reference, candidate = FakeProgram(), FakeRunner(), replayable("fp32")
+    if renamed:
+        fresh.operations = fresh.operations[1:] + fresh.operations[:1]
+    reference.model = object()
+    candidate.artifacts = (artifact("encoder", precision="fp32"), artifact("decoder", precision="fp32"))
+    candidate.program.factors = (1, 2, 1)  # the second operation of the file computes something else
+    candidate.embedding_fault = lambda array: array * 2
+
+    @contextmanager
+    def fresh_program(model, file):
+        yield fresh, {}
+
+    monkeypatch.setattr("edgesam_export.runners.torch.fresh_program", fresh_program)
+    report = check_parity(reference, candidate, **QUICK)
+    if renamed:
+        assert "a fresh export has other operations" in report.explanations[0].text and not report.divergences
+    else:
+        assert report.first_divergence.operation == "op_b" and not report.explanations
 
 
 def test_a_decoder_that_fails_on_its_own_embedding_only_is_explained():

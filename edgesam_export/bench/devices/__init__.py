@@ -69,6 +69,7 @@ class DeviceDescription:
         return f"{self.name or self.identifier}{f' ({details})' if details else ''}"
 
     def to_json(self) -> dict[str, Any]:
+        """Return the description as JSON data."""
         return asdict(self) | {"usable": self.usable, "warnings": list(self.warnings)}
 
 

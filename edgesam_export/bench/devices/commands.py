@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -14,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from edgesam_export.files import json_text
 
 __all__ = ["CommandLog", "CompletedCommand", "end_group", "run_command", "tail"]
 
@@ -37,6 +38,7 @@ class CompletedCommand:
 
     @property
     def ok(self) -> bool:
+        """True when the program ended by itself with status 0."""
         return self.returncode == 0 and not self.timed_out
 
 
@@ -78,7 +80,7 @@ def run_command(
     )
     facts = {"argv": list(words), "returncode": returncode, "timed_out": timed_out}
     facts |= {"timeout_s": timeout_s, "duration_s": round(time.monotonic() - started, 3), "cwd": cwd and str(cwd)}
-    stem.with_name(f"{stem.name}.command.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
+    stem.with_name(f"{stem.name}.command.json").write_text(json_text(facts))
     for path in (out, err):
         if not path.stat().st_size:
             path.unlink()

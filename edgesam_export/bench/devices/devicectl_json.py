@@ -29,6 +29,7 @@ class Envelope:
 
     @property
     def ok(self) -> bool:
+        """True when the tool reports success."""
         return self.problem is None and not self.chain and self.outcome != "failed"
 
 
@@ -84,15 +85,18 @@ def value_at(document: Any, *path: str) -> Any:
 
 
 def string_at(document: Any, *path: str) -> str | None:
+    """Return the text at a path of keys; None for an empty one and for any other type."""
     value = value_at(document, *path)
     return value if isinstance(value, str) and value else None
 
 
 def integer_at(document: Any, *path: str) -> int | None:
+    """Return the integer at a path of keys; None for any other type."""
     value = value_at(document, *path)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def list_at(document: Any, *path: str) -> list[Any]:
+    """Return the list at a path of keys; an empty one for any other type."""
     value = value_at(document, *path)
     return value if isinstance(value, list) else []

@@ -67,10 +67,12 @@ class Failure:
     only_in: str | None = None
 
     def matches_code(self, link: ErrorLink) -> bool:
+        """True when an error has this row's domain and code."""
         domain, code, _ = link
         return self.code is not None and code == self.code and same_domain(domain, self.domain)
 
     def matches_text(self, domain: str | None, words: str) -> bool:
+        """True when words in lower case, of an error of this domain or of none, are this row's."""
         if self.text is None or self.code is not None:
             return False
         if self.domain is not None and (domain is None or not same_domain(domain, self.domain)):

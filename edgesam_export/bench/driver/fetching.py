@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +88,8 @@ class DeviceFiles:
     def outputs(self, document: Mapping[str, Any], attempt: Attempt) -> DeviceFailure | None:
         """Pull the outputs of the parity check, each through ``attempt``; return the first problem."""
         for name, digest in outputs_of(document):
-
-            def pull(name: str = name) -> Path:
-                return self.pull(name)
-
             try:
-                path = attempt(pull)
+                path = attempt(partial(self.pull, name))
             except DeviceFailure as failure:
                 return DeviceFailure(f"output {name} could not be fetched: {failure}", kind="output_missing")
             problem = result_problem(path, {"bytes": path.stat().st_size, "sha256": digest})

@@ -62,9 +62,11 @@ class RunState:
     record: str | None = None
 
     def write(self, folder: RunFolder) -> None:
+        """Write ``run.json``."""
         write_json(folder.state, {"state_version": STATE_VERSION} | asdict(self))
 
     def at(self, phase: str, **changes: Any) -> RunState:
+        """Return the state in another phase."""
         return replace(self, phase=phase, **changes)
 
     def description(self) -> DeviceDescription:
@@ -93,6 +95,11 @@ def find_run(run_id: str, runs: Path = DEFAULT_RUNS) -> tuple[RunFolder, RunStat
 
 
 def read_state(folder: RunFolder) -> RunState:
+    """Return the state in a run's folder.
+
+    Raises:
+        SchemaError: ``run.json`` is not the state of a run, or of another version.
+    """
     path = folder.state
     if path.stat().st_size > MAX_BYTES:
         raise SchemaError(f"{path}: found more than {MAX_BYTES} bytes; not the state of a run")

@@ -83,6 +83,7 @@ class Watcher:
         return True
 
     def is_stale(self, now: float) -> bool:
+        """Return whether the heartbeat is overdue."""
         return now - self.heard_at >= self.deadlines.heartbeat_s
 
     def is_overdue(self, now: float) -> bool:

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from edgesam_export.errors import ConversionError, EdgeSAMExportError, UsageError, first_line
-from edgesam_export.export.compression import Scheme, find_palette, find_scheme, is_worth_it, nearest_entries
+from edgesam_export.errors import ConversionError, EdgeSAMExportError, first_line
+from edgesam_export.export.compression import find_scheme
 from edgesam_export.export.contract import CONTRACT_KEY, part_contract, summary
-from edgesam_export.export.trace import TracedComponent, trace_each, trace_model
+from edgesam_export.export.trace import TracedComponent, trace_each, trace_model, within
 from edgesam_export.files import staging_folder
 from edgesam_export.formats import component_path, make_artifacts, without_module
+from edgesam_export.formats.coreml.compress import compress, folder_bytes
 from edgesam_export.formats.coreml.split import copy_weights, split_model
 from edgesam_export.hardware import load_hardware
 from edgesam_export.mil.package import find_files
@@ -74,12 +74,12 @@ def save_package(component: TracedComponent, config: CoreMLConfig, path: Path) -
     """Convert and save one component; return the map from operation name to torch module path.
 
     Raises:
-        ConversionError: coremltools refuses; the line says what it said.
+        ConversionError: coremltools refuses; the message has its first line.
     """
     with quiet():
         try:
             package = convert(component, config)
-            modules = module_paths(package, {path for path, _ in component.module.named_modules()})
+            modules = module_paths(package, {path for path, _ in component.traced.named_modules()})
             if config.compress is not None:
                 package = compress(package, component, find_scheme(config.compress), modules)
             note_size(component.contract, Path(package.weights_dir))
@@ -102,7 +102,7 @@ def convert(component: TracedComponent, config: CoreMLConfig) -> Any:
             op_selector=lambda op: not within(module_path(op), component.fp32_modules)
         )
     return ct.convert(
-        component.module,
+        component.traced,
         convert_to="mlprogram",
         inputs=[input_type(spec, component.free_dims) for spec in component.inputs],
         outputs=[ct.TensorType(name=spec.name, dtype=NUMPY_TYPES[spec.dtype]) for spec in component.outputs],
@@ -136,11 +136,6 @@ def module_path(op: Any) -> str:
     return ".".join(op.scopes.get(ScopeSource.TORCHSCRIPT_MODULE_NAME, [])[:-1])
 
 
-def within(path: str, modules: tuple[str, ...]) -> bool:
-    """Return whether ``path`` is one of ``modules`` or lies inside one."""
-    return any(path == module or path.startswith(module + ".") for module in modules)
-
-
 def module_paths(package: Any, known: set[str]) -> dict[str, str]:
     """Return operation name -> dotted torch module path (one of ``known``), for every operation that still knows it."""
     operations = [op for function in package._mil_program.functions.values() for op in function.operations]
@@ -158,87 +153,6 @@ def with_containers(path: str, known: set[str]) -> str:
         inside = [p for p in inside if p.count(".") == direct.count(".") + 1]
         found = direct if direct in known or len(inside) != 1 else inside[0]
     return found
-
-
-def compress(package: Any, component: TracedComponent, scheme: Scheme, modules: dict[str, str]) -> Any:
-    """Return the package with its kernels stored by ``scheme``; the contract says which, and what that saved.
-
-    Raises:
-        UsageError: batch norms are not folded, or no kernel is large enough.
-    """
-    import coremltools.optimize.coreml as cto
-
-    kernels = kernels_to_compress(package, component, scheme, modules)
-    if not kernels:
-        raise UsageError(f"compress {scheme.name} finds no weight in {component.name} that it applies to; leave it out")
-    if scheme.palette:
-        # coremltools' own k-means is one for small and another for large tensors, and cannot be repeated in training
-        how = cto.OpPalettizerConfig(
-            mode="CUSTOM", lut_function=lambda values: lookup_table(values, scheme), weight_threshold=0
-        )
-    else:
-        granularity = {"granularity": "per_channel"}
-        if scheme.block is not None:
-            granularity = {"granularity": "per_block", "block_size": scheme.block}
-        how = cto.OpLinearQuantizerConfig(
-            mode="linear_symmetric", dtype=f"int{scheme.bits}", weight_threshold=0, **granularity
-        )
-    pass_over = cto.palettize_weights if scheme.palette else cto.linear_quantize_weights
-    before = folder_bytes(Path(package.weights_dir))
-    compressed = pass_over(package, cto.OptimizationConfig(op_name_configs=dict.fromkeys(kernels.values(), how)))
-    component.contract["compression"] = {
-        "scheme": scheme.name,
-        "tensors": kernels,
-        "bytes_before": before,
-        "bytes_after": folder_bytes(Path(compressed.weights_dir)),
-    }
-    return compressed
-
-
-def kernels_to_compress(
-    package: Any, component: TracedComponent, scheme: Scheme, modules: dict[str, str]
-) -> dict[str, str]:
-    """Return torch module path -> constant, for every kernel of the program that ``scheme`` takes.
-
-    It must hold its module's weight as it is: what PyTorch simulates, per channel or per tensor, is that one.
-    The encoder's first convolution stays as it is, and so do tables and matrices that no layer owns.
-    """
-    known = dict(component.module.named_modules())
-    if norms := [path for path, part in known.items() if part.original_name.startswith("BatchNorm")]:
-        raise UsageError(
-            f"compress {scheme.name} needs batch norms folded, and '{norms[0]}' is not; rewrite fold_branches"
-        )
-    operations = package._mil_program.functions["main"].operations
-    readers = [op for op in operations if op.op_type in ("conv", "conv_transpose", "linear")]
-    if component.name == "encoder":
-        readers = readers[[op.op_type for op in readers].index("conv") + 1 :]
-    # the converter calls a constant like its parameter; where it folded one, the operation may know its module
-    owners = {f"{path}.weight".replace(".", "_"): path for path in known}
-    found = {}
-    for op in readers:
-        kernel = op.weight
-        if kernel.op is None or kernel.op.op_type != "const" or kernel.val.dtype != np.float16:
-            continue
-        path = owners.get(kernel.op.name.removesuffix("_to_fp16"), modules.get(op.outputs[0].name, ""))
-        own = getattr(known.get(path), "weight", None)
-        if own is None or not np.array_equal(own.detach().half().numpy().reshape(-1), kernel.val.reshape(-1)):
-            continue
-        if is_worth_it(kernel.shape, int(op.op_type == "conv_transpose"), scheme):
-            found[path] = kernel.op.name
-    return found
-
-
-def lookup_table(values: np.ndarray, scheme: Scheme) -> tuple[np.ndarray, np.ndarray]:
-    """Return the palette of an FP16 tensor and, flat, the index of each element's entry."""
-    tensor = torch.from_numpy(np.ascontiguousarray(values, np.float32))
-    palette = find_palette(tensor, scheme.bits)
-    indices = nearest_entries(tensor, palette).flatten()
-    return palette.numpy().astype(values.dtype), indices.numpy().astype(np.uint8)
-
-
-def folder_bytes(folder: Path) -> int:
-    """Return the bytes of the files in a folder."""
-    return sum(member.stat().st_size for member in folder.iterdir())
 
 
 def describe(package: Any, component: TracedComponent) -> None:
@@ -272,7 +186,7 @@ def split_package(component: TracedComponent, path: Path) -> list[TracedComponen
     """Replace the package at ``path`` by two, ``..._part1`` and ``..._part2``, that are run one after the other.
 
     Raises:
-        ConversionError: it has no place where it can be cut.
+        ConversionError: there is no point at which it can be cut.
     """
     import coremltools as ct
 

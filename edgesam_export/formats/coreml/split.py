@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from edgesam_export.errors import ConversionError
 from edgesam_export.mil.weights import HEADER_BYTES, RECORD_BYTES, VERSION, WeightFile
@@ -77,7 +77,7 @@ def block_of(model: Any) -> Any:
 
 def is_constant(operation: Any) -> bool:
     """Return whether an operation stands for stored weights; such ones go to whichever part uses them."""
-    return operation.type == "const" or operation.type.startswith("constexpr_")
+    return operation.type == "const" or str(operation.type).startswith("constexpr_")
 
 
 def names_read(operation: Any) -> Iterator[str]:
@@ -172,7 +172,8 @@ def can_cross(value: Any) -> bool:
 def tensor_bytes(value: Any) -> int:
     """Return the size of a value that can cross."""
     tensor = value.type.tensorType
-    return prod(d.constant.size for d in tensor.dimensions) * FEATURE_TYPES[tensor.dataType][1]
+    elements: int = prod(d.constant.size for d in tensor.dimensions)
+    return elements * FEATURE_TYPES[tensor.dataType][1]
 
 
 def keep(model: Any, operations: Any, constants: Any = ()) -> None:
@@ -232,7 +233,7 @@ def copy_record(source: WeightFile, offset: int, old: Any, new: Any) -> int:
     return place
 
 
-def align(stream: Any) -> int:
+def align(stream: IO[bytes]) -> int:
     """Fill up to the next record boundary and return it."""
     stream.write(b"\0" * (-stream.tell() % RECORD_BYTES))
     return stream.tell()

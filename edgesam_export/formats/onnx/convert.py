@@ -59,7 +59,7 @@ def save_onnx(component: TracedComponent, config: OnnxConfig, path: Path) -> Non
     """Convert, check and save one component.
 
     Raises:
-        ConversionError: the exporter or the checker refuses; the line says what it said.
+        ConversionError: the exporter or the checker refuses; the message has its first line.
     """
     import onnx
 
@@ -96,7 +96,7 @@ def convert(component: TracedComponent, config: OnnxConfig, folder: Path) -> Any
         for spec in (*component.inputs, *component.outputs)
     }
     torch.onnx.export(
-        component.module,
+        component.traced,
         component.example,
         str(path),
         input_names=[spec.name for spec in component.inputs],

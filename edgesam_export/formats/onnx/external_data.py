@@ -73,7 +73,8 @@ def outside_bytes(tensor: Any, folder: Path) -> int:
 
 def source_of(tensor: Any, folder: Path) -> Path:
     """Return the file that the exporter wrote a tensor's values to."""
-    return folder / next(entry.value for entry in tensor.external_data if entry.key == "location")
+    location: str = next(entry.value for entry in tensor.external_data if entry.key == "location")
+    return folder / location
 
 
 def move_weights_out(graph: Any, folder: Path, data: Path) -> None:

@@ -18,7 +18,7 @@ struct CompiledModels: Sendable {
     }
 
     /// Where the compiled form of a model lies or will lie.
-    func place(of model: ModelFile) -> URL {
+    func location(of model: ModelFile) -> URL {
         if model.url.pathExtension == "mlmodelc" { return model.url }
         let name = model.url.deletingPathExtension().lastPathComponent
         return folder.appending(path: model.sha256).appending(path: "\(name).mlmodelc")
@@ -26,7 +26,7 @@ struct CompiledModels: Sendable {
 
     /// Compiles a model unless that was done before; true where it was done now.
     func compile(_ model: ModelFile) async throws -> Bool {
-        let (files, final) = (FileManager.default, place(of: model))
+        let (files, final) = (FileManager.default, location(of: model))
         if files.fileExists(atPath: final.path) { return false }
         let fresh = try await MLModel.compileModel(at: model.url)
         defer { try? files.removeItem(at: fresh) }

@@ -26,7 +26,7 @@ public actor CoreMLModelRunner: ModelRunner {
         endToEnd = nil
         loaded[model.role] = nil
         loaded[model.role] = try await LoadedModel(
-            compiled: compiledModels.place(of: model), configuration: hints.configuration(units: units), clock: clock)
+            compiled: compiledModels.location(of: model), configuration: hints.configuration(units: units), clock: clock)
     }
 
     public func unload(_ role: ModelRole) {
@@ -47,7 +47,7 @@ public actor CoreMLModelRunner: ModelRunner {
         // The predictor loads the models once more: both at a time could be more than a phone has memory for.
         loaded = [:]
         endToEnd = try await EndToEnd(
-            encoder: compiledModels.place(of: encoder), decoder: compiledModels.place(of: decoder), plan: inputs,
+            encoder: compiledModels.location(of: encoder), decoder: compiledModels.location(of: decoder), plan: inputs,
             clock: clock)
     }
 

@@ -56,7 +56,7 @@ struct InputMaker {
         var random = RandomValues(name: description.name)
         if let image = description.imageConstraint {
             let rgb = random.bytes(image.pixelsHigh * image.pixelsWide * 3)
-            return try picture(image, rgb: rgb)
+            return try imageValue(image, rgb: rgb)
         }
         return try tensor(description, shape(description)) { random.floats($0) }
     }
@@ -105,10 +105,10 @@ struct InputMaker {
         guard array.type == .uint8, array.shape == [image.pixelsHigh, image.pixelsWide, 3] else {
             throw failure(
                 "input_shape",
-                "'\(file.lastPathComponent)' is \(array.type.rawValue) \(array.shape), picture '\(description.name)' "
+                "'\(file.lastPathComponent)' is \(array.type.rawValue) \(array.shape), image '\(description.name)' "
                     + "takes uint8 [\(image.pixelsHigh), \(image.pixelsWide), 3], red green blue")
         }
-        return try picture(image, rgb: array.bytes)
+        return try imageValue(image, rgb: array.bytes)
     }
 
     // MARK: Memory
@@ -121,14 +121,14 @@ struct InputMaker {
         _ description: MLFeatureDescription, _ shape: [Int], _ values: (Int) -> [Float]
     ) throws -> MLFeatureValue {
         guard let constraint = description.multiArrayConstraint, !shape.isEmpty else {
-            throw failure("input_type", "input '\(description.name)' is neither a picture nor a tensor with a shape")
+            throw failure("input_type", "input '\(description.name)' is neither an image nor a tensor with a shape")
         }
         let array = try TensorMemory.make(shape: shape, type: constraint.dataType, memory: memory)
         try array.fill(values(shape.reduce(1, *)))
         return MLFeatureValue(multiArray: array)
     }
 
-    private func picture(_ image: MLImageConstraint, rgb: [UInt8]) throws -> MLFeatureValue {
+    private func imageValue(_ image: MLImageConstraint, rgb: [UInt8]) throws -> MLFeatureValue {
         let isGray = image.pixelFormatType == kCVPixelFormatType_OneComponent8
         let buffer = try TensorMemory.pixelBuffer(
             width: image.pixelsWide, height: image.pixelsHigh,

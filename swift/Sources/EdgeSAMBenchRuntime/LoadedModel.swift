@@ -14,7 +14,7 @@ final class LoadedModel: @unchecked Sendable {
     private let clock: any MonotonicClock
     private var plan: InputPlan?
     private var inputs: [Int: MLDictionaryFeatureProvider] = [:]
-    /// One for each worker; filled after the first prediction has told the shapes of the outputs.
+    /// One for each worker; filled once the first prediction has shown the shapes of the outputs.
     private var backings: [[String: MLMultiArray]] = []
 
     init(compiled: URL, configuration: MLModelConfiguration, clock: any MonotonicClock) async throws {

@@ -3,7 +3,7 @@ import CoreVideo
 import EdgeSAMBenchCore
 import Foundation
 
-/// Memory for tensors and pictures.
+/// Memory for tensors and images.
 enum TensorMemory {
     /// A tensor; half-precision ones lie in a surface where pixel buffers are asked for, so that no copy is needed.
     static func make(shape: [Int], type: MLMultiArrayDataType, memory: InputMemory) throws -> MLMultiArray {

@@ -65,6 +65,7 @@ class Devicectl(DeviceBackend):
 
     @cached_property
     def xcode(self) -> Xcode:
+        """The selected Xcode, looked up once; raises DeviceSetupFailure without a usable one."""
         return find_xcode(self.log, platform=self.platform)
 
     def host(self) -> dict[str, Any]:
@@ -147,6 +148,7 @@ class Devicectl(DeviceBackend):
         )
 
     def running(self, device: DeviceDescription) -> Sequence[Any]:
+        """Return devicectl's entries of the running processes."""
         words = ["device", "info", "processes", "--device", device.identifier]
         return list_at(self.call("processes", words, device=device), "runningProcesses")
 
@@ -209,14 +211,17 @@ class Devicectl(DeviceBackend):
         return {"bundle_id": self.bundle_id, "allow_wifi": self.options.allow_wifi}
 
     def container(self) -> list[str]:
+        """Return the arguments that name the app's data container."""
         return ["--domain-type", "appDataContainer", "--domain-identifier", self.require_bundle_id()]
 
     def require_bundle_id(self) -> str:
+        """Return the app's bundle identifier, or raise UsageError when it is unknown."""
         if self.bundle_id is None:
             raise UsageError("the app's bundle identifier is not known; give --bundle-id, or let the app be installed")
         return self.bundle_id
 
     def last_log(self) -> str:
+        """Return a pattern for the log files of the latest command."""
         return str(self.log.folder / f"{self.log.count:04d}_*")
 
     def call(

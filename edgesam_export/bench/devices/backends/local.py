@@ -6,7 +6,6 @@ On macOS it measures with Core ML; elsewhere it runs a stand-in that exercises t
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform as platform_module
 import shutil
@@ -22,6 +21,7 @@ from edgesam_export.bench.devices.commands import CommandLog, end_group, run_com
 from edgesam_export.bench.devices.failures import failure_of_kind, make_failure
 from edgesam_export.bench.devices.xcode import find_swift_folder, first_error, last_words
 from edgesam_export.errors import BuildFailure, DeviceFailure, DeviceSetupFailure, UsageError, first_line
+from edgesam_export.files import json_text
 
 __all__ = ["BUILD_ARGUMENTS", "LocalBackend"]
 
@@ -115,7 +115,7 @@ class LocalBackend(DeviceBackend):
         if "EDGESAM_BENCH_RUN_ID" in environment:
             argv += ["--run-id", environment["EDGESAM_BENCH_RUN_ID"]]
         stem = self.log.next_stem("launch")
-        stem.with_name(f"{stem.name}.command.json").write_text(json.dumps({"argv": argv}, indent=2) + "\n")
+        stem.with_name(f"{stem.name}.command.json").write_text(json_text({"argv": argv}))
         self.output = stem.with_name(f"{stem.name}.stderr")
         with stem.with_name(f"{stem.name}.stdout").open("wb") as stdout, self.output.open("wb") as stderr:
             self.process = subprocess.Popen(

@@ -82,9 +82,9 @@ enum RequestChecks {
             }
             try count("\(field).feed", parity.feed.count, 1...64)
             let paths = parity.feed.map { ("\(field).feed.\($0.key)", $0.value) }
-            for (place, path) in paths + [("\(field).outputs_dir", parity.outputsDir)] {
+            for (location, path) in paths + [("\(field).outputs_dir", parity.outputsDir)] {
                 if let fault = RelativePath.fault(in: path) {
-                    throw RequestFault.value(place, "'\(path.prefix(512))' \(fault)")
+                    throw RequestFault.value(location, "'\(path.prefix(512))' \(fault)")
                 }
             }
         }

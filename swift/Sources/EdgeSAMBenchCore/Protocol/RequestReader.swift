@@ -1,11 +1,11 @@
 import Foundation
 
-/// Reads `request.json`, which is untrusted: bounded, typed errors with the place in the document.
+/// Reads `request.json`, which is untrusted: bounded, typed errors with the location in the document.
 public enum RequestReader {
     /// Largest request that is read, bytes.
     public static let sizeLimit = 4 << 20
 
-    /// What can still be told of a request that is refused.
+    /// Run and nonce of a request, as far as they can be read from one that is refused.
     public struct Identity: Sendable, Equatable {
         public var runId: String?
         public var nonce: String?
@@ -56,21 +56,21 @@ public enum RequestReader {
 
     private static func failure(for error: DecodingError) -> BenchFailure {
         switch error {
-        case .keyNotFound(let key, let context): RequestFault.missing(place(context.codingPath + [key]))
+        case .keyNotFound(let key, let context): RequestFault.missing(location(context.codingPath + [key]))
         case .typeMismatch(let type, let context):
-            RequestFault.type(place(context.codingPath), "expected \(plainName(type)), found another type")
+            RequestFault.type(location(context.codingPath), "expected \(plainName(type)), found another type")
         case .valueNotFound(let type, let context):
-            RequestFault.type(place(context.codingPath), "expected \(plainName(type)), found null")
+            RequestFault.type(location(context.codingPath), "expected \(plainName(type)), found null")
         case .dataCorrupted(let context) where context.codingPath.isEmpty:
             RequestFault.notJSON(firstLine(context.debugDescription))
         case .dataCorrupted(let context):
-            RequestFault.value(place(context.codingPath), firstLine(context.debugDescription))
+            RequestFault.value(location(context.codingPath), firstLine(context.debugDescription))
         @unknown default: RequestFault.notJSON(firstLine("\(error)"))
         }
     }
 
     /// `models[0].relative_path`: the names that stand in the document.
-    private static func place(_ path: [any CodingKey]) -> String {
+    private static func location(_ path: [any CodingKey]) -> String {
         let place = path.reduce(into: "") { text, key in
             if let index = key.intValue {
                 text += "[\(index)]"

@@ -101,9 +101,9 @@ public final class BenchRun: Sendable {
     ) async throws -> LoadHistory {
         var history = LoadHistory()
         var isFirst = true
-        board.place(caseIndex: nil, of: plans.count)
+        board.enter(caseIndex: nil, of: plans.count)
         for (index, plan) in plans.enumerated() where finished.byID[plan.id] == nil {
-            board.place(caseIndex: index, of: plans.count)
+            board.enter(caseIndex: index, of: plans.count)
             if !isFirst, request.schedule.cooldownS > 0 {
                 board.enter(.cooling)
                 try await context.clock.sleep(seconds: request.schedule.cooldownS)

@@ -1,6 +1,6 @@
 import Foundation
 
-/// One case from loading to its entry in the result.  What was measured before a failure is kept.
+/// One case from loading to its entry in the result.  Samples taken before a failure are kept.
 struct CaseRun {
     let request: BenchRequest
     let plan: CasePlan
@@ -11,7 +11,7 @@ struct CaseRun {
     let monitor: EnvironmentMonitor
 
     private var result: CaseResult
-    /// What is being done, for the failure's place.
+    /// The step under way, for the stage of a failure.
     private var step = BenchPhase.compiling.rawValue
     private var history: LoadHistory
 
@@ -145,9 +145,9 @@ struct CaseRun {
 
     /// The calls in which the largest number of points follows the one that comes before it in the round.
     private func shapeSwitch(_ samples: [UInt64]) -> ShapeSwitch? {
-        guard let varying = plan.varying, let place = varying.firstIndex(of: plan.nPoints) else { return nil }
-        let before = varying[(place + varying.count - 1) % varying.count]
-        let picked = samples.enumerated().filter { $0.offset > 0 && $0.offset % varying.count == place }
+        guard let varying = plan.varying, let position = varying.firstIndex(of: plan.nPoints) else { return nil }
+        let before = varying[(position + varying.count - 1) % varying.count]
+        let picked = samples.enumerated().filter { $0.offset > 0 && $0.offset % varying.count == position }
         return ShapeSwitch(from: before, to: plan.nPoints, samplesNs: picked.map(\.element))
     }
 

@@ -10,7 +10,7 @@ public protocol ModelRunner: Sendable {
     /// Makes the compiled form of a model, at a path that later runs find again; false where it was there already.
     func compile(_ model: ModelFile) async throws -> Bool
 
-    /// Loads a compiled model in the place of the loaded one of the same role.
+    /// Loads a compiled model instead of the loaded one of the same role.
     func load(_ model: ModelFile, units: ComputeUnitsChoice, hints: Hints) async throws
 
     /// Lets go of a loaded model.

@@ -42,7 +42,7 @@ final class StatusBoard: Sendable {
     }
 
     /// Sets how many cases there are, and which one runs.
-    func place(caseIndex: Int?, of count: Int) {
+    func enter(caseIndex: Int?, of count: Int) {
         state.with {
             $0.status.caseIndex = caseIndex
             $0.status.caseCount = count

@@ -1,0 +1,227 @@
+"""Modules around a network that make it take and return what a consumer's contract says; profiles are made of them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgesam_export.errors import UsageError
+from edgesam_export.modeling.sam import Maps, SamModel
+from edgesam_export.spec import EMPTY_SLOT, EVERY_FORMAT, MASK_SIDE, NOT_A_POINT, ImageFrame
+
+__all__ = [
+    "DecoderForExport",
+    "EncoderForExport",
+    "ExactPrompt",
+    "ExactRatio",
+    "Normalise",
+    "NormaliseAndPad",
+    "ScoresThenMasks",
+    "StabilityScore",
+    "token_indexes",
+]
+
+# Finite in FP16 (largest 65504) and far below any score: its exponential is exactly zero.
+MASKED = -1.0e4
+
+
+def token_indexes(candidates: int) -> tuple[int, ...]:
+    """Return the indexes of the mask tokens, of the decoder's four, that an export returns."""
+    return {4: (0, 1, 2, 3), 3: (1, 2, 3), 1: (0,)}[candidates]
+
+
+class Normalise(nn.Module):
+    """8-bit RGB values to the network's input: subtract the mean, divide by the standard deviation, per channel.
+
+    The nearest integer is subtracted first, which FP16 does exactly, and the rest at the end.  The mean itself is
+    off by up to 1/32 in FP16, the same at every pixel; that can be most of the error of a whole FP16 encoder.
+    """
+
+    whole: torch.Tensor
+    inverse_std: torch.Tensor
+    rest: torch.Tensor
+
+    def __init__(self, frame: ImageFrame) -> None:
+        super().__init__()
+        mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (frame.mean, frame.std))
+        self.register_buffer("whole", mean.round())
+        self.register_buffer("inverse_std", 1.0 / std)
+        self.register_buffer("rest", (mean - mean.round()) / std)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return (B, 3, H, W) normalised from values 0..255 of the same shape."""
+        return (image - self.whole) * self.inverse_std - self.rest
+
+
+class NormaliseAndPad(nn.Module):
+    """8-bit RGB values of any size to the network's square input, in FP32: FP16 steps at 255 are 1/8."""
+
+    fp32_formats = ("onnx",)
+
+    def __init__(self, frame: ImageFrame) -> None:
+        super().__init__()
+        self.size = frame.size
+        self.normalise = Normalise(frame)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return (1, 3, S, S) from values 0..255 (1, 3, H, W), H and W at most S; zeros right and below."""
+        image = self.normalise(pixels.to(torch.float32))
+        height, width = image.shape[-2:]
+        padded = nn.functional.pad(image, (0, self.size - width, 0, self.size - height))
+        # Says the size that the network needs to a reader of the graph, who only sees a padding of computed width.
+        return padded.reshape(1, 3, self.size, self.size)
+
+
+class EncoderForExport(nn.Module):
+    """The image encoder, with the normalisation in front when its input is an image."""
+
+    def __init__(self, model: SamModel, *, normalise: bool) -> None:
+        super().__init__()
+        self.normalise = Normalise(model.info.frame) if normalise else nn.Identity()
+        self.image_encoder = model.image_encoder
+
+    def forward(self, image: torch.Tensor) -> Maps:
+        """Return the maps of the embedding, the first (1, D, 64, 64), from an image (1, 3, S, S)."""
+        return self.image_encoder(self.normalise(image))
+
+
+class ExactPrompt(nn.Module):
+    """Point tokens in FP32 arithmetic: angles reach 25 rad, where FP16 steps are 1/64 rad.
+
+    Labels become one-hot rows by relu(1 - |label - k|), which is exactly 0 or 1 for integers, so no boolean tensor
+    and no gather is needed; each row then picks its vector from a small table.
+    """
+
+    fp32_formats = (EVERY_FORMAT,)
+    x_row: torch.Tensor
+    y_row: torch.Tensor
+    table: torch.Tensor
+    table_labels: torch.Tensor
+
+    def __init__(self, model: SamModel) -> None:
+        super().__init__()
+        encoder = model.prompt_encoder
+        matrix = encoder.pe_layer.positional_encoding_gaussian_matrix.detach() * (2 * math.pi)  # (2, D / 2)
+        self.scale = 2.0 / model.info.frame.prompt_size
+        self.register_buffer("x_row", matrix[0].reshape(1, 1, -1).clone())
+        self.register_buffer("y_row", matrix[1].reshape(1, 1, -1).clone())
+        vectors = [embedding.weight.detach() for embedding in (encoder.not_a_point_embed, *encoder.point_embeddings)]
+        self.register_buffer("table", torch.cat(vectors))  # (5, D)
+        self.register_buffer("table_labels", torch.tensor([float(NOT_A_POINT), 0.0, 1.0, 2.0, 3.0]).reshape(1, 1, -1))
+
+    def forward(self, point_coords: torch.Tensor, point_labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return tokens (1, N, D) and their additive key bias (1, 1, 1, N) from (1, N, 2) pixels and (1, N) labels."""
+        centred = (point_coords + 0.5) * self.scale - 1.0
+        angle = centred[:, :, 0:1] * self.x_row + centred[:, :, 1:2] * self.y_row
+        encoding = torch.cat([torch.sin(angle), torch.cos(angle)], dim=-1)
+        label = point_labels.unsqueeze(-1)  # (1, N) -> (1, N, 1)
+        tokens = encoding * (1.0 - self.indicator(label, float(NOT_A_POINT)))
+        tokens = tokens + self.indicator(label, self.table_labels) @ self.table
+        bias = MASKED * self.indicator(point_labels, float(EMPTY_SLOT))
+        return tokens, bias.unsqueeze(1).unsqueeze(1)
+
+    @staticmethod
+    def indicator(label: torch.Tensor, value: torch.Tensor | float) -> torch.Tensor:
+        """Return 1.0 where ``label`` is ``value``, else 0.0."""
+        return torch.relu(1.0 - (label - value).abs())
+
+
+class ExactRatio(nn.Module):
+    """Ratio of the means of two row profiles, in FP32: a mean over 65536 pixels has more bits than FP16."""
+
+    fp32_formats = (EVERY_FORMAT,)
+
+    def forward(self, inner: torch.Tensor, outer: torch.Tensor) -> torch.Tensor:
+        """Return mean(inner) / mean(outer) over the last axis, 0 where both are 0."""
+        smallest = 0.5 / (MASK_SIDE * MASK_SIDE)
+        return inner.mean(-1) / outer.mean(-1).clamp(min=smallest)
+
+
+class StabilityScore(nn.Module):
+    """Stability score whose counts stay exact although the logits are FP16.
+
+    The share of one row of 256 pixels is a multiple of 1/256, exact in FP16; only the last step is FP32.  A mask
+    without any pixel above -1 scores 0.
+    Source: Kirillov et al. 2023 (Segment Anything), appendix B; offset 1.0 as in segment_anything's mask generator.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ratio = ExactRatio()
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return (1, M) from logits (1, M, 256, 256)."""
+        inner = (logits > 1.0).to(logits.dtype).mean(-1)
+        outer = (logits > -1.0).to(logits.dtype).mean(-1)
+        return self.ratio(inner, outer)
+
+
+class DecoderForExport(nn.Module):
+    """Prompt encoder and mask decoder behind one fixed set of tensors.
+
+    A prompt encoder with other rules than SAM's has a method ``exact_prompt() -> nn.Module``, which returns the
+    replacement of ``ExactPrompt``; one that knows no mask prompt has no ``mask_downscaling``.
+
+    Raises:
+        UsageError: the model's number of prompt slots is fixed, and it is not ``slots`` (None: any number).
+    """
+
+    image_pe: torch.Tensor
+    no_mask: torch.Tensor
+
+    def __init__(self, model: SamModel, *, candidates: int, score: str, slots: int | None = None) -> None:
+        super().__init__()
+        fixed = model.info.slots
+        if fixed not in (None, slots):
+            raise UsageError(
+                f"{model.info.name} has exactly {fixed} prompt slots, this profile"
+                f" {'leaves their number free' if slots is None else f'has {slots}'}; use profile 'default'"
+            )
+        exact_prompt: Any = getattr(model.prompt_encoder, "exact_prompt", None)
+        self.prompt: nn.Module = ExactPrompt(model) if exact_prompt is None else exact_prompt()
+        self.mask_decoder = model.mask_decoder
+        self.mask_downscaling: nn.Module | None = getattr(model.prompt_encoder, "mask_downscaling", None)
+        self.maps = len(model.info.embedding_shapes)
+        self.tokens = token_indexes(candidates)
+        self.stability = StabilityScore() if score == "stability" else None
+        self.register_buffer("image_pe", model.prompt_encoder.dense_pe().detach())
+        no_mask = model.prompt_encoder.dense(None)[:, :, :1, :1]  # the same at every position
+        self.register_buffer("no_mask", no_mask.detach().clone())
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return masks (1, M, 256, 256) logits and scores (1, M).
+
+        Shapes of the inputs, in order:
+            the maps of the embedding, the first (1, D, 64, 64); point_coords (1, N, 2) x, y in pixels of the prompt
+            frame; point_labels (1, N); mask_input (1, 1, 256, 256) logits and has_mask_input (1), both or neither
+        """
+        embedding, *further = inputs[: self.maps]
+        point_coords, point_labels, *mask = inputs[self.maps :]
+        sparse, bias = self.prompt(point_coords, point_labels)
+        logits, iou = self.mask_decoder(embedding, self.image_pe, sparse, self.dense(*mask), bias, tuple(further))
+        first, last = self.tokens[0], self.tokens[-1] + 1
+        logits, iou = logits[:, first:last], iou[:, first:last]
+        return logits, iou if self.stability is None else self.stability(logits)
+
+    def dense(self, mask_input: torch.Tensor | None = None, has_mask_input: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the map that is added to the embedding: (1, D, 1, 1) without, (1, D, 64, 64) with a mask input."""
+        if mask_input is None or has_mask_input is None or self.mask_downscaling is None:
+            return self.no_mask
+        has = has_mask_input.reshape(1, 1, 1, 1)
+        return self.mask_downscaling(mask_input) * has + self.no_mask * (1.0 - has)
+
+
+class ScoresThenMasks(nn.Module):
+    """The decoder with its outputs in the order of the released files."""
+
+    def __init__(self, model: SamModel, *, score: str) -> None:
+        super().__init__()
+        self.decoder = DecoderForExport(model, candidates=4, score=score)
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return scores (1, 4) and masks (1, 4, 256, 256) logits; inputs as in ``DecoderForExport.forward``."""
+        masks, scores = self.decoder(*inputs)
+        return scores, masks
