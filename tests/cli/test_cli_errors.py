@@ -230,9 +230,9 @@ def write_images(folder: Path) -> None:
     ("name", "line"),
     [
         ("missing.png", "missing.png: no such file"),
-        ("zero.png", "zero.png: not a picture that can be read"),
-        ("text.png", "text.png: not a picture that can be read"),
-        ("none.bmp", "none.bmp: (not a picture|has size 0x0|cannot be)"),
+        ("zero.png", "zero.png: not an image that can be read"),
+        ("text.png", "text.png: not an image that can be read"),
+        ("none.bmp", "none.bmp: (not an image|has size 0x0|cannot be)"),
         ("huge.bmp", "huge.bmp: .*(large|megapixel|pixels)"),
     ],
 )
@@ -247,10 +247,10 @@ def test_images_that_cannot_be_used(refused, onnx_pair, tmp_path, name, line):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("--point", "320,10"), "point (320, 10) is outside the picture of 320x240 pixels"),
+        (("--point", "320,10"), "point (320, 10) is outside the image of 320x240 pixels"),
         (("--point", "10,-1"), "point (10, -1) is outside"),
-        (("--background", "nan,1"), "is outside the picture"),
-        (("--box", "0,0,400,100"), "is outside the picture of 320x240"),
+        (("--background", "nan,1"), "is outside the image"),
+        (("--box", "0,0,400,100"), "is outside the image of 320x240"),
         (("--box", "50,50,50,60"), "is reversed or empty"),
         ((), "no prompt: give at least one point, a box or a mask"),
         (("--mask-input", "none.npy"), "cannot read 'none.npy'"),

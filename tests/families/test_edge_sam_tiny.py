@@ -19,7 +19,7 @@ from edgesam_export.checkpoints.reading import check_keys, family_of_keys
 from edgesam_export.errors import CheckpointError, SchemaError
 from edgesam_export.families import build_model, load_model, model_info
 from edgesam_export.families.edge_sam import Upsample2x
-from edgesam_export.imaging.reading import open_picture
+from edgesam_export.imaging.reading import open_image
 from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.parity import check_parity
 from edgesam_export.parity.metrics import psnr_db
@@ -160,7 +160,7 @@ def test_every_profile_declares_what_its_modules_compute(model, profile):
 
 
 def test_executor_and_onnx_give_the_masks_of_pytorch(model, coreml_files, onnx_files, photo):
-    picture = open_picture(photo)
+    picture = open_image(photo)
     expected = Predictor(model).set_image(picture)
     truth = expected.predict(points=[[150, 125]], labels=[1])
     for runner, least in ((open_runner(coreml_files, numerics="fp32"), 55), (open_runner(onnx_files), 90)):
@@ -230,7 +230,7 @@ def test_bundled_weights_segment_the_bundled_scene():
     from edgesam_export.distill.scenes import draw_scene
     from edgesam_export.imaging.masks import bounding_box, iou
 
-    picture = open_picture(Path(edgesam_export.__file__).parent / "samples" / "scene.png")
+    picture = open_image(Path(edgesam_export.__file__).parent / "samples" / "scene.png")
     scene = draw_scene(1000, 15, 512)
     assert np.abs(picture.astype(int) - scene.image).max() <= 2
     predictor = Predictor(load_model(NAME)).set_image(picture)

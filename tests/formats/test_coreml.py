@@ -20,7 +20,7 @@ from edgesam_export.formats.coreml import convert as coreml
 from edgesam_export.formats.coreml import export_coreml
 from edgesam_export.formats.coreml.convert import save_package
 from edgesam_export.imaging.geometry import prepare
-from edgesam_export.imaging.reading import open_picture
+from edgesam_export.imaging.reading import open_image
 from edgesam_export.mil import Program, load_program
 from edgesam_export.mil.package import find_files
 from edgesam_export.mil.program import read_model
@@ -197,7 +197,7 @@ def test_encoder_can_take_a_tensor_in_fp32(convert, small, photo):
     assert program.inputs[0].kind == "tensor"
     types = {out.type.dtype for op in program.operations if not op.is_constant for out in op.outputs}
     assert types == {"fp32"}
-    prepared = prepare(open_picture(photo), small.info.frame)
+    prepared = prepare(open_image(photo), small.info.frame)
     found = program.predict({"image": prepared.tensor}, numerics="fp32")["image_embeddings"]
     assert psnr_db(small.encode(torch.from_numpy(prepared.tensor)).numpy(), found) >= 80
 
@@ -297,7 +297,7 @@ def test_in_fp32_the_saved_files_give_what_pytorch_gives(edge_sam, edge_sam_pack
         StoredWeightsRunner(edge_sam, edge_sam_packages),
         open_runner(edge_sam_packages, numerics="fp32"),
     )
-    prepared = prepare(open_picture(photo), edge_sam.info.frame)
+    prepared = prepare(open_image(photo), edge_sam.info.frame)
     embedding = reference.encode(prepared)
     (array,) = embedding.values()
     assert psnr_db(array, candidate.encode(prepared)["image_embeddings"]) >= 80

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from edgesam_export.artifacts import config_of, list_files, pick_pair
 from edgesam_export.errors import EdgeSAMExportError, RunnerUnavailableError, SchemaError, UsageError
 from edgesam_export.imaging.geometry import prepare
-from edgesam_export.imaging.reading import open_picture
+from edgesam_export.imaging.reading import open_image
 from edgesam_export.parity.metrics import psnr_db
 from edgesam_export.predict.predictor import Predictor
 from edgesam_export.runners import fill_slots, open_artifact, open_runner
@@ -26,7 +26,7 @@ from edgesam_export.runners.torch import StoredWeightsRunner, round_weights
 
 @pytest.fixture(scope="module")
 def prepared(model, photo):
-    return prepare(open_picture(photo), model.info.frame)
+    return prepare(open_image(photo), model.info.frame)
 
 
 @pytest.fixture(scope="module")
