@@ -54,7 +54,7 @@ def catalogue() -> list[dict[str, Any]]:
 
 
 def model_entry(name: str) -> dict[str, Any]:
-    """Return what is known about a registered model."""
+    """Return a registered model's entry."""
     from edgesam_export.checkpoints.manifest import checkpoint_for
     from edgesam_export.families import model_info
 
@@ -109,7 +109,7 @@ def summary_ms(times: list[float]) -> dict[str, float]:
 
 @lru_cache(maxsize=1)
 def host_record() -> dict[str, Any]:
-    """Return what benchmarks/families.py kept: machine, date, and times by model, runtime and part."""
+    """Return the record of benchmarks/families.py: machine, date, and times by model, runtime and part."""
     from edgesam_export.resources import shipped_file
 
     document: dict[str, Any] = json.loads(shipped_file("benchmarks/families.json").read_text(encoding="utf-8"))
@@ -118,8 +118,8 @@ def host_record() -> dict[str, Any]:
 
 def published_figures(name: str) -> list[dict[str, Any]]:
     """Return the published figures of a model, each with its device, setup and source."""
-    wanted = PUBLISHED_NAMES.get(name)
-    return [{field: row[field] for field in FIGURE_FIELDS} for row in published_rows() if row["model"] == wanted]
+    published = PUBLISHED_NAMES.get(name)
+    return [{field: row[field] for field in FIGURE_FIELDS} for row in published_rows() if row["model"] == published]
 
 
 @cache

@@ -14,7 +14,7 @@ as the header's ``payload_bytes`` says. A request names a ``method``; its ``id``
     ping
     shutdown
 
-An array travels dense in row-major order: ``{name, kind: "array", dtype, shape, offset, bytes}``; a picture row by row:
+An array travels dense in row-major order: ``{name, kind: "array", dtype, shape, offset, bytes}``; an image row by row:
 ``{name, kind: "image", format, width, height, offset, bytes}`` in one of ``PIXELS``.
 
 The service ends with 0 at the end of its input or after ``shutdown``, and with 2 at a frame that is none.
@@ -51,7 +51,7 @@ PIXELS: Mapping[str, tuple[Any, tuple[int, ...]]] = {
 }
 """Format -> element type and shape of one pixel."""
 OUTPUT_PIXELS = {"RGB": "BGRA", "BGR": "BGRA", "GRAYSCALE": "L008", "GRAYSCALE_FLOAT16": "L00h"}
-"""Colour layout of a picture -> format in which it is sent."""
+"""Colour layout of an image -> format in which it is sent."""
 
 
 class FrameError(Exception):
@@ -97,7 +97,7 @@ class Service:
         program = open_program(request)
         for spec in (*program.inputs, *program.outputs, *program.states):
             if spec.kind not in ("tensor", "image"):
-                raise ProgramError(f"{program.path}: feature '{spec.name}' is a {spec.kind}; only arrays and pictures")
+                raise ProgramError(f"{program.path}: feature '{spec.name}' is a {spec.kind}; only arrays and images")
         numerics = field(request, "numerics", str)
         program.prepare(numerics)  # an operation that is not known shows when a model is loaded
         self.last_handle += 1
@@ -187,7 +187,7 @@ def describe_block(block: Block) -> dict[str, Any]:
 
 
 def read_feature(feature: Any, payload: bytes) -> np.ndarray:
-    """Return one feature of a request: an array as it is, a picture as ``Program.predict`` takes it.
+    """Return one feature of a request: an array as it is, an image as ``Program.predict`` takes it.
 
     Raises:
         UsageError: the bytes are not where the feature says, or too few or too many for its shape.

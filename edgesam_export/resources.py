@@ -38,7 +38,7 @@ def shipped_file(name: str) -> Path:
     """Return a data file that comes with the package: inside an installed one, or beside it in a checkout.
 
     Raises:
-        SchemaError: it is in neither place.
+        SchemaError: it is in neither folder.
     """
     package = Path(__file__).resolve().parent
     for folder in (package, package.parent):

@@ -68,7 +68,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFrame:
-    """The square picture a network sees: resized to ``size``, normalised, padded right and bottom."""
+    """The square image a network sees: resized to ``size``, normalised, padded right and bottom."""
 
     size: int = 1024
     """Side of the encoder's input, pixels."""
@@ -135,7 +135,7 @@ class TensorSpec:
     shape: tuple[int | str, ...]
     """Sizes; a string names a free dimension."""
     dtype: str
-    """``fp16``, ``fp32``, ``uint8`` or ``image`` (8-bit RGB picture)."""
+    """``fp16``, ``fp32``, ``uint8`` or ``image`` (8-bit RGB image)."""
     description: str
 
 

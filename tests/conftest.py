@@ -1,4 +1,4 @@
-"""What every folder shares: one model with stand-in weights, its files in both formats, a picture, a checkpoint."""
+"""What every folder shares: a small model and EdgeSAM with stand-in weights, their files, an image, a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,22 +17,8 @@ from edgesam_export.families import load_model
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.spec import Artifact
 
-NAME = "edge_sam_3x"
-
 # Workers of pytest-xdist have a core each.
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
-
-
-@pytest.fixture(scope="session")
-def model() -> SamModel:
-    """EdgeSAM with stand-in weights; nobody changes it."""
-    return load_model(NAME, random_weights=SEED)
-
-
-@pytest.fixture(scope="session")
-def tiny() -> SamModel:
-    """The smallest model there is, for whatever does not depend on EdgeSAM's own numbers; nobody changes it."""
-    return load_model("edge_sam_tiny", random_weights=SEED)
 
 
 @pytest.fixture(scope="session")
@@ -44,9 +30,15 @@ def exported() -> Iterator[Callable[..., Path]]:
 
 
 @pytest.fixture(scope="session")
+def model() -> SamModel:
+    """The smallest model there is, with stand-in weights; nobody changes it."""
+    return load_model("edge_sam_tiny", random_weights=SEED)
+
+
+@pytest.fixture(scope="session")
 def export_folder(exported: Callable[..., Path]) -> Path:
     """Both formats of ``model``, with mask prompt; read only."""
-    return exported(NAME, ("coreml", "onnx"), mask_input=True)
+    return exported("edge_sam_tiny", ("coreml", "onnx"), mask_input=True)
 
 
 @pytest.fixture(scope="session")
@@ -62,28 +54,28 @@ def onnx_files(export_folder: Path) -> list[Artifact]:
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(exported: Callable[..., Path]) -> Path:
-    """Both formats of ``tiny``, with mask prompt; read only."""
-    return exported("edge_sam_tiny", ("coreml", "onnx"), mask_input=True)
+def edge_sam() -> SamModel:
+    """EdgeSAM with stand-in weights, where its own operations and sizes are the subject; nobody changes it."""
+    return load_model("edge_sam_3x", random_weights=SEED)
 
 
 @pytest.fixture(scope="session")
-def tiny_packages(tiny_folder: Path) -> list[Artifact]:
-    """Encoder and decoder of ``tiny``: the recommended export, with mask prompt."""
-    return artifacts_of(tiny_folder, "coreml")
+def edge_sam_packages(exported: Callable[..., Path]) -> list[Artifact]:
+    """Encoder and decoder of EdgeSAM: the recommended export, with mask prompt; the Swift tests read it too."""
+    return artifacts_of(exported("edge_sam_3x", "coreml", mask_input=True), "coreml")
 
 
 @pytest.fixture(scope="session")
-def tiny_graphs(tiny_folder: Path) -> list[Artifact]:
-    """Encoder and decoder of ``tiny`` as ONNX, FP32 and any number of points, with mask prompt."""
-    return artifacts_of(tiny_folder, "onnx")
+def edge_sam_graphs(exported: Callable[..., Path]) -> list[Artifact]:
+    """Encoder and decoder of EdgeSAM as ONNX, FP32 and any number of points, with mask prompt."""
+    return artifacts_of(exported("edge_sam_3x", "onnx", mask_input=True), "onnx")
 
 
 @pytest.fixture(scope="session")
-def checkpoint(model: SamModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The stand-in weights as a user's own file, written by ``torch.save``."""
+def checkpoint(edge_sam: SamModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """EdgeSAM's stand-in weights as a user's own file, written by ``torch.save``."""
     path = tmp_path_factory.mktemp("checkpoint") / "mine.pth"
-    torch.save(model.state_dict(), path)
+    torch.save(edge_sam.state_dict(), path)
     return path
 
 

@@ -45,10 +45,10 @@ def pattern(height: int, width: int, seed: int) -> np.ndarray:
 
 def pictures() -> dict[str, np.ndarray]:
     """Return the three pictures by name: a landscape photo, a portrait beyond the frame, a small square."""
-    from edgesam_export.imaging.reading import open_picture
+    from edgesam_export.imaging.reading import open_image
 
     return {
-        "landscape": open_picture(PACKAGE / "samples" / "cat.jpg"),
+        "landscape": open_image(PACKAGE / "samples" / "cat.jpg"),
         "portrait": pattern(1090, 613, 3),
         "small": pattern(97, 97, 4),
     }

@@ -14,7 +14,7 @@ from edgesam_export.errors import UsageError
 from edgesam_export.imaging import overlay as overlay_module
 from edgesam_export.imaging import reading as picture
 from edgesam_export.imaging.overlay import nearest, overlay
-from edgesam_export.imaging.reading import mask_image, open_picture, rgb_array, save_png
+from edgesam_export.imaging.reading import mask_image, open_image, rgb_array, save_png
 
 
 def stored(image: Image.Image, form: str = "PNG", **options) -> io.BytesIO:
@@ -40,7 +40,7 @@ def test_rgb_is_read_as_it_is(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     for source in (tmp_path / "a.png", str(tmp_path / "a.png"), stored(Image.fromarray(pixels))):
-        array = open_picture(source)
+        array = open_image(source)
         np.testing.assert_array_equal(array, pixels)
         assert array.flags.writeable
 
@@ -64,19 +64,19 @@ def test_exif_orientation_is_applied(orientation):
     exif = Image.Exif()
     exif[274] = orientation
     file = stored(Image.fromarray(np.ascontiguousarray(as_stored)), exif=exif.tobytes())
-    np.testing.assert_array_equal(open_picture(file), upright)
+    np.testing.assert_array_equal(open_image(file), upright)
 
 
 def test_transparency_is_composited_over_white():
     pixels = np.array([[[255, 0, 0, 255], [0, 0, 0, 0], [0, 0, 0, 51]]], np.uint8)
     np.testing.assert_array_equal(
-        open_picture(stored(Image.fromarray(pixels))), [[[255, 0, 0], [255, 255, 255], [204, 204, 204]]]
+        open_image(stored(Image.fromarray(pixels))), [[[255, 0, 0], [255, 255, 255], [204, 204, 204]]]
     )
 
 
 def test_grey_with_alpha_is_composited_over_white():
     pixels = Image.merge("LA", [Image.new("L", (1, 1), 0), Image.new("L", (1, 1), 51)])
-    assert grey_levels(open_picture(stored(pixels))) == [204]
+    assert grey_levels(open_image(stored(pixels))) == [204]
     assert grey_levels(rgb_array(pixels.convert("La"))) == [204]
 
 
@@ -88,24 +88,24 @@ def palette_image() -> Image.Image:
 
 
 def test_palette_is_resolved():
-    np.testing.assert_array_equal(open_picture(stored(palette_image())), [[[255, 0, 0], [0, 255, 0], [0, 0, 255]]])
+    np.testing.assert_array_equal(open_image(stored(palette_image())), [[[255, 0, 0], [0, 255, 0], [0, 0, 255]]])
 
 
 @pytest.mark.parametrize("transparency, middle", [(1, [255, 255, 255]), (bytes([255, 51, 255]), [204, 255, 204])])
 def test_palette_transparency_becomes_white(transparency, middle):
-    array = open_picture(stored(palette_image(), transparency=transparency))
+    array = open_image(stored(palette_image(), transparency=transparency))
     np.testing.assert_array_equal(array, [[[255, 0, 0], middle, [0, 0, 255]]])
 
 
 def test_grey_and_one_bit():
-    assert grey_levels(open_picture(stored(Image.fromarray(one_row([0, 7, 255], np.uint8))))) == [0, 7, 255]
-    assert grey_levels(open_picture(stored(Image.fromarray(one_row([0, 1], bool))))) == [0, 255]
+    assert grey_levels(open_image(stored(Image.fromarray(one_row([0, 7, 255], np.uint8))))) == [0, 7, 255]
+    assert grey_levels(open_image(stored(Image.fromarray(one_row([0, 1], bool))))) == [0, 255]
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
 def test_sixteen_bit_grey_is_scaled_not_clipped(form):
     image = Image.fromarray(one_row([0, 257, 300, 32896, 65535], np.uint16))
-    assert grey_levels(open_picture(stored(image, form))) == [0, 1, 1, 128, 255]
+    assert grey_levels(open_image(stored(image, form))) == [0, 1, 1, 128, 255]
 
 
 def test_dark_sixteen_bit_grey_stays_dark():
@@ -122,7 +122,7 @@ def test_dark_sixteen_bit_grey_stays_dark():
     ],
 )
 def test_thirty_two_bit_integers_get_the_range_that_holds_them(values, levels):
-    assert grey_levels(open_picture(stored(Image.fromarray(one_row(values, np.int32)), "TIFF"))) == levels
+    assert grey_levels(open_image(stored(Image.fromarray(one_row(values, np.int32)), "TIFF"))) == levels
 
 
 @pytest.mark.parametrize(
@@ -136,18 +136,18 @@ def test_thirty_two_bit_integers_get_the_range_that_holds_them(values, levels):
     ],
 )
 def test_floats_get_the_range_that_holds_them(values, levels):
-    assert grey_levels(open_picture(stored(Image.fromarray(one_row(values, np.float32)), "TIFF"))) == levels
+    assert grey_levels(open_image(stored(Image.fromarray(one_row(values, np.float32)), "TIFF"))) == levels
 
 
 def test_floats_that_are_no_numbers_are_refused():
     with pytest.raises(UsageError, match="NaN"):
-        open_picture(stored(Image.fromarray(one_row([0, np.nan], np.float32)), "TIFF"))
+        open_image(stored(Image.fromarray(one_row([0, np.nan], np.float32)), "TIFF"))
 
 
 def test_cmyk_is_converted():
     ink = Image.new("CMYK", (1, 1), (0, 255, 255, 0))
-    np.testing.assert_array_equal(open_picture(stored(ink, "TIFF")), [[[255, 0, 0]]])
-    lossy = open_picture(stored(Image.new("CMYK", (16, 16), (255, 0, 0, 0)), "JPEG", quality=100))
+    np.testing.assert_array_equal(open_image(stored(ink, "TIFF")), [[[255, 0, 0]]])
+    lossy = open_image(stored(Image.new("CMYK", (16, 16), (255, 0, 0, 0)), "JPEG", quality=100))
     assert np.abs(lossy.astype(int) - (0, 255, 255)).max() <= 3
 
 
@@ -155,14 +155,14 @@ def test_cmyk_is_converted():
 def test_animation_gives_its_first_frame(form):
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     options = {"lossless": True} if form == "WEBP" else {}
-    array = open_picture(stored(frames[0], form, save_all=True, append_images=frames[1:], **options))
+    array = open_image(stored(frames[0], form, save_all=True, append_images=frames[1:], **options))
     np.testing.assert_array_equal(array, np.broadcast_to([255, 0, 0], (4, 4, 3)))
 
 
 def refusal(source) -> str:
     """Text of the error, which must be one line."""
     with pytest.raises(UsageError) as caught:
-        open_picture(source)
+        open_image(source)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -172,7 +172,7 @@ def test_missing_file_folder_and_text_are_named(tmp_path):
     assert "Is a directory" in refusal(tmp_path) or os.name == "nt"
     for name, content in (("a.png", b"hello"), ("empty.png", b"")):
         (tmp_path / name).write_bytes(content)
-        assert "not a picture" in refusal(tmp_path / name) and name in refusal(tmp_path / name)
+        assert "not an image" in refusal(tmp_path / name) and name in refusal(tmp_path / name)
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM"])
@@ -203,13 +203,13 @@ def test_picture_above_the_limit_is_refused_before_decoding(side):
 
 def test_limit_itself_is_allowed(monkeypatch):
     monkeypatch.setattr(picture, "MAX_PIXELS", 12)
-    assert open_picture(stored(Image.new("RGB", (4, 3)))).shape == (3, 4, 3)
+    assert open_image(stored(Image.new("RGB", (4, 3)))).shape == (3, 4, 3)
     assert "4x4" in refusal(stored(Image.new("RGB", (4, 4))))
 
 
 @pytest.mark.parametrize("sample", ["cat.jpg", "coffee.jpg"])
 def test_samples_open(sample):
-    array = open_picture(Path(picture.__file__).parents[1] / "samples" / sample)
+    array = open_image(Path(picture.__file__).parents[1] / "samples" / sample)
     assert array.std() > 20
 
 
@@ -305,7 +305,7 @@ def test_nearest_is_the_euclidean_distance_up_to_its_reach():
 def test_save_png_round_trip(tmp_path):
     path = tmp_path / "out.png"
     assert save_png(GREY, path) == path
-    np.testing.assert_array_equal(open_picture(path), GREY)
+    np.testing.assert_array_equal(open_image(path), GREY)
     save_png(mask_image(square_mask()), str(path))  # replaces
     with Image.open(path) as image:
         assert image.mode == "L"

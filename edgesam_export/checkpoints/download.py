@@ -72,7 +72,7 @@ def download(
     """Return the file in the cache folder, fetched if it is not there, its size and SHA-256 verified.
 
     A bundled file is verified and returned where it lies; the cache folder and the network are not looked at.
-    What was received before an interruption stays beside it as ``<name>.part``, and the next call goes on from there.
+    A part received before an interruption stays beside it as ``<name>.part``, and the next call goes on from there.
     ``progress`` is called with bytes done, total bytes (0 if unknown) and the file's name.
 
     Raises:
@@ -86,9 +86,7 @@ def download(
         verify(file, path, f"delete it to download it again, or pass it as a checkpoint if it is yours ({path})")
         return path
     if file.url is None:
-        raise CheckpointError(
-            f"no direct download is known for {file.name}; get it from {file.home} and put it at {path}"
-        )
+        raise CheckpointError(f"no direct download of {file.name} is known; get it from {file.home}, put it at {path}")
     check_url(file.url)
     part = folder / f"{file.name}.part"
     try:
@@ -100,13 +98,13 @@ def download(
             part.unlink(missing_ok=True)
             raise
         os.replace(part, path)
-    except OSError as error:  # fetch() turns network errors into CheckpointError: what is left is the disk
+    except OSError as error:  # fetch() turns network errors into CheckpointError: the rest is the disk
         raise disk_error(part, error) from error
     return path
 
 
 def bundled_path(file: CheckpointFile) -> Path:
-    """Return where a bundled file lies, size and SHA-256 verified."""
+    """Return the path of a bundled file, size and SHA-256 verified."""
     remedy = "install the package again, or pass your own file as a checkpoint"
     try:
         path = shipped_file(f"models/{file.name}")

@@ -1,8 +1,7 @@
 """Checkpoints: read without running pickled code, compared with the model's keys, known by their SHA-256.
 
-``load_state_dict`` is what the rest of the package calls; it reads a given file, or the released one, which it fetches
-unless it comes with the package.
-PyTorch is imported inside functions: the manifest answers at once.
+The rest of the package calls ``load_state_dict``. It reads a file of the caller, or the released one, which it fetches
+unless it comes with the package. PyTorch is imported inside functions: the manifest answers at once.
 """
 
 from __future__ import annotations
@@ -104,7 +103,7 @@ def read_safetensors(path: Path) -> Any:
 
 
 def read_torch(path: Path, file: BinaryIO, size: int, head: bytes) -> Any:
-    """Return what ``torch.save`` stored, after ``check_torch_file`` found it harmless."""
+    """Return the object that ``torch.save`` stored, after ``check_torch_file`` found it harmless."""
     import torch
 
     if head.startswith(b"version https://git-lfs"):
@@ -215,8 +214,8 @@ def check_keys(model_or_shapes: Any, state_dict: Mapping[str, Any], *, where: st
     parts = [f"{len(keys)} {what}: {listing(keys)}" for keys, what in problems if keys]
     if not parts:
         return
-    family, wanted = family_of_keys(found), family_of_keys(shapes)
-    hint = f"; the keys look like {family}" if family is not None and family != wanted else ""
+    family, expected_family = family_of_keys(found), family_of_keys(shapes)
+    hint = f"; the keys look like {family}" if family is not None and family != expected_family else ""
     raise CheckpointError(f"{where}: the checkpoint does not fit the model{hint}; {'; '.join(parts)}")
 
 

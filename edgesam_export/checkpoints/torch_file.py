@@ -140,11 +140,11 @@ def read_claims(file: IO[bytes], size: int, storages: dict[str, StorageClaim]) -
     """Read one pickle from the current position; the storages it names are added to ``storages``."""
     start = file.tell()
     for opcode, operand, position in pickletools.genops(cast(IO[bytes], BoundedFile(file, size))):
-        place = (position or start) - start
-        if place > MAX_PICKLE_BYTES:
+        offset = (position or start) - start
+        if offset > MAX_PICKLE_BYTES:
             raise CheckpointError(f"its pickle is larger than {MAX_PICKLE_BYTES} bytes; {REMEDY}")
         # The unpickler's memo is an array: one huge index in a ten-byte file would allocate gigabytes.
-        if "PUT" in opcode.name and int(operand or 0) > place:
+        if "PUT" in opcode.name and int(operand or 0) > offset:
             raise CheckpointError("its pickle is malformed (memo index out of range)")
     file.seek(start)
     reader = ClaimReader(BoundedFile(file, size))

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from edgesam_export.errors import RunnerUnavailableError, UsageError, first_line
-from edgesam_export.imaging.reading import open_picture
+from edgesam_export.imaging.reading import open_image
 
 __all__ = ["ENDLESS", "CocoData", "Data", "FolderData", "Sample", "SceneData", "mask_of", "open_data"]
 
@@ -159,7 +159,7 @@ class CocoData:
 
     def __getitem__(self, index: int) -> Sample:
         name, size = self.pictures[checked_index(index, len(self))]
-        image = open_picture(self.find(name))
+        image = open_image(self.find(name))
         if image.shape[:2] != size:
             raise UsageError(
                 f"{self.path}: {shown(name)} is said to be {size[1]}x{size[0]}, but the picture is "
@@ -204,7 +204,7 @@ class FolderData:
     def __getitem__(self, index: int) -> Sample:
         name = self.pictures[checked_index(index, len(self))]
         stem = Path(name).stem
-        image = open_picture(inside(self.folder, name, str(self.folder)))
+        image = open_image(inside(self.folder, name, str(self.folder)))
         size = image.shape[:2]
         for beside in (f"{stem}.json", f"{stem}_mask.png", f"masks/{stem}.png"):
             path = inside(self.folder, beside, str(self.folder))

@@ -1,6 +1,6 @@
 """Compressed weights: the schemes, which tensors they take, and what a compressed package's weights decode to.
 
-Core ML keeps a palette (one table of values per tensor, indices into it) or whole numbers with scales. Both are
+Core ML keeps a palette (one table of values per tensor, indices into it) or integers with scales. Both are
 computed here in PyTorch, on the FP16 values that an export stores: ``formats/coreml/convert.py`` hands the palettes to
 coremltools, whose linear quantisation is repeated here bit for bit, so what training simulates is what a package holds.
 Compressed are kernels of convolutions and linear layers, but the encoder's first one: all that follows sees its error,
@@ -122,7 +122,7 @@ def through_fp16(tensor: Tensor) -> Tensor:
 def stored_values(weight: Tensor, scheme: Scheme, axis: int = 0) -> Tensor:
     """Return, float32, exactly what a package that stores ``weight`` with ``scheme`` stands for.
 
-    Of a linear scheme these are products of a whole number and an FP16 scale; Core ML rounds them to FP16.
+    Of a linear scheme these are products of an integer and an FP16 scale; Core ML rounds them to FP16.
     """
     weight = through_fp16(weight)
     if scheme.palette:
@@ -132,7 +132,7 @@ def stored_values(weight: Tensor, scheme: Scheme, axis: int = 0) -> Tensor:
 
 
 def linear_values(weight: Tensor, scheme: Scheme, axis: int = 0) -> Tensor:
-    """Return scale * whole number, float32; every step that coremltools takes in FP16 is rounded to FP16.
+    """Return scale * integer, float32; every step that coremltools takes in FP16 is rounded to FP16.
 
     Shapes:
         weight of any rank from 2, FP16 values, output channels on ``axis`` (0 or 1), input channels on the other
@@ -197,10 +197,10 @@ def dense_centres(values: Tensor, mass: Tensor, size: int) -> Tensor:
     below = mass[torch.searchsorted(values, edges[1:], right=True)]
     density = torch.cat([below[:1], below.diff()]) ** (1 / 3)
     share = density.cumsum(0) / density.sum()
-    wanted = (torch.arange(size, dtype=torch.float64) + 0.5) / size
-    cell = torch.searchsorted(share, wanted)
+    shares = (torch.arange(size, dtype=torch.float64) + 0.5) / size
+    cell = torch.searchsorted(share, shares)
     before = torch.cat([share.new_zeros(1), share])[cell]
-    return torch.lerp(edges[cell], edges[cell + 1], (wanted - before) / (share[cell] - before))
+    return torch.lerp(edges[cell], edges[cell + 1], (shares - before) / (share[cell] - before))
 
 
 def cell_edges(values: Tensor, centres: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from edgesam_export.errors import SchemaError
-from edgesam_export.spec import ExportConfig, ModelInfo, Provenance, TensorSpec
+from edgesam_export.spec import ExportConfig, ImageFrame, ModelInfo, Provenance, TensorSpec
 
 __all__ = ["CONTRACT_KEY", "LABELS", "SCHEMA_VERSION", "make_contract", "part_contract", "read_contract", "summary"]
 
@@ -53,7 +53,6 @@ def make_contract(
     details: dict[str, Any],
 ) -> dict[str, Any]:
     """Return the contract of one component as plain JSON data; ``details`` are the profile's own facts."""
-    frame = info.frame
     return {
         "schema_version": SCHEMA_VERSION,
         "model": info.name,
@@ -62,17 +61,7 @@ def make_contract(
         "profile": config.profile,
         "precision": config.precision,
         "export": asdict(config),
-        "frame": {
-            "size": frame.size,
-            "prompt_size": frame.prompt_size,
-            "mean": list(frame.mean),
-            "std": list(frame.std),
-            "pad_colour": list(frame.pad_colour),
-            "fit": frame.fit,
-            "mask_resize": frame.mask_resize,
-            "resize": RESIZE[frame.fit],
-            "pad": PAD[frame.fit],
-        },
+        "frame": frame_entry(info.frame),
         "upsample": info.upsample,
         "padding_point": info.padding_point,
         "inputs": [tensor_entry(spec) for spec in inputs],
@@ -86,6 +75,21 @@ def make_contract(
         },
         "versions": tool_versions(),
         **details,
+    }
+
+
+def frame_entry(frame: ImageFrame) -> dict[str, Any]:
+    """Return the contract's entry of the frame, with its resizing and padding in words."""
+    return {
+        "size": frame.size,
+        "prompt_size": frame.prompt_size,
+        "mean": list(frame.mean),
+        "std": list(frame.std),
+        "pad_colour": list(frame.pad_colour),
+        "fit": frame.fit,
+        "mask_resize": frame.mask_resize,
+        "resize": RESIZE[frame.fit],
+        "pad": PAD[frame.fit],
     }
 
 

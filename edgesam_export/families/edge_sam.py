@@ -146,7 +146,7 @@ class UpsampleNeck(nn.Module):
 def repvit_features(stages: Stages) -> tuple[nn.ModuleList, list[int]]:
     """Return RepViT's stem and blocks in one list, and the index of each stage's last block.
 
-    The stem halves the picture's size twice, every stage after the first halves it once more.
+    The stem halves the image's size twice, every stage after the first halves it once more.
     """
     width = stages[0][0]
     stem = nn.Sequential(ConvBN(3, width // 2, 3, stride=2), nn.GELU(), ConvBN(width // 2, width, 3, stride=2))
@@ -172,7 +172,7 @@ def embedding_neck(dim: int) -> nn.Sequential:
 
 
 class EdgeSamEncoder(nn.Module):
-    """RepViT-M1 whose last two stages are fused at 1/16 of the picture's size."""
+    """RepViT-M1 whose last two stages are fused at 1/16 of the image's size."""
 
     def __init__(self, upsample: str = "bicubic") -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class EdgeSamEncoder(nn.Module):
         self.neck = embedding_neck(EMBEDDING_DIM)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Embed a picture.
+        """Embed an image.
 
         Shapes:
             image (B, 3, S, S), normalised, S a multiple of 32; returns (B, 256, S/16, S/16)

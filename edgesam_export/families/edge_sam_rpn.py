@@ -48,7 +48,7 @@ class EdgeSamRpn(SamModel):
         return self.proposal_head(embedding)
 
     def extra_components(self, config: ExportConfig) -> tuple[Component, ...]:
-        """Return what is exported beside encoder and decoder: the head, as ``proposals``."""
+        """Return the component that is exported beside encoder and decoder: the head, as ``proposals``."""
         count = self.proposal_head.boxes.anchors.shape[2]
         return (
             Component(

@@ -1,7 +1,7 @@
 """EdgeSAM tiny: the same kind of network as EdgeSAM, small enough to be shipped with the code and trained on two cores.
 
 RepViT blocks at half of EdgeSAM's width or less, and SAM's prompt encoder and mask decoder at half their width (128).
-The picture has 512 x 512 pixels; three stages instead of two are fused, at 1/8 of the picture's size, so that the
+The image has 512 x 512 pixels; three stages instead of two are fused, at 1/8 of the image's size, so that the
 embedding has EdgeSAM's 64 x 64 cells, the logits 256 x 256, and coordinates live in the frame of 1024.
 
 Trained by this project on drawn scenes (docs/distillation.md): made to show the tool, not for photographs.
@@ -31,7 +31,7 @@ MLP_DIM = 512
 
 
 class EdgeSamTinyEncoder(nn.Module):
-    """RepViT whose last three stages are fused, from the coarsest on, at 1/8 of the picture's size."""
+    """RepViT whose last three stages are fused, from the coarsest on, at 1/8 of the image's size."""
 
     def __init__(self, stages: Stages = STAGES, dim: int = EMBEDDING_DIM, upsample: str = "bicubic") -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class EdgeSamTinyEncoder(nn.Module):
         self.neck = embedding_neck(dim)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Embed a picture.
+        """Embed an image.
 
         Shapes:
             image (B, 3, S, S), normalised, S a multiple of 32; returns (B, 128, S/8, S/8)

@@ -1,10 +1,10 @@
-"""EfficientSAM: a small plain vision transformer, and a mask decoder that differs from SAM's in a few places.
+"""EfficientSAM: a small plain vision transformer, and a mask decoder that differs from SAM's in a few points.
 
 Xiong et al. 2023, "EfficientSAM: Leveraged Masked Image Pretraining for Efficient Segment Anything",
 https://arxiv.org/abs/2312.00863
 Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", https://arxiv.org/abs/2010.11929, for the encoder.
 
-What differs from SAM: the picture is stretched to a square.  A prompt always has six slots; the unused ones are tokens
+What differs from SAM: the image is stretched to a square.  A prompt always has six slots; the unused ones are tokens
 like the others.  There is no mask prompt and no padding point.  In the decoder every MLP has GELU, the first
 self-attention is added to the tokens, a position once added to the tokens stays, and a GroupNorm with one group
 follows the first upscaling.  Masks go to source size in one bicubic step.  Upstream counts a logit of exactly 0 as mask
@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from edgesam_export.errors import UsageError
 from edgesam_export.families import register_model
 from edgesam_export.modeling.channels_first import PatchEmbedding, PointwiseLinear
-from edgesam_export.modeling.common import LayerNorm2d
+from edgesam_export.modeling.common import LayerNorm2d, OneGroupNorm
 from edgesam_export.modeling.mask_decoder import Hypernetworks, MaskDecoder
 from edgesam_export.modeling.prompt_encoder import PositionEncodingRandom, PromptEncoder
 from edgesam_export.modeling.sam import Maps, SamModel, as_maps, check_prompt
@@ -50,9 +50,9 @@ __all__ = [
 EMBEDDING_DIM = 256
 NORM_EPS = 1e-6
 GRID = 64
-"""Cells per side of the picture: 1024 / 16."""
+"""Cells per side of the image: 1024 / 16."""
 PRETRAINED_GRID = 14
-"""Cells per side of the pictures of 224 pixels whose positional table checkpoints hold."""
+"""Cells per side of the images of 224 pixels whose positional table checkpoints hold."""
 QUERY_ROWS = 8
 """Rows of queries that attend at once; the scores of all 64 would be 32 MB a head in FP16."""
 SLOTS = 6
@@ -77,7 +77,7 @@ CONFIGS = {
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention of all cells of the picture, normalised after the product with the values.
+    """Multi-head self-attention of all cells of the image, normalised after the product with the values.
 
     Over 4096 keys a probability is about 2.4e-4 and much of what is below lies under FP16's normal range, which the
     Neural Engine is reported to flush to zero.  Exponentials of at most 1/4 reach further down, and sums of 4096 of
@@ -165,7 +165,7 @@ class EfficientSamEncoder(nn.Module):
         return F.interpolate(table, size=(GRID, GRID), mode="bicubic", align_corners=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Embed a picture.
+        """Embed an image.
 
         Shapes:
             image (B, 3, 1024, 1024), normalised; returns (B, 256, 64, 64)
@@ -178,7 +178,7 @@ class EfficientSamEncoder(nn.Module):
 
 
 class FoldedEncoder(nn.Module):
-    """``EfficientSamEncoder`` for one size of picture."""
+    """``EfficientSamEncoder`` for one size of image."""
 
     def __init__(self, encoder: EfficientSamEncoder) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class FoldedEncoder(nn.Module):
         self.neck = encoder.neck
 
     def forward(self, image: Tensor) -> Tensor:
-        """Embed a picture, see ``EfficientSamEncoder.forward``."""
+        """Embed an image, see ``EfficientSamEncoder.forward``."""
         return self.neck(self.blocks(self.patch_embed(image) + self.place))
 
 
@@ -298,30 +298,6 @@ class GeluMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.layers(x))
-
-
-class OneGroupNorm(nn.Module):
-    """GroupNorm with one group: over all channels and pixels of an image; scale and shift for each channel.
-
-    Means are taken axis by axis, so that no step averages over a million values.  The variance is multiplied by 16 and
-    its root divided by 4, because the epsilon alone is below FP16's normal range.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.eps = 1e-5
-
-    @staticmethod
-    def mean(x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, 1, 1, 1)."""
-        return x.mean(3, keepdim=True).mean(2, keepdim=True).mean(1, keepdim=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        centred = x - self.mean(x)
-        deviation = torch.sqrt(16.0 * self.mean(centred * centred) + 16.0 * self.eps) * 0.25
-        return centred / deviation * self.weight[:, None, None] + self.bias[:, None, None]
 
 
 class EfficientSamMaskDecoder(MaskDecoder):

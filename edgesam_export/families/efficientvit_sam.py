@@ -5,7 +5,7 @@ https://arxiv.org/abs/2402.05008
 Cai, Li, Hu, Gan, Han 2023, "EfficientViT: Multi-Scale Linear Attention for High-Resolution Dense Prediction",
 https://arxiv.org/abs/2205.14756
 
-L0 to L2 see a picture of 512 pixels, XL0 and XL1 one of 1024; prompts and masks live in the frame of 1024 for all.
+L0 to L2 see an image of 512 pixels, XL0 and XL1 one of 1024; prompts and masks live in the frame of 1024 for all.
 Attribute names and their order are the keys of the released checkpoints.
 """
 
@@ -43,17 +43,17 @@ HEAD_WIDTH = 32
 
 @dataclass(frozen=True, kw_only=True)
 class EfficientViTConfig:
-    """Size of an encoder; the stages halve the picture one after the other, the last three go to the neck."""
+    """Size of an encoder; the stages halve the image one after the other, the last three go to the neck."""
 
     size: int
-    """Side of the picture, pixels."""
+    """Side of the image, pixels."""
     widths: tuple[int, ...]
     depths: tuple[int, ...]
-    """Blocks of each stage after the one that halves the picture."""
+    """Blocks of each stage after the one that halves the image."""
     kinds: tuple[str, ...]
     """Of each stage's blocks: ``residual``, ``fused``, ``mobile`` or ``attention``."""
     expansions: tuple[int, ...]
-    """How many times wider blocks are inside; four times that in the one that halves the picture."""
+    """How many times wider blocks are inside; four times that in the one that halves the image."""
     kernel: int
     """Side of the depthwise convolution that makes the second scale of the attention."""
     neck_depth: int
@@ -270,7 +270,7 @@ def stage_block(config: EfficientViTConfig, stage: int) -> nn.Module:
 
 
 def halving_block(config: EfficientViTConfig, stage: int) -> nn.Module:
-    """Return the first block of a stage, which halves the picture."""
+    """Return the first block of a stage, which halves the image."""
     if stage == 0:
         return ConvLayer(3, config.widths[0], 3, stride=2)
     kind = FusedMBConv if config.kinds[stage] == "fused" else MBConv
@@ -289,7 +289,7 @@ class Backbone(nn.Module):
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Return what the last three stages make of a picture (B, 3, S, S), smallest first."""
+        """Return the outputs of the last three stages for an image (B, 3, S, S), smallest first."""
         x, outputs = image, []
         for stage in self.stages:
             x = stage(x)
@@ -349,7 +349,7 @@ class EfficientViTEncoder(nn.Module):
         self.norm = LayerNorm2d(EMBEDDING_DIM, eps=NORM_EPS)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Embed a picture.
+        """Embed an image.
 
         Shapes:
             image (B, 3, S, S), normalised, S = ``config.size``; returns (B, 256, 64, 64)
@@ -358,7 +358,7 @@ class EfficientViTEncoder(nn.Module):
 
 
 def info_of(name: str) -> ModelInfo:
-    """Return what is known about a variant, ``name`` ending in its size."""
+    """Return the registry's entry of a variant, ``name`` ending in its size."""
     variant = name.rpartition("_")[2].upper()
     return ModelInfo(
         name=name,

@@ -43,7 +43,7 @@ class StageConfig:
     stride: int
 
 
-# TinyViT-5M; the last stage keeps 1/16 of the picture's size, where the classifier goes down to 1/32.
+# TinyViT-5M; the last stage keeps 1/16 of the image's size, where the classifier goes down to 1/32.
 STAGES = (
     StageConfig(width=64, depth=2, heads=0, window=0, stride=2),
     StageConfig(width=128, depth=2, heads=4, window=7, stride=2),
@@ -110,7 +110,7 @@ class WindowAttention(nn.Module):
         self.norm = LayerNorm2d(config.width, eps=NORM_EPS)
         self.qkv = PointwiseLinear(config.width, 3 * config.width)
         self.proj = PointwiseLinear(config.width, config.width)
-        self.distances = distance_indexes(config.window)  # no buffer: whole numbers, not weights
+        self.distances = distance_indexes(config.window)  # no buffer: integers, not weights
         self.windows = Windows(grid, config.window)
         self.pads_before_norm = True
         self.key_scale = self.head_width**-0.5
@@ -148,10 +148,10 @@ class WindowAttention(nn.Module):
 def distance_indexes(size: int) -> Tensor:
     """Return (keys, queries) positions in the bias table: distances are numbered as first met from the first cell.
 
-    From the first cell of a window, in reading order, the distance (|dy|, |dx|) is the cell's own place (y, x).
+    From the first cell of a window, in reading order, the distance (|dy|, |dx|) is the cell's own position (y, x).
     """
-    place = torch.arange(size)
-    apart = (place[:, None] - place[None, :]).abs()
+    position = torch.arange(size)
+    apart = (position[:, None] - position[None, :]).abs()
     rows = apart[:, None, :, None].expand(size, size, size, size)  # (key y, key x, query y, query x)
     columns = apart[None, :, None, :].expand(size, size, size, size)
     return (rows * size + columns).reshape(size * size, size * size)
@@ -203,7 +203,7 @@ class Stage(nn.Module):
 
 
 class TinyViTEncoder(nn.Module):
-    """TinyViT-5M for pictures of ``size`` x ``size``, and SAM's neck."""
+    """TinyViT-5M for images of ``size`` x ``size``, and SAM's neck."""
 
     def __init__(self, size: int = 1024) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ class TinyViTEncoder(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Embed a picture.
+        """Embed an image.
 
         Shapes:
             image (B, 3, S, S), normalised; returns (B, 256, S/16, S/16)

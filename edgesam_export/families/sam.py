@@ -30,7 +30,7 @@ __all__ = ["Attention", "Block", "SamEncoder", "ViTConfig"]
 EMBEDDING_DIM = 256
 """Side of the blocks of pixels that become channels in the exported patch embedding."""
 GRID = 64
-"""Cells per side of the picture: 1024 / 16."""
+"""Cells per side of the image: 1024 / 16."""
 WINDOW = 14
 HEADROOM = math.log(4.0)
 """Weights are at most 1/4 before they are divided: 4096 of them, times values up to 32, stay below 2^15."""
@@ -40,7 +40,7 @@ QUERY_ROWS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig:
-    """Size of an encoder; ``global_blocks`` attend to the whole picture, the others within windows."""
+    """Size of an encoder; ``global_blocks`` attend to the whole image, the others within windows."""
 
     width: int
     depth: int
@@ -74,9 +74,9 @@ class Attention(nn.Module):
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, self.head_width))
         self.qkv = PointwiseLinear(width, 3 * width)
         self.proj = PointwiseLinear(width, width)
-        place = torch.arange(side)
-        # (query, key) -> row of the tables; no buffer: whole numbers, not weights
-        self.offsets = place[:, None] - place[None, :] + side - 1
+        position = torch.arange(side)
+        # (query, key) -> row of the tables; no buffer: integers, not weights
+        self.offsets = position[:, None] - position[None, :] + side - 1
         self.key_scale = self.head_width**-0.5
         self.divides_last = False
 
@@ -183,7 +183,7 @@ class SamEncoder(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Embed a picture.
+        """Embed an image.
 
         Shapes:
             image (B, 3, 1024, 1024), normalised; returns (B, 256, 64, 64)

@@ -125,7 +125,7 @@ def recorded_modules(path: Path, digest: str) -> dict[str, str]:
 
 
 def recorded_artifacts(folder: Path) -> dict[str, Any]:
-    """Return what earlier exports into a folder recorded, by file name; nothing when the record is damaged."""
+    """Return the records of earlier exports into a folder by file name; none when the record is damaged."""
     try:
         document = read_json(folder / RECORD)
     except UsageError:

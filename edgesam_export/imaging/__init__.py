@@ -1,1 +1,1 @@
-"""Pictures, prompts and masks as arrays; no model, and but for resizing no torch."""
+"""Images, prompts and masks as arrays; no model, and but for resizing no torch."""

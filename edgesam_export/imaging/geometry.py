@@ -1,6 +1,6 @@
-"""From a picture to the frame that an encoder sees: resize, pad, normalise; points into the prompt frame.
+"""From an image to the frame that an encoder sees: resize, pad, normalise; points into the prompt frame.
 
-Three frames occur. *Source*: pixels of the picture as it was given. *Picture frame*: the ``ImageFrame.size`` square
+Three frames occur. *Source*: pixels of the image as it was given. *Image frame*: the ``ImageFrame.size`` square
 that the encoder sees. *Prompt frame*: the ``ImageFrame.prompt_size`` square in which prompt coordinates and
 low-resolution masks live. The last two are the same square for most models. The Swift module EdgeSAMCore does the same
 arithmetic, and both are tested on ``tests/goldens/geometry.json``.
@@ -24,7 +24,7 @@ PointsLike = Sequence[Sequence[float]] | np.ndarray
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedImage:
-    """One picture in the form the encoder takes, with what is needed to map prompts and masks.
+    """One image in the form the encoder takes, with what is needed to map prompts and masks.
 
     Shapes:
         pixels uint8 (S, S, 3), padded right and bottom with ``frame.pad_colour``
@@ -34,19 +34,19 @@ class PreparedImage:
     pixels: np.ndarray
     tensor: np.ndarray
     source_size: tuple[int, int]
-    """Height and width of the picture as it was given."""
+    """Height and width of the image as it was given."""
     scaled_size: tuple[int, int]
-    """Height and width of the picture inside the picture frame."""
+    """Height and width of the image inside the image frame."""
     frame: ImageFrame
 
     @property
     def prompt_extent(self) -> tuple[int, int]:
-        """Height and width of the picture inside the prompt frame."""
+        """Height and width of the image inside the prompt frame."""
         return fitted_size(self.source_size, self.frame.prompt_size, self.frame.fit)
 
 
 def scaled_size(source_size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Height and width of a picture whose longest side becomes ``side``.
+    """Height and width of an image whose longest side becomes ``side``.
 
     The product is taken in double precision in this order, as ``ResizeLongestSide`` of segment-anything does, so that
     sizes that fall on a half round the same way. No side becomes less than 1.
@@ -57,14 +57,14 @@ def scaled_size(source_size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def fitted_size(source_size: tuple[int, int], side: int, fit: str) -> tuple[int, int]:
-    """Height and width of a picture inside a square of ``side``, see ``ImageFrame.fit``."""
+    """Height and width of an image inside a square of ``side``, see ``ImageFrame.fit``."""
     return (side, side) if fit == "stretch" else scaled_size(source_size, side)
 
 
 def stretched(image: np.ndarray, side: int) -> np.ndarray:
-    """Picture with both sides ``side``: bilinear, half-pixel centres, no antialiasing, float32 0..255.
+    """Image with both sides ``side``: bilinear, half-pixel centres, no antialiasing, float32 0..255.
 
-    In double precision, so that rounding to 8 bits gives the same picture in Swift.
+    In double precision, so that rounding to 8 bits gives the same image in Swift.
     """
     whole = image.astype(np.float64)
     for axis in (1, 0):
@@ -78,10 +78,10 @@ def stretched(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def prepare(image: np.ndarray, frame: ImageFrame) -> PreparedImage:
-    """Resize a picture to the frame, pad it right and bottom, and normalise it; see ``ImageFrame``.
+    """Resize an image to the frame, pad it right and bottom, and normalise it; see ``ImageFrame``.
 
     Shapes: image uint8 (H, W, 3) RGB
-    Raises: UsageError when the array is not such a picture.
+    Raises: UsageError when the array is not such an image.
     """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
@@ -107,7 +107,7 @@ def prepare(image: np.ndarray, frame: ImageFrame) -> PreparedImage:
 
 
 def to_frame(points: PointsLike, prepared: PreparedImage) -> np.ndarray:
-    """Points of the source picture in the prompt frame.
+    """Points of the source image in the prompt frame.
 
     Each axis has its own factor, new side / old side, because the new sides are whole pixels.
 

@@ -1,4 +1,4 @@
-"""From a decoder's logits to masks of the source picture, and the best of them."""
+"""From a decoder's logits to masks of the source image, and the best of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["best_mask", "bounding_box", "iou", "masks_to_source", "resized", "st
 
 
 def masks_to_source(logits: np.ndarray, prepared: PreparedImage) -> np.ndarray:
-    """Logits at the size of the source picture, as SAM's post-processing makes them.
+    """Logits at the size of the source image, as SAM's post-processing makes them.
 
     To the prompt frame, crop the padding, to source size; both steps bilinear with half-pixel centres. Frames that say
     ``mask_resize="bicubic"`` go to source size in one bicubic step.
@@ -45,7 +45,8 @@ def stability(logits: np.ndarray, offset: float = 1.0) -> np.ndarray:
     """
     inner = np.count_nonzero(logits > offset, axis=(-2, -1))
     outer = np.count_nonzero(logits > -offset, axis=(-2, -1))
-    return (inner / np.maximum(outer, 1)).astype(np.float32)
+    shares: np.ndarray = inner / np.maximum(outer, 1)
+    return shares.astype(np.float32)
 
 
 def best_mask(scores: np.ndarray, candidates: int) -> int:

@@ -1,4 +1,4 @@
-"""A picture with a mask and its prompts drawn over it."""
+"""An image with a mask and its prompts drawn over it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BACKGROUND_COLOUR: Colour = (226, 48, 48)
 WHITE: Colour = (255, 255, 255)
 DARK: Colour = (0, 0, 0)
 
-# Lengths in pixels of a picture whose longest side is 1000; they grow with it, but shrink no further than MIN_UNIT.
+# Lengths in pixels of an image whose longest side is 1000; they grow with it, but shrink no further than MIN_UNIT.
 LINE = 2.6
 HALO = 1.5
 MARKER = 13.0
@@ -41,18 +41,18 @@ def overlay(
     box: Sequence[float] | np.ndarray | None = None,
     colour: Colour = MASK_COLOUR,
 ) -> np.ndarray:
-    """The picture with the mask over it: tinted area, smooth contour with a white halo, and the prompts.
+    """The image with the mask over it: tinted area, smooth contour with a white halo, and the prompts.
 
     Foreground points are green stars, background points red discs with a bar. Line widths and markers grow with the
-    picture. Contours do not follow the picture's own border.
+    image. Contours do not follow the image's own border.
 
     Shapes:
         image uint8 (H, W, 3); mask bool (H, W); points (N, 2) x, y; labels (N,), foreground when not given
         box x0, y0, x1, y1; returns uint8 (H, W, 3), the input is left as it is
-    Raises: UsageError when the mask has another size than the picture, or points and labels differ in number.
+    Raises: UsageError when the mask has another size than the image, or points and labels differ in number.
     """
     if mask.shape != image.shape[:2]:
-        raise UsageError(f"mask has shape {mask.shape} but the picture {image.shape[:2]}; give a mask at picture size")
+        raise UsageError(f"mask has shape {mask.shape} but the image {image.shape[:2]}; give a mask at image size")
     labels = labels if len(labels) else [1] * len(points)
     if len(labels) != len(points):
         raise UsageError(f"{len(points)} points but {len(labels)} labels; give one label for each point")
@@ -181,7 +181,7 @@ def marker_shapes(
 
 
 def blend(tile: np.ndarray, colour: Colour, opacity: np.ndarray | np.float32) -> None:
-    """Paint a colour over part of a picture in place.
+    """Paint a colour over part of an image in place.
 
     Shapes: tile uint8 (h, w, 3); opacity (h, w) or one number, 0 to 1
     """

@@ -38,10 +38,10 @@ def pack_prompt(
     ``fixed_slots``: every export of the model has this number of them.
 
     Shapes:
-        points (N, 2) x, y in source pixels, inside the picture; labels (N,) 1 foreground, 0 background
-        box x0, y0, x1, y1 in source pixels, from 0 to the picture's width and height inclusive
+        points (N, 2) x, y in source pixels, inside the image; labels (N,) 1 foreground, 0 background
+        box x0, y0, x1, y1 in source pixels, from 0 to the image's width and height inclusive
         returns point_coords float32 (1, S, 2) in the prompt frame; point_labels float32 (1, S)
-    Raises: UsageError for a prompt that is missing, malformed, outside the picture or does not fit the slots.
+    Raises: UsageError for a prompt that is missing, malformed, outside the image or does not fit the slots.
     """
     points, labels = checked_points(points, labels, prepared.source_size)
     corners = checked_box(box, prepared.source_size)
@@ -55,14 +55,17 @@ def pack_prompt(
         kinds.append(NOT_A_POINT)
     if slots is not None and len(kinds) > slots:
         extra = ", the box takes 2" if len(corners) else ", 1 more because there is no box" if padded else ""
-        has = f"the model always has {slots};" if fixed_slots else f"the decoder has {slots};"
-        advice = "" if fixed_slots else f" export it again with --points {len(kinds)} or"
-        raise UsageError(
-            f"the prompt needs {len(kinds)} slots (points: {len(points)}{extra}) but {has}{advice} give fewer points"
-        )
+        raise too_many(len(kinds), slots, f"points: {len(points)}{extra}", fixed=fixed_slots)
     free = 0 if slots is None else slots - len(kinds)
     coords = np.concatenate([coords, np.zeros((free, 2), np.float32)])
     return coords[None], np.array([[*kinds, *[EMPTY_SLOT] * free]], np.float32)
+
+
+def too_many(needed: int, slots: int, made_of: str, *, fixed: bool) -> UsageError:
+    """Return the error for a prompt that needs more slots than the decoder has."""
+    has = f"the model always has {slots};" if fixed else f"the decoder has {slots};"
+    advice = "" if fixed else f" export it again with --points {needed} or"
+    return UsageError(f"the prompt needs {needed} slots ({made_of}) but {has}{advice} give fewer points")
 
 
 def checked_points(
@@ -83,7 +86,7 @@ def checked_points(
     for x, y in points:
         if not (0 <= x < width and 0 <= y < height):  # also true for NaN
             raise UsageError(
-                f"point ({x:g}, {y:g}) is outside the picture of {width}x{height} pixels;"
+                f"point ({x:g}, {y:g}) is outside the image of {width}x{height} pixels;"
                 f" x must be at least 0 and below {width}, y at least 0 and below {height}"
             )
     return points, [int(label) for label in labels]
@@ -101,7 +104,7 @@ def checked_box(box: NumbersLike | None, size: tuple[int, int]) -> np.ndarray:
     height, width = size
     if not (np.isfinite(corners).all() and min(corners) >= 0 and max(x0, x1) <= width and max(y0, y1) <= height):
         raise UsageError(
-            f"{shown} is outside the picture of {width}x{height} pixels;"
+            f"{shown} is outside the image of {width}x{height} pixels;"
             f" x must lie in 0 to {width} and y in 0 to {height}"
         )
     if not (x0 < x1 and y0 < y1):

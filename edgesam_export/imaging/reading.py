@@ -1,4 +1,4 @@
-"""Pictures in and out: any file Pillow reads to 8-bit RGB, masks to PNG, arrays from NPY. No torch."""
+"""Images in and out: any file Pillow reads to 8-bit RGB, masks to PNG, arrays from NPY. No torch."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from edgesam_export.errors import UsageError, first_line
 from edgesam_export.files import write_beside
 
-__all__ = ["MAX_PIXELS", "mask_image", "open_picture", "read_array", "rgb_array", "save_png"]
+__all__ = ["MAX_PIXELS", "mask_image", "open_image", "read_array", "rgb_array", "save_png"]
 
 MAX_PIXELS = 100_000_000
-"""Largest picture that is opened; decoded, it takes 300 MB."""
+"""Largest image that is opened; decoded, it takes 300 MB."""
 
 
-def open_picture(path_or_file: str | Path | BinaryIO) -> np.ndarray:
-    """Decode a picture file to upright 8-bit RGB; of an animation the first frame. Conversions: see ``rgb_array``.
+def open_image(path_or_file: str | Path | BinaryIO) -> np.ndarray:
+    """Decode an image file to upright 8-bit RGB; of an animation the first frame. Conversions: see ``rgb_array``.
 
     Shapes: returns uint8 (H, W, 3)
-    Raises: UsageError when there is no such file, or it is no picture, cut short, or larger than ``MAX_PIXELS``.
+    Raises: UsageError when there is no such file, or it is no image, cut short, or larger than ``MAX_PIXELS``.
     """
-    name = str(getattr(path_or_file, "name", "picture") if hasattr(path_or_file, "read") else path_or_file)
+    name = str(getattr(path_or_file, "name", "image") if hasattr(path_or_file, "read") else path_or_file)
     try:
         with warnings.catch_warnings():
             # Pillow warns at 89 megapixels; the limit here is MAX_PIXELS, checked before anything is decoded.
@@ -35,11 +35,11 @@ def open_picture(path_or_file: str | Path | BinaryIO) -> np.ndarray:
     except Image.DecompressionBombError:
         raise too_large(name, "") from None
     except UnidentifiedImageError:
-        raise UsageError(f"{name}: not a picture that can be read; give a PNG, JPEG, TIFF, WebP or the like") from None
+        raise UsageError(f"{name}: not an image that can be read; give a PNG, JPEG, TIFF, WebP or the like") from None
     except OSError as error:
         raise UsageError(f"{name}: cannot be read: {error.strerror or first_line(error)}") from None
     except Exception as error:  # decoders raise whatever a broken header makes them run into
-        raise UsageError(f"{name}: not a picture that can be read: {first_line(error)}") from None
+        raise UsageError(f"{name}: not an image that can be read: {first_line(error)}") from None
     with image:
         width, height = image.size
         if width * height > MAX_PIXELS:
@@ -47,11 +47,11 @@ def open_picture(path_or_file: str | Path | BinaryIO) -> np.ndarray:
         return rgb_array(image, name)
 
 
-def rgb_array(image: Image.Image, name: str = "picture") -> np.ndarray:
+def rgb_array(image: Image.Image, name: str = "image") -> np.ndarray:
     """Upright 8-bit RGB of a Pillow image.
 
     EXIF orientation is applied. Transparency is composited over white. 16-bit grey is scaled by 255 / 65535. 32-bit
-    integer and float pictures have no range of their own: the smallest of 1 (float only), 255 and 65535 that holds all
+    integer and float images have no range of their own: the smallest of 1 (float only), 255 and 65535 that holds all
     values becomes white; values beyond that, or below zero, are stretched from their minimum to their maximum.
 
     Shapes: returns uint8 (H, W, 3)
@@ -93,9 +93,9 @@ def grey_to_8_bits(image: Image.Image, name: str) -> np.ndarray:
 
 
 def too_large(name: str, size: str) -> UsageError:
-    """Error for a picture above ``MAX_PIXELS``."""
+    """Error for an image above ``MAX_PIXELS``."""
     limit = MAX_PIXELS // 1_000_000
-    return UsageError(f"{name}: the picture{size} is larger than {limit} megapixels; scale it down and try again")
+    return UsageError(f"{name}: the image{size} is larger than {limit} megapixels; scale it down and try again")
 
 
 def mask_image(mask: np.ndarray) -> Image.Image:

@@ -55,7 +55,7 @@ class Windows:
     """Cut a square grid of ``grid`` x ``grid`` cells into windows of ``size`` x ``size``, and put it together again.
 
     The grid is padded with zeros on the right and below to a multiple of ``size``.  Windows lie on the batch axis
-    (window row, window column, then picture) and their cells on the last one, where the longest axis belongs.
+    (window row, window column, then image) and their cells on the last one, where the longest axis belongs.
     """
 
     def __init__(self, grid: int, size: int) -> None:

@@ -93,7 +93,7 @@ class Fusion(nn.Module):
         return self.norm(self.conv(F.silu(mean)))
 
     def shares(self) -> Tensor:
-        """Return what each map contributes; the sum is a little below 1."""
+        """Return each map's share; the sum is a little below 1."""
         weights = torch.relu(self.weights)
         return weights / (weights.sum() + 1e-4)
 
@@ -143,8 +143,8 @@ class WeightedPyramid(nn.Module):
         outer = [inner[0]]
         for index in range(1, last + 1):
             below = halved(outer[-1])
-            given = (levels[index], below) if index == last else (levels[index], inner[index], below)
-            outer.append(self.up[index - 1](*given))
+            inputs = (levels[index], below) if index == last else (levels[index], inner[index], below)
+            outer.append(self.up[index - 1](*inputs))
         return outer
 
 

@@ -58,7 +58,7 @@ class SamModel(nn.Module):
         return self.image_encoder(image)
 
     def extra_components(self, config: ExportConfig) -> tuple[Any, ...]:
-        """Return what is exported beside encoder and decoder, as ``profiles.Component``s; nothing by default."""
+        """Return the ``profiles.Component``s that are exported beside encoder and decoder; none by default."""
         return ()
 
     def propose(self, embedding: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from PIL import Image
 from edgesam_export.errors import UsageError
 from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.imaging.prompts import pack_prompt
-from edgesam_export.imaging.reading import open_picture, rgb_array
+from edgesam_export.imaging.reading import open_image, rgb_array
 from edgesam_export.parity.report import Prompt
 from edgesam_export.runners import Runner, numerics_choices, open_artifact, open_runner
 from edgesam_export.spec import Artifact, Progress
@@ -58,7 +58,7 @@ def default_images() -> tuple[tuple[str, np.ndarray], ...]:
     Shapes: uint8 (H, W, 3)
     """
     folder = Path(__file__).parents[1] / "samples"
-    photographs = tuple((path.name, open_picture(path)) for path in sorted(folder.glob("*.jpg")))
+    photographs = tuple((path.name, open_image(path)) for path in sorted(folder.glob("*.jpg")))
     return (*photographs, ("noise", np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)))
 
 
@@ -128,7 +128,7 @@ def load_images(images: Iterable[Any]) -> dict[str, np.ndarray]:
     for index, item in enumerate(images):
         name, image = item if isinstance(item, tuple) else (None, item)
         if isinstance(image, str | Path):
-            name, image = name or Path(image).name, open_picture(image)
+            name, image = name or Path(image).name, open_image(image)
         elif isinstance(image, Image.Image):
             image = rgb_array(image)
         name = name or f"image {index}"

@@ -1,1 +1,1 @@
-"""Masks for prompts on a picture, and the library calls behind ``segment`` and ``run``."""
+"""Masks for prompts on an image, and the library calls behind ``segment`` and ``run``."""

@@ -1,4 +1,4 @@
-"""The predictor: masks for prompts on one picture at a time. Its arithmetic is in ``imaging``."""
+"""The predictor: masks for prompts on one image at a time. Its arithmetic is in ``imaging``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgesam_export.errors import UsageError
 from edgesam_export.imaging.geometry import PointsLike, PreparedImage, prepare
 from edgesam_export.imaging.masks import best_mask, masks_to_source
 from edgesam_export.imaging.prompts import NumbersLike, numbers, pack_prompt
-from edgesam_export.imaging.reading import open_picture, rgb_array
+from edgesam_export.imaging.reading import open_image, rgb_array
 from edgesam_export.runners import Embedding, Runner
 from edgesam_export.spec import MASK_SIDE
 
@@ -41,7 +41,7 @@ class Masks:
 
 
 class Predictor:
-    """Masks for prompts on one picture at a time; the embedding is computed once for each picture.
+    """Masks for prompts on one image at a time; the embedding is computed once for each image.
 
     ``source`` is a loaded model or exported files, whatever ``runners.open_runner`` knows; ``runner`` goes before it.
     """
@@ -56,12 +56,12 @@ class Predictor:
         self.embedding: Embedding | None = None
 
     def set_image(self, image: np.ndarray | Image.Image | str | Path) -> Predictor:
-        """Encode a picture: a path, a Pillow image or uint8 RGB (H, W, 3); returns the predictor."""
+        """Encode an image: a path, a Pillow image or uint8 RGB (H, W, 3); returns the predictor."""
         if isinstance(image, Image.Image):
             image = rgb_array(image)
         elif isinstance(image, str | Path):
-            image = open_picture(image)
-        # A picture that fails must not leave the prompts of the next call to the picture before it.
+            image = open_image(image)
+        # An image that fails must not leave the prompts of the next call to the image before it.
         self.prepared = self.embedding = None
         prepared = prepare(image, self.runner.info.frame)
         self.embedding = self.runner.encode(prepared)
@@ -75,13 +75,13 @@ class Predictor:
         box: NumbersLike | None = None,
         mask_input: np.ndarray | None = None,
     ) -> Masks:
-        """Masks for one prompt on the current picture; see ``pack_prompt`` for points, labels and box.
+        """Masks for one prompt on the current image; see ``pack_prompt`` for points, labels and box.
 
         Shapes: mask_input (256, 256) or (1, 1, 256, 256), logits of an earlier prediction
         Raises: UsageError before ``set_image``, for a bad prompt, or for a mask prompt the decoder does not take.
         """
         if self.prepared is None or self.embedding is None:
-            raise UsageError("no picture yet; call set_image before predict")
+            raise UsageError("no image yet; call set_image before predict")
         mask_prompt = None if mask_input is None else self.checked_mask(mask_input)
         coords, kinds = pack_prompt(
             self.prepared,
@@ -95,7 +95,7 @@ class Predictor:
         )
         logits, scores = self.runner.decode(self.embedding, coords, kinds, mask_prompt)
         logits, scores = np.asarray(logits[0], np.float32), np.asarray(scores[0], np.float32)
-        # One mask at a time: four float maps of a 100 megapixel picture would be 1.6 GB.
+        # One mask at a time: four float maps of a 100 megapixel image would be 1.6 GB.
         masks = np.stack([masks_to_source(one[None], self.prepared)[0] > 0 for one in logits])
         return Masks(masks=masks, scores=scores, logits=logits, best_index=best_mask(scores, len(logits)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from edgesam_export.errors import UsageError
 from edgesam_export.files import staging_folder
-from edgesam_export.imaging.reading import open_picture, read_array
+from edgesam_export.imaging.reading import open_image, read_array
 
 __all__ = ["RunResult", "run_package"]
 
@@ -42,7 +43,7 @@ class SavedValue:
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What ``run`` did."""
+    """Result of ``run``: the values written, and times."""
 
     values: tuple[SavedValue, ...]
     times_ms: tuple[float, ...]
@@ -95,35 +96,41 @@ def run_package(
             raise UsageError(f"'{package}' has no value '{name}' to probe; names are those of its operations' outputs")
     if repeats is not None and not 1 <= repeats <= 10_000:
         raise UsageError(f"time is {repeats}; choose 1 to 10000 runs")
+    state = program.make_state() if program.states else None
     seen: dict[str, np.ndarray] = {}
 
     def probe(op: Any, name: str, value: Any) -> None:
         if name in probes:
             seen[name] = value.cpu().numpy().copy()
 
-    state = program.make_state() if program.states else None
     results = program.predict(feed, numerics=numerics, state=state, probe=probe if probes else None)
-    times = []
-    for _ in range(repeats or 0):
-        start = time.perf_counter_ns()
-        program.predict(feed, numerics=numerics, state=state)
-        times.append((time.perf_counter_ns() - start) / 1e6)
+    times = timed_runs(lambda: program.predict(feed, numerics=numerics, state=state), repeats or 0)
     arrays = [("output", name, np.asarray(value)) for name, value in results.items()]
     arrays += [("probe", name, value) for name, value in seen.items()]
     with staging_folder(output) as staging:
         values = tuple(save_value(kind, name, value, staging, output) for kind, name, value in arrays)
-    return RunResult(values=values, times_ms=tuple(times))
+    return RunResult(values=values, times_ms=times)
+
+
+def timed_runs(call: Callable[[], Any], repeats: int) -> tuple[float, ...]:
+    """Return the duration of each of some calls in milliseconds."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter_ns()
+        call()
+        times.append((time.perf_counter_ns() - start) / 1e6)
+    return tuple(times)
 
 
 def read_input(text: str) -> tuple[str, Any]:
-    """Return the feature name and the array or picture of ``NAME=FILE``."""
+    """Return the feature name and the array or image of ``NAME=FILE``."""
     name, separator, file = text.partition("=")
     if not separator or not name or not file:
         raise UsageError(f"input '{text}' is not NAME=FILE, for example image=photo.jpg")
     path = Path(file)
     if path.suffix == ".npy":
         return name, read_array(path)
-    return name, open_picture(path)
+    return name, open_image(path)
 
 
 def save_value(kind: str, name: str, value: np.ndarray, staging: Path, output: Path) -> SavedValue:

@@ -13,15 +13,17 @@ from edgesam_export.files import staging_folder
 from edgesam_export.imaging.geometry import to_frame
 from edgesam_export.imaging.masks import bounding_box
 from edgesam_export.imaging.overlay import overlay
-from edgesam_export.imaging.reading import mask_image, open_picture, read_array, save_png
-from edgesam_export.predict.predictor import Predictor
+from edgesam_export.imaging.reading import mask_image, open_image, read_array, save_png
+from edgesam_export.predict.predictor import Masks, Predictor
 
 __all__ = ["SegmentResult", "choose_files", "segment_image"]
+
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentResult:
-    """What ``segment`` found and wrote."""
+    """Result of ``segment``: the best mask, and the files written."""
 
     scores: tuple[float, ...]
     best: int
@@ -33,13 +35,13 @@ class SegmentResult:
     overlay_path: Path
     logits_path: Path
     runner: str
-    prompt_box: tuple[float, float, float, float] | None
+    prompt_box: Box | None
     """The box that took part: the user's, or what the model proposed for a point."""
 
     def summary(self) -> str:
         """One line for people."""
-        place = f"box {self.box}" if self.box else "empty"
-        return f"{self.runner}: mask {self.best} of {len(self.scores)}, score {self.scores[self.best]:.3f}, {place}"
+        extent = f"box {self.box}" if self.box else "empty"
+        return f"{self.runner}: mask {self.best} of {len(self.scores)}, score {self.scores[self.best]:.3f}, {extent}"
 
     def document(self) -> dict[str, Any]:
         """Return the result as JSON data."""
@@ -86,49 +88,55 @@ def segment_image(
     *,
     points: tuple[tuple[float, float], ...] = (),
     background: tuple[tuple[float, float], ...] = (),
-    box: tuple[float, float, float, float] | None = None,
+    box: Box | None = None,
     mask_input: Path | None = None,
     numerics: str = "fp16",
 ) -> SegmentResult:
-    """Segment a picture with a loaded model or exported files; write mask, overlay and logits into ``output``.
+    """Segment an image with a loaded model or exported files; write mask, overlay and logits into ``output``.
 
     A model with a proposal head adds a box of its own to points that come without box and mask.
 
     Raises:
-        UsageError: an unreadable picture, a prompt outside it, or a prompt the decoder does not take.
+        UsageError: an unreadable image, a prompt outside it, or a prompt the decoder does not take.
     """
     from edgesam_export.runners import open_runner
 
-    picture = open_picture(image)
+    pixels = open_image(image)
     runner = open_runner(source, numerics=numerics)
     coords = [*points, *background]
     labels = [1] * len(points) + [0] * len(background)
     logits = None if mask_input is None else read_array(mask_input)
-    predictor = Predictor(runner=runner).set_image(picture)
+    predictor = Predictor(runner=runner).set_image(pixels)
     if points and box is None and mask_input is None:
         box = proposed_box(predictor, points[0], prompts=len(coords))
-    found = predictor.predict(points=coords or None, labels=labels or None, box=box, mask_input=logits)
-    drawn = overlay(picture, found.best, points=coords, labels=labels, box=box)
+    masks = predictor.predict(points=coords or None, labels=labels or None, box=box, mask_input=logits)
+    drawn = overlay(pixels, masks.best, points=coords, labels=labels, box=box)
+    return save_result(masks, drawn, output, image.stem, runner=runner.name, box=box)
+
+
+def save_result(
+    masks: Masks, drawn: np.ndarray, output: Path, stem: str, *, runner: str, box: Box | None
+) -> SegmentResult:
+    """Write the best mask, the overlay and the logits into ``output``; return what was written and found."""
+    names = [f"{stem}_mask.png", f"{stem}_overlay.png", f"{stem}_logits.npy"]
     with staging_folder(output) as staging:
-        save_png(mask_image(found.best), staging / f"{image.stem}_mask.png")
-        save_png(drawn, staging / f"{image.stem}_overlay.png")
-        np.save(staging / f"{image.stem}_logits.npy", found.logits[found.best_index], allow_pickle=False)
+        save_png(mask_image(masks.best), staging / names[0])
+        save_png(drawn, staging / names[1])
+        np.save(staging / names[2], masks.logits[masks.best_index], allow_pickle=False)
     return SegmentResult(
-        scores=tuple(float(score) for score in found.scores),
-        best=found.best_index,
-        area=int(found.best.sum()),
-        box=bounding_box(found.best),
-        mask_path=output / f"{image.stem}_mask.png",
-        overlay_path=output / f"{image.stem}_overlay.png",
-        logits_path=output / f"{image.stem}_logits.npy",
-        runner=runner.name,
+        scores=tuple(float(score) for score in masks.scores),
+        best=masks.best_index,
+        area=int(masks.best.sum()),
+        box=bounding_box(masks.best),
+        mask_path=output / names[0],
+        overlay_path=output / names[1],
+        logits_path=output / names[2],
+        runner=runner,
         prompt_box=box,
     )
 
 
-def proposed_box(
-    predictor: Predictor, point: tuple[float, float], *, prompts: int
-) -> tuple[float, float, float, float] | None:
+def proposed_box(predictor: Predictor, point: tuple[float, float], *, prompts: int) -> Box | None:
     """Return the box that the model's proposals suggest for a point, in source pixels.
 
     None without a proposal head, when no proposal contains the point, or when ``prompts`` points and a box are more

@@ -61,7 +61,7 @@ def load_all() -> Registry[Rewrite]:
 
 
 def recommended_rewrites() -> tuple[str, ...]:
-    """Return the names that an export applies unless told otherwise, in order."""
+    """Return the names of the rewrites that an export applies by default, in order."""
     registry = load_all()
     return tuple(name for name in registry if registry[name].recommended)
 

@@ -187,7 +187,7 @@ def numerics_choices(format: str) -> tuple[str, ...]:
 
 
 def chains(artifacts: list[Artifact], load: Callable[[Path], T]) -> dict[str, list[T]]:
-    """Return what ``load`` makes of each component's files, in the order in which they run."""
+    """Return each component's files, loaded by ``load``, in the order in which they run."""
     loaded: dict[str, list[T]] = {}
     for artifact in artifacts:
         loaded.setdefault(artifact.component, []).append(load(artifact.path))

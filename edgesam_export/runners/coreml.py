@@ -131,7 +131,7 @@ def unit_of(device: Any) -> str:
 
 
 def this_mac() -> dict[str, str | None]:
-    """Return what this Mac is, as a plan document names it."""
+    """Return this Mac's identity in the fields of a plan document."""
 
     def ask(*command: str) -> str | None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -63,7 +63,7 @@ class TorchRunner(Runner):
         return self.named(self.model.encode(tensor.to(self.device)))
 
     def named(self, encoded: Maps) -> Embedding:
-        """Return what the model encoded as arrays by name."""
+        """Return the model's maps as arrays by name."""
         return dict(zip(self.embedding_names, (part.cpu().numpy() for part in as_maps(encoded)), strict=True))
 
     def tensor(self, array: np.ndarray) -> torch.Tensor:
@@ -135,7 +135,7 @@ class StoredWeightsRunner(ArtifactRunner):
 
 @contextmanager
 def fresh_program(model: SamModel, artifact: Artifact) -> Iterator[tuple[Program, dict[str, str]]]:
-    """Yield what exporting ``model`` now with a package's own options gives: the program and its operations' modules.
+    """Yield the program of a new export of ``model`` with a package's own options, and its operations' modules.
 
     Raises:
         SchemaError: the contract does not hold the options.
@@ -193,7 +193,7 @@ def round_weights(module: nn.Module, kept: tuple[str, ...]) -> None:
 
 
 def as_tensor(value: np.ndarray, spec: dict[str, Any]) -> torch.Tensor:
-    """Return a runner's feed as the traced module takes it: pictures become (1, 3, H, W) floats."""
+    """Return a runner's feed as the traced module takes it: images become (1, 3, H, W) floats."""
     if spec["dtype"] == "image":
         value = value.transpose(2, 0, 1)[None]
     return torch.from_numpy(np.ascontiguousarray(value, np.float32))

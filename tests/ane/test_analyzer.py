@@ -226,24 +226,24 @@ def summary(report: AneReport) -> dict[str, dict[str, object]]:
 
 
 @pytest.mark.parametrize("component", ["encoder", "decoder"])
-def test_our_export_has_the_reviewed_findings(coreml_files, component):
-    artifact = next(file for file in coreml_files if file.component == component)
+def test_our_export_has_the_reviewed_findings(edge_sam_packages, component):
+    artifact = next(file for file in edge_sam_packages if file.component == component)
     report = analyze(artifact.path)
     golden = json.loads((GOLDENS / f"analysis_{component}.json").read_text(encoding="utf-8"))
     assert summary(report) == golden["findings"]
     assert [segment.on_ane for segment in report.segments] == golden["segments"]
 
 
-def test_findings_name_the_torch_module_that_the_export_recorded(coreml_files):
-    report = analyze(coreml_files[0].path, target="H14")
+def test_findings_name_the_torch_module_that_the_export_recorded(edge_sam_packages):
+    report = analyze(edge_sam_packages[0].path, target="H14")
     modules = {finding.op_type: finding.module for finding in report.findings if finding.operation}
     assert modules["layer_norm"].startswith("image_encoder.neck")
     assert all(finding.module for finding in report.findings if finding.operation)
 
 
 @pytest.mark.parametrize("target", ["H13", "H14", "H15", "H16", "H17", "H18"])
-def test_our_exports_have_no_error_and_one_segment_for_the_ane(coreml_files, target):
-    for artifact in coreml_files:
+def test_our_exports_have_no_error_and_one_segment_for_the_ane(edge_sam_packages, target):
+    for artifact in edge_sam_packages:
         report = analyze(artifact.path, target=target)
         assert report.worst() != "error", found(report)
         assert sum(segment.on_ane for segment in report.segments) == 1

@@ -38,8 +38,8 @@ def test_the_readme_counts_the_rules():
 
 
 @pytest.fixture(scope="module")
-def reports(coreml_files):
-    return [analyze(artifact.path) for artifact in coreml_files]
+def reports(edge_sam_packages):
+    return [analyze(artifact.path) for artifact in edge_sam_packages]
 
 
 def test_our_exports_have_no_error(reports):

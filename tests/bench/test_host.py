@@ -145,14 +145,15 @@ def test_the_processor_is_called_by_its_name(tmp_path, monkeypatch):
     assert host_device()["active_cores"] >= 1
 
 
-def test_the_digest_of_weights_tells_models_apart(tiny):
+def test_the_digest_of_weights_tells_models_apart(model):
     from edgesam_export.families import load_model
 
-    assert weights_digest(tiny) == weights_digest(tiny) != weights_digest(load_model("edge_sam_tiny", random_weights=1))
+    other = load_model("edge_sam_tiny", random_weights=1)
+    assert weights_digest(model) == weights_digest(model) != weights_digest(other)
 
 
 @pytest.fixture(scope="module")
-def measured(tiny_packages, tiny_graphs, tiny, tmp_path_factory):
+def measured(coreml_files, onnx_files, model, tmp_path_factory):
     """One iteration of every runtime, without Swift."""
     folder = tmp_path_factory.mktemp("host")
 
@@ -161,7 +162,7 @@ def measured(tiny_packages, tiny_graphs, tiny, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(host_record, "run_swift", missing)
-        plan = plan_host([*tiny_packages, *tiny_graphs], tiny, schedule=ONCE, workload=Workload())
+        plan = plan_host([*coreml_files, *onnx_files], model, schedule=ONCE, workload=Workload())
         path = record_host(plan, records=folder / "records", runs=folder / "runs")
     return read_record(path)
 
@@ -194,16 +195,16 @@ def test_every_runtime_agrees_with_pytorch(measured):
         assert parity[name]["encoder"]["psnr_db"] > 40 and parity[name]["decoder"]["mask_iou"] > 0.98
 
 
-def test_the_files_are_listed_with_digest_and_origin(measured, tiny_packages, tiny_graphs):
-    files = [*tiny_packages, *tiny_graphs]
+def test_the_files_are_listed_with_digest_and_origin(measured, coreml_files, onnx_files):
+    files = [*coreml_files, *onnx_files]
     assert [entry["sha256"] for entry in measured["models"]] == [artifact.sha256 for artifact in files]
     assert {entry["model"] for entry in measured["models"]} == {"edge_sam_tiny"}
     assert measured["models"][0]["weights"]["random_seed"] == 11
 
 
-def test_an_onnx_file_with_external_data_is_measured_and_listed_whole(tiny_graphs, tmp_path):
-    decoder = onnx.load(tiny_graphs[1].path)
-    path = tmp_path / tiny_graphs[1].path.name
+def test_an_onnx_file_with_external_data_is_measured_and_listed_whole(onnx_files, tmp_path):
+    decoder = onnx.load(onnx_files[1].path)
+    path = tmp_path / onnx_files[1].path.name
     onnx.save(decoder, path, save_as_external_data=True, location=f"{path.name}.data", size_threshold=64)
     graph, data = (file.stat().st_size for file in (path, path.with_name(f"{path.name}.data")))
     assert data > graph
@@ -214,10 +215,10 @@ def test_an_onnx_file_with_external_data_is_measured_and_listed_whole(tiny_graph
     assert record["models"][0]["sha256"] == sha256_of(path)
 
 
-def test_a_candidate_that_cannot_load_leaves_the_others_alone(tiny_packages, tmp_path, monkeypatch):
+def test_a_candidate_that_cannot_load_leaves_the_others_alone(coreml_files, tmp_path, monkeypatch):
     monkeypatch.setattr("edgesam_export.bench.candidates.FileCandidate.load", lambda *_: fail())
     plan = HostPlan(
-        artifacts=(tiny_packages[1],),
+        artifacts=(coreml_files[1],),
         numerics=("fp16",),
         schedule=QUICK_SCHEDULE,
         workload=Workload(stages=("decoder",)),

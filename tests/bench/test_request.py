@@ -73,28 +73,28 @@ def test_a_matrix_is_a_list_of_units_or_pairs():
             parse_matrix(text)
 
 
-def test_a_plan_takes_packages_that_belong_together(tiny_packages, tiny_graphs, tiny_folder):
-    assert [artifact.component for artifact in pick_artifacts(tiny_folder)] == ["encoder", "decoder"]
+def test_a_plan_takes_packages_that_belong_together(coreml_files, onnx_files, export_folder):
+    assert [artifact.component for artifact in pick_artifacts(export_folder)] == ["encoder", "decoder"]
     with pytest.raises(UsageError, match="a device runs Core ML packages only"):
-        BenchPlan(artifacts=tuple(tiny_graphs))
-    encoder_only = make_plan(tiny_packages[0])
+        BenchPlan(artifacts=tuple(onnx_files))
+    encoder_only = make_plan(coreml_files[0])
     assert encoder_only.workload.stages == ("encoder",)
     with pytest.raises(UsageError, match="stage 'decoder' needs the decoder"):
-        BenchPlan(artifacts=(tiny_packages[0],))
+        BenchPlan(artifacts=(coreml_files[0],))
     with pytest.raises(UsageError, match="no coreml files among"):
-        pick_artifacts(tiny_graphs[0])
+        pick_artifacts(onnx_files[0])
 
 
-def test_a_decoder_with_eight_slots_takes_seven_points_and_the_padding_point(tiny_packages):
-    make_plan(tiny_packages, workload=Workload(n_points=(7,)))
+def test_a_decoder_with_eight_slots_takes_seven_points_and_the_padding_point(coreml_files):
+    make_plan(coreml_files, workload=Workload(n_points=(7,)))
     with pytest.raises(UsageError, match=r"8 points and SAM's padding point need 9 slots, .* has 8"):
-        make_plan(tiny_packages, workload=Workload(n_points=(1, 8)))
+        make_plan(coreml_files, workload=Workload(n_points=(1, 8)))
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny_packages, tiny, tmp_path_factory):
+def bundle(coreml_files, model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    plan = make_plan(tiny_packages, matrix=parse_matrix("all,cpu_only/cpu_and_ne"), reference=tiny)
+    plan = make_plan(coreml_files, matrix=parse_matrix("all,cpu_only/cpu_and_ne"), reference=model)
     return folder, write_bundle(plan, folder / "in", folder / "expected")
 
 
@@ -108,8 +108,8 @@ def test_the_folder_holds_what_the_request_names(bundle):
     assert request["models"][0]["input_spec"] == [{"name": "image", "shape": [1, 3, 512, 512], "dtype": "image"}]
 
 
-def test_two_requests_are_two_runs(tiny_packages, tmp_path):
-    plan = make_plan(tiny_packages[1])
+def test_two_requests_are_two_runs(coreml_files, tmp_path):
+    plan = make_plan(coreml_files[1])
     first, second = (write_bundle(plan, tmp_path / name) for name in ("a", "b"))
     assert first["run_id"] != second["run_id"] and first["nonce"] != second["nonce"]
     with pytest.raises(UsageError, match="exists already"):
@@ -143,9 +143,9 @@ def outputs_of(folder, request, runner, spoil=lambda array: array):
     return {"parity_outputs": described}
 
 
-def test_outputs_of_the_executor_are_close_to_what_pytorch_was_expected_to_give(bundle, tiny_packages):
+def test_outputs_of_the_executor_are_close_to_what_pytorch_was_expected_to_give(bundle, coreml_files):
     folder, request = bundle
-    case = outputs_of(folder, request, open_runner(tiny_packages, numerics="fp32"))
+    case = outputs_of(folder, request, open_runner(coreml_files, numerics="fp32"))
     found = case_parity(case, folder / "out", folder / "expected")
     assert found["encoder"]["inputs"] == 1 and found["encoder"]["finite"]
     # Weights are rounded to FP16; the decoder's worst output is four scores, not an average over many numbers.
@@ -187,10 +187,10 @@ def test_outputs_of_another_shape_are_no_outputs():
         compare_outputs([("encoder", {"e": np.ones(3)}, {"e": np.ones(2)})])
 
 
-def test_prompts_that_need_more_slots_are_left_out(tiny_packages, tiny, tmp_path, monkeypatch):
+def test_prompts_that_need_more_slots_are_left_out(coreml_files, model, tmp_path, monkeypatch):
     blank = {"image_embeddings": np.zeros((1, 128, 64, 64), np.float32)}
     monkeypatch.setattr("edgesam_export.runners.torch.TorchRunner.encode", lambda *_: blank)
-    decoder = tiny_packages[1]
+    decoder = coreml_files[1]
     narrow = replace(decoder, contract={**decoder.contract, "slots": 2})
-    names = [entry["outputs_dir"] for entry in write_parity_inputs([narrow], tiny, tmp_path / "a", tmp_path / "b")]
+    names = [entry["outputs_dir"] for entry in write_parity_inputs([narrow], model, tmp_path / "a", tmp_path / "b")]
     assert names == ["decoder-0-point", "decoder-0-box", "decoder-1-point", "decoder-1-box"]

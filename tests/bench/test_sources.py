@@ -39,7 +39,7 @@ def test_nothing_is_loaded_for_a_device_that_is_not_ready():
         pytest.fail("there is a subject")
 
 
-def test_a_model_is_exported_to_a_folder_that_vanishes_unless_one_is_given(tiny, tmp_path, monkeypatch):
+def test_a_model_is_exported_to_a_folder_that_vanishes_unless_one_is_given(model, tmp_path, monkeypatch):
     def export(model, folder, config, stage):
         (folder / "net.onnx").write_text("")
         return (folder / "net.onnx",)
@@ -49,14 +49,14 @@ def test_a_model_is_exported_to_a_folder_that_vanishes_unless_one_is_given(tiny,
     for output in (None, tmp_path):
         config = SourceConfig(output=output)
         with open_subject(
-            ["edge_sam_tiny"], config, load=lambda _: tiny, ready=lambda: None, stage=silent, notify=print
+            ["edge_sam_tiny"], config, load=lambda _: model, ready=lambda: None, stage=silent, notify=print
         ) as subject:
-            assert subject.model is tiny and subject.files[0].is_file()
+            assert subject.model is model and subject.files[0].is_file()
             paths += subject.files
     assert [path.exists() for path in paths] == [False, True] and paths[1].parent == tmp_path
 
 
-def test_a_model_is_exported_to_every_format_with_slots_for_its_points(tiny, tmp_path, monkeypatch):
+def test_a_model_is_exported_to_every_format_with_slots_for_its_points(model, tmp_path, monkeypatch):
     asked = []
 
     def export(model, folder, config, *, progress):
@@ -68,7 +68,7 @@ def test_a_model_is_exported_to_every_format_with_slots_for_its_points(tiny, tmp
         monkeypatch.setitem(FORMATS.entries, name, replace(find_format(name), export=export))
     for points, slots in (((1,), 8), ((1, 11), 12)):
         asked.clear()
-        files = export_model(tiny, tmp_path, SourceConfig(formats=("onnx", "coreml"), points=points), silent)
+        files = export_model(model, tmp_path, SourceConfig(formats=("onnx", "coreml"), points=points), silent)
         assert files == (tmp_path / "net1", tmp_path / "net2")
         # any number of points in the one format, the padding point's slot as well in the other
         assert asked == [OnnxConfig(), CoreMLConfig(points=slots)]

@@ -15,21 +15,15 @@ TINY = "edge_sam_tiny"
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(exported: Callable[..., Path]) -> Path:
-    """Both formats of the small model with stand-in weights and mask prompt; read only."""
-    return exported(TINY, ("coreml", "onnx"), mask_input=True)
+def onnx_pair(export_folder: Path) -> list[Path]:
+    """Encoder and decoder."""
+    return [export_folder / f"{TINY}_{part}.onnx" for part in ("encoder", "decoder")]
 
 
 @pytest.fixture(scope="session")
-def onnx_pair(tiny_folder: Path) -> list[Path]:
+def coreml_pair(export_folder: Path) -> list[Path]:
     """Encoder and decoder."""
-    return [tiny_folder / f"{TINY}_{part}.onnx" for part in ("encoder", "decoder")]
-
-
-@pytest.fixture(scope="session")
-def coreml_pair(tiny_folder: Path) -> list[Path]:
-    """Encoder and decoder."""
-    return [tiny_folder / f"{TINY}_{part}.mlpackage" for part in ("encoder", "decoder")]
+    return [export_folder / f"{TINY}_{part}.mlpackage" for part in ("encoder", "decoder")]
 
 
 @pytest.fixture(scope="session")

@@ -217,10 +217,10 @@ def test_segment_takes_a_checkpoint_and_its_files(command, built, own_weights, p
 
 
 def test_onnx_with_random_weights_replaces_an_older_export_and_says_what_they_are(
-    command, tiny_folder, onnx_pair, tmp_path
+    command, export_folder, onnx_pair, tmp_path
 ):
     folder = tmp_path / "build"
-    shutil.copytree(tiny_folder, folder)
+    shutil.copytree(export_folder, folder)
     before = json.loads((folder / "export.json").read_text())["artifacts"]
     arguments = ("onnx", TINY, "--random-weights", 3, "--points", 4, "--precision", "fp16")
     code, out, err = command(*arguments, "--output", folder, "--no-verify", "--json")

@@ -53,10 +53,10 @@ def driven(monkeypatch, tmp_path):
     return calls
 
 
-def test_a_phone_is_measured_as_the_options_say(command, driven, tiny_packages, tmp_path):
+def test_a_phone_is_measured_as_the_options_say(command, driven, coreml_files, tmp_path):
     words = ["--device", "My Phone", "--units", "all,cpu_and_ne", "--points", "1,4", "--iterations", 7, "--quick"]
     more = ["--sustained", 5, "--team", "ABCDE12345", "--allow-wifi", "--runs", tmp_path / "runs", "--no-parity"]
-    code, out, err = command("bench", *(artifact.path for artifact in tiny_packages), *words, *more)
+    code, out, err = command("bench", *(artifact.path for artifact in coreml_files), *words, *more)
     assert code == 0
     assert out.splitlines()[1].split()[:2] == ["all/all/n1", "200"]
     assert "record: " in err and "3 iterations, edgesam-bench/1 asks for 100" in err
@@ -68,27 +68,27 @@ def test_a_phone_is_measured_as_the_options_say(command, driven, tiny_packages, 
     assert plan.reference is None
 
 
-def test_json_is_the_record_and_nothing_else(command, driven, tiny_packages):
-    code, out, err = command("bench", tiny_packages[0].path, "--json", "--quiet", "--no-parity")
+def test_json_is_the_record_and_nothing_else(command, driven, coreml_files):
+    code, out, err = command("bench", coreml_files[0].path, "--json", "--quiet", "--no-parity")
     assert code == 0 and err == ""
     assert json.loads(out)["cases"][0]["id"] == "all/all/n1"
     assert driven[0][0].workload.stages == ("encoder",)
 
 
-def test_outputs_are_compared_with_the_model_the_files_came_from(command, driven, tiny_packages):
-    assert command("bench", tiny_packages[1].path, "--quiet")[0] == 0
+def test_outputs_are_compared_with_the_model_the_files_came_from(command, driven, coreml_files):
+    assert command("bench", coreml_files[1].path, "--quiet")[0] == 0
     assert driven[0][0].reference.provenance.random_seed == 11
 
 
-def test_files_without_their_checkpoint_are_measured_and_not_compared(command, driven, tiny_packages, monkeypatch):
+def test_files_without_their_checkpoint_are_measured_and_not_compared(command, driven, coreml_files, monkeypatch):
     def missing(*_, **__):
         raise CheckpointError("edge_sam_3x.pth cannot be downloaded")
 
     monkeypatch.setattr("edgesam_export.parity.inputs.load_reference", missing)
-    code, _, err = command("bench", tiny_packages[1].path)
+    code, _, err = command("bench", coreml_files[1].path)
     assert code == 0 and driven[0][0].reference is None
     assert "not compared with PyTorch: edge_sam_3x.pth cannot be downloaded; give --checkpoint" in err
-    code, _, err = command("bench", tiny_packages[1].path, "--checkpoint", "mine.pth")
+    code, _, err = command("bench", coreml_files[1].path, "--checkpoint", "mine.pth")
     assert code == 2 and len(driven) == 1 and err.endswith("edge_sam_3x.pth cannot be downloaded\n")
 
 
@@ -111,19 +111,19 @@ def test_misuse_is_one_line(command, words, code, said):
     assert len(err.splitlines()) == 1 and err.startswith("edgesam-export bench: ")
 
 
-def test_wrong_values_of_options_are_named(command, tiny_packages):
+def test_wrong_values_of_options_are_named(command, coreml_files):
     for words, said in (
         (("--points", "one"), "--points 'one' is no list of integers"),
         (("--units", "npu"), "compute units 'npu'"),
         (("--points", "9", "--no-parity"), "need 10 slots"),
     ):
-        code, _, err = command("bench", *(artifact.path for artifact in tiny_packages), "--host", "--no-swift", *words)
+        code, _, err = command("bench", *(artifact.path for artifact in coreml_files), "--host", "--no-swift", *words)
         assert code == 2 and said in err
 
 
-def test_a_mac_is_needed_for_core_ml(command, tiny_packages, monkeypatch):
+def test_a_mac_is_needed_for_core_ml(command, coreml_files, monkeypatch):
     monkeypatch.setattr("sys.platform", "linux")
-    code, _, err = command("bench", tiny_packages[0].path, "--mac", "--no-parity")
+    code, _, err = command("bench", coreml_files[0].path, "--mac", "--no-parity")
     assert code == 3 and "--mac needs macOS" in err and "--host" in err
 
 
@@ -159,23 +159,23 @@ def test_without_a_phone_to_measure_nothing_is_exported(command, monkeypatch, re
     assert (found, out) == (code, "") and said in err and len(err.splitlines()) == 1
 
 
-def test_a_model_is_exported_for_the_phone_that_is_there(command, driven, monkeypatch, tiny, tiny_packages):
+def test_a_model_is_exported_for_the_phone_that_is_there(command, driven, monkeypatch, model, coreml_files):
     phone = DeviceDescription(backend="devicectl", identifier="1", name="Mine")
     monkeypatch.setattr(run, "list_devices", lambda *_, **__: (phone,))
-    monkeypatch.setattr("edgesam_export.cli.bench.load", lambda *_: tiny)
-    monkeypatch.setattr(sources, "export_model", lambda *_: [file.path for file in tiny_packages])
+    monkeypatch.setattr("edgesam_export.cli.bench.load", lambda *_: model)
+    monkeypatch.setattr(sources, "export_model", lambda *_: [file.path for file in coreml_files])
     assert command("bench", "edge_sam_tiny", "--random-weights", 11, "--no-parity", "--quiet")[0] == 0
     assert driven[0][1] is None
 
 
-def test_errors_of_a_device_keep_their_exit_code(command, tiny_packages, monkeypatch):
+def test_errors_of_a_device_keep_their_exit_code(command, coreml_files, monkeypatch):
     for error, expected in ((DeviceNotReady("it is locked"), 4), (InvalidResult("1 of 1 cases are not valid"), 7)):
 
         def fail(*_, error=error, **__):
             raise error
 
         monkeypatch.setattr(run, "run_benchmark", fail)
-        code, out, err = command("bench", tiny_packages[0].path, "--no-parity", "--strict")
+        code, out, err = command("bench", coreml_files[0].path, "--no-parity", "--strict")
         assert (code, out) == (expected, "") and err == f"edgesam-export bench: {error}\n"
 
 
@@ -203,7 +203,7 @@ def test_a_lost_run_is_collected(command, monkeypatch, tmp_path):
     assert seen == [("0a1b", tmp_path, True)]
 
 
-def test_a_model_is_exported_first_and_measured_here(command, monkeypatch, tiny, tiny_graphs, tmp_path):
+def test_a_model_is_exported_first_and_measured_here(command, monkeypatch, model, onnx_files, tmp_path):
     plans = []
 
     def measure_host(plan, **_):
@@ -211,14 +211,14 @@ def test_a_model_is_exported_first_and_measured_here(command, monkeypatch, tiny,
         return {name: value for name, value in invented_record().items() if name not in ("method", "tool", "host")}
 
     monkeypatch.setattr(host_record, "measure_host", measure_host)
-    monkeypatch.setattr("edgesam_export.cli.bench.load", lambda *_: tiny)
-    monkeypatch.setattr(sources, "export_model", lambda *_: [file.path for file in tiny_graphs])
+    monkeypatch.setattr("edgesam_export.cli.bench.load", lambda *_: model)
+    monkeypatch.setattr(sources, "export_model", lambda *_: [file.path for file in onnx_files])
     words = ["--host", "--quick", "--iterations", 1, "--records", tmp_path, "--runs", tmp_path, "--json"]
     code, out, err = command("bench", "edge_sam_tiny", "--random-weights", 11, *words)
     assert code == 0 and json.loads(out)["host"]["backend"] == "host" and json.loads(out)["host"]["versions"]["torch"]
     (plan,) = plans
-    assert plan.model is tiny and plan.files("coreml") == ()
-    assert [file.sha256 for file in plan.files("onnx")] == [file.sha256 for file in tiny_graphs]
+    assert plan.model is model and plan.files("coreml") == ()
+    assert [file.sha256 for file in plan.files("onnx")] == [file.sha256 for file in onnx_files]
     assert plan.schedule.min_iterations == 1 and plan.schedule.sustained_duration_s == 0
     assert "3 iterations, edgesam-bench/1 asks for 100" in err
     assert [path.parent.name for path in tmp_path.glob("*/*.json")] == ["iphone-14"]

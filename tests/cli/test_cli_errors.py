@@ -161,9 +161,9 @@ def full_disk(*_: object, **__: object) -> None:
 
 
 @pytest.fixture
-def earlier(tiny_folder, tmp_path) -> Path:
+def earlier(export_folder, tmp_path) -> Path:
     """A folder with an earlier export of both formats."""
-    shutil.copytree(tiny_folder, tmp_path / "build")
+    shutil.copytree(export_folder, tmp_path / "build")
     return tmp_path / "build"
 
 
@@ -230,9 +230,9 @@ def write_images(folder: Path) -> None:
     ("name", "line"),
     [
         ("missing.png", "missing.png: no such file"),
-        ("zero.png", "zero.png: not a picture that can be read"),
-        ("text.png", "text.png: not a picture that can be read"),
-        ("none.bmp", "none.bmp: (not a picture|has size 0x0|cannot be)"),
+        ("zero.png", "zero.png: not an image that can be read"),
+        ("text.png", "text.png: not an image that can be read"),
+        ("none.bmp", "none.bmp: (not an image|has size 0x0|cannot be)"),
         ("huge.bmp", "huge.bmp: .*(large|megapixel|pixels)"),
     ],
 )
@@ -247,10 +247,10 @@ def test_images_that_cannot_be_used(refused, onnx_pair, tmp_path, name, line):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("--point", "320,10"), "point (320, 10) is outside the picture of 320x240 pixels"),
+        (("--point", "320,10"), "point (320, 10) is outside the image of 320x240 pixels"),
         (("--point", "10,-1"), "point (10, -1) is outside"),
-        (("--background", "nan,1"), "is outside the picture"),
-        (("--box", "0,0,400,100"), "is outside the picture of 320x240"),
+        (("--background", "nan,1"), "is outside the image"),
+        (("--box", "0,0,400,100"), "is outside the image of 320x240"),
         (("--box", "50,50,50,60"), "is reversed or empty"),
         ((), "no prompt: give at least one point, a box or a mask"),
         (("--mask-input", "none.npy"), "cannot read 'none.npy'"),
@@ -270,8 +270,8 @@ def test_more_points_than_slots_says_how_to_export(refused, coreml_pair, photo, 
     assert "needs 10 slots" in line and "the decoder has 8; export it again with --points 10" in line
 
 
-def test_files_of_both_formats_are_not_mixed(refused, tiny_folder, photo, tmp_path):
-    line = refused("segment", photo, "--artifact", tiny_folder, "--point", "1,1", "--output", tmp_path / "out")
+def test_files_of_both_formats_are_not_mixed(refused, export_folder, photo, tmp_path):
+    line = refused("segment", photo, "--artifact", export_folder, "--point", "1,1", "--output", tmp_path / "out")
     assert "several formats (coreml, onnx)" in line
 
 

@@ -24,7 +24,7 @@ from edgesam_export.families.edge_sam_rpn import HEAD, join_checkpoints
 from edgesam_export.files import sha256_of
 from edgesam_export.formats.coreml.convert import save_package
 from edgesam_export.formats.onnx.convert import save_onnx
-from edgesam_export.imaging.reading import open_picture
+from edgesam_export.imaging.reading import open_image
 from edgesam_export.mil import load_program
 from edgesam_export.modeling.proposals import merge_proposals
 from edgesam_export.parity import check_parity
@@ -61,7 +61,7 @@ def package(rpn, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def pictures(photo):
-    picture = open_picture(photo)
+    picture = open_image(photo)
     return (("photo", picture), ("turned", np.ascontiguousarray(picture.transpose(1, 0, 2))))
 
 

@@ -19,7 +19,7 @@ from edgesam_export.checkpoints.reading import check_keys, family_of_keys
 from edgesam_export.errors import CheckpointError, SchemaError
 from edgesam_export.families import build_model, load_model, model_info
 from edgesam_export.families.edge_sam import Upsample2x
-from edgesam_export.imaging.reading import open_picture
+from edgesam_export.imaging.reading import open_image
 from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.parity import check_parity
 from edgesam_export.parity.metrics import psnr_db
@@ -48,12 +48,12 @@ def shapes(artifact: Artifact) -> dict[str, list[int | str]]:
 # ---------------------------------------------------------------------------------------------------- the network
 
 
-def test_its_name_knows_the_shape_of_its_embedding(tiny):
+def test_its_name_knows_the_shape_of_its_embedding(model):
     info = model_info(NAME)
     assert (info.frame.size, info.frame.prompt_size, info.embedding_shapes) == (512, 1024, (EMBEDDING,))
     with torch.inference_mode():
-        embedding = tiny.encode(torch.zeros(1, 3, 512, 512))
-        logits, scores = tiny.decode(embedding, torch.full((1, 1, 2), 500.0), torch.ones(1, 1))
+        embedding = model.encode(torch.zeros(1, 3, 512, 512))
+        logits, scores = model.decode(embedding, torch.full((1, 1, 2), 500.0), torch.ones(1, 1))
     assert tuple(embedding.shape) == EMBEDDING
     assert (tuple(logits.shape), tuple(scores.shape)) == ((1, 4, 256, 256), (1, 4))
 
@@ -84,17 +84,17 @@ def test_three_stages_are_fused_at_the_finest_one():
 
 
 @pytest.mark.parametrize("name", [None, "bicubic_as_matmul", "bicubic_as_phases"])
-def test_rewrites_know_the_size_of_each_of_its_two_upsamplings(tiny, name):
-    rewritten = apply_rewrites(tiny, None if name is None else (name,))
+def test_rewrites_know_the_size_of_each_of_its_two_upsamplings(model, name):
+    rewritten = apply_rewrites(model, None if name is None else (name,))
     assert not any(isinstance(module, Upsample2x) for module in rewritten.modules())
     picture = torch.randn(1, 3, 512, 512, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        found, expected = rewritten.encode(picture), tiny.encode(picture)
+        found, expected = rewritten.encode(picture), model.encode(picture)
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-def test_its_weights_fit_into_four_megabytes_and_are_known_by_their_keys(tiny):
-    parameters = tiny.state_dict()
+def test_its_weights_fit_into_four_megabytes_and_are_known_by_their_keys(model):
+    parameters = model.state_dict()
     floating = sum(value.numel() for value in parameters.values() if value.is_floating_point())
     assert 2 * floating < MAX_WEIGHT_BYTES
     assert family_of_keys(parameters) == NAME
@@ -111,7 +111,7 @@ def test_the_width_of_the_decoders_mlp_is_asked_for():
 # ---------------------------------------------------------------------------------------------------- the files
 
 
-@pytest.mark.parametrize("kind", ["tiny_packages", "tiny_graphs"])
+@pytest.mark.parametrize("kind", ["coreml_files", "onnx_files"])
 def test_the_contract_states_the_narrow_embedding_on_both_sides(request, kind):
     encoder, decoder = map(shapes, request.getfixturevalue(kind))
     assert encoder == {"image": [1, 3, 512, 512], "image_embeddings": list(EMBEDDING)}
@@ -119,7 +119,7 @@ def test_the_contract_states_the_narrow_embedding_on_both_sides(request, kind):
     assert decoder["masks"] == [1, 4, 256, 256] and decoder["mask_input"] == [1, 1, 256, 256]
 
 
-@pytest.mark.parametrize("kind", ["tiny_packages", "tiny_graphs"])
+@pytest.mark.parametrize("kind", ["coreml_files", "onnx_files"])
 def test_a_runner_reads_the_width_from_either_file_alone(request, kind):
     for files in ([0], [1], [0, 1]):
         artifacts = [request.getfixturevalue(kind)[index] for index in files]
@@ -149,21 +149,21 @@ def test_contracts_without_one_embedding_are_refused_in_one_line(contracts, show
 
 
 @pytest.mark.parametrize("profile", ["default", "official", "sam6", "x-anylabeling"])
-def test_every_profile_declares_what_its_modules_compute(tiny, profile):
+def test_every_profile_declares_what_its_modules_compute(model, profile):
     config = OnnxConfig(profile=profile)
     parts = find_profile(profile)
-    encoder, decoder = parts.encoder(tiny, config), parts.decoder(tiny, config)
+    encoder, decoder = parts.encoder(model, config), parts.decoder(model, config)
     with torch.inference_mode():
         assert tuple(encoder.module(*encoder.example).shape) == encoder.outputs[0].shape == EMBEDDING
         decoder.module(*decoder.example)
     assert tuple(decoder.example[0].shape) == decoder.inputs[0].shape == EMBEDDING
 
 
-def test_executor_and_onnx_give_the_masks_of_pytorch(tiny, tiny_packages, tiny_graphs, photo):
-    picture = open_picture(photo)
-    expected = Predictor(tiny).set_image(picture)
+def test_executor_and_onnx_give_the_masks_of_pytorch(model, coreml_files, onnx_files, photo):
+    picture = open_image(photo)
+    expected = Predictor(model).set_image(picture)
     truth = expected.predict(points=[[150, 125]], labels=[1])
-    for runner, least in ((open_runner(tiny_packages, numerics="fp32"), 55), (open_runner(tiny_graphs), 90)):
+    for runner, least in ((open_runner(coreml_files, numerics="fp32"), 55), (open_runner(onnx_files), 90)):
         predictor = Predictor(runner=runner).set_image(picture)
         found = predictor.predict(points=[[150, 125]], labels=[1])
         assert [part.shape for part in predictor.embedding.values()] == [EMBEDDING] and found.masks.shape == (
@@ -175,15 +175,15 @@ def test_executor_and_onnx_give_the_masks_of_pytorch(tiny, tiny_packages, tiny_g
         assert np.abs(found.scores - truth.scores).max() < 5e-3
 
 
-def test_host_benchmark_makes_an_embedding_that_fits(tiny_packages, tiny):
-    for plan in (HostPlan(coreml=tuple(tiny_packages)), HostPlan(model=tiny)):
+def test_host_benchmark_makes_an_embedding_that_fits(coreml_files, model):
+    for plan in (HostPlan(coreml=tuple(coreml_files)), HostPlan(model=model)):
         inputs = random_inputs(plan, 1)
         assert inputs.embedding["image_embeddings"].shape == EMBEDDING
         assert inputs.prepared.pixels.shape == (512, 512, 3)
 
 
-def test_parity_judges_both_formats(tiny, tiny_packages, tiny_graphs, pictures):
-    report = check_parity(tiny, [*tiny_packages, *tiny_graphs], images=pictures, numerics=("fp16",))
+def test_parity_judges_both_formats(model, coreml_files, onnx_files, pictures):
+    report = check_parity(model, [*coreml_files, *onnx_files], images=pictures, numerics=("fp16",))
     failed = {(row.component, check.gate.metric) for row in report.rows for check in row.checks if not check.passed}
     # Stand-in weights put many logits next to zero, where FP16 decides the sign; trained ones do not.
     assert failed <= {("decoder", "sign_agreement")}
@@ -194,11 +194,11 @@ def test_parity_judges_both_formats(tiny, tiny_packages, tiny_graphs, pictures):
 # ---------------------------------------------------------------------------------------------------- commands
 
 
-def test_segment_from_the_model_and_from_its_packages_agree(command, tiny_packages, photo, tmp_path):
+def test_segment_from_the_model_and_from_its_packages_agree(command, coreml_files, photo, tmp_path):
     masks = {}
     for kind, words in {
         "torch": ("--model", NAME, "--random-weights", export_cache.SEED),
-        "coreml": ("--artifact", tiny_packages[0].path.parent, "--backend", "coreml"),
+        "coreml": ("--artifact", coreml_files[0].path.parent, "--backend", "coreml"),
     }.items():
         code, out, err = command("segment", photo, "--point", "150,125", *words, "--output", tmp_path / kind, "--json")
         assert code == 0, err
@@ -207,8 +207,8 @@ def test_segment_from_the_model_and_from_its_packages_agree(command, tiny_packag
     assert (masks["torch"] == masks["coreml"]).mean() > 0.99
 
 
-def test_analysis_keeps_the_encoder_on_the_neural_engine(command, tiny_packages, tmp_path):
-    words = (tiny_packages[0].path, "--fail-on", "error", "--output", tmp_path, "--json", "--quiet")
+def test_analysis_keeps_the_encoder_on_the_neural_engine(command, coreml_files, tmp_path):
+    words = (coreml_files[0].path, "--fail-on", "error", "--output", tmp_path, "--json", "--quiet")
     code, out, _ = command("analyze", *words)
     assert code == 0 and json.loads(out)["placement_counts"]["off"] == 0
 
@@ -230,7 +230,7 @@ def test_bundled_weights_segment_the_bundled_scene():
     from edgesam_export.distill.scenes import draw_scene
     from edgesam_export.imaging.masks import bounding_box, iou
 
-    picture = open_picture(Path(edgesam_export.__file__).parent / "samples" / "scene.png")
+    picture = open_image(Path(edgesam_export.__file__).parent / "samples" / "scene.png")
     scene = draw_scene(1000, 15, 512)
     assert np.abs(picture.astype(int) - scene.image).max() <= 2
     predictor = Predictor(load_model(NAME)).set_image(picture)

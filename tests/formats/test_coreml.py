@@ -20,7 +20,7 @@ from edgesam_export.formats.coreml import convert as coreml
 from edgesam_export.formats.coreml import export_coreml
 from edgesam_export.formats.coreml.convert import save_package
 from edgesam_export.imaging.geometry import prepare
-from edgesam_export.imaging.reading import open_picture
+from edgesam_export.imaging.reading import open_image
 from edgesam_export.mil import Program, load_program
 from edgesam_export.mil.package import find_files
 from edgesam_export.mil.program import read_model
@@ -44,13 +44,13 @@ def embeddings() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def encoder(coreml_files) -> Program:
-    return load_program(coreml_files[0].path)
+def encoder(edge_sam_packages) -> Program:
+    return load_program(edge_sam_packages[0].path)
 
 
 @pytest.fixture(scope="module")
-def decoder(coreml_files) -> Program:
-    return load_program(coreml_files[1].path)
+def decoder(edge_sam_packages) -> Program:
+    return load_program(edge_sam_packages[1].path)
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +142,9 @@ def test_no_product_is_as_wide_as_the_mask(decoder):
     assert widths and max(widths) <= 16384
 
 
-def test_decoder_is_fp32_only_in_the_prompt_and_the_ratio(decoder, coreml_files):
-    modules = json.loads((coreml_files[1].path.parent / "export.json").read_text())
-    modules = modules["artifacts"][coreml_files[1].path.name]["modules"]
+def test_decoder_is_fp32_only_in_the_prompt_and_the_ratio(decoder, edge_sam_packages):
+    modules = json.loads((edge_sam_packages[1].path.parent / "export.json").read_text())
+    modules = modules["artifacts"][edge_sam_packages[1].path.name]["modules"]
     islands = ("prompt", "stability.ratio")
     exact = [op for op in decoder.operations if not op.is_constant and op.outputs[0].type.dtype == "fp32"]
     outside = [str(op) for op in exact if op.type != "cast" and not modules.get(op.label, "").startswith(islands)]
@@ -197,7 +197,7 @@ def test_encoder_can_take_a_tensor_in_fp32(convert, small, photo):
     assert program.inputs[0].kind == "tensor"
     types = {out.type.dtype for op in program.operations if not op.is_constant for out in op.outputs}
     assert types == {"fp32"}
-    prepared = prepare(open_picture(photo), small.info.frame)
+    prepared = prepare(open_image(photo), small.info.frame)
     found = program.predict({"image": prepared.tensor}, numerics="fp32")["image_embeddings"]
     assert psnr_db(small.encode(torch.from_numpy(prepared.tensor)).numpy(), found) >= 80
 
@@ -272,14 +272,14 @@ def test_xcode_shows_origin_and_licence(request, part):
     assert metadata["author"].startswith("edgesam-export") and metadata["version"]
 
 
-def test_operations_know_their_torch_module(decoder, coreml_files):
-    record = json.loads((coreml_files[0].path.parent / "export.json").read_text())["artifacts"]
-    modules = record[coreml_files[1].path.name]["modules"]
+def test_operations_know_their_torch_module(decoder, edge_sam_packages):
+    record = json.loads((edge_sam_packages[0].path.parent / "export.json").read_text())["artifacts"]
+    modules = record[edge_sam_packages[1].path.name]["modules"]
     known = [op for op in decoder.operations if not op.is_constant and op.label in modules]
     assert len(known) >= 0.7 * sum(counts(decoder).values())
     assert {"prompt", "stability.ratio"} <= set(modules.values())
     assert any(path.startswith("mask_decoder.transformer.layers.0.") for path in modules.values())
-    assert any(path.startswith("image_encoder") for path in record[coreml_files[0].path.name]["modules"].values())
+    assert any(path.startswith("image_encoder") for path in record[edge_sam_packages[0].path.name]["modules"].values())
 
 
 # --------------------------------------------------------------------------------------- what they compute
@@ -292,9 +292,12 @@ def decode(model, embeddings: np.ndarray, count: int) -> tuple[np.ndarray, np.nd
     return logits.numpy(), iou.numpy()
 
 
-def test_in_fp32_the_saved_files_give_what_pytorch_gives(model, coreml_files, photo):
-    reference, candidate = StoredWeightsRunner(model, coreml_files), open_runner(coreml_files, numerics="fp32")
-    prepared = prepare(open_picture(photo), model.info.frame)
+def test_in_fp32_the_saved_files_give_what_pytorch_gives(edge_sam, edge_sam_packages, photo):
+    reference, candidate = (
+        StoredWeightsRunner(edge_sam, edge_sam_packages),
+        open_runner(edge_sam_packages, numerics="fp32"),
+    )
+    prepared = prepare(open_image(photo), edge_sam.info.frame)
     embedding = reference.encode(prepared)
     (array,) = embedding.values()
     assert psnr_db(array, candidate.encode(prepared)["image_embeddings"]) >= 80

@@ -28,7 +28,7 @@ from edgesam_export.formats.coreml import export_coreml
 from edgesam_export.formats.onnx import convert as onnx_format
 from edgesam_export.formats.onnx import export_onnx
 from edgesam_export.imaging.geometry import prepare
-from edgesam_export.imaging.reading import open_picture
+from edgesam_export.imaging.reading import open_image
 from edgesam_export.mil import load_program
 from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.modeling.prompt_encoder import PromptEncoder
@@ -72,7 +72,7 @@ def toy() -> SamModel:
 
 @pytest.fixture(scope="module")
 def prepared(toy, photo):
-    return prepare(open_picture(photo), toy.info.frame)
+    return prepare(open_image(photo), toy.info.frame)
 
 
 # ------------------------------------------------------------------------------------------------------------- ONNX

@@ -26,15 +26,15 @@ FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 
 @pytest.fixture(scope="module")
-def convert(model, tmp_path_factory) -> Callable[..., Path]:
+def convert(edge_sam, tmp_path_factory) -> Callable[..., Path]:
     """``convert(part, **config)`` -> the saved file of one component."""
 
     def converted(part: str, **options) -> Path:
         config = OnnxConfig(**options)
-        components, names = build_components(model, config, format="onnx")
+        components, names = build_components(edge_sam, config, format="onnx")
         component = next(one for one in components if one.name == part)
         path = tmp_path_factory.mktemp(part) / f"{part}.onnx"
-        save_onnx(trace_component(component, model, config, names, format="onnx"), config, path)
+        save_onnx(trace_component(component, edge_sam, config, names, format="onnx"), config, path)
         return path
 
     return converted
@@ -72,16 +72,16 @@ def prompt(count: int) -> dict[str, np.ndarray]:
     return {"point_coords": coords, "point_labels": (np.arange(count)[None] % 2).astype(np.float32)}
 
 
-def test_files_are_valid_and_declare_every_shape(onnx_files, half_decoder):
-    for path in (*(artifact.path for artifact in onnx_files), half_decoder):
+def test_files_are_valid_and_declare_every_shape(edge_sam_graphs, half_decoder):
+    for path in (*(artifact.path for artifact in edge_sam_graphs), half_decoder):
         graph = onnx.load(path)
         onnx.checker.check_model(graph, full_check=True)
         typed = {v.name for v in (*graph.graph.value_info, *graph.graph.output) if v.type.tensor_type.HasField("shape")}
         assert {name for node in graph.graph.node for name in node.output} <= typed
 
 
-def test_inputs_and_outputs_are_those_promised(onnx_files):
-    encoder, decoder = (onnx.load(artifact.path).graph for artifact in onnx_files)
+def test_inputs_and_outputs_are_those_promised(edge_sam_graphs):
+    encoder, decoder = (onnx.load(artifact.path).graph for artifact in edge_sam_graphs)
     assert features(encoder.input) == {"image": (FLOAT, [1, 3, 1024, 1024])}
     assert features(encoder.output) == {"image_embeddings": (FLOAT, [1, 256, 64, 64])}
     assert features(decoder.input) == {
@@ -94,24 +94,24 @@ def test_inputs_and_outputs_are_those_promised(onnx_files):
     assert features(decoder.output) == {"masks": (FLOAT, [1, 4, 256, 256]), "scores": (FLOAT, [1, 4])}
 
 
-def test_no_shape_is_computed_even_with_a_free_number_of_points(onnx_files):
-    for artifact in onnx_files:
+def test_no_shape_is_computed_even_with_a_free_number_of_points(edge_sam_graphs):
+    for artifact in edge_sam_graphs:
         assert not {"Shape", "Gather", "GatherND", "Where", "Tile", "Expand", "If", "Loop"} & set(kinds(artifact.path))
 
 
-def test_encoder_is_folded(onnx_files):
-    found = kinds(onnx_files[0].path)
+def test_encoder_is_folded(edge_sam_graphs):
+    found = kinds(edge_sam_graphs[0].path)
     assert 0 < found.count("Conv") <= 107
     assert not {"BatchNormalization", "Resize", "Upsample", "Pow"} & set(found)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 16, 40])
-def test_any_number_of_points_gives_what_pytorch_gives(model, onnx_files, count):
+def test_any_number_of_points_gives_what_pytorch_gives(edge_sam, edge_sam_graphs, count):
     embeddings = np.random.default_rng(4).standard_normal((1, 256, 64, 64)).astype(np.float32)
     feed = prompt(count)
     rest = {"mask_input": np.zeros((1, 1, 256, 256), np.float32), "has_mask_input": np.zeros(1, np.float32)}
-    masks, _ = run(onnx_files[1].path, image_embeddings=embeddings, **feed, **rest)
-    expected, _ = model.decode(*(torch.from_numpy(array) for array in (embeddings, *feed.values())))
+    masks, _ = run(edge_sam_graphs[1].path, image_embeddings=embeddings, **feed, **rest)
+    expected, _ = edge_sam.decode(*(torch.from_numpy(array) for array in (embeddings, *feed.values())))
     assert psnr_db(expected.numpy(), masks) >= 80
 
 
@@ -143,22 +143,22 @@ def test_fp16_keeps_prompts_and_scores_in_fp32(half_decoder):
     assert features(graph.output) == {"masks": (HALF, [1, 4, 256, 256]), "scores": (FLOAT, [1, 4])}
 
 
-def test_fp16_with_slots_is_close_to_pytorch(model, half_decoder):
+def test_fp16_with_slots_is_close_to_pytorch(edge_sam, half_decoder):
     embeddings = np.random.default_rng(4).standard_normal((1, 256, 64, 64)).astype(np.float16)
     given, feed = prompt(3), prompt(8)
     feed["point_coords"][:, :3], feed["point_labels"] = given["point_coords"], np.full((1, 8), -2, np.float32)
     feed["point_labels"][:, :3] = given["point_labels"]
     masks, scores = run(half_decoder, image_embeddings=embeddings, **feed)
     reference = (torch.from_numpy(array) for array in (embeddings.astype(np.float32), *given.values()))
-    expected, _ = model.decode(*reference)
+    expected, _ = edge_sam.decode(*reference)
     assert psnr_db(expected.numpy(), masks.astype(np.float32)) >= 40
     inner, outer = ((masks > bound).sum((2, 3)) for bound in (1.0, -1.0))
     assert np.abs(inner / outer - scores).max() <= 1e-5
 
 
 @pytest.mark.parametrize("opset", [17, 19])
-def test_the_opset_is_the_one_asked_for(onnx_files, half_decoder, opset):
-    path = onnx_files[1].path if opset == 17 else half_decoder
+def test_the_opset_is_the_one_asked_for(edge_sam_graphs, half_decoder, opset):
+    path = edge_sam_graphs[1].path if opset == 17 else half_decoder
     assert [entry.version for entry in onnx.load(path).opset_import if entry.domain == ""] == [opset]
 
 
@@ -168,8 +168,8 @@ def test_other_opsets_are_refused(opset):
         OnnxConfig(opset=opset)
 
 
-def test_a_file_carries_its_contract(onnx_files):
-    for artifact in onnx_files:
+def test_a_file_carries_its_contract(edge_sam_graphs):
+    for artifact in edge_sam_graphs:
         graph = onnx.load(artifact.path)
         metadata = {entry.key: entry.value for entry in graph.metadata_props}
         contract = json.loads(metadata[CONTRACT_KEY])
@@ -193,7 +193,7 @@ def test_what_the_exporter_says_becomes_one_line_and_nothing_stays(tmp_path, mon
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_without_any_rewrite_the_decoder_takes_any_number_of_points(model, convert) -> None:
+def test_without_any_rewrite_the_decoder_takes_any_number_of_points(edge_sam, convert) -> None:
     session = onnxruntime.InferenceSession(str(convert("decoder", rewrites=())))
     random = np.random.default_rng(3)
     for count in (1, 6):
@@ -203,6 +203,6 @@ def test_without_any_rewrite_the_decoder_takes_any_number_of_points(model, conve
             "point_labels": np.ones((1, count), np.float32),
         }
         with torch.inference_mode():
-            logits, _ = model.decode(*(torch.from_numpy(array) for array in feed.values()))
+            logits, _ = edge_sam.decode(*(torch.from_numpy(array) for array in feed.values()))
         masks, _ = session.run(["masks", "scores"], feed)
         assert np.abs(masks - logits.numpy()).max() <= 1e-4 * float(logits.abs().max())

@@ -28,14 +28,14 @@ def change_one_weight(package, operation) -> None:
 
 
 @pytest.mark.parametrize("position", [5, 18, -1])
-def test_parity_names_the_operation_whose_weight_was_changed(tiny, tiny_packages, tmp_path, position) -> None:
-    decoder = tiny_packages[1].path
+def test_parity_names_the_operation_whose_weight_was_changed(model, coreml_files, tmp_path, position) -> None:
+    decoder = coreml_files[1].path
     package = shutil.copytree(decoder, tmp_path / decoder.name)
     changed = [op for op in load_program(package).operations if op.type == "conv"][position]
     change_one_weight(package, changed)
 
     images = np.random.default_rng(0).integers(0, 256, (2, 96, 128, 3), np.uint8)
-    report = check_parity(tiny, [package], images=list(images), numerics=("fp32",))
+    report = check_parity(model, [package], images=list(images), numerics=("fp32",))
 
     assert not report.passed
     assert report.first_divergence is not None
@@ -43,8 +43,8 @@ def test_parity_names_the_operation_whose_weight_was_changed(tiny, tiny_packages
     assert report.first_divergence.module, "the torch module is known from a fresh export"
 
 
-def test_the_operation_that_overflows_in_fp16_is_named(coreml_files) -> None:
-    program = load_program(coreml_files[1].path)
+def test_the_operation_that_overflows_in_fp16_is_named(edge_sam_packages) -> None:
+    program = load_program(edge_sam_packages[1].path)
     feed = {
         # Far larger than real embeddings, though FP16 holds them: some product passes 65504, which only FP16 minds.
         "image_embeddings": 1.2e4 * np.random.default_rng(0).standard_normal((1, 256, 64, 64)).astype(np.float32),

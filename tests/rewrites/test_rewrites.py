@@ -47,6 +47,12 @@ def decode(model) -> tuple[torch.Tensor, ...]:
     return *model.decode(embeddings, COORDS, LABELS), *model.decode(embeddings, COORDS, LABELS, mask)
 
 
+@pytest.fixture(scope="module")
+def model(edge_sam):
+    """Its branches, norms and upsampling are what most rewrites are about."""
+    return edge_sam
+
+
 @pytest.fixture(scope="module", params=[11, 5])
 def original(request, model):
     """A model, its embeddings and what it decodes, for two sets of weights."""

@@ -18,7 +18,7 @@ from edgesam_export.errors import UsageError
 from edgesam_export.formats.coreml import export_coreml
 from edgesam_export.formats.onnx import export_onnx
 from edgesam_export.imaging.geometry import prepare
-from edgesam_export.imaging.reading import open_picture
+from edgesam_export.imaging.reading import open_image
 from edgesam_export.mil import load_program
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.parity import check_parity
@@ -61,7 +61,7 @@ def graphs(small, tmp_path_factory) -> list[Artifact]:
 
 @pytest.fixture(scope="module")
 def prepared(small, photo):
-    return prepare(open_picture(photo), small.info.frame)
+    return prepare(open_image(photo), small.info.frame)
 
 
 @pytest.fixture(params=["torch", "stored", "mil", "onnxruntime", "coreml"])
@@ -215,7 +215,7 @@ def test_a_file_dropped_into_the_folder_is_a_runner(toy_runtime, photo, tmp_path
     assert isinstance(runner, ArtifactRunner) and runner.name == "toy fast"
     found = Predictor(runner=runner).set_image(photo).predict(points=[(150, 120)])
     assert found.masks.shape == (4, 240, 320)
-    images = [("one", open_picture(photo)), ("two", open_picture(photo)[::-1].copy())]
+    images = [("one", open_image(photo)), ("two", open_image(photo)[::-1].copy())]
     report = check_parity(model, runner, images=images)
     assert report.passed and {row.candidate for row in report.rows} == {"toy fast"}
     assert open_runner(graphs).name == "onnxruntime fp32"  # the format's own runner stays the default

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from edgesam_export.artifacts import config_of, list_files, pick_pair
 from edgesam_export.errors import EdgeSAMExportError, RunnerUnavailableError, SchemaError, UsageError
 from edgesam_export.imaging.geometry import prepare
-from edgesam_export.imaging.reading import open_picture
+from edgesam_export.imaging.reading import open_image
 from edgesam_export.parity.metrics import psnr_db
 from edgesam_export.predict.predictor import Predictor
 from edgesam_export.runners import fill_slots, open_artifact, open_runner
@@ -26,7 +26,7 @@ from edgesam_export.runners.torch import StoredWeightsRunner, round_weights
 
 @pytest.fixture(scope="module")
 def prepared(model, photo):
-    return prepare(open_picture(photo), model.info.frame)
+    return prepare(open_image(photo), model.info.frame)
 
 
 @pytest.fixture(scope="module")
@@ -147,9 +147,9 @@ def test_onnx_computes_what_pytorch_computes(model, onnx_files, prepared):
 
 def test_half_an_export_says_what_is_missing(onnx_files, prepared):
     encoder, decoder = (open_runner(artifact) for artifact in onnx_files)
-    with pytest.raises(UsageError, match=r"no decoder among the files \(edge_sam_3x_encoder\.onnx\)"):
+    with pytest.raises(UsageError, match=r"no decoder among the files \(edge_sam_tiny_encoder\.onnx\)"):
         encoder.decode(
-            {"image_embeddings": np.zeros((1, 256, 64, 64), np.float32)}, np.zeros((1, 1, 2)), np.ones((1, 1))
+            {"image_embeddings": np.zeros((1, 128, 64, 64), np.float32)}, np.zeros((1, 1, 2)), np.ones((1, 1))
         )
     with pytest.raises(UsageError, match="no encoder among the files"):
         decoder.encode(prepared)

@@ -2,7 +2,7 @@
 
 Operations keep their names, so what is known about them (modules, ranges, divergences) holds for the parts. What
 crosses the cut travels in its own type, FP16 in an FP16 program; coremltools' ``bisect_model`` cuts at half the weights
-whatever crosses there, makes it FP32, and loses a picture input.
+whatever crosses there, makes it FP32, and loses an image input.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COPY_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Cut:
-    """A place after operation ``index``: ``crossing`` names the values that the second part takes from the first."""
+    """A cut after operation ``index``: ``crossing`` names the values that the second part takes from the first."""
 
     index: int
     crossing: tuple[str, ...]
@@ -40,7 +40,7 @@ def split_model(model: Any, weights: WeightFile) -> tuple[Any, Any]:
     """Return two models that give, one after the other, what ``model`` gives; both refer to the weights of ``model``.
 
     Raises:
-        ConversionError: several functions, or no place where only plain tensors cross.
+        ConversionError: several functions, or no cut where only plain tensors cross.
     """
     if len(model.mlProgram.functions) != 1:
         raise ConversionError("a program of several functions cannot be split")
@@ -128,7 +128,7 @@ def best_cut(block: Any, weights: WeightFile) -> Cut:
     counted: set[str] = set()
     alive: dict[str, Any] = {}
     inputs = {name for name in last_read if name not in made}
-    passed, places = 0, []
+    passed, candidates = 0, []
     for index, operation in enumerate(operations):
         if is_constant(operation):
             continue
@@ -139,14 +139,14 @@ def best_cut(block: Any, weights: WeightFile) -> Cut:
             passed += stored_bytes(constants[name], weights)
         if any(last_read[name] > index for name in inputs) or not all(map(can_cross, alive.values())) or not alive:
             continue
-        places.append((index, tuple(sorted(alive)), sum(map(tensor_bytes, alive.values())), passed))
-    cuts = [Cut(index, names, size, before / max(passed, 1)) for index, names, size, before in places]
+        candidates.append((index, tuple(sorted(alive)), sum(map(tensor_bytes, alive.values())), passed))
+    cuts = [Cut(index, names, size, before / max(passed, 1)) for index, names, size, before in candidates]
     near = [cut for cut in cuts if abs(cut.share - 0.5) <= NEAR]
     if near:
         return min(near, key=lambda cut: (cut.crossing_bytes, abs(cut.share - 0.5)))
     far = [cut for cut in cuts if abs(cut.share - 0.5) <= FAR]
     if not far:
-        raise ConversionError("the encoder has no place to split it near half its weights")
+        raise ConversionError("the encoder cannot be cut near half its weights")
     return min(far, key=lambda cut: abs(cut.share - 0.5))
 
 
@@ -181,11 +181,11 @@ def keep(model: Any, operations: Any, constants: Any = ()) -> None:
     stored = [op for op in constants if is_constant(op)]
     candidates = [*stored, *operations]
     known = {value.name: op for op in candidates if is_constant(op) for value in op.outputs}
-    wanted = {name for op in operations if not is_constant(op) for name in closure(op, known)}
+    needed = {name for op in operations if not is_constant(op) for name in closure(op, known)}
     block = block_of(model)
     del block.operations[:]
     block.operations.extend(
-        op for op in candidates if not is_constant(op) or any(value.name in wanted for value in op.outputs)
+        op for op in candidates if not is_constant(op) or any(value.name in needed for value in op.outputs)
     )
 
 
@@ -201,7 +201,7 @@ def replace_features(features: Any, values: list[Any]) -> None:
 
 
 def copy_weights(model: Any, source: WeightFile, target: Path) -> None:
-    """Write the weights that ``model`` refers to into ``target``, and make it refer to their new places."""
+    """Write the weights that ``model`` refers to into ``target``, and make it refer to their new offsets."""
     references = list(file_values(model.mlProgram))
     moved: dict[int, int] = {}
     with source.path.open("rb") as old, target.open("wb") as new:
@@ -217,10 +217,10 @@ def copy_weights(model: Any, source: WeightFile, target: Path) -> None:
 def copy_record(source: WeightFile, offset: int, old: Any, new: Any) -> int:
     """Copy one record and its data to the end of ``new``; return where the record now stands."""
     blob = source.blob(offset)
-    place = align(new)
+    offset = align(new)
     old.seek(offset)
     record = bytearray(old.read(RECORD_BYTES))
-    record[16:24] = (place + RECORD_BYTES).to_bytes(8, "little")  # where the data is
+    record[16:24] = (offset + RECORD_BYTES).to_bytes(8, "little")  # where the data is
     new.write(record)
     old.seek(blob.data_offset)
     left = blob.size_bytes
@@ -230,7 +230,7 @@ def copy_record(source: WeightFile, offset: int, old: Any, new: Any) -> int:
             raise ConversionError(f"{source.path}: weight file became shorter while in use")
         new.write(chunk)
         left -= len(chunk)
-    return place
+    return offset
 
 
 def align(stream: IO[bytes]) -> int:

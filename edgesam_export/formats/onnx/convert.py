@@ -63,7 +63,7 @@ def save_onnx(component: TracedComponent, config: OnnxConfig, path: Path) -> Non
     """
     import onnx
 
-    # Beside the staging folder, whose content all moves to the final place.
+    # Beside the staging folder, whose content all moves to the final folder.
     with quiet(), tempfile.TemporaryDirectory(prefix=".edgesam-export-", dir=path.parent.parent) as folder:
         weights = Path(folder)
         try:

@@ -36,9 +36,9 @@ def read_graph(path: Path) -> Any:
     data = data_beside(path)
     outside = [tensor for tensor in tensors(graph) if is_outside(tensor)]
     for tensor in outside:
-        places = [entry.value for entry in tensor.external_data if entry.key == "location"]
-        if places != [data.name]:
-            named = ", ".join(repr(place[:100]) for place in places) or "nowhere"
+        locations = [entry.value for entry in tensor.external_data if entry.key == "location"]
+        if locations != [data.name]:
+            named = ", ".join(repr(location[:100]) for location in locations) or "nowhere"
             raise UsageError(f"'{path}' wants weights from {named}; only '{data.name}' beside it is read")
     if outside and (data.is_symlink() or not data.is_file()):
         raise UsageError(f"'{path}' has its weights in '{data.name}', which is no file beside it; copy both")
@@ -93,9 +93,9 @@ def move_weights_out(graph: Any, folder: Path, data: Path) -> None:
             else:
                 stream.write(tensor.raw_data)
                 tensor.ClearField("raw_data")
-            place = {"location": data.name, "offset": start, "length": stream.tell() - start}
+            reference = {"location": data.name, "offset": start, "length": stream.tell() - start}
             tensor.data_location = tensor.EXTERNAL
             del tensor.external_data[:]
-            for key, value in place.items():
+            for key, value in reference.items():
                 entry = tensor.external_data.add()
                 entry.key, entry.value = key, str(value)
