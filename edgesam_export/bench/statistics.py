@@ -12,7 +12,9 @@ __all__ = ["MS_PER_S", "NS_PER_MS", "NS_PER_S", "frame_rates", "stage_statistics
 P99_SAMPLES = 100
 SUSTAINED_S = 60.0
 TRIM = 0.1
-NS_PER_S, NS_PER_MS, MS_PER_S = 1e9, 1e6, 1e3
+NS_PER_S = 1e9
+NS_PER_MS = 1e6
+MS_PER_S = 1e3
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:

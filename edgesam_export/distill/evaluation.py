@@ -8,6 +8,8 @@ Masks come through ``Predictor``: source size, threshold 0, what a user gets.
   own border counts. A centroid may lie outside the object; this never does.
 * Refinement point: the same of the missing pixels, or of those too much, whichever are more; missing pixels on a tie.
   Pixels that were clicked before are left out. A perfect mask gets no further points.
+* ``box+mask``, ``point+mask``: the same prompt once more, with the logits of its first mask as a mask prompt. What
+  that does by itself shows in the difference to ``box`` and ``point``.
 
 Which of the masks counts: the single-mask token (token 0) for a box and from two points on, the best score of tokens 1
 to 3 for one point, where SAM answers with three. The paper takes token 0 there too: ``first_token``; ``oracle`` is the
@@ -20,7 +22,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,7 +46,7 @@ __all__ = [
 
 PROMPTS = ("box", "point", "point+2")
 """What is evaluated unless the caller says otherwise."""
-KIND = re.compile(r"(box|point)(?:\+([1-9]\d?))?", re.ASCII)
+KIND = re.compile(r"(box|point)(?:\+(?:([1-9]\d?)|(mask)))?", re.ASCII)
 MAX_ROUNDS = 32
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, None)}
 """COCO's classes by area in pixels of the picture, the upper bound excluded."""
@@ -145,23 +147,31 @@ class EvalReport:
 # -------------------------------------------------------------------------------------------------------------- prompts
 
 
-def parse_prompts(prompts: Sequence[str]) -> dict[str, tuple[str, int]]:
-    """Return base and number of refinement rounds of each kind of prompt: ``box``, ``point``, ``point+2``, ...
+class PromptKind(NamedTuple):
+    """What is asked for an object: ``box`` or ``point``, and what comes after it."""
+
+    base: str
+    rounds: int = 0
+    """Refinement points, one by one."""
+    again: bool = False
+    """The prompt once more, with the logits of its first mask."""
+
+
+def parse_prompts(prompts: Sequence[str]) -> dict[str, PromptKind]:
+    """Return what each prompt asks for: ``box``, ``point``, ``point+2``, ``box+mask``, ...
 
     Raises: UsageError when one is none, comes twice, or there is none at all.
     """
-    kinds: dict[str, tuple[str, int]] = {}
+    kinds: dict[str, PromptKind] = {}
     for prompt in prompts:
         found = KIND.fullmatch(prompt)
         rounds = int(found[2] or 0) if found else 0
         if not found or rounds > MAX_ROUNDS or prompt in kinds:
-            why = (
-                "given twice" if prompt in kinds else f"write box, point, box+N or point+N with N of 1 to {MAX_ROUNDS}"
-            )
-            raise UsageError(f"prompt '{prompt}' cannot be evaluated: {why}")
-        kinds[prompt] = (found[1], rounds)
+            forms = f"write box, point, box+N or point+N with N of 1 to {MAX_ROUNDS}, box+mask or point+mask"
+            raise UsageError(f"prompt '{prompt}' cannot be evaluated: {'given twice' if prompt in kinds else forms}")
+        kinds[prompt] = PromptKind(found[1], rounds, found[3] is not None)
     if not kinds:
-        raise UsageError("no prompts; give one or more of box, point, box+N and point+N")
+        raise UsageError("no prompts; give one or more of box, point, box+N, point+N, box+mask and point+mask")
     return kinds
 
 
@@ -229,7 +239,6 @@ def evaluate(
     total = len(data) if limit is None else min(limit, len(data))
     if total >= ENDLESS:
         raise UsageError(f"data '{data.name}' has no end; give a limit, or {data.name}:COUNT")
-    deepest = {base: max(n for other, n in kinds.values() if other == base) for base in dict(kinds.values())}
     predictor = Predictor(runner=runner)
     pictures, results = 0, []
     for index in range(total):
@@ -241,7 +250,7 @@ def evaluate(
         pictures += 1
         predictor.set_image(sample.image)
         for number in chosen_objects(sample, objects):
-            found = evaluate_object(predictor, sample.masks[number], kinds, deepest, mask_prompt)
+            found = evaluate_object(predictor, sample.masks[number], kinds, mask_prompt)
             area = int(sample.masks[number].sum())
             results.append(ObjectResult(picture=sample.name, index=number, area=area, iou=found))
     if not results:
@@ -257,7 +266,7 @@ def evaluate(
     )
 
 
-def check_runner(runner: Runner, kinds: dict[str, tuple[str, int]], mask_prompt: bool) -> None:
+def check_runner(runner: Runner, kinds: dict[str, PromptKind], mask_prompt: bool) -> None:
     """Refuse prompts that a decoder has no place for, and files that are not a pair."""
     exported = {artifact.component for artifact in runner.artifacts}
     for component in ("encoder", "decoder") if exported else ():
@@ -265,15 +274,16 @@ def check_runner(runner: Runner, kinds: dict[str, tuple[str, int]], mask_prompt:
             raise UsageError(
                 f"no {component} among the files of {runner.info.name}; evaluation needs both, give it too"
             )
-    if mask_prompt and not runner.accepts_mask_input:
+    again = next((prompt for prompt, kind in kinds.items() if kind.again), None)
+    if (mask_prompt or again) and not runner.accepts_mask_input:
         raise UsageError(
-            f"{runner.info.name}: this decoder takes no mask prompt; leave --mask-prompt out, or export it again with"
-            " --mask-input"
+            f"{runner.info.name}: this decoder takes no mask prompt; leave"
+            f" {'--mask-prompt' if mask_prompt else again} out, or export it again with --mask-input"
         )
     fixed = runner.info.slots
     slots = fixed if runner.slots is None else runner.slots
-    for prompt, (base, rounds) in kinds.items():
-        needed = rounds + (2 if base == "box" else 1 + bool(runner.info.padding_point))
+    for prompt, kind in kinds.items():
+        needed = kind.rounds + (2 if kind.base == "box" else 1 + bool(runner.info.padding_point))
         if slots is not None and needed > slots:
             advice = "" if fixed else f", or export it again with --points {needed}"
             raise UsageError(
@@ -290,38 +300,43 @@ def chosen_objects(sample: Sample, count: int | None) -> list[int]:
 
 
 def evaluate_object(
-    predictor: Predictor,
-    truth: np.ndarray,
-    kinds: dict[str, tuple[str, int]],
-    deepest: dict[str, int],
-    mask_prompt: bool,
+    predictor: Predictor, truth: np.ndarray, kinds: dict[str, PromptKind], mask_prompt: bool
 ) -> dict[str, float]:
     """Return the IoU of one object by prompt; rounds are walked once for all prompts with the same beginning."""
     found: dict[str, float] = {}
-    for base, rounds in deepest.items():
+    for base in dict.fromkeys(kind.base for kind in kinds.values()):
+        rounds = max(kind.rounds for kind in kinds.values() if kind.base == base)
         for depth, (masks, chosen, single) in enumerate(
             predictions(predictor, truth, base, rounds, mask_prompt=mask_prompt)
         ):
             values = [iou(mask, truth) for mask in masks.masks] if (base, depth) == ("point", 0) else []
-            for prompt in (prompt for prompt, kind in kinds.items() if kind == (base, depth)):
+            for prompt in (prompt for prompt, kind in kinds.items() if kind == (base, depth, False)):
                 found[prompt] = iou(masks.masks[chosen], truth)
                 if values:
                     found[f"{prompt} oracle"] = max(values)
                     if single is not None:
                         found[f"{prompt} first_token"] = values[single]
+            for prompt in (prompt for prompt, kind in kinds.items() if kind == (base, depth, True)):
+                masks = predictor.predict(**first_prompt(truth, base), mask_input=masks.logits[chosen])
+                chosen, _ = counted_mask(predictor.runner, masks, one_point=base == "point")
+                found[prompt] = iou(masks.masks[chosen], truth)
     return found
+
+
+def first_prompt(truth: np.ndarray, base: str) -> dict[str, Any]:
+    """Return box or centre point of an object, as ``Predictor.predict`` takes them."""
+    return {"box": bounding_box(truth)} if base == "box" else {"points": [centre_point(truth)], "labels": [1]}
 
 
 def predictions(
     predictor: Predictor, truth: np.ndarray, base: str, rounds: int, *, mask_prompt: bool
 ) -> Iterator[tuple[Masks, int, int | None]]:
     """Yield masks, the index of the one that counts and that of token 0, for a prompt and after each refinement."""
-    box = bounding_box(truth) if base == "box" else None
-    points = [] if box else [centre_point(truth)]
-    labels = [1] * len(points)
-    masks = predictor.predict(points=points or None, labels=labels or None, box=box)
-    chosen, single = counted_mask(predictor.runner, masks, one_point=box is None)
+    prompt = first_prompt(truth, base)
+    masks = predictor.predict(**prompt)
+    chosen, single = counted_mask(predictor.runner, masks, one_point=base == "point")
     yield masks, chosen, single
+    points, labels = prompt.get("points", []), prompt.get("labels", [])
     done = False
     for _ in range(rounds):
         wrong = None if done else refinement_point(masks.masks[chosen], truth, points)
@@ -330,7 +345,7 @@ def predictions(
             points.append(wrong[0])
             labels.append(wrong[1])
             earlier = masks.logits[chosen] if mask_prompt else None
-            masks = predictor.predict(points=points, labels=labels, box=box, mask_input=earlier)
+            masks = predictor.predict(points=points, labels=labels, box=prompt.get("box"), mask_input=earlier)
             chosen, single = counted_mask(predictor.runner, masks, one_point=False)
         yield masks, chosen, single
 

@@ -251,6 +251,25 @@ def test_the_mask_before_goes_along_only_when_asked():
     assert (earlier[0, 0] == halving(FOUR[2], [0], [1])[0]).all()
 
 
+def test_the_same_prompt_again_gets_the_logits_of_its_first_mask():
+    def better_with_a_mask(truth, points, kinds):
+        return halving(truth, points, kinds) if runner.calls[-1][2] is None else [signed(truth)]
+
+    runner = Knowing(FOUR[2:3], better_with_a_mask)
+    report = evaluate(runner, Memory(sample_of(FOUR[2])), prompts=("box+mask", "box", "point+mask"))
+    assert report.objects[0].iou == {"box": 0.5, "box+mask": 1.0, "point+mask": 1.0}
+    (points, kinds, mask), (again, same, earlier) = runner.calls[:2]
+    assert np.array_equal(points, again) and np.array_equal(kinds, same) and mask is None
+    assert (earlier[0, 0] == halving(FOUR[2], [0], [1])[0]).all()
+    assert report.rows == ("box+mask", "box", "point+mask")
+
+
+def test_a_mask_prompt_needs_a_decoder_that_takes_one():
+    runner = Knowing(FOUR, None, accepts_mask_input=False)
+    with pytest.raises(UsageError, match=r"takes no mask prompt; leave box\+mask out, or export it again"):
+        evaluate(runner, Memory(sample_of(*FOUR)), prompts=("box", "box+mask"))
+
+
 # ------------------------------------------------------------------------------------------------------- which counts
 
 
@@ -357,8 +376,9 @@ def test_endless_data_and_data_without_objects():
         evaluate(runner, Memory())
 
 
-def test_kinds_are_base_and_rounds():
-    assert parse_prompts(("box", "point+12")) == {"box": ("box", 0), "point+12": ("point", 12)}
+def test_kinds_are_base_and_rounds_or_a_mask():
+    found = parse_prompts(("box", "point+12", "box+mask"))
+    assert found == {"box": ("box", 0, False), "point+12": ("point", 12, False), "box+mask": ("box", 0, True)}
     assert iou(FOUR[0], FOUR[0]) == 1.0
 
 
