@@ -289,7 +289,7 @@ def test_parity_with_other_weights_than_were_exported(refused, onnx_pair, own_we
 
 def test_parity_with_one_image_or_an_empty_folder(refused, onnx_pair, photo, tmp_path):
     line = refused("parity", onnx_pair[1], "--image", photo, "--output", tmp_path / "out")
-    assert "1 pictures to compare on; every prompt type needs at least 2" in line
+    assert "1 images to compare on; every prompt type needs at least 2" in line
     (tmp_path / "empty").mkdir()
     line = refused("parity", tmp_path / "empty", "--output", tmp_path / "out")
     assert "holds no .mlpackage and no .onnx" in line
