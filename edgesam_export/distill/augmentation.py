@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -23,7 +25,9 @@ def turned(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[
     Shapes:
         images (B, 3, S, S); labels (B, S, S); returns the same
     """
-    for flip in (lambda value: value.flip(-1), lambda value: value.flip(-2), lambda value: value.mT):
+    flips: tuple[Callable[[Tensor], Tensor], ...]
+    flips = (lambda value: value.flip(-1), lambda value: value.flip(-2), lambda value: value.mT)
+    for flip in flips:
         done = torch.rand(len(images), generator=generator, device=images.device) < 0.5
         images = torch.where(done[:, None, None, None], flip(images), images)
         labels = torch.where(done[:, None, None], flip(labels), labels)

@@ -30,7 +30,7 @@ from edgesam_export.export.compression import (
 )
 from edgesam_export.modeling.mask_decoder import Hypernetworks
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.modeling.transformer import TwoWayTransformer
+from edgesam_export.modeling.transformer import Attention, TwoWayTransformer
 
 __all__ = ["attach", "compress_parameters", "compressed_kernels", "detach", "refresh", "stand_ins"]
 
@@ -94,7 +94,7 @@ def compressed_kernels(model: SamModel, scheme: Scheme) -> dict[str, Kernel]:
 
 def with_layout(path: str, module: nn.Module, model: SamModel) -> Kernel:
     """Return how the rewrites of an export lay one layer's weight out."""
-    kernel = Kernel(path=path, module=module, group=path, shape=module.weight.shape)
+    kernel = Kernel(path=path, module=module, group=path, shape=weight_of(module).shape)
     if not path.startswith("mask_decoder."):
         return kernel
     decoder = model.mask_decoder
@@ -102,8 +102,9 @@ def with_layout(path: str, module: nn.Module, model: SamModel) -> Kernel:
     if isinstance(getattr(decoder, first), Hypernetworks):
         return replace(kernel, group=".".join([first, *others[1:]]))  # without the number of the mask token
     if others and others[-1] == "q_proj" and isinstance(decoder.transformer, TwoWayTransformer):
-        heads = model.get_submodule(path.rpartition(".")[0]).heads
-        return replace(kernel, scale=(module.out_features // heads) ** -0.5)
+        attention = model.get_submodule(path.rpartition(".")[0])
+        assert isinstance(attention, Attention) and isinstance(module, nn.Linear)
+        return replace(kernel, scale=float((module.out_features // attention.heads) ** -0.5))
     upscalings = [part for part in decoder.modules() if isinstance(part, nn.ConvTranspose2d)]
     return replace(kernel, phases=module in upscalings[-1:])
 
@@ -133,7 +134,7 @@ def compress_parameters(model: SamModel, scheme: str) -> dict[str, Tensor]:
     for members in grouped(compressed_kernels(model, found).values()).values():
         palette = group_palette(members, found.bits) if found.palette else None
         for kernel in members:
-            exported = kernel.exported(kernel.module.weight.detach().float())
+            exported = kernel.exported(weight_of(kernel.module).detach().float())
             compressed = in_exported_layout(exported, kernel, found, palette)
             values[f"{kernel.path}.weight"] = kernel.restored(compressed).contiguous()
     return values
@@ -150,8 +151,23 @@ def in_exported_layout(exported: Tensor, kernel: Kernel, scheme: Scheme, palette
 def latent(kernel: Kernel) -> Tensor:
     """Return the weight that is trained, whether or not something stands in for it."""
     if parametrize.is_parametrized(kernel.module, "weight"):
-        return kernel.module.parametrizations.weight.original.detach()
-    return kernel.module.weight.detach()
+        original = parametrizations_of(kernel.module).original
+        assert isinstance(original, Tensor)  # there would be several for a weight made of several
+        return original.detach()
+    return weight_of(kernel.module).detach()
+
+
+def weight_of(module: nn.Module) -> Tensor:
+    """Return a layer's weight, or what stands in for it."""
+    assert isinstance(module.weight, Tensor)
+    return module.weight
+
+
+def parametrizations_of(module: nn.Module) -> parametrize.ParametrizationList:
+    """Return what stands in for a layer's weight."""
+    found = module.get_submodule("parametrizations.weight")
+    assert isinstance(found, parametrize.ParametrizationList)
+    return found
 
 
 def group_palette(members: list[Kernel], bits: int) -> Tensor:
@@ -224,7 +240,7 @@ def stand_ins(model: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
     """Yield every layer that has a stand-in for its weight, with the stand-in."""
     for module in list(model.modules()):
         if parametrize.is_parametrized(module, "weight"):
-            part = module.parametrizations.weight[0]
+            part = parametrizations_of(module)[0]
             if isinstance(part, LinearStandIn | PaletteStandIn):
                 yield module, part
 

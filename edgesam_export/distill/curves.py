@@ -105,7 +105,7 @@ def panel(student: SamModel, picture: np.ndarray, mask: np.ndarray, side: int, *
     logits, _ = decode(student, student.encode(network_input(pictures, student, side)), coords, labels)
     found = np.asarray(Image.fromarray(logits[0, 0].cpu().numpy()).resize((side, side), Image.Resampling.BILINEAR)) > 0
     painted = picture.astype(np.float32)
-    painted[found] = painted[found] * 0.45 + np.float32([40, 120, 255]) * 0.55
+    painted[found] = painted[found] * 0.45 + np.array([40, 120, 255], np.float32) * 0.55
     edge = mask ^ (mask & np.roll(mask, 1, 0) & np.roll(mask, -1, 0) & np.roll(mask, 1, 1) & np.roll(mask, -1, 1))
     painted[edge] = 255
     image = Image.fromarray(painted.astype(np.uint8)).resize((PANEL, PANEL), Image.Resampling.BILINEAR)

@@ -251,10 +251,10 @@ def listed(document: dict[str, Any], key: str, path: Path) -> list[dict[str, Any
 
 def declared_size(image: dict[str, Any], where: str) -> tuple[int, int]:
     """Return the height and width that a file claims."""
-    size = (image.get("height"), image.get("width"))
-    if not all(type(side) is int and side > 0 for side in size):
-        raise UsageError(f"{where}: height {shown(size[0])} and width {shown(size[1])} are no sizes in pixels")
-    return size
+    height, width = image.get("height"), image.get("width")
+    if type(height) is int and type(width) is int and height > 0 and width > 0:
+        return height, width
+    raise UsageError(f"{where}: height {shown(height)} and width {shown(width)} are no sizes in pixels")
 
 
 def shown(value: Any) -> str:
@@ -292,7 +292,8 @@ def labelled(path: Path, size: tuple[int, int]) -> np.ndarray:
         values = values @ np.array([1 << 16, 1 << 8, 1])
     objects = np.unique(values[values != 0])
     check_count(len(objects), size, str(path))
-    return values[None] == objects[:, None, None]
+    masks: np.ndarray = values[None] == objects[:, None, None]
+    return masks
 
 
 def masks_of(segments: Sequence[tuple[Any, Any]], size: tuple[int, int], where: str) -> np.ndarray:

@@ -47,7 +47,8 @@ def square(sample: Sample, side: int) -> tuple[np.ndarray, np.ndarray, tuple[int
     height, width = scaled_size((height, width), side)
     picture = np.empty((side, side, 3), np.uint8)
     picture[:] = ImageFrame().pad_colour
-    picture[:height, :width] = Image.fromarray(sample.image).resize((width, height), Image.Resampling.BILINEAR)
+    resized = Image.fromarray(sample.image).resize((width, height), Image.Resampling.BILINEAR)
+    picture[:height, :width] = np.asarray(resized)
     masks = np.zeros((len(sample.masks), side, side), bool)
     for target, mask in zip(masks, sample.masks):
         shrunk = Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BILINEAR)
@@ -55,7 +56,11 @@ def square(sample: Sample, side: int) -> tuple[np.ndarray, np.ndarray, tuple[int
     return picture, masks, (height, width)
 
 
-class Pictures(Dataset):
+Drawn = tuple[np.ndarray, np.ndarray, bool, int]
+"""Image, masks, whether each mask is one pixel, index of the sample."""
+
+
+class Pictures(Dataset[Drawn]):
     """Samples by (step, position, index of the data, side of the square); objects are drawn by the first two."""
 
     def __init__(self, data: str, config: DistillConfig) -> None:
@@ -69,7 +74,7 @@ class Pictures(Dataset):
             self.opened[side] = open_data(self.text, size=side)
         return self.opened[side]
 
-    def __getitem__(self, key: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray, bool, int]:
+    def __getitem__(self, key: tuple[int, int, int, int]) -> Drawn:
         step, position, index, side = key
         sample = self.data(side)[index]
         picture, masks, (height, width) = square(sample, side)
@@ -88,7 +93,7 @@ class Pictures(Dataset):
         return picture, masks, dots, index
 
 
-def collate(items: list[tuple[np.ndarray, np.ndarray, bool, int]]) -> Batch:
+def collate(items: list[Drawn]) -> Batch:
     """Put samples together."""
     pictures, masks, dots, indexes = zip(*items)
     return Batch(
@@ -140,7 +145,7 @@ def order_of(seed: int, epoch: int, length: int) -> np.ndarray:
 
 def batches(
     config: DistillConfig, *, start: int = 0, side: int | None = None, rank: int = 0, world: int = 1
-) -> DataLoader:
+) -> DataLoader[Drawn]:
     """Return an iterable over the batches of all steps from ``start`` on.
 
     ``side`` is the size of the squares, None for the student's own (a teacher may want to see more).

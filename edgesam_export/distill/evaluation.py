@@ -224,35 +224,25 @@ def evaluate(
     mask_prompt: bool = False,
     progress: Progress | None = None,
 ) -> EvalReport:
-    """Evaluate anything that encodes and decodes, on some data; pictures without objects are passed over.
+    """Evaluate anything that encodes and decodes, on some data; images without objects are passed over.
 
-    ``limit``: so many pictures from the first on. ``objects``: at most so many of a picture, the largest.
+    ``limit``: so many images from the first on. ``objects``: at most so many of an image, the largest.
     ``mask_prompt``: refinement rounds also get the logits of the round before, as a mask prompt.
-
     Raises: UsageError for prompts that the runner cannot take, before anything runs; endless data; no objects at all.
     """
     kinds = parse_prompts(prompts)
     check_runner(runner, kinds, mask_prompt)
-    for name, value in (("limit", limit), ("objects", objects)):
-        if value is not None and value < 1:
-            raise UsageError(f"{name} is {value}; give 1 or more")
-    total = len(data) if limit is None else min(limit, len(data))
-    if total >= ENDLESS:
-        raise UsageError(f"data '{data.name}' has no end; give a limit, or {data.name}:COUNT")
+    total = counted(data, limit, objects)
     predictor = Predictor(runner=runner)
-    pictures, results = 0, []
+    pictures = 0
+    results: list[ObjectResult] = []
     for index in range(total):
         if progress is not None:
             progress(index, total, f"evaluating {index + 1} of {total}")
         sample = data[index]
-        if not len(sample.masks):
-            continue
-        pictures += 1
-        predictor.set_image(sample.image)
-        for number in chosen_objects(sample, objects):
-            found = evaluate_object(predictor, sample.masks[number], kinds, mask_prompt)
-            area = int(sample.masks[number].sum())
-            results.append(ObjectResult(picture=sample.name, index=number, area=area, iou=found))
+        if len(sample.masks):
+            pictures += 1
+            results += object_results(predictor, sample, kinds, objects, mask_prompt)
     if not results:
         raise UsageError(f"data '{data.name}': {total} pictures without a single object; give annotations, see --data")
     return EvalReport(
@@ -264,6 +254,21 @@ def evaluate(
         pictures=pictures,
         objects=tuple(results),
     )
+
+
+def counted(data: Data, limit: int | None, objects: int | None) -> int:
+    """Return how many images are evaluated.
+
+    Raises:
+        UsageError: a limit below 1; data without an end and no limit.
+    """
+    for name, value in (("limit", limit), ("objects", objects)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} is {value}; give 1 or more")
+    total = len(data) if limit is None else min(limit, len(data))
+    if total >= ENDLESS:
+        raise UsageError(f"data '{data.name}' has no end; give a limit, or {data.name}:COUNT")
+    return total
 
 
 def check_runner(runner: Runner, kinds: dict[str, PromptKind], mask_prompt: bool) -> None:
@@ -297,6 +302,19 @@ def chosen_objects(sample: Sample, count: int | None) -> list[int]:
     areas = sample.masks.sum(axis=(1, 2))
     largest = np.argsort(-areas, kind="stable")[:count]
     return sorted(int(index) for index in largest if areas[index])
+
+
+def object_results(
+    predictor: Predictor, sample: Sample, kinds: dict[str, PromptKind], objects: int | None, mask_prompt: bool
+) -> list[ObjectResult]:
+    """Return name, size and IoU of the objects of one image that are evaluated."""
+    predictor.set_image(sample.image)
+    results = []
+    for number in chosen_objects(sample, objects):
+        mask = sample.masks[number]
+        found = evaluate_object(predictor, mask, kinds, mask_prompt)
+        results.append(ObjectResult(picture=sample.name, index=number, area=int(mask.sum()), iou=found))
+    return results
 
 
 def evaluate_object(

@@ -68,14 +68,15 @@ def decode(
 
     Shapes:
         embeddings (P, D, h, w); coords (P, N, 2); labels (P, N), -2 for slots that do not count in any prompt
-        mask_input (P, 1, 4h, 4w) logits or None; has_mask bool (P), the prompts that they belong to
+        mask_input (P, 1, 4h, 4w) logits or None; has_mask bool (P), the prompts that they belong to, None: all
     """
     with grid_of(model, embeddings):
         encoder = model.prompt_encoder
         sparse = encoder.encode_points(coords.to(embeddings.dtype), labels)
         dense = encoder.dense(None)
         if mask_input is not None:
-            dense = torch.where(has_mask[:, None, None, None], encoder.dense(mask_input), dense)
+            prompted = encoder.dense(mask_input)
+            dense = prompted if has_mask is None else torch.where(has_mask[:, None, None, None], prompted, dense)
         token_bias = None
         if decoder is not None:
             empty = (labels == EMPTY_SLOT)[:, None, None, :]
@@ -131,7 +132,8 @@ class EmbeddingStep(nn.Module):
 @torch.no_grad()
 def teacher_embedding(teacher: SamModel, pictures: Tensor) -> Tensor:
     """Return the teacher's embedding of square 8-bit pictures, at its own size."""
-    return teacher.encode(network_input(pictures, teacher, teacher.info.frame.size)).float()
+    embedding: Tensor = teacher.encode(network_input(pictures, teacher, teacher.info.frame.size))
+    return embedding.float()
 
 
 class PromptStep(nn.Module):
@@ -144,6 +146,7 @@ class PromptStep(nn.Module):
         self.teacher = Teacher(teacher)
         self.compiled: dict[str, Callable[..., Any]] = {}
         if config.compile:
+            parts: dict[str, Callable[..., Any]]
             parts = {"encode": student.encode, "decode": student.mask_decoder.forward, "terms": losses.mask_terms}
             self.compiled = {name: torch.compile(part, dynamic=False) for name, part in parts.items()}
 
@@ -210,9 +213,10 @@ class PromptStep(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the right masks as booleans and as coverage 0..1, (P, 4, h, w) both, of the logits' size."""
         if known is None:
-            coverage = F.adaptive_avg_pool2d(masks.unsqueeze(1).float(), logits.shape[-2:])
+            coverage = F.adaptive_avg_pool2d(masks.unsqueeze(1).float(), (logits.shape[-2], logits.shape[-1]))
             coverage = coverage.expand(-1, logits.shape[1], -1, -1)
             return coverage > 0.5, coverage
+        assert self.teacher.model is not None  # whose embeddings are known
         teacher, _ = decode(self.teacher.model, known, coords, labels)
         if teacher.shape[-2:] != logits.shape[-2:]:
             teacher = F.interpolate(teacher, size=logits.shape[-2:], mode="bilinear", align_corners=False)

@@ -55,7 +55,8 @@ def correlation_loss(student: Tensor, teacher: Tensor) -> Tensor:
         pooled = F.adaptive_avg_pool2d(value, (min(side, value.shape[-2]), min(side, value.shape[-1])))
         unit = F.normalize(pooled.flatten(2), dim=1)
         maps.append(unit.transpose(1, 2) @ unit)
-    return F.mse_loss(*maps)
+    first, second = maps
+    return F.mse_loss(first, second)
 
 
 def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

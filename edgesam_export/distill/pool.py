@@ -43,6 +43,11 @@ def labelled(sample: Sample, side: int) -> tuple[np.ndarray, np.ndarray]:
     return image.transpose(2, 0, 1), (masks * numbers[:, None, None]).max(axis=0)
 
 
+def shared(memory: Tensor) -> Tensor:
+    """Return a tensor moved to memory that other processes see."""
+    return memory.share_memory_()  # type: ignore[no-untyped-call, no-any-return]  # untyped in PyTorch
+
+
 class Shelf:
     """Memory shared with one worker: a short ring of scenes and how many were put there and fetched.
 
@@ -51,9 +56,9 @@ class Shelf:
     """
 
     def __init__(self, side: int, length: int = SHELF) -> None:
-        self.images = torch.empty(length, 3, side, side, dtype=torch.uint8).share_memory_()
-        self.labels = torch.empty(length, side, side, dtype=torch.uint8).share_memory_()
-        self.counts = torch.zeros(3, dtype=torch.int64).share_memory_()  # put, fetched, whether to stop
+        self.images = shared(torch.empty(length, 3, side, side, dtype=torch.uint8))
+        self.labels = shared(torch.empty(length, side, side, dtype=torch.uint8))
+        self.counts = shared(torch.zeros(3, dtype=torch.int64))  # put, fetched, whether to stop
 
     @property
     def stopped(self) -> bool:
@@ -108,7 +113,9 @@ class ScenePool:
         self.rank = rank
         self.images = torch.empty(config.pool, 3, side, side, dtype=torch.uint8, device=device)
         self.labels = torch.empty(config.pool, side, side, dtype=torch.uint8, device=device)
-        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.stream = None
+        if device.type == "cuda":
+            self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # untyped in PyTorch
         self.drawn = 0
         """Scenes that came in since the start."""
         self.used = 0

@@ -88,19 +88,22 @@ def turned(rng: Rng, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
 def stripes(rng: Rng, frame: Frame) -> np.ndarray:
     """Soft waves to sharp bars."""
     (u, _), waves, sharp = turned(rng, frame), rng.uniform(6, 26), rng.choice([0.5, 2.0, 6.0])
-    return np.clip(rng.uniform(0.2, 0.8) + np.float32(sharp) * np.sin(np.float32(waves) * u), 0, 1)
+    amount: np.ndarray = np.clip(rng.uniform(0.2, 0.8) + np.float32(sharp) * np.sin(np.float32(waves) * u), 0, 1)
+    return amount
 
 
 def dots(rng: Rng, frame: Frame) -> np.ndarray:
     """Discs, or the gaps between them, in a grid."""
     (u, v), waves, fill = turned(rng, frame), np.float32(rng.uniform(9, 24)), np.float32(rng.uniform(-2.2, -0.2))
-    return np.clip(3 * (np.cos(waves * u) + np.cos(waves * v)) + fill, 0, 1)
+    amount: np.ndarray = np.clip(3 * (np.cos(waves * u) + np.cos(waves * v)) + fill, 0, 1)
+    return amount
 
 
 def checker(rng: Rng, frame: Frame) -> np.ndarray:
     """Squares in turns."""
     (u, v), waves = turned(rng, frame), np.float32(rng.uniform(6, 18))
-    return np.clip(0.5 + 8 * np.sin(waves * u) * np.sin(waves * v), 0, 1)
+    amount: np.ndarray = np.clip(0.5 + 8 * np.sin(waves * u) * np.sin(waves * v), 0, 1)
+    return amount
 
 
 def octaves(rng: Rng, frame: Frame) -> np.ndarray:
@@ -111,7 +114,8 @@ def octaves(rng: Rng, frame: Frame) -> np.ndarray:
 def blotches(rng: Rng, frame: Frame) -> np.ndarray:
     """Clouds cut at a level: islands of one colour in the other."""
     noise, level = lattice(rng, (5, 10, 20, 40)[int(rng.integers(2)) :]), np.float32(rng.uniform(0.4, 0.6))
-    return np.clip(0.5 + np.float32(12) * (frame.enlarged(noise) - level), 0, 1)
+    amount: np.ndarray = np.clip(0.5 + np.float32(12) * (frame.enlarged(noise) - level), 0, 1)
+    return amount
 
 
 TEXTURES: tuple[tuple[Callable[[Rng, Frame], np.ndarray], float, float], ...] = (
@@ -128,13 +132,14 @@ TEXTURES: tuple[tuple[Callable[[Rng, Frame], np.ndarray], float, float], ...] = 
 
 def paint(rng: Rng, frame: Frame, first: np.ndarray, second: np.ndarray, *, scenery: bool = False) -> np.ndarray:
     """Return a random texture between two colours. Shapes: -> float32 (3, h, w)"""
-    weights = [row[2 if scenery else 1] for row in TEXTURES]
+    weights = [background if scenery else thing for _, thing, background in TEXTURES]
     amount = TEXTURES[int(rng.choice(len(TEXTURES), p=weights))][0](rng, frame).astype(np.float32, copy=False)
     if rng.random() < 0.35:
         grain = frame.enlarged(lattice(rng, (24, 48)))
         amount = amount + np.float32(rng.uniform(0.1, 0.4)) * (grain - np.float32(0.5))
     low, change = first.astype(np.float32), (second - first).astype(np.float32)
-    return low[:, None, None] + change[:, None, None] * amount
+    painted: np.ndarray = low[:, None, None] + change[:, None, None] * amount
+    return painted
 
 
 def frame_of(size: int, rows: slice, columns: slice, centre: np.ndarray, reach: float) -> Frame:
@@ -152,11 +157,12 @@ def shade(rng: Rng, frame: Frame, light: np.ndarray) -> np.ndarray:
     form, strength = rng.integers(4), np.float32(rng.uniform(0.1, 0.4))
     reach, spot = np.float32(rng.uniform(0.3, 0.6)), np.float32(rng.uniform(3, 8))
     along, down = (np.float32(part) for part in light)
+    brightness: np.ndarray = np.ones((1, 1), np.float32)
     if form == 1:
-        return 1 + strength * along * frame.x + strength * down * frame.y
+        brightness = 1 + strength * along * frame.x + strength * down * frame.y
     across, below = (frame.x - reach * along) ** 2, (frame.y - reach * down) ** 2
     if form == 2:
-        return (1 + strength - strength * across) - strength * below
+        brightness = (1 + strength - strength * across) - strength * below
     if form == 3:
-        return 1 + 2 * strength * np.exp(-spot * across) * np.exp(-spot * below)
-    return np.ones((1, 1), np.float32)
+        brightness = 1 + 2 * strength * np.exp(-spot * across) * np.exp(-spot * below)
+    return brightness

@@ -118,7 +118,8 @@ def rim(rng: Rng, cover: Image.Image, size: int) -> np.ndarray | None:
     if not wanted:
         return None
     soft = np.asarray(cover.filter(ImageFilter.BoxBlur(width))).astype(np.float32)
-    return np.clip((235 - soft) * np.float32(0.05), 0, 1)
+    kept: np.ndarray = np.clip((235 - soft) * np.float32(0.05), 0, 1)
+    return kept
 
 
 def add_object(rng: Rng, world: World, number: int, near: np.ndarray | None) -> Placed:

@@ -44,13 +44,7 @@ def start_run(
     if config.stage == "recover":
         student = folded_model(load_model(config.student, checkpoint, progress=progress))
         return student, copy.deepcopy(student)
-    if checkpoint is None:
-        # Only here are parameters drawn from PyTorch's global generator.
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
-            student = build_model(config.student)
-    else:
-        student = load_model(config.student, checkpoint, progress=progress)
+    student = new_student(config) if checkpoint is None else load_model(config.student, checkpoint, progress=progress)
     teacher = None
     if config.teacher is not None:
         teacher = load_model(
@@ -59,6 +53,13 @@ def start_run(
     for part in config.inherit:
         inherit(student, teacher, part)
     return student, teacher
+
+
+def new_student(config: DistillConfig) -> SamModel:
+    """Return the student with parameters drawn from PyTorch's global generator, which only this does."""
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        return build_model(config.student)
 
 
 def inherit(student: SamModel, teacher: SamModel | None, part: str) -> None:

@@ -37,7 +37,8 @@ TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 def make_optimizer(student: SamModel, config: DistillConfig) -> torch.optim.AdamW:
     """Return AdamW; vectors and tables are not decayed."""
-    decayed, kept = [], []
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
     for name, parameter in student.named_parameters():
         if parameter.requires_grad:
             plain = parameter.ndim <= 1 or any(part in name for part in NOT_DECAYED)
@@ -245,7 +246,9 @@ class Trainer:
         with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
             target = self.target(batch, images)
             if isinstance(self.step, PromptStep) and batch.dots.any():
-                masks = fill_dots(self.step.teacher.model, masks, batch.dots, target)
+                teacher = self.step.teacher.model
+                assert teacher is not None and target is not None  # data without masks is refused without a teacher
+                masks = fill_dots(teacher, masks, batch.dots, target)
             loss, parts = self.parallel(images, masks, self.phase(), self.generator(number), target)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
@@ -265,8 +268,8 @@ class Trainer:
         kept = min(self.config.average**AVERAGE_EVERY, updates / (updates + 10))
         for mean, now in zip(self.average.parameters(), self.student.parameters()):
             mean.lerp_(now, 1 - kept)
-        for mean, now in zip(self.average.buffers(), self.student.buffers()):
-            mean.copy_(now)
+        for kept_buffer, buffer in zip(self.average.buffers(), self.student.buffers()):
+            kept_buffer.copy_(buffer)
 
     def read_lines(self) -> None:
         """Fetch the figures of the last steps from the device, all at once: each fetch waits for it.

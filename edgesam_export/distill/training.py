@@ -62,12 +62,7 @@ def distill(
     check_device(config, where, cache)
     run = RunFolder(Path(folder), config, write=where.first)
     run.open(resume=resume or checkpoint is not None)
-    student.to(where.device, memory_format=torch.channels_last)
-    if teacher is not None:
-        teacher.to(where.device).eval().requires_grad_(False)
-    if config.compress is not None:
-        attach(student, config.compress, train_palettes=True)
-    prepare(student, config)
+    set_up_models(student, teacher, config, where)
     step, target = make_step(student, teacher, config), known_embeddings(teacher, config, cache)
     trainer = Trainer(config, student, step, where, target=target, side=canvas_side(teacher, config))
     state = run.load(checkpoint, where.device) if resume or checkpoint is not None else None
@@ -80,11 +75,25 @@ def distill(
             run.show(trainer.result, trainer.history, trainer.done)
 
     trainer.run(save, progress or (lambda *_: None))
+    weights = run.finish(plain_student(student, config), trainer.history)
+    return TrainingResult(folder=run.folder, weights=weights, steps=trainer.done, history=trainer.history)
+
+
+def set_up_models(student: SamModel, teacher: SamModel | None, config: DistillConfig, where: Processes) -> None:
+    """Move the models to the device; let compressed weights stand in, and freeze what is not trained."""
+    student.to(where.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent in its types
+    if teacher is not None:
+        teacher.to(where.device).eval().requires_grad_(False)
+    if config.compress is not None:
+        attach(student, config.compress, train_palettes=True)
+    prepare(student, config)
+
+
+def plain_student(student: SamModel, config: DistillConfig) -> SamModel:
+    """Return the trained student as it is used: nothing stands in for its weights, nothing is trained."""
     if config.compress is not None:
         detach(student)
-    student.eval().requires_grad_(False)
-    weights = run.finish(student, trainer.history)
-    return TrainingResult(folder=run.folder, weights=weights, steps=trainer.done, history=trainer.history)
+    return student.eval().requires_grad_(False)
 
 
 def check_device(config: DistillConfig, where: Processes, cache: str | Path | None) -> None:

@@ -101,20 +101,20 @@ def test_files_of_a_folder_are_found_and_an_empty_folder_refused(onnx_files, exp
 def test_files_that_do_not_belong_together_are_refused(coreml_files, onnx_files):
     with pytest.raises(UsageError, match=r"several formats \(coreml, onnx\)"):
         pick_pair([coreml_files[0], onnx_files[1]])
-    with pytest.raises(UsageError, match=r"several models \(edge_sam, edge_sam_3x\)"):
+    with pytest.raises(UsageError, match=r"several models \(edge_sam, edge_sam_tiny\)"):
         pick_pair([onnx_files[0], replace(onnx_files[1], model="edge_sam")])
     with pytest.raises(UsageError, match="several decoders"):
         pick_pair([onnx_files[1], onnx_files[1]])
     assert pick_pair([onnx_files[1], onnx_files[0]]) == onnx_files
 
 
-def test_the_runner_fits_its_source(model, coreml_files, onnx_files):
+def test_the_runner_fits_its_source(model, edge_sam, edge_sam_packages, onnx_files):
     assert open_runner(model).name == "torch"
     assert open_runner(onnx_files).name == "onnxruntime fp32"
-    runner = open_runner(coreml_files, numerics="ane")
+    runner = open_runner(edge_sam_packages, numerics="ane")
     assert (runner.name, runner.numerics, runner.slots, runner.takes_image) == ("executor ane", "ane", 8, True)
     assert runner.accepts_mask_input and runner.candidates == (0, 1, 2, 3) and runner.score_kind == "stability"
-    assert runner.info.frame == model.info.frame
+    assert runner.info.frame == edge_sam.info.frame
 
 
 def test_unknown_numerics_are_refused(coreml_files):
