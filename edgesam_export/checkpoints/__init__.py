@@ -1,1 +1,1 @@
-"""Checkpoint files: the manifest of the known ones, downloads, and reading what may be hostile."""
+"""Checkpoint files: the manifest of the known ones, downloads, and reading files that may be hostile."""

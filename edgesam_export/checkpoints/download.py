@@ -8,7 +8,6 @@ import re
 import sys
 import urllib.error
 import urllib.request
-from http.client import HTTPMessage
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
@@ -29,7 +28,7 @@ MAX_UNDECLARED_BYTES = 4 << 30
 
 
 def default_cache_dir() -> Path:
-    """Return where this platform keeps an application's caches, with our name appended; not created."""
+    """Return the folder of this platform for an application's caches, with our name appended; it is not created."""
     if sys.platform == "darwin":
         base = Path.home() / "Library" / "Caches"
     elif sys.platform == "win32":
@@ -49,10 +48,16 @@ def check_url(url: str) -> None:
 
 
 class HttpsRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to where ``check_url`` allows."""
+    """Follows redirects to URLs that ``check_url`` allows."""
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
     ) -> urllib.request.Request | None:
         try:
             check_url(newurl)
@@ -71,8 +76,8 @@ def download(
 ) -> Path:
     """Return the file in the cache folder, fetched if it is not there, its size and SHA-256 verified.
 
-    A bundled file is verified and returned where it lies; the cache folder and the network are not looked at.
-    A part received before an interruption stays beside it as ``<name>.part``, and the next call goes on from there.
+    A bundled file is verified and its own path returned; neither the cache folder nor the network is used.
+    The bytes of an interrupted download stay beside it as ``<name>.part``, and the next call resumes there.
     ``progress`` is called with bytes done, total bytes (0 if unknown) and the file's name.
 
     Raises:
@@ -98,13 +103,13 @@ def download(
             part.unlink(missing_ok=True)
             raise
         os.replace(part, path)
-    except OSError as error:  # fetch() turns network errors into CheckpointError: the rest is the disk
+    except OSError as error:  # fetch() turns network errors into CheckpointError, so this is the disk
         raise disk_error(part, error) from error
     return path
 
 
 def bundled_path(file: CheckpointFile) -> Path:
-    """Return the path of a bundled file, size and SHA-256 verified."""
+    """Return the path of a bundled file, its size and SHA-256 verified."""
     remedy = "install the package again, or pass your own file as a checkpoint"
     try:
         path = shipped_file(f"models/{file.name}")
@@ -117,7 +122,7 @@ def bundled_path(file: CheckpointFile) -> Path:
 
 
 def disk_error(part: Path, error: OSError) -> CheckpointError:
-    return CheckpointError(f"cannot write {part}: {error.strerror or error}; make room or choose another cache folder")
+    return CheckpointError(f"cannot write {part}: {error.strerror or error}; free space or choose another cache folder")
 
 
 def verify(file: CheckpointFile, path: Path, remedy: str) -> None:
@@ -143,10 +148,10 @@ def fetch(file: CheckpointFile, part: Path, path: Path, progress: Progress | Non
             if error.code != 416:
                 failure = error
                 break
-            part.unlink(missing_ok=True)  # what we had is longer than what the server has: start again
+            part.unlink(missing_ok=True)  # ours is longer than the server's: start again
         except (OSError, http.client.HTTPException) as error:
             failure = error
-            if not resuming and not holds_bytes(part):  # not even a beginning: the server is out of reach
+            if not resuming and not holds_bytes(part):  # nothing was received: the server is out of reach
                 break
     reason = getattr(failure, "reason", failure) or "the connection was cut"
     status = f"HTTP {failure.code} " if isinstance(failure, urllib.error.HTTPError) else ""
@@ -162,7 +167,7 @@ def holds_bytes(part: Path) -> bool:
 
 
 def receive(file: CheckpointFile, part: Path, progress: Progress | None, timeout_s: float) -> bool:
-    """Make one request for what ``part`` lacks; return whether everything arrived."""
+    """Request the rest of ``part`` once; return whether everything arrived."""
     done = part.stat().st_size if part.exists() else 0
     if file.bytes is not None and done >= file.bytes:
         if done == file.bytes:
@@ -180,7 +185,7 @@ def receive(file: CheckpointFile, part: Path, progress: Progress | None, timeout
         if total is not None and total > limit:
             part.unlink(missing_ok=True)
             raise CheckpointError(f"{file.url} offers {total} bytes, more than the {limit} allowed; nothing was kept")
-        # read1 returns what is there: progress and the partial file follow a slow connection.
+        # read1 returns the bytes that have arrived: progress and the partial file follow a slow connection.
         while chunk := response.read1(CHUNK_BYTES):
             if done + len(chunk) > limit:
                 part.unlink(missing_ok=True)
@@ -193,7 +198,7 @@ def receive(file: CheckpointFile, part: Path, progress: Progress | None, timeout
 
 
 def store(part: Path, chunk: bytes, position: int) -> None:
-    """Write a piece at its position, the first one to a new file; reports the disk apart from the network."""
+    """Write a chunk at its position, the first one to a new file; disk errors are not network errors."""
     try:
         with open(part, "r+b" if position else "wb") as output:
             output.seek(position)
@@ -203,7 +208,7 @@ def store(part: Path, chunk: bytes, position: int) -> None:
 
 
 def resumes(response: http.client.HTTPResponse, part: Path, done: int) -> bool:
-    """Say whether the body continues at byte ``done``; a server may send everything again instead."""
+    """Return whether the body continues at byte ``done``; a server may send everything again instead."""
     if not done or response.status != 206:
         return False
     match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))

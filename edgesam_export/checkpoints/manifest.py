@@ -13,7 +13,7 @@ from edgesam_export.resources import manifest_path, read_toml
 __all__ = ["CheckpointFile", "checkpoint_for", "manifest"]
 
 CHECKPOINT = "checkpoint"
-"""Kind of a file of weights; any other kind is the name of an export format, of a file that others exported."""
+"""Kind of a file of weights; any other kind is the name of an export format, of a file from another exporter."""
 
 
 @dataclass(frozen=True, kw_only=True)

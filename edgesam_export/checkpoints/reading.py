@@ -1,7 +1,8 @@
-"""Checkpoints: read without running pickled code, compared with the model's keys, known by their SHA-256.
+"""Checkpoints: read without running pickled code, compared with the model's keys, identified by their SHA-256.
 
-The rest of the package calls ``load_state_dict``. It reads a file of the caller, or the released one, which it fetches
-unless it comes with the package. PyTorch is imported inside functions: the manifest answers at once.
+The rest of the package calls ``load_state_dict``, which reads a given file, or the released one, downloaded unless it
+comes with the package.
+PyTorch is imported inside functions: the manifest answers at once.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ WRAPPERS = ("model", "state_dict", "model_state_dict")
 MAX_WRAPPERS = 4
 PREFIXES = ("module.", "model.")
 NAMED_KEYS = 3
-"""Keys that an error message names before it only counts."""
+"""Keys that an error message lists; it counts the others."""
 
 # family, fragments of which every one occurs in some key, fragments of which none does (a leading dot: anywhere)
 SIGNATURES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
@@ -65,7 +66,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
 
     Floating-point tensors of any width come back as contiguous float32, others (counters, indices) unchanged.
     Wrappers (``model``, ``state_dict``, ``model_state_dict``) and a ``module.`` or ``model.`` in front of every key
-    are taken off. No code in the file ever runs, and nothing larger than the file accounts for is allocated.
+    are stripped. No code in the file ever runs, and nothing larger than the file accounts for is allocated.
 
     Raises:
         CheckpointError: the file cannot be read, would run code, is damaged, or holds anything but finite tensors.
@@ -119,7 +120,7 @@ def read_torch(path: Path, file: BinaryIO, size: int, head: bytes) -> Any:
     file.seek(0)
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its reader meets in a file that is not quite right
+    except Exception as error:  # the reader of torch raises any exception for a malformed file
         reason = (str(error).splitlines() or [""])[0]
         raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {reason}); fetch it again") from error
 
@@ -139,7 +140,11 @@ def unwrap(value: Any, path: Path) -> Mapping[Any, Any]:
 
 
 def plain_tensors(entries: Mapping[Any, Any], path: Path) -> dict[str, torch.Tensor]:
-    """Return the entries as plain float32 (or integer) tensors of their own memory, refusing what is not one."""
+    """Return the entries as plain float32 (or integer) tensors of their own memory.
+
+    Raises:
+        CheckpointError: a key is no string, or a value no dense, real and finite tensor.
+    """
     import torch
 
     tensors: dict[str, torch.Tensor] = {}
@@ -168,7 +173,7 @@ def check_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
 
 
 def strip_prefixes(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
-    """Take ``module.`` and ``model.`` off where every key has them (data parallel, training frameworks)."""
+    """Strip ``module.`` and ``model.`` where every key has them (data parallel, training frameworks)."""
     while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in tensors)), None):
         tensors = {key[len(prefix) :]: value for key, value in tensors.items()}
         if "" in tensors:
@@ -177,7 +182,7 @@ def strip_prefixes(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, to
 
 
 def family_of_keys(keys: Collection[str]) -> str | None:
-    """Return the family whose parameter names these are, None if no known one's."""
+    """Return the family that has these parameter names, None if no known family does."""
 
     def occurs(fragment: str) -> bool:
         return any(fragment in key if fragment.startswith(".") else key.startswith(fragment) for key in keys)
@@ -194,7 +199,7 @@ def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def check_keys(model_or_shapes: Any, state_dict: Mapping[str, Any], *, where: str) -> None:
-    """Return if the state dict has exactly the keys and shapes of the model.
+    """Check that the state dict has exactly the keys and shapes of the model.
 
     ``model_or_shapes`` is a module, or a mapping of keys to shapes or tensors; ``where`` opens the message.
 
@@ -234,14 +239,14 @@ def load_state_dict(
     cache_dir: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> tuple[dict[str, torch.Tensor], Provenance]:
-    """Return the parameters of model ``name`` and where they come from.
+    """Return the parameters of model ``name`` and their provenance.
 
-    Without ``checkpoint``, a bundled file is read where it lies; another released one is taken from ``cache_dir``
+    Without ``checkpoint``, a bundled file is read in place; another released one is taken from ``cache_dir``
     (default: ``default_cache_dir()``), or downloaded to it. A file named like a released one but with other contents
     is read, with a ``ChecksumWarning``.
 
     Raises:
-        CheckpointError: the file cannot be had or read.
+        CheckpointError: the file cannot be obtained or read.
     """
     released = checkpoint_for(name)
     if checkpoint is not None:
@@ -257,7 +262,7 @@ def load_state_dict(
 
 
 def provenance(path: Path, released: CheckpointFile | None) -> Provenance:
-    """Say which file it is; weights that are not a released file are taken to derive from the model's released ones."""
+    """Return the provenance of a file; other weights than released ones count as derived from the model's."""
     digest = sha256_of(path)
     exact = next((file for file in manifest() if file.sha256 == digest), None)
     namesake = next((file for file in manifest() if file.name == path.name), None)
@@ -271,7 +276,7 @@ def provenance(path: Path, released: CheckpointFile | None) -> Provenance:
     if exact is not None:
         licence = exact.licence
     elif namesake is not None and namesake.sha256 is None and namesake == released:
-        licence = namesake.licence  # nothing to compare with: the name is all there is
+        licence = namesake.licence  # the manifest has no SHA-256 to compare: only the name identifies it
     elif released is not None:
         licence = f"{released.licence} (weights derived from {released.model})"
     else:

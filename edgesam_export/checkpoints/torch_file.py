@@ -1,9 +1,9 @@
-"""What a PyTorch checkpoint file claims to hold, found out before PyTorch reads it and without running anything in it.
+"""The claims of a PyTorch checkpoint file, checked before PyTorch reads it and without running anything in it.
 
 A ``torch.save`` file is a pickle that names tensors, and the tensors' bytes. ``check_torch_file`` reads the pickle with
-an unpickler that knows a dozen names and replaces each by inert data, then compares what is claimed with what the file
-can hold. So a file that would run code, or claims more memory than it has bytes for, is refused before anything is
-allocated, whatever the installed PyTorch checks by itself.
+an unpickler that knows a dozen names and replaces each by inert data, then compares the claims with the size
+of the file. So a file that would run code, or claims more memory than it has bytes for, is refused before anything is
+allocated, independently of the checks of the installed PyTorch.
 """
 
 from __future__ import annotations
@@ -139,12 +139,12 @@ class BoundedFile:
 def read_claims(file: IO[bytes], size: int, storages: dict[str, StorageClaim]) -> Any:
     """Read one pickle from the current position; the storages it names are added to ``storages``."""
     start = file.tell()
-    for opcode, operand, position in pickletools.genops(cast(IO[bytes], BoundedFile(file, size))):
-        offset = (position or start) - start
-        if offset > MAX_PICKLE_BYTES:
+    for opcode, operand, position in pickletools.genops(cast("IO[bytes]", BoundedFile(file, size))):
+        assert position is not None  # the file has a position
+        if position - start > MAX_PICKLE_BYTES:
             raise CheckpointError(f"its pickle is larger than {MAX_PICKLE_BYTES} bytes; {REMEDY}")
         # The unpickler's memo is an array: one huge index in a ten-byte file would allocate gigabytes.
-        if "PUT" in opcode.name and int(operand or 0) > offset:
+        if "PUT" in opcode.name and int(operand or 0) > position - start:
             raise CheckpointError("its pickle is malformed (memo index out of range)")
     file.seek(start)
     reader = ClaimReader(BoundedFile(file, size))
@@ -231,10 +231,10 @@ def check_legacy(file: IO[bytes], size: int) -> None:
 
 
 def check_torch_file(file: IO[bytes], size: int) -> None:
-    """Return if the open file is a ``torch.save`` file of plain data that its ``size`` in bytes can hold.
+    """Check that the open file is a ``torch.save`` file of plain data that its ``size`` in bytes can hold.
 
     Raises:
-        CheckpointError: it is something else; the message is half a sentence about "it", for the caller to complete.
+        CheckpointError: it is not; the message is half a sentence about "it", which the caller completes.
     """
     try:
         head = file.read(2)
@@ -247,5 +247,5 @@ def check_torch_file(file: IO[bytes], size: int) -> None:
             raise CheckpointError("it is neither a torch.save file nor safetensors")
     except CheckpointError:
         raise
-    except Exception as error:  # whatever a malformed pickle or archive makes the standard library raise
+    except Exception as error:  # the standard library raises any exception for a malformed pickle or archive
         raise CheckpointError(f"it is damaged or was cut short ({type(error).__name__})") from error

@@ -287,7 +287,7 @@ def labelled(path: Path, size: tuple[int, int]) -> np.ndarray:
     except UsageError:
         raise
     except Exception as error:  # decoders raise whatever a broken file makes them run into
-        raise UsageError(f"{path}: not a picture that can be read: {first_line(error)}") from None
+        raise UsageError(f"{path}: not an image that can be read: {first_line(error)}") from None
     if values.ndim == 3:
         values = values @ np.array([1 << 16, 1 << 8, 1])
     objects = np.unique(values[values != 0])

@@ -186,7 +186,10 @@ def centre_point(mask: np.ndarray) -> tuple[int, int]:
         raise RunnerUnavailableError(
             "evaluation needs scipy, which is not installed; pip install 'edgesam-export[distill]'"
         ) from None
-    x0, y0, x1, y1 = bounding_box(mask) or (0, 0, 0, 0)
+    bounds = bounding_box(mask)
+    if bounds is None:
+        raise ValueError("an empty mask has no centre point")
+    x0, y0, x1, y1 = bounds
     # One pixel of outside all around: the picture's border is a border, and only the object's box is transformed.
     depth = distance_transform_edt(np.pad(mask[y0:y1, x0:x1], 1))[1:-1, 1:-1]
     y, x = np.unravel_index(int(depth.argmax()), depth.shape)

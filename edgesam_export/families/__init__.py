@@ -33,12 +33,12 @@ UPSAMPLES: tuple[Literal["bicubic", "bilinear"], ...] = ("bicubic", "bilinear")
 NOT_EXPORTED = {
     "fast_sam": "it is a detector whose prompts only choose among its masks, so it has no prompt decoder; AGPL-3.0",
 }
-"""Models that people ask for and this project does not export, with the reason."""
+"""Models that are requested and not exported, with the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegisteredModel:
-    """What is known about a model, and the function that builds it."""
+    """A model's metadata, and the function that builds it."""
 
     info: ModelInfo
     build: Builder
@@ -58,13 +58,13 @@ def register_model(info: ModelInfo) -> Callable[[Builder], Builder]:
 
 
 def registered_models() -> Registry[RegisteredModel]:
-    """Every model of every file of this folder."""
+    """Return every model of every file of this folder."""
     import_submodules(__name__)
     return FAMILIES
 
 
 def registered(name: str) -> RegisteredModel:
-    """What is known about a model, and its builder.
+    """Return a model's metadata and its builder.
 
     Raises:
         UsageError: no such model, or one that is not exported.
@@ -75,12 +75,12 @@ def registered(name: str) -> RegisteredModel:
 
 
 def model_names() -> list[str]:
-    """Names of all models, sorted."""
+    """Return the names of all models, sorted."""
     return list(registered_models())
 
 
 def model_info(name: str) -> ModelInfo:
-    """What is known about a model without building it.
+    """Return a model's metadata without building it.
 
     Raises:
         UsageError: no such model.
@@ -89,7 +89,7 @@ def model_info(name: str) -> ModelInfo:
 
 
 def build_model(name: str, *, upsample: str | None = None) -> SamModel:
-    """Model with PyTorch's own random initialisation, in evaluation mode.
+    """Return a model with PyTorch's own random initialisation, in evaluation mode.
 
     ``upsample`` ("bicubic" or "bilinear") overrides the neck.
 
@@ -99,10 +99,10 @@ def build_model(name: str, *, upsample: str | None = None) -> SamModel:
     entry = registered(name)
     if upsample is None:
         return entry.build(entry.info)
-    chosen = next((known for known in UPSAMPLES if known == upsample), None)
-    if chosen is None:
+    mode = next((known for known in UPSAMPLES if known == upsample), None)
+    if mode is None:
         raise UsageError(f"upsample is '{upsample}'; choose {' or '.join(UPSAMPLES)}")
-    return entry.build(replace(entry.info, upsample=chosen))
+    return entry.build(replace(entry.info, upsample=mode))
 
 
 def load_model(
@@ -113,7 +113,7 @@ def load_model(
     upsample: str | None = None,
     progress: Progress | None = None,
 ) -> SamModel:
-    """Model with the parameters of a checkpoint: float32, evaluation mode, every key accounted for.
+    """Return a model with the parameters of a checkpoint: float32, evaluation mode, every key accounted for.
 
     Without ``checkpoint`` the published one is used; one of folded weights gives a folded model. ``random_weights`` is
     the seed of stand-in parameters (``modeling.random_weights``) instead of trained ones. ``progress`` is handed to the

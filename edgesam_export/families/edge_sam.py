@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgesam_export.families import register_model
-from edgesam_export.modeling.common import ConvBN, LayerNorm2d
+from edgesam_export.modeling.common import ConvBN, LayerNorm2d, bias_of
 from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.modeling.prompt_encoder import PromptEncoder
 from edgesam_export.modeling.sam import SamModel
@@ -61,13 +61,12 @@ class RepVGGDW(nn.Module):
         """Return one depthwise 3x3 convolution that equals the three branches in evaluation mode."""
         conv, pointwise = self.conv.folded(), self.conv1.folded()
         conv.weight.data[:, :, 1:2, 1:2] += pointwise.weight.data + 1.0  # the identity is a 1x1 of ones
-        if conv.bias is not None and pointwise.bias is not None:
-            conv.bias.data += pointwise.bias.data
+        bias_of(conv).data += bias_of(pointwise).data
         return conv
 
 
 class Residual(nn.Module):
-    """Input plus what ``m`` makes of it."""
+    """The input plus the output of ``m`` for it."""
 
     def __init__(self, m: nn.Module) -> None:
         super().__init__()
@@ -80,7 +79,7 @@ class Residual(nn.Module):
 class SqueezeExcite(nn.Module):
     """Scale every channel by a gate computed from the means of all channels.
 
-    A quarter of the width inside, to the nearest multiple of 8.
+    The inner width is a quarter, to the nearest multiple of 8.
     Source: Hu et al. 2018, "Squeeze-and-Excitation Networks", https://arxiv.org/abs/1709.01507.
     """
 
@@ -211,7 +210,7 @@ class EdgeSamEncoder(nn.Module):
     )
 )
 def build(info: ModelInfo) -> SamModel:
-    """EdgeSAM with PyTorch's random initialisation."""
+    """Return EdgeSAM with PyTorch's random initialisation."""
     return SamModel(
         info=info,
         image_encoder=EdgeSamEncoder(info.upsample),

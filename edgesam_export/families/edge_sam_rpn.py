@@ -1,7 +1,7 @@
 """EdgeSAM-RPN: EdgeSAM with a region proposal head whose boxes help a point prompt.
 
 Zhou, Li, Loy, Dai 2023, "EdgeSAM: Prompt-In-the-Loop Distillation for SAM", https://arxiv.org/abs/2312.06660, the
-section on granularity priors. What of the head is the paper's and what is ours: ``modeling.proposals``.
+section on granularity priors. ``modeling.proposals`` lists which choices are the paper's and which are ours.
 
 No weights of such a head were ever released. Encoder, prompt encoder and decoder have the keys of EdgeSAM's
 checkpoints; the head's begin with ``proposal_head.``. ``join_checkpoints`` makes one file of an EdgeSAM checkpoint and
@@ -124,5 +124,5 @@ def join_checkpoints(edge_sam: str | Path, head: str | Path, output: str | Path)
     )
 )
 def build(info: ModelInfo) -> SamModel:
-    """EdgeSAM-RPN with PyTorch's random initialisation."""
+    """Return EdgeSAM-RPN with PyTorch's random initialisation."""
     return EdgeSamRpn(info=info)

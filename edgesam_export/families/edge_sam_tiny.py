@@ -69,7 +69,7 @@ class EdgeSamTinyEncoder(nn.Module):
     )
 )
 def build(info: ModelInfo) -> SamModel:
-    """EdgeSAM tiny with PyTorch's random initialisation."""
+    """Return EdgeSAM tiny with PyTorch's random initialisation."""
     return SamModel(
         info=info,
         image_encoder=EdgeSamTinyEncoder(upsample=info.upsample),

@@ -1,10 +1,10 @@
-"""EfficientSAM: a small plain vision transformer, and a mask decoder that differs from SAM's in a few points.
+"""EfficientSAM: a small plain vision transformer, and a mask decoder that differs from SAM's in a few respects.
 
 Xiong et al. 2023, "EfficientSAM: Leveraged Masked Image Pretraining for Efficient Segment Anything",
 https://arxiv.org/abs/2312.00863
 Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", https://arxiv.org/abs/2010.11929, for the encoder.
 
-What differs from SAM: the image is stretched to a square.  A prompt always has six slots; the unused ones are tokens
+Differences from SAM: the image is stretched to a square.  A prompt always has six slots; the unused ones are tokens
 like the others.  There is no mask prompt and no padding point.  In the decoder every MLP has GELU, the first
 self-attention is added to the tokens, a position once added to the tokens stays, and a GroupNorm with one group
 follows the first upscaling.  Masks go to source size in one bicubic step.  Upstream counts a logit of exactly 0 as mask
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +26,9 @@ from torch.nn import functional as F
 from edgesam_export.errors import UsageError
 from edgesam_export.families import register_model
 from edgesam_export.modeling.channels_first import PatchEmbedding, PointwiseLinear
-from edgesam_export.modeling.common import LayerNorm2d, OneGroupNorm
+from edgesam_export.modeling.common import FeedForward, LayerNorm2d, OneGroupNorm
 from edgesam_export.modeling.mask_decoder import Hypernetworks, MaskDecoder
-from edgesam_export.modeling.prompt_encoder import PositionEncodingRandom, PromptEncoder
+from edgesam_export.modeling.prompt_encoder import BasePromptEncoder
 from edgesam_export.modeling.sam import Maps, SamModel, as_maps, check_prompt
 from edgesam_export.modeling.transformer import TwoWayTransformer
 from edgesam_export.spec import EMPTY_SLOT, EVERY_FORMAT, NOT_A_POINT, ImageFrame, ModelInfo
@@ -57,7 +57,7 @@ QUERY_ROWS = 8
 """Rows of queries that attend at once; the scores of all 64 would be 32 MB a head in FP16."""
 SLOTS = 6
 UNUSED = (EMPTY_SLOT, NOT_A_POINT)
-UNUSED_PLACE = -1.0
+UNUSED_COORDINATE = -1.0
 """Both coordinates of an unused slot."""
 
 
@@ -114,7 +114,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two linear layers with GELU between them, four times as wide inside: (B, C, H, W) -> the same."""
+    """Two linear layers with GELU between them, inner width four times as large: (B, C, H, W) -> the same."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -160,8 +160,8 @@ class EfficientSamEncoder(nn.Module):
         )
 
     def positions(self) -> Tensor:
-        """Positional table of this grid, (1, C, 64, 64)."""
-        table = torch.unflatten(self.pos_embed[:, 1:], 1, (PRETRAINED_GRID, PRETRAINED_GRID)).permute(0, 3, 1, 2)
+        """Return the positional table of this grid, (1, C, 64, 64)."""
+        table = self.pos_embed[:, 1:].reshape(1, PRETRAINED_GRID, PRETRAINED_GRID, -1).permute(0, 3, 1, 2)
         return F.interpolate(table, size=(GRID, GRID), mode="bicubic", align_corners=False)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -173,26 +173,28 @@ class EfficientSamEncoder(nn.Module):
         return self.neck(self.blocks(self.patch_embed(image) + self.positions()))
 
     def folded(self) -> FoldedEncoder:
-        """Return the same with positions as a constant and narrow patch kernels."""
+        """Return an equal encoder with positions as a constant and narrow patch kernels."""
         return FoldedEncoder(self)
 
 
 class FoldedEncoder(nn.Module):
-    """``EfficientSamEncoder`` for one size of image."""
+    """``EfficientSamEncoder`` for one image size."""
+
+    positions: Tensor
 
     def __init__(self, encoder: EfficientSamEncoder) -> None:
         super().__init__()
-        self.register_buffer("place", encoder.positions().detach())
+        self.register_buffer("positions", encoder.positions().detach())
         self.patch_embed = encoder.patch_embed.folded()
         self.blocks = encoder.blocks
         self.neck = encoder.neck
 
     def forward(self, image: Tensor) -> Tensor:
         """Embed an image, see ``EfficientSamEncoder.forward``."""
-        return self.neck(self.blocks(self.patch_embed(image) + self.place))
+        return self.neck(self.blocks(self.patch_embed(image) + self.positions))
 
 
-class SlotPromptEncoder(nn.Module):
+class SlotPromptEncoder(BasePromptEncoder):
     """Points and box corners in six slots to tokens; an unused slot is a token too.
 
     It stands at (-1, -1) and carries the learned invalid-point vector.  Label 0 adds nothing to the position.
@@ -208,18 +210,14 @@ class SlotPromptEncoder(nn.Module):
     }
 
     def __init__(self, dim: int = 256, grid: tuple[int, int] = (GRID, GRID), prompt_size: int = 1024) -> None:
-        super().__init__()
-        self.dim = dim
-        self.grid = grid
-        self.prompt_size = prompt_size
-        self.pe_layer = PositionEncodingRandom(dim // 2)
+        super().__init__(dim, grid, prompt_size)
         self.invalid_points = nn.Embedding(1, dim)
         self.point_embeddings = nn.Embedding(1, dim)
         self.bbox_top_left_embeddings = nn.Embedding(1, dim)
         self.bbox_bottom_right_embeddings = nn.Embedding(1, dim)
 
     def label_vectors(self) -> dict[int, Tensor]:
-        """Return the vector that a label adds to the position of its token, (1, D) each."""
+        """Return the vectors that are added to the position of a token by its label, (1, D) each."""
         unused = dict.fromkeys(UNUSED, self.invalid_points.weight)
         return unused | {
             1: self.point_embeddings.weight,
@@ -235,20 +233,16 @@ class SlotPromptEncoder(nn.Module):
         """
         labels = point_labels.unsqueeze(-1)
         for label in UNUSED:
-            point_coords = torch.where(labels == label, UNUSED_PLACE, point_coords)
-        # Half a pixel: a coordinate names a pixel, its centre is meant.
+            point_coords = torch.where(labels == label, UNUSED_COORDINATE, point_coords)
+        # Half a pixel: a coordinate names a pixel and means its centre.
         encoded = self.pe_layer.encode((point_coords + 0.5) / self.prompt_size)
         for label, vector in self.label_vectors().items():
             encoded = torch.where(labels == label, encoded + vector, encoded)
         return encoded
 
-    def dense(self, mask_input: None) -> Tensor:
-        """Nothing is added to the image embedding: (1, D, 1, 1) zeros."""
+    def dense(self, mask_input: Tensor | None) -> Tensor:
+        """Return zeros (1, D, 1, 1): nothing is added to the image embedding, and there is no mask prompt."""
         return self.invalid_points.weight.new_zeros(1, self.dim, 1, 1)
-
-    def dense_pe(self) -> Tensor:
-        """Positional encoding of the centre of every cell of the image embedding, (1, D, *grid)."""
-        return self.pe_layer.encode_grid(self.grid)
 
     def exact_prompt(self) -> ExactSlots:
         """Return the module that encodes points in an exported decoder."""
@@ -278,14 +272,14 @@ class ExactSlots(nn.Module):
         """Return tokens (1, 6, D) from (1, 6, 2) pixels and (1, 6) labels; no key is left out of any attention."""
         chosen = torch.relu(1.0 - (point_labels.unsqueeze(-1) - self.table_labels).abs())  # (1, 6, 5), 0 or 1
         unused = chosen[:, :, : len(UNUSED)].sum(-1, keepdim=True)
-        placed = point_coords * (1.0 - unused) + unused * UNUSED_PLACE
-        centred = (placed + 0.5) * self.scale - 1.0
+        coords = point_coords * (1.0 - unused) + unused * UNUSED_COORDINATE
+        centred = (coords + 0.5) * self.scale - 1.0
         angle = centred[:, :, 0:1] * self.x_row + centred[:, :, 1:2] * self.y_row
         encoding = torch.cat([torch.sin(angle), torch.cos(angle)], dim=-1)
         return encoding + chosen @ self.table, None
 
 
-class GeluMLP(nn.Module):
+class GeluMLP(FeedForward):
     """Linear layers with GELU between them: (..., inputs) -> (..., outputs)."""
 
     activation = nn.GELU
@@ -357,7 +351,7 @@ class EfficientSam(SamModel):
 
 
 def info_of(name: str, variant: str) -> ModelInfo:
-    """Return the registry's entry of a variant."""
+    """Return a variant's metadata."""
     return ModelInfo(
         name=name,
         family="efficient_sam",
@@ -372,11 +366,10 @@ def info_of(name: str, variant: str) -> ModelInfo:
 @register_model(info_of("efficient_sam_vitt", "ViT-Tiny"))
 @register_model(info_of("efficient_sam_vits", "ViT-Small"))
 def build(info: ModelInfo) -> EfficientSam:
-    """EfficientSAM with PyTorch's random initialisation."""
+    """Return EfficientSAM with PyTorch's random initialisation."""
     return EfficientSam(
         info=info,
         image_encoder=EfficientSamEncoder(CONFIGS[info.name]),
-        # not a PromptEncoder, but of its interface
-        prompt_encoder=cast(PromptEncoder, SlotPromptEncoder(prompt_size=info.frame.prompt_size)),
+        prompt_encoder=SlotPromptEncoder(prompt_size=info.frame.prompt_size),
         mask_decoder=EfficientSamMaskDecoder(),
     )

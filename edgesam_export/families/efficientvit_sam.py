@@ -5,7 +5,7 @@ https://arxiv.org/abs/2402.05008
 Cai, Li, Hu, Gan, Han 2023, "EfficientViT: Multi-Scale Linear Attention for High-Resolution Dense Prediction",
 https://arxiv.org/abs/2205.14756
 
-L0 to L2 see an image of 512 pixels, XL0 and XL1 one of 1024; prompts and masks live in the frame of 1024 for all.
+L0 to L2 take images of 512 pixels, XL0 and XL1 of 1024; prompts and masks of all lie in the frame of 1024.
 Attribute names and their order are the keys of the released checkpoints.
 """
 
@@ -49,11 +49,11 @@ class EfficientViTConfig:
     """Side of the image, pixels."""
     widths: tuple[int, ...]
     depths: tuple[int, ...]
-    """Blocks of each stage after the one that halves the image."""
+    """Blocks of each stage after the block that halves the image."""
     kinds: tuple[str, ...]
     """Of each stage's blocks: ``residual``, ``fused``, ``mobile`` or ``attention``."""
     expansions: tuple[int, ...]
-    """How many times wider blocks are inside; four times that in the one that halves the image."""
+    """Inner width of blocks over their outer one; four times that in the block that halves the image."""
     kernel: int
     """Side of the depthwise convolution that makes the second scale of the attention."""
     neck_depth: int
@@ -61,7 +61,7 @@ class EfficientViTConfig:
 
 
 def config_l(depths: tuple[int, ...], neck_depth: int) -> EfficientViTConfig:
-    """EfficientViT-L: five stages, the last with attention over 16 x 16 cells."""
+    """Return EfficientViT-L: five stages, the last with attention over 16 x 16 cells."""
     return EfficientViTConfig(
         size=512,
         widths=(32, 64, 128, 256, 512),
@@ -75,7 +75,7 @@ def config_l(depths: tuple[int, ...], neck_depth: int) -> EfficientViTConfig:
 
 
 def config_xl(depths: tuple[int, ...], neck_depth: int) -> EfficientViTConfig:
-    """EfficientViT-XL: six stages, the last two with attention, over 32 x 32 and 16 x 16 cells."""
+    """Return EfficientViT-XL: six stages, the last two with attention, over 32 x 32 and 16 x 16 cells."""
     return EfficientViTConfig(
         size=1024,
         widths=(32, 64, 128, 256, 512, 1024),
@@ -308,7 +308,7 @@ class Upsample(nn.Module):
 
     @property
     def bicubic_scale(self) -> int | None:
-        """How many times larger a rewrite may make the input by an exact bicubic, None when this is not one."""
+        """Factor of an exact bicubic upsampling that a rewrite may put here, None when this is not bicubic."""
         return self.scale if self.mode == "bicubic" else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -358,7 +358,7 @@ class EfficientViTEncoder(nn.Module):
 
 
 def info_of(name: str) -> ModelInfo:
-    """Return the registry's entry of a variant, ``name`` ending in its size."""
+    """Return a variant's metadata, ``name`` ending in its size."""
     variant = name.rpartition("_")[2].upper()
     return ModelInfo(
         name=name,
@@ -375,7 +375,7 @@ def info_of(name: str) -> ModelInfo:
 @register_model(info_of("efficientvit_sam_xl0"))
 @register_model(info_of("efficientvit_sam_xl1"))
 def build(info: ModelInfo) -> SamModel:
-    """EfficientViT-SAM with PyTorch's random initialisation."""
+    """Return EfficientViT-SAM with PyTorch's random initialisation."""
     return SamModel(
         info=info,
         image_encoder=EfficientViTEncoder(CONFIGS[info.name], info.upsample),

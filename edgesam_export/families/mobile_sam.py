@@ -129,10 +129,10 @@ class WindowAttention(nn.Module):
         return self.windows.join(self.proj(attended), self.width)
 
     def folded(self) -> WindowAttention:
-        """Return the same with the norm's weight and bias and the scale of the keys moved into ``qkv``.
+        """Return an equal module with the norm's weight and bias and the scale of the keys moved into ``qkv``.
 
-        So the norm never sees the padding: a padded token has variance 0, and where the norm's epsilon is below what
-        the hardware's FP16 holds, it would be divided by 0.  And no scale is stored that FP16 cannot hold exactly.
+        So the norm never sees the padding: a padded token has variance 0, and where the norm's epsilon is below the
+        smallest number of the hardware's FP16, it would be divided by 0.  And every stored scale is exact in FP16.
         """
         folded = copy.deepcopy(self)
         folded.pads_before_norm, folded.key_scale = False, 1.0
@@ -172,7 +172,7 @@ class MLP(nn.Module):
 
 
 class TinyViTBlock(nn.Module):
-    """Window attention, a depthwise convolution that lets windows talk to each other, and an MLP."""
+    """Window attention, a depthwise convolution that mixes neighbouring windows, and an MLP."""
 
     def __init__(self, grid: int, config: StageConfig) -> None:
         super().__init__()
@@ -186,15 +186,16 @@ class TinyViTBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks of one width, then the way to the next stage's."""
+    """Blocks of one width, then the downsampling to the next stage's."""
 
     def __init__(self, grid: int, config: StageConfig, next_width: int) -> None:
         super().__init__()
         self.blocks = nn.Sequential(
             *(TinyViTBlock(grid, config) if config.window else MBConv(config.width) for _ in range(config.depth))
         )
+        self.downsample: nn.Module
         if config.stride:
-            self.downsample: nn.Module = PatchMerging(config.width, next_width, config.stride)
+            self.downsample = PatchMerging(config.width, next_width, config.stride)
         else:
             self.downsample = nn.Identity()
 
@@ -240,7 +241,7 @@ class TinyViTEncoder(nn.Module):
     ModelInfo(name="mobile_sam", family="mobile_sam", default_score="iou", description="MobileSAM, TinyViT-5M")
 )
 def build(info: ModelInfo) -> SamModel:
-    """MobileSAM with PyTorch's random initialisation."""
+    """Return MobileSAM with PyTorch's random initialisation."""
     return SamModel(
         info=info,
         image_encoder=TinyViTEncoder(info.frame.size),

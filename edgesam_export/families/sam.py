@@ -120,7 +120,7 @@ class Attention(nn.Module):
         return attended.reshape(-1, self.head_width, count, side)
 
     def folded(self) -> Attention:
-        """Return the same for FP16: the scale of the keys, which it may not hold exactly, goes into ``qkv``.
+        """Return an equal module for FP16: the scale of the keys, which it may not hold exactly, goes into ``qkv``.
 
         In a global block the division by the sum of weights comes after the product with the values: over 4096 keys
         probabilities are about 2.4e-4 and many of them subnormal, which the Neural Engine is reported to flush.
@@ -198,7 +198,7 @@ class SamEncoder(nn.Module):
 @register_model(ModelInfo(name="sam_vit_l", family="sam", default_score="iou", description="Segment Anything, ViT-L"))
 @register_model(ModelInfo(name="sam_vit_h", family="sam", default_score="iou", description="Segment Anything, ViT-H"))
 def build(info: ModelInfo) -> SamModel:
-    """Segment Anything with PyTorch's random initialisation."""
+    """Return Segment Anything with PyTorch's random initialisation."""
     return SamModel(
         info=info,
         image_encoder=SamEncoder(CONFIGS[info.name]),

@@ -1,7 +1,7 @@
-"""From an image to the frame that an encoder sees: resize, pad, normalise; points into the prompt frame.
+"""From an image to the frame that an encoder takes: resize, pad, normalise; points into the prompt frame.
 
-Three frames occur. *Source*: pixels of the image as it was given. *Image frame*: the ``ImageFrame.size`` square
-that the encoder sees. *Prompt frame*: the ``ImageFrame.prompt_size`` square in which prompt coordinates and
+Three frames occur. *Source*: pixels of the image as it was passed. *Image frame*: the ``ImageFrame.size`` square
+that the encoder takes. *Prompt frame*: the ``ImageFrame.prompt_size`` square in which prompt coordinates and
 low-resolution masks live. The last two are the same square for most models. The Swift module EdgeSAMCore does the same
 arithmetic, and both are tested on ``tests/goldens/geometry.json``.
 """
@@ -24,7 +24,7 @@ PointsLike = Sequence[Sequence[float]] | np.ndarray
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedImage:
-    """One image in the form the encoder takes, with what is needed to map prompts and masks.
+    """One image in the form the encoder takes, with the sizes that map prompts and masks.
 
     Shapes:
         pixels uint8 (S, S, 3), padded right and bottom with ``frame.pad_colour``
@@ -34,7 +34,7 @@ class PreparedImage:
     pixels: np.ndarray
     tensor: np.ndarray
     source_size: tuple[int, int]
-    """Height and width of the image as it was given."""
+    """Height and width of the image as it was passed."""
     scaled_size: tuple[int, int]
     """Height and width of the image inside the image frame."""
     frame: ImageFrame
@@ -46,7 +46,7 @@ class PreparedImage:
 
 
 def scaled_size(source_size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Height and width of an image whose longest side becomes ``side``.
+    """Return height and width of an image whose longest side becomes ``side``.
 
     The product is taken in double precision in this order, as ``ResizeLongestSide`` of segment-anything does, so that
     sizes that fall on a half round the same way. No side becomes less than 1.
@@ -57,24 +57,24 @@ def scaled_size(source_size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def fitted_size(source_size: tuple[int, int], side: int, fit: str) -> tuple[int, int]:
-    """Height and width of an image inside a square of ``side``, see ``ImageFrame.fit``."""
+    """Return height and width of an image inside a square of ``side``, see ``ImageFrame.fit``."""
     return (side, side) if fit == "stretch" else scaled_size(source_size, side)
 
 
 def stretched(image: np.ndarray, side: int) -> np.ndarray:
-    """Image with both sides ``side``: bilinear, half-pixel centres, no antialiasing, float32 0..255.
+    """Return the image with both sides ``side``: bilinear, half-pixel centres, no antialiasing, float32 0..255.
 
     In double precision, so that rounding to 8 bits gives the same image in Swift.
     """
-    whole = image.astype(np.float64)
+    result = image.astype(np.float64)
     for axis in (1, 0):
         length = image.shape[axis]
         position = np.clip((np.arange(side) + 0.5) * (length / side) - 0.5, 0, None)
         low = position.astype(np.int64)
         share = (position - low).reshape(-1, *[1] * (2 - axis))
         high = np.minimum(low + 1, length - 1)
-        whole = whole.take(low, axis) * (1 - share) + whole.take(high, axis) * share
-    return whole.astype(np.float32)
+        result = result.take(low, axis) * (1 - share) + result.take(high, axis) * share
+    return result.astype(np.float32)
 
 
 def prepare(image: np.ndarray, frame: ImageFrame) -> PreparedImage:
@@ -98,8 +98,7 @@ def prepare(image: np.ndarray, frame: ImageFrame) -> PreparedImage:
     pixels[:] = frame.pad_colour
     pixels[:height, :width] = resized if resized.dtype == np.uint8 else np.rint(resized)
     tensor = np.zeros((1, 3, frame.size, frame.size), np.float32)
-    mean, std = (np.asarray(values, np.float32) for values in (frame.mean, frame.std))
-    normalised = (resized.astype(np.float32) - mean) / std
+    normalised = (resized.astype(np.float32) - np.array(frame.mean, np.float32)) / np.array(frame.std, np.float32)
     tensor[0, :, :height, :width] = normalised.transpose(2, 0, 1)  # (H, W, C) -> (C, H, W)
     return PreparedImage(
         pixels=pixels, tensor=tensor, source_size=source_size, scaled_size=(height, width), frame=frame
@@ -107,9 +106,9 @@ def prepare(image: np.ndarray, frame: ImageFrame) -> PreparedImage:
 
 
 def to_frame(points: PointsLike, prepared: PreparedImage) -> np.ndarray:
-    """Points of the source image in the prompt frame.
+    """Return points of the source image in the prompt frame.
 
-    Each axis has its own factor, new side / old side, because the new sides are whole pixels.
+    Each axis has its own factor, new side / old side, because the new sides are integers.
 
     Shapes: points (N, 2) x, y in source pixels; returns float32 (N, 2)
     """

@@ -11,9 +11,9 @@ __all__ = ["best_mask", "bounding_box", "iou", "masks_to_source", "resized", "st
 
 
 def masks_to_source(logits: np.ndarray, prepared: PreparedImage) -> np.ndarray:
-    """Logits at the size of the source image, as SAM's post-processing makes them.
+    """Return logits at the size of the source image, as SAM's post-processing makes them.
 
-    To the prompt frame, crop the padding, to source size; both steps bilinear with half-pixel centres. Frames that say
+    To the prompt frame, crop the padding, to source size; both steps bilinear with half-pixel centres. Frames with
     ``mask_resize="bicubic"`` go to source size in one bicubic step.
 
     Shapes: logits (M, 256, 256); returns float32 (M, h, w)
@@ -27,17 +27,17 @@ def masks_to_source(logits: np.ndarray, prepared: PreparedImage) -> np.ndarray:
 
 
 def resized(logits: np.ndarray, size: tuple[int, int], mode: str = "bilinear") -> np.ndarray:
-    """Logits at another size, half-pixel centres. Shapes: (M, h, w); returns float32 (M, *size)"""
+    """Return logits at another size, half-pixel centres. Shapes: (M, h, w); returns float32 (M, *size)"""
     import torch
     from torch.nn.functional import interpolate
 
     maps = torch.from_numpy(np.ascontiguousarray(logits, np.float32))[None]
-    enlarged: np.ndarray = interpolate(maps, size, mode=mode, align_corners=False)[0].numpy()
-    return enlarged
+    scaled: np.ndarray = interpolate(maps, size, mode=mode, align_corners=False)[0].numpy()
+    return scaled
 
 
 def stability(logits: np.ndarray, offset: float = 1.0) -> np.ndarray:
-    """How little each mask changes when its threshold moves: area above ``offset`` / area above ``-offset``.
+    """Return how little each mask changes when its threshold moves: area above ``offset`` / area above ``-offset``.
 
     A mask with nothing above ``-offset`` has stability 0.
 
@@ -45,15 +45,15 @@ def stability(logits: np.ndarray, offset: float = 1.0) -> np.ndarray:
     """
     inner = np.count_nonzero(logits > offset, axis=(-2, -1))
     outer = np.count_nonzero(logits > -offset, axis=(-2, -1))
-    shares: np.ndarray = inner / np.maximum(outer, 1)
-    return shares.astype(np.float32)
+    ratio: np.ndarray = (inner / np.maximum(outer, 1)).astype(np.float32)
+    return ratio
 
 
 def best_mask(scores: np.ndarray, candidates: int) -> int:
-    """Index of the highest score; the first of equals, never a NaN.
+    """Return the index of the highest score: the first of equals, never a NaN.
 
     Shapes: scores (M,) with M = candidates
-    Raises: UsageError when no score is a number or their number is another one.
+    Raises: UsageError when all scores are NaN, or their number is not ``candidates``.
     """
     scores = np.asarray(scores, np.float64).reshape(-1)
     if len(scores) != candidates or not candidates:
@@ -72,7 +72,7 @@ def iou(left: np.ndarray, right: np.ndarray) -> float:
 
 
 def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
-    """Return x0, y0, x1, y1 (exclusive) around the true pixels."""
+    """Return x0, y0, x1, y1 (exclusive) around the true pixels, None when there are none."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not rows.size:
         return None

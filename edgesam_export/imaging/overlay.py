@@ -41,13 +41,13 @@ def overlay(
     box: Sequence[float] | np.ndarray | None = None,
     colour: Colour = MASK_COLOUR,
 ) -> np.ndarray:
-    """The image with the mask over it: tinted area, smooth contour with a white halo, and the prompts.
+    """Return the image with the mask over it: tinted area, smooth contour with a white halo, and the prompts.
 
     Foreground points are green stars, background points red discs with a bar. Line widths and markers grow with the
     image. Contours do not follow the image's own border.
 
     Shapes:
-        image uint8 (H, W, 3); mask bool (H, W); points (N, 2) x, y; labels (N,), foreground when not given
+        image uint8 (H, W, 3); mask bool (H, W); points (N, 2) x, y; labels (N,), foreground by default
         box x0, y0, x1, y1; returns uint8 (H, W, 3), the input is left as it is
     Raises: UsageError when the mask has another size than the image, or points and labels differ in number.
     """
@@ -88,7 +88,7 @@ def draw_mask(canvas: np.ndarray, mask: np.ndarray, unit: float, colour: Colour)
 
 
 def contour_distance(mask: np.ndarray, reach: int) -> np.ndarray:
-    """Distance of each pixel centre to the mask's contour, positive inside, exact up to ``reach``, then smoothed.
+    """Return each pixel centre's distance to the mask's contour, positive inside, exact up to ``reach``, smoothed.
 
     Smoothing the distance rather than the mask removes the stairs of a pixel contour and keeps lines sharp.
     """
@@ -101,7 +101,7 @@ def contour_distance(mask: np.ndarray, reach: int) -> np.ndarray:
 
 
 def nearest(target: np.ndarray, reach: int) -> np.ndarray:
-    """Euclidean distance to the nearest True pixel, at most ``reach + 1``; columns first, then rows."""
+    """Return the Euclidean distance to the nearest True pixel, at most ``reach + 1``; columns first, then rows."""
     far = np.float32((reach + 1) ** 2)
     squared = np.where(target, np.float32(0), far)
     for axis in (0, 1):
@@ -115,7 +115,7 @@ def nearest(target: np.ndarray, reach: int) -> np.ndarray:
 
 
 def shifted(values: np.ndarray, step: int, axis: int) -> np.ndarray:
-    """Values moved by ``step`` pixels along an axis, the edge repeated."""
+    """Return values moved by ``step`` pixels along an axis, the edge repeated."""
     index = np.clip(np.arange(values.shape[axis]) + step, 0, values.shape[axis] - 1)
     return np.take(values, index, axis=axis)
 
@@ -163,7 +163,7 @@ def draw_marker(canvas: np.ndarray, centre: tuple[float, float], unit: float, *,
 def marker_shapes(
     x: float, y: float, radius: float, *, foreground: bool
 ) -> list[tuple[list[tuple[float, float]], Colour, float]]:
-    """Polygons, colours and opacities of one marker, back to front."""
+    """Return polygons, colours and opacities of one marker, back to front."""
 
     def ring(outer: float, inner: float, corners: int) -> list[tuple[float, float]]:
         angles = [np.pi * step / corners - np.pi / 2 for step in range(2 * corners)]
@@ -186,5 +186,5 @@ def blend(tile: np.ndarray, colour: Colour, opacity: np.ndarray | np.float32) ->
     Shapes: tile uint8 (h, w, 3); opacity (h, w) or one number, 0 to 1
     """
     weight = np.asarray(opacity, np.float32)[..., None]
-    painted = tile + weight * (np.asarray(colour, np.float32) - tile)
+    painted = tile + weight * (np.array(colour, np.float32) - tile)
     tile[:] = np.floor(painted + 0.5).astype(np.uint8)

@@ -31,11 +31,11 @@ def pack_prompt(
     padding_point: bool = True,
     fixed_slots: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Decoder inputs for one prompt: points, then the box's corners, then empty slots.
+    """Return decoder inputs for one prompt: points, then the box's corners, then empty slots.
 
     Points without a box are followed by one not-a-point token, as SAM was trained, unless ``padding_point`` is False;
     a mask prompt alone (``has_mask``) is that token and nothing else. ``labels`` default to foreground.
-    ``fixed_slots``: every export of the model has this number of them.
+    ``fixed_slots``: every export of the model has this number of slots.
 
     Shapes:
         points (N, 2) x, y in source pixels, inside the image; labels (N,) 1 foreground, 0 background
@@ -71,7 +71,10 @@ def too_many(needed: int, slots: int, made_of: str, *, fixed: bool) -> UsageErro
 def checked_points(
     points: PointsLike | None, labels: NumbersLike | None, size: tuple[int, int]
 ) -> tuple[np.ndarray, list[int]]:
-    """Points as (N, 2) and their labels, or a UsageError that names the bad one."""
+    """Return points as (N, 2) and their labels.
+
+    Raises: UsageError that names the first invalid point or label.
+    """
     points = numbers(points, "points")
     if points.size and (points.ndim != 2 or points.shape[1] != 2):
         raise UsageError(f"points have shape {points.shape}; give a list of (x, y)")
@@ -93,7 +96,10 @@ def checked_points(
 
 
 def checked_box(box: NumbersLike | None, size: tuple[int, int]) -> np.ndarray:
-    """Corners of the box as (2, 2), (0, 2) without a box, or a UsageError."""
+    """Return the corners of the box as (2, 2), or (0, 2) without a box.
+
+    Raises: UsageError for a box that is not four numbers, lies outside the image, or is reversed or empty.
+    """
     if box is None:
         return np.zeros((0, 2), np.float64)
     corners = numbers(box, "box").reshape(-1)
@@ -113,7 +119,10 @@ def checked_box(box: NumbersLike | None, size: tuple[int, int]) -> np.ndarray:
 
 
 def numbers(values: Any, name: str) -> np.ndarray:
-    """Float64 array of what the caller gave, empty for None."""
+    """Return the values as a float64 array, empty for None.
+
+    Raises: UsageError when they are not numbers in rows of one length.
+    """
     try:
         return np.asarray([] if values is None else values, np.float64)
     except (TypeError, ValueError):

@@ -15,7 +15,7 @@ from edgesam_export.files import write_beside
 __all__ = ["MAX_PIXELS", "mask_image", "open_image", "read_array", "rgb_array", "save_png"]
 
 MAX_PIXELS = 100_000_000
-"""Largest image that is opened; decoded, it takes 300 MB."""
+"""Pixels of the largest image that is opened; decoded, it takes 300 MB."""
 
 
 def open_image(path_or_file: str | Path | BinaryIO) -> np.ndarray:
@@ -38,7 +38,7 @@ def open_image(path_or_file: str | Path | BinaryIO) -> np.ndarray:
         raise UsageError(f"{name}: not an image that can be read; give a PNG, JPEG, TIFF, WebP or the like") from None
     except OSError as error:
         raise UsageError(f"{name}: cannot be read: {error.strerror or first_line(error)}") from None
-    except Exception as error:  # decoders raise whatever a broken header makes them run into
+    except Exception as error:  # decoders raise any exception for a broken header
         raise UsageError(f"{name}: not an image that can be read: {first_line(error)}") from None
     with image:
         width, height = image.size
@@ -48,7 +48,7 @@ def open_image(path_or_file: str | Path | BinaryIO) -> np.ndarray:
 
 
 def rgb_array(image: Image.Image, name: str = "image") -> np.ndarray:
-    """Upright 8-bit RGB of a Pillow image.
+    """Return upright 8-bit RGB of a Pillow image.
 
     EXIF orientation is applied. Transparency is composited over white. 16-bit grey is scaled by 255 / 65535. 32-bit
     integer and float images have no range of their own: the smallest of 1 (float only), 255 and 65535 that holds all
@@ -69,15 +69,16 @@ def rgb_array(image: Image.Image, name: str = "image") -> np.ndarray:
             coloured = coloured.convert("RGBA")
             white = Image.new("RGBA", coloured.size, "white")
             upright = Image.alpha_composite(white, coloured)
-        return np.array(upright.convert("RGB"))
+        pixels: np.ndarray = np.array(upright.convert("RGB"))
+        return pixels
     except UsageError:
         raise
-    except Exception as error:  # decoders raise whatever a broken file makes them run into
+    except Exception as error:  # decoders raise any exception for a broken file
         raise UsageError(f"{name}: cannot be decoded, the file is damaged or cut short: {first_line(error)}") from None
 
 
 def grey_to_8_bits(image: Image.Image, name: str) -> np.ndarray:
-    """16-bit and 32-bit grey as uint8 (H, W), by the rule of ``rgb_array``."""
+    """Return 16-bit and 32-bit grey as uint8 (H, W), by the rule of ``rgb_array``."""
     sixteen_bit = image.mode.startswith("I;16")
     values = np.asarray(image, np.float32 if sixteen_bit else np.float64)
     if not np.isfinite(values).all():
@@ -88,18 +89,18 @@ def grey_to_8_bits(image: Image.Image, name: str) -> np.ndarray:
     elif low >= 0 and high <= 65535:
         tops = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
         low, high = 0.0, next(top for top in tops if high <= top)
-    grey: np.ndarray = np.floor((values - low) * 255.0 / max(high - low, 1e-30) + 0.5)
-    return grey.astype(np.uint8)
+    levels: np.ndarray = np.floor((values - low) * 255.0 / max(high - low, 1e-30) + 0.5).astype(np.uint8)
+    return levels
 
 
 def too_large(name: str, size: str) -> UsageError:
-    """Error for an image above ``MAX_PIXELS``."""
+    """Return the error for an image above ``MAX_PIXELS``."""
     limit = MAX_PIXELS // 1_000_000
     return UsageError(f"{name}: the image{size} is larger than {limit} megapixels; scale it down and try again")
 
 
 def mask_image(mask: np.ndarray) -> Image.Image:
-    """Mask as a grey Pillow image, 0 outside and 255 inside.
+    """Return the mask as a grey Pillow image, 0 outside and 255 inside.
 
     Shapes: mask bool (H, W)
     """
@@ -107,14 +108,17 @@ def mask_image(mask: np.ndarray) -> Image.Image:
 
 
 def save_png(image: Image.Image | np.ndarray, path: str | Path) -> Path:
-    """Write an image; a file at ``path`` is always complete.
+    """Write an image so that a file at ``path`` is always complete; return the path.
 
     Raises: UsageError when the folder is not writable or full; nothing is left behind then.
     """
-    opened = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-    with write_beside(Path(path)) as temporary:
-        opened.save(temporary, format="PNG")
-    return Path(path)
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write '{path}': there is no folder '{path.parent}'; choose another path")
+    pixels = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    with write_beside(path) as beside:
+        pixels.save(beside, format="PNG")
+    return path
 
 
 def read_array(path: Path) -> np.ndarray:

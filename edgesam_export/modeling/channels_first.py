@@ -11,6 +11,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgesam_export.modeling.common import bias_of
+
 __all__ = ["PatchEmbedding", "PointwiseLinear", "Windows"]
 
 PATCH = 16
@@ -28,15 +30,14 @@ class PatchEmbedding(nn.Module):
         return self.proj(image)
 
     def folded(self) -> nn.Sequential:
-        """Return the same with a kernel of 4 on blocks of 4 x 4 pixels: 16 is wider than the Neural Engine takes."""
+        """Return an equal layer of kernel 4 on blocks of 4 x 4 pixels: 16 is more than the Neural Engine takes."""
         weight = self.proj.weight.detach()
         outputs, inputs = weight.shape[:2]
         block, kernel = FOLD, PATCH // FOLD
         conv = nn.Conv2d(inputs * block * block, outputs, kernel, stride=kernel)
         taps = weight.reshape(outputs, inputs, kernel, block, kernel, block)  # pixel y = kernel y * block + block y
         conv.weight.data = taps.permute(0, 1, 3, 5, 2, 4).reshape(conv.weight.shape).clone()
-        if self.proj.bias is not None:
-            conv.bias = nn.Parameter(self.proj.bias.detach().clone())
+        bias_of(conv).data = bias_of(self.proj).detach().clone()
         return nn.Sequential(nn.PixelUnshuffle(block), conv)
 
 

@@ -6,12 +6,13 @@ Source: Kirillov et al. 2023, "Segment Anything", https://arxiv.org/abs/2304.026
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-__all__ = ["MLP", "ConvBN", "LayerNorm2d", "stability_score"]
+__all__ = ["MLP", "ConvBN", "FeedForward", "LayerNorm2d", "bias_of", "stability_score"]
 
 
 class ConvBN(nn.Module):
@@ -50,14 +51,18 @@ class LayerNorm2d(nn.Module):
         return normalised * self.weight[:, None, None] + self.bias[:, None, None]
 
 
-class MLP(nn.Module):
+class FeedForward(nn.Module):
+    """Linear layers with ``activation`` between them; rewrites that rebuild the layers read it."""
+
+    activation: ClassVar[type[nn.Module]] = nn.ReLU
+
+
+class MLP(FeedForward):
     """Linear layers with ReLU between them.
 
     Shapes:
         (..., input_dim) -> (..., output_dim)
     """
-
-    activation = nn.ReLU
 
     def __init__(
         self, input_dim: int, hidden_dim: int, output_dim: int, num_layers: int, sigmoid_output: bool = False
@@ -76,8 +81,19 @@ class MLP(nn.Module):
         return torch.sigmoid(x) if self.sigmoid_output else x
 
 
+def bias_of(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
+    """Return the bias of a layer.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if layer.bias is None:
+        raise ValueError(f"{layer} has no bias")
+    return layer.bias
+
+
 def stability_score(logits: Tensor, offset: float = 1.0) -> Tensor:
-    """Share of a mask that survives when the threshold is moved from ``-offset`` to ``offset``.
+    """Return the share of a mask that survives when the threshold is moved from ``-offset`` to ``offset``.
 
     It is the IoU of the two masks, because the stricter one lies inside the other. A map without a single logit above
     ``-offset`` (0/0) scores 0: an empty mask must never be the best one.

@@ -82,7 +82,7 @@ class MaskDecoder(nn.Module):
 
         Shapes (B of ``sparse``; the other inputs may have 1 instead):
             embedding, dense (B, D, H, W); image_pe (1, D, H, W); sparse (B, N, D) prompt tokens
-            token_bias (B, 1, 1, N) for the prompt tokens: 0 for one that counts, -inf for one that does not exist
+            token_bias (B, 1, 1, N) for the prompt tokens: 0 for a token that counts, -inf for an empty slot
             further: maps beside the embedding, of a decoder whose ``upscale`` takes them
             returns logits (B, M, 4H, 4W); predicted IoU (B, M), not clamped
         """

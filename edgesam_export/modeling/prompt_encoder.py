@@ -7,7 +7,6 @@ Tancik et al. 2020, "Fourier Features", https://arxiv.org/abs/2006.10739, for th
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from edgesam_export.modeling.common import LayerNorm2d
 from edgesam_export.spec import NOT_A_POINT
 
-__all__ = ["POINT_LABELS", "PositionEncodingRandom", "PromptEncoder"]
+__all__ = ["POINT_LABELS", "BasePromptEncoder", "PositionEncodingRandom", "PromptEncoder"]
 
 POINT_LABELS = (0, 1, 2, 3)
 """Background, foreground, top left and bottom right box corner; a label is its index in ``point_embeddings``."""
@@ -52,8 +51,8 @@ class PositionEncodingRandom(nn.Module):
         return encoded.permute(2, 0, 1).unsqueeze(0)  # (H, W, D) -> (1, D, H, W)
 
 
-class PromptEncoder(nn.Module):
-    """Points, boxes and masks to the mask decoder's inputs.
+class BasePromptEncoder(nn.Module):
+    """The interface of a prompt encoder, and its encoding of positions.
 
     ``grid`` is the size of the image embedding, ``prompt_size`` the side of the frame of the coordinates, in pixels.
     """
@@ -64,6 +63,34 @@ class PromptEncoder(nn.Module):
         self.grid = grid
         self.prompt_size = prompt_size
         self.pe_layer = PositionEncodingRandom(dim // 2)
+
+    def encode_points(self, point_coords: Tensor, point_labels: Tensor) -> Tensor:
+        """Encode points as tokens.
+
+        Shapes:
+            point_coords (B, N, 2) x,y in pixels of the prompt frame; point_labels (B, N); returns (B, N, D)
+        """
+        raise NotImplementedError
+
+    def dense(self, mask_input: Tensor | None) -> Tensor:
+        """Encode a mask prompt, or its absence, as a map that is added to the image embedding.
+
+        Shapes:
+            mask_input (B, 1, 4 * grid, 4 * grid) logits -> (B, D, *grid)
+            None -> broadcasts to (1, D, *grid), the same everywhere
+        """
+        raise NotImplementedError
+
+    def dense_pe(self) -> Tensor:
+        """Return the positional encoding of the centre of every cell of the image embedding, (1, D, *grid)."""
+        return self.pe_layer.encode_grid(self.grid)
+
+
+class PromptEncoder(BasePromptEncoder):
+    """Points, boxes and masks to the inputs of the mask decoder."""
+
+    def __init__(self, dim: int = 256, grid: tuple[int, int] = (64, 64), prompt_size: int = 1024) -> None:
+        super().__init__(dim, grid, prompt_size)
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, dim) for _ in POINT_LABELS)
         self.not_a_point_embed = nn.Embedding(1, dim)
         self.mask_downscaling = nn.Sequential(
@@ -83,16 +110,17 @@ class PromptEncoder(nn.Module):
         Shapes:
             point_coords (B, N, 2) x,y in pixels of the prompt frame; point_labels (B, N); returns (B, N, D)
         """
-        # Half a pixel: a coordinate names a pixel, its centre is meant.
+        # Half a pixel: a coordinate names a pixel and means its centre.
         position = self.pe_layer.encode((point_coords + 0.5) / self.prompt_size)
         labels = point_labels.unsqueeze(-1)
         encoded = position
         for label, embedding in zip(POINT_LABELS, self.point_embeddings):
-            encoded = torch.where(labels == label, position + cast(nn.Embedding, embedding).weight, encoded)
+            assert isinstance(embedding, nn.Embedding)
+            encoded = torch.where(labels == label, position + embedding.weight, encoded)
         return torch.where(labels == NOT_A_POINT, self.not_a_point_embed.weight, encoded)
 
     def dense(self, mask_input: Tensor | None) -> Tensor:
-        """Encode a mask prompt, or say that there is none.
+        """Encode a mask prompt, or its absence.
 
         Shapes:
             mask_input (B, 1, 4 * grid, 4 * grid) logits -> (B, D, *grid); None -> (1, D, *grid), the same everywhere
@@ -100,7 +128,3 @@ class PromptEncoder(nn.Module):
         if mask_input is not None:
             return self.mask_downscaling(mask_input)
         return self.no_mask_embed.weight.reshape(1, self.dim, 1, 1).expand(1, self.dim, *self.grid)
-
-    def dense_pe(self) -> Tensor:
-        """Positional encoding of the centre of every cell of the image embedding, (1, D, *grid)."""
-        return self.pe_layer.encode_grid(self.grid)

@@ -1,6 +1,6 @@
-"""Region proposals for point prompts: a small detector on the image embedding, and the merging of what it proposes.
+"""Region proposals for point prompts: a small detector on the image embedding, and the merging of its proposals.
 
-A point does not say how large the meant object is. EdgeSAM's "granularity prior" is a light region proposal network,
+A point does not tell the size of the meant object. EdgeSAM's "granularity prior" is a light region proposal network,
 trained on boxes of one granularity with the encoder frozen; at inference the boxes near the point become a box prompt.
 
 From the paper (Zhou, Li, Loy, Dai 2023, https://arxiv.org/abs/2312.06660) and its code: an EfficientDet-like head with
@@ -20,7 +20,7 @@ EfficientDet: Tan, Pang, Le 2020, https://arxiv.org/abs/1911.09070.
 from __future__ import annotations
 
 import math
-from typing import cast
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -89,16 +89,15 @@ class Fusion(nn.Module):
         self.norm = nn.BatchNorm2d(WIDTH, eps=NORM_EPS)
 
     def forward(self, *maps: Tensor) -> Tensor:
-        mean = sum(weight * one for weight, one in zip(self.shares(), maps))
-        return self.norm(self.conv(F.silu(mean)))
+        return self.norm(self.conv(F.silu(weighted_sum(self.shares(), maps))))
 
     def shares(self) -> Tensor:
-        """Return each map's share; the sum is a little below 1."""
+        """Return the share of each map; the sum is a little below 1."""
         weights = torch.relu(self.weights)
         return weights / (weights.sum() + 1e-4)
 
     def folded(self) -> FixedFusion:
-        """Return the same with its weights as plain numbers."""
+        """Return an equal fusion with its weights as plain numbers."""
         return FixedFusion(self.shares().tolist(), self.conv, self.norm)
 
 
@@ -112,8 +111,15 @@ class FixedFusion(nn.Module):
         self.norm = norm
 
     def forward(self, *maps: Tensor) -> Tensor:
-        mean = cast(Tensor, sum(share * one for share, one in zip(self.shares, maps)))
-        return self.norm(self.conv(F.silu(mean)))
+        return self.norm(self.conv(F.silu(weighted_sum(self.shares, maps))))
+
+
+def weighted_sum(weights: Iterable[Tensor | float], maps: Sequence[Tensor]) -> Tensor:
+    """Return the sum of maps of one size, each multiplied by its weight."""
+    first, *others = (weight * one for weight, one in zip(weights, maps))
+    for other in others:
+        first = first + other
+    return first
 
 
 def halved(x: Tensor) -> Tensor:
@@ -160,7 +166,9 @@ class Branch(nn.Module):
         self.predict = SeparableConv(outputs)
 
     def forward(self, x: Tensor, level: int) -> Tensor:
-        for conv, norm in zip(self.convs, self.norms[level].children()):
+        norms = self.norms[level]
+        assert isinstance(norms, nn.ModuleList)
+        for conv, norm in zip(self.convs, norms):
             x = F.silu(norm(conv(x)))
         return self.predict(x)
 
@@ -220,7 +228,7 @@ class ProposalHead(nn.Module):
 def merge_proposals(
     boxes: np.ndarray, scores: np.ndarray, point: np.ndarray, *, nearest: int = NEAREST, min_score: float = MIN_SCORE
 ) -> np.ndarray | None:
-    """Return the one box that proposals suggest for a point, None when none above ``min_score`` contains it.
+    """Return the box that proposals suggest for a point, None when no box above ``min_score`` contains it.
 
     Of the boxes around the point, the ``nearest`` by the distance of their centres are averaged, weighted by score; so
     the result contains the point too. (The evaluation code of EdgeSAM keeps only the best of them.)

@@ -11,6 +11,7 @@ import zlib
 
 import numpy as np
 import torch
+from torch import nn
 
 from edgesam_export.errors import UsageError
 from edgesam_export.modeling.sam import SamModel
@@ -44,7 +45,7 @@ NORMAL_SCALES = {
 
 
 def random_parameter(key: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Value of one entry of a state dict: float32, but int64 zeros for ``num_batches_tracked``."""
+    """Return the stand-in value of one entry of a state dict: float32, but int64 zeros for ``num_batches_tracked``."""
     rng = np.random.default_rng([seed, zlib.crc32(key.encode())])
     *modules, last = key.split(".")
     if last == "num_batches_tracked":
@@ -67,8 +68,8 @@ def random_parameter(key: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     return np.asarray(value, dtype=np.float32)
 
 
-def fill_random(model: SamModel, seed: int) -> None:
-    """Overwrite every parameter and buffer of ``model`` by its stand-in, and say so in ``model.provenance``.
+def fill_random(model: nn.Module, seed: int) -> None:
+    """Overwrite every parameter and buffer of ``model`` by its stand-in; a ``SamModel``'s provenance records it.
 
     Raises:
         UsageError: the seed is negative.
@@ -78,4 +79,5 @@ def fill_random(model: SamModel, seed: int) -> None:
     with torch.no_grad():
         for key, value in model.state_dict(keep_vars=True).items():
             value.copy_(torch.from_numpy(random_parameter(key, tuple(value.shape), seed)))
-    model.provenance = Provenance(source="random-weights", random_seed=seed, licence="none: random weights")
+    if isinstance(model, SamModel):
+        model.provenance = Provenance(source="random-weights", random_seed=seed, licence="none: random weights")

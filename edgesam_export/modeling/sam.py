@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from edgesam_export.errors import UsageError
 from edgesam_export.modeling.mask_decoder import MaskDecoder
-from edgesam_export.modeling.prompt_encoder import POINT_LABELS, PromptEncoder
+from edgesam_export.modeling.prompt_encoder import POINT_LABELS, BasePromptEncoder
 from edgesam_export.spec import EMPTY_SLOT, NOT_A_POINT, ExportConfig, ModelInfo, Provenance
 
 __all__ = ["KNOWN_LABELS", "Maps", "SamModel", "as_maps", "check_prompt"]
 
 KNOWN_LABELS = (EMPTY_SLOT, NOT_A_POINT, *POINT_LABELS)
 Maps = Tensor | tuple[Tensor, ...]
-"""What an image encoder returns: the one map that most families have, or several in the order of ``ModelInfo``."""
+"""The result of an image encoder: one map in most families, or several in the order of ``ModelInfo``."""
 
 
 def as_maps(encoded: Maps) -> tuple[Tensor, ...]:
@@ -35,7 +35,7 @@ class SamModel(nn.Module):
         *,
         info: ModelInfo,
         image_encoder: nn.Module,
-        prompt_encoder: PromptEncoder,
+        prompt_encoder: BasePromptEncoder,
         mask_decoder: MaskDecoder,
         provenance: Provenance | None = None,
     ) -> None:
@@ -58,7 +58,7 @@ class SamModel(nn.Module):
         return self.image_encoder(image)
 
     def extra_components(self, config: ExportConfig) -> tuple[Any, ...]:
-        """Return the ``profiles.Component``s that are exported beside encoder and decoder; none by default."""
+        """Return the further components of an export, as ``profiles.Component``s; none by default."""
         return ()
 
     def propose(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,7 +92,7 @@ class SamModel(nn.Module):
             kept = ~empty[0]
             point_coords, point_labels = point_coords[:, kept], point_labels[:, kept]
         elif empty.any():
-            # Whatever an empty slot holds, NaN included, it must not reach a product with a zero weight.
+            # The contents of an empty slot, NaN included, must not reach a product with a zero weight.
             point_coords = point_coords.masked_fill(empty.unsqueeze(-1), 0)
             token_bias = torch.zeros_like(empty, dtype=first.dtype).masked_fill(empty, -torch.inf)
             token_bias = token_bias[:, None, None, :]

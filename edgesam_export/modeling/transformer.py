@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+
+from edgesam_export.modeling.common import FeedForward
 
 __all__ = ["Attention", "MlpBlock", "TwoWayAttentionBlock", "TwoWayTransformer", "attend_to_tokens"]
 
@@ -53,10 +54,8 @@ class Attention(nn.Module):
         return x.reshape(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
 
 
-class MlpBlock(nn.Module):
+class MlpBlock(FeedForward):
     """Two linear layers with ReLU between them, width kept."""
-
-    activation = nn.ReLU
 
     def __init__(self, dim: int, mlp_dim: int) -> None:
         super().__init__()
@@ -71,8 +70,8 @@ class TwoWayAttentionBlock(nn.Module):
     """Self-attention of the tokens, tokens to image, MLP, image to tokens; a LayerNorm after each.
 
     ``first`` marks the first layer: its tokens still are their own positional encoding, so nothing is added to them.
-    ``keep_position`` and ``mlp`` are what EfficientSAM does otherwise, see ``attend_to_tokens``; ``mlp`` makes the MLP
-    from the two widths and says by ``activation`` what stands between its linear layers.
+    EfficientSAM differs in ``keep_position``, see ``attend_to_tokens``, and in ``mlp``, which builds the MLP from the
+    two widths.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class TwoWayAttentionBlock(nn.Module):
         *,
         first: bool = False,
         keep_position: bool = False,
-        mlp: Callable[[int, int], nn.Module] = MlpBlock,
+        mlp: Callable[[int, int], FeedForward] = MlpBlock,
         layer_norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
@@ -107,37 +106,38 @@ class TwoWayAttentionBlock(nn.Module):
             tokens, token_pe (B, T, D); image (B, H*W, D); image_pe (1, H*W, D); token_bias (B, 1, 1, T) or None
             returns tokens (B, T, D), image (B, H*W, D)
         """
-        tokens = self.norm1(attend_to_tokens(self, tokens, token_pe, token_bias))
-        placed_image = image + image_pe
-        tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + token_pe, placed_image, image))
+        tokens = attend_to_tokens(
+            self.self_attn, tokens, token_pe, token_bias, first=self.first, keep_position=self.keep_position
+        )
+        tokens = self.norm1(tokens)
+        positioned_image = image + image_pe
+        tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + token_pe, positioned_image, image))
         tokens = self.norm3(tokens + self.mlp(tokens))
-        attended = self.cross_attn_image_to_token(placed_image, tokens + token_pe, tokens, token_bias)
+        attended = self.cross_attn_image_to_token(positioned_image, tokens + token_pe, tokens, token_bias)
         return tokens, self.norm4(image + attended)
 
 
-class TokenAttention(Protocol):
-    """A block of the two-way transformer, in whatever layout."""
-
-    first: bool
-    keep_position: bool
-
-    @property
-    def self_attn(self) -> nn.Module: ...
-
-
-def attend_to_tokens(block: TokenAttention, tokens: Tensor, token_pe: Tensor, token_bias: Tensor | None) -> Tensor:
-    """Tokens after a block's self-attention, before its norm; in whatever layout ``block.self_attn`` takes.
+def attend_to_tokens(
+    attention: nn.Module,
+    tokens: Tensor,
+    token_pe: Tensor,
+    token_bias: Tensor | None,
+    *,
+    first: bool,
+    keep_position: bool,
+) -> Tensor:
+    """Return the tokens after a block's self-attention, before its norm, in the layout that ``attention`` takes.
 
     SAM: the first layer's attention replaces the tokens; later ones are added, the position in queries and keys only.
     With ``keep_position`` the attention is always added, and the position once added stays, in the values too.
     """
-    if block.keep_position:
-        placed = tokens if block.first else tokens + token_pe
-        return placed + block.self_attn(placed, placed, placed, token_bias)
-    if block.first:
-        return block.self_attn(tokens, tokens, tokens, token_bias)
-    placed = tokens + token_pe
-    return tokens + block.self_attn(placed, placed, tokens, token_bias)
+    if keep_position:
+        positioned = tokens if first else tokens + token_pe
+        return positioned + attention(positioned, positioned, positioned, token_bias)
+    if first:
+        return attention(tokens, tokens, tokens, token_bias)
+    positioned = tokens + token_pe
+    return tokens + attention(positioned, positioned, tokens, token_bias)
 
 
 class TwoWayTransformer(nn.Module):
@@ -151,7 +151,7 @@ class TwoWayTransformer(nn.Module):
         mlp_dim: int = 2048,
         *,
         keep_position: bool = False,
-        mlp: Callable[[int, int], nn.Module] = MlpBlock,
+        mlp: Callable[[int, int], FeedForward] = MlpBlock,
         layer_norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
@@ -178,7 +178,7 @@ class TwoWayTransformer(nn.Module):
     def forward(
         self, image_embedding: Tensor, image_pe: Tensor, tokens: Tensor, token_bias: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Let tokens and image look at each other.
+        """Let tokens and image attend to each other.
 
         Shapes:
             image_embedding (B, D, H, W); image_pe (1, D, H, W); tokens (B, T, D)
@@ -187,11 +187,11 @@ class TwoWayTransformer(nn.Module):
         """
         height, width = image_embedding.shape[-2:]
         image = image_embedding.flatten(2).transpose(1, 2)  # (B, D, H, W) -> (B, H*W, D)
-        placing = image_pe.flatten(2).transpose(1, 2)
+        position = image_pe.flatten(2).transpose(1, 2)
         token_pe = tokens
         for layer in self.layers:
-            tokens, image = layer(tokens, image, token_pe, placing, token_bias)
-        attended = self.final_attn_token_to_image(tokens + token_pe, image + placing, image)
+            tokens, image = layer(tokens, image, token_pe, position, token_bias)
+        attended = self.final_attn_token_to_image(tokens + token_pe, image + position, image)
         tokens = self.norm_final_attn(tokens + attended)
         return tokens, image.transpose(1, 2).reshape(
             *image_embedding.shape[:2], height, width

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from edgesam_export.errors import UsageError
+from edgesam_export.modeling.prompt_encoder import PromptEncoder
 from edgesam_export.modeling.sam import Maps, SamModel
 from edgesam_export.spec import EMPTY_SLOT, EVERY_FORMAT, MASK_SIDE, NOT_A_POINT, ImageFrame
 
@@ -104,6 +105,7 @@ class ExactPrompt(nn.Module):
     def __init__(self, model: SamModel) -> None:
         super().__init__()
         encoder = model.prompt_encoder
+        assert isinstance(encoder, PromptEncoder)
         matrix = encoder.pe_layer.positional_encoding_gaussian_matrix.detach() * (2 * math.pi)  # (2, D / 2)
         self.scale = 2.0 / model.info.frame.prompt_size
         self.register_buffer("x_row", matrix[0].reshape(1, 1, -1).clone())

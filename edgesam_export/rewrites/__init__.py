@@ -2,7 +2,7 @@
 
 A rewrite takes a ``SamModel`` and changes its modules in place; ``apply_rewrites`` works on a copy, so the reference
 that parity compares with is never touched.  The copy shares its parameters with the original, since those of large
-models take gigabytes: a rewrite makes new tensors and never writes into one that it finds.  Each states the largest
+models take gigabytes: a rewrite makes new tensors and never writes into an existing one.  Each states the largest
 relative difference it may make in FP32 and whether it belongs to the recommended export.  Rewrites do not depend on
 each other's order.
 """
@@ -36,14 +36,15 @@ class Rewrite:
     summary: str
 
 
+Apply = Callable[["SamModel"], None]
 REWRITES: Registry[Rewrite] = Registry("rewrite")
 Change = Callable[["SamModel"], None]
 
 
-def register_rewrite(*, tolerance: float, recommended: bool = True) -> Callable[[Change], Change]:
-    """Return a decorator that enrols a function ``(model) -> None`` under its own name."""
+def register_rewrite(*, tolerance: float, recommended: bool = True) -> Callable[[Apply], Apply]:
+    """Return a decorator that registers a function ``(model) -> None`` under its own name."""
 
-    def store(function: Change) -> Change:
+    def store(function: Apply) -> Apply:
         summary = (function.__doc__ or "").strip().splitlines()[0]
         entry = Rewrite(
             name=function.__name__, apply=function, tolerance=tolerance, recommended=recommended, summary=summary
@@ -61,7 +62,7 @@ def load_all() -> Registry[Rewrite]:
 
 
 def recommended_rewrites() -> tuple[str, ...]:
-    """Return the names of the rewrites that an export applies by default, in order."""
+    """Return the names that an export applies by default, in order."""
     registry = load_all()
     return tuple(name for name in registry if registry[name].recommended)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import nn
@@ -56,9 +55,9 @@ class BicubicMatmul(nn.Module):
 
 
 class BicubicPhases(nn.Module):
-    """Bicubic upsampling by an integer factor: one depthwise convolution with all phases of a channel, then a shuffle.
+    """Bicubic upsampling by an integer factor: a depthwise convolution with all phases of a channel, then a shuffle.
 
-    Output samples at the same offset between input samples have the same taps; 2x has two such offsets along an axis.
+    Output samples at the same phase between input samples have the same taps; 2x has two phases along an axis.
     """
 
     weight: torch.Tensor
@@ -80,27 +79,27 @@ class BicubicPhases(nn.Module):
 
 
 def bicubic_scale(module: nn.Module) -> int | None:
-    """Return the factor that a module upsamples by bicubically, None when it does not.
+    """Return the factor by which a module upsamples bicubically, None when it does not.
 
-    A module says so by ``bicubic_scale``, or by ``is_bicubic_2x``.
+    A module declares it by ``bicubic_scale``, or by ``is_bicubic_2x``.
     """
-    return getattr(module, "bicubic_scale", 2 if getattr(module, "is_bicubic_2x", False) else None)
+    scale: int | None = getattr(module, "bicubic_scale", 2 if getattr(module, "is_bicubic_2x", False) else None)
+    return scale
 
 
 def bicubic_inputs(model: SamModel) -> dict[nn.Module, tuple[int, int]]:
-    """Return height and width of the input of each bicubic module of the encoder, found without computing."""
+    """Return height and width of the input of each bicubic module of the encoder, found on the meta device."""
     encoder, size = model.image_encoder, model.info.frame.size
     found: dict[nn.Module, tuple[int, int]] = {}
 
     def remember(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        height, width = inputs[0].shape[-2:]
-        found[module] = (height, width)
+        found[module] = (inputs[0].shape[-2], inputs[0].shape[-1])
 
-    asked = [module for module in encoder.modules() if bicubic_scale(module) is not None]
-    hooks = [module.register_forward_pre_hook(remember) for module in asked]
+    bicubic = [module for module in encoder.modules() if bicubic_scale(module) is not None]
+    hooks = [module.register_forward_pre_hook(remember) for module in bicubic]
     tensors = {key: value.to("meta") for key, value in (*encoder.named_parameters(), *encoder.named_buffers())}
     try:
-        if asked:
+        if bicubic:
             torch.func.functional_call(encoder, tensors, (torch.empty(1, 3, size, size, device="meta"),))
     finally:
         for hook in hooks:
@@ -134,4 +133,9 @@ def bicubic_as_matmul(model: SamModel) -> None:
 @register_rewrite(tolerance=1e-6, recommended=False)
 def bicubic_as_phases(model: SamModel) -> None:
     """Turn bicubic upsampling into a depthwise convolution with all phases of a channel and a pixel shuffle."""
-    replace_bicubic(model, lambda module, scale: BicubicPhases(cast(int, module.channels), scale))
+
+    def build(module: nn.Module, scale: int) -> nn.Module:
+        assert isinstance(module.channels, int)
+        return BicubicPhases(module.channels, scale)
+
+    replace_bicubic(model, build)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import nn
 
-from edgesam_export.modeling.common import MLP
+from edgesam_export.modeling.common import FeedForward, bias_of
 from edgesam_export.modeling.mask_decoder import Hypernetworks
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.rewrites import register_rewrite
@@ -20,15 +18,16 @@ class GroupedHypernetworks(nn.Module):
 
     def __init__(self, mlps: nn.ModuleList) -> None:
         super().__init__()
-        groups = len(mlps)
+        groups, first = len(mlps), mlps[0]
+        assert isinstance(first, FeedForward)
         layers: list[nn.Module] = []
         linears = [[part for part in mlp.modules() if isinstance(part, nn.Linear)] for mlp in mlps]
         for parts in zip(*linears):
             inputs, outputs = parts[0].in_features, parts[0].out_features
             conv = nn.Conv2d(groups * inputs, groups * outputs, 1, groups=groups)
             conv.weight.data = torch.cat([part.weight.detach() for part in parts])[:, :, None, None].clone()
-            conv.bias = nn.Parameter(torch.cat([part.bias.detach() for part in parts]))
-            layers += [conv, cast(MLP, mlps[0]).activation()]
+            bias_of(conv).data = torch.cat([part.bias.detach() for part in parts])
+            layers += [conv, first.activation()]
         self.layers = nn.Sequential(*layers[:-1])
         self.groups = groups
         self.inputs, self.outputs = linears[0][0].in_features, linears[0][-1].out_features
@@ -43,6 +42,6 @@ class GroupedHypernetworks(nn.Module):
 @register_rewrite(tolerance=1e-6)
 def grouped_hypernetworks(model: SamModel) -> None:
     """Run the hypernetworks of all mask tokens as three grouped convolutions instead of twelve linear layers."""
-    decoder = model.mask_decoder
-    if isinstance(decoder.output_hypernetworks_mlps, Hypernetworks):
-        decoder.output_hypernetworks_mlps = GroupedHypernetworks(decoder.output_hypernetworks_mlps)
+    mlps = model.mask_decoder.output_hypernetworks_mlps
+    assert isinstance(mlps, Hypernetworks)
+    model.mask_decoder.output_hypernetworks_mlps = GroupedHypernetworks(mlps)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import nn
 
@@ -24,7 +22,7 @@ class NestedMeansAttention(nn.Module):
     the size of q and k, so each head's are first brought to about 1: then no sum of weights passes d * cells.  Within
     u_d keys have the mean cells**-0.5, which leaves the product as far from 2^15, where the Neural Engine is reported
     to saturate, as its terms from 2^-14, below which it is reported to flush to zero.
-    Divisors have a floor, not an epsilon: what is zero everywhere gives 0, and whatever is above the floor is exact.
+    Divisors have a floor, not an epsilon: zeros everywhere give 0, and values above the floor are exact.
     """
 
     def __init__(self, cells: int) -> None:
@@ -50,10 +48,9 @@ def linear_attention_as_means(model: SamModel) -> None:
     """Write ReLU linear attention as nested weighted means, which neither overflow nor vanish in FP16."""
 
     def build(module: nn.Module) -> nn.Module | None:
-        return (
-            NestedMeansAttention(cast(int, module.cells))
-            if getattr(module, "is_relu_linear_attention", False)
-            else None
-        )
+        if not getattr(module, "is_relu_linear_attention", False):
+            return None
+        assert isinstance(module.cells, int)
+        return NestedMeansAttention(module.cells)
 
     replace_modules(model.image_encoder, build)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from edgesam_export.modeling.common import bias_of
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.rewrites import register_rewrite
 
@@ -31,13 +32,12 @@ class PhaseMaskProduct(nn.Module):
 
 
 def as_phase_convolution(upscale: nn.ConvTranspose2d) -> nn.Conv2d:
-    """Return the 1x1 convolution whose output, phase-major, holds what ``upscale`` (kernel 2, stride 2) computes."""
+    """Return the 1x1 convolution whose output, phase-major, holds the pixels of ``upscale`` (kernel 2, stride 2)."""
     inputs, outputs = upscale.in_channels, upscale.out_channels
     conv = nn.Conv2d(inputs, 4 * outputs, 1)
     weight = upscale.weight.detach()  # (inputs, outputs, 2, 2)
     conv.weight.data = weight.permute(2, 3, 1, 0).reshape(4 * outputs, inputs, 1, 1).clone()
-    bias = torch.zeros(outputs) if upscale.bias is None else upscale.bias.detach()
-    conv.bias = nn.Parameter(bias.repeat(4))
+    bias_of(conv).data = bias_of(upscale).detach().repeat(4)
     return conv
 
 

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import nn
 
+from edgesam_export.modeling.common import bias_of
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.modeling.transformer import (
-    Attention,
-    MlpBlock,
-    TwoWayAttentionBlock,
-    TwoWayTransformer,
-    attend_to_tokens,
-)
+from edgesam_export.modeling.transformer import Attention, TwoWayAttentionBlock, TwoWayTransformer, attend_to_tokens
 from edgesam_export.rewrites import register_rewrite
 from edgesam_export.rewrites.layer_norm import ChannelLayerNorm
 
@@ -28,7 +21,7 @@ def as_convolution(linear: nn.Linear, scale: float = 1.0) -> nn.Conv2d:
     """Return the 1x1 convolution that equals ``linear`` on axis 1, its output multiplied by ``scale``."""
     conv = nn.Conv2d(linear.in_features, linear.out_features, 1)
     conv.weight.data = (linear.weight.detach() * scale)[:, :, None, None].clone()
-    conv.bias = nn.Parameter(linear.bias.detach() * scale)
+    bias_of(conv).data = linear.bias.detach() * scale
     return conv
 
 
@@ -61,8 +54,8 @@ class ChannelsFirstAttention(nn.Module):
     def attend_to_image(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Return (1, heads, width, Tq), normalised after the product with the values.
 
-        Over 4096 keys a probability is about 2.4e-4 and whatever lies below a quarter of that is subnormal in FP16,
-        which the Neural Engine is reported to flush; in trained models the many keys below carry the shape of a mask.
+        Over 4096 keys a probability is about 2.4e-4 and values below a quarter of that are subnormal in FP16, which the
+        Neural Engine is reported to flush; in trained models the many keys below carry the shape of a mask.
         So a row of exponentials is scaled to sum to 1024: probabilities down to 6e-8 count, and sums of products stay
         below 2^15, where it is reported to saturate, for values up to 32.  They are made from square roots, which reach
         19 nats below the largest score.  The scale cancels, so it may be rough.
@@ -110,7 +103,7 @@ class ChannelsFirstBlock(nn.Module):
         self.cross_attn_token_to_image = ChannelsFirstAttention(block.cross_attn_token_to_image, image_keys=True)
         self.norm2 = as_channel_norm(block.norm2)
         inner, outer = (as_convolution(part) for part in block.mlp.modules() if isinstance(part, nn.Linear))
-        self.mlp = nn.Sequential(inner, cast(MlpBlock, block.mlp).activation(), outer)
+        self.mlp = nn.Sequential(inner, block.mlp.activation(), outer)
         self.norm3 = as_channel_norm(block.norm3)
         self.cross_attn_image_to_token = ChannelsFirstAttention(block.cross_attn_image_to_token, grid=grid)
         self.norm4 = as_channel_norm(block.norm4)
@@ -124,7 +117,10 @@ class ChannelsFirstBlock(nn.Module):
         token_bias: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return tokens (1, D, 1, T) and image (1, D, H, W)."""
-        tokens = self.norm1(attend_to_tokens(self, tokens, token_pe, token_bias))
+        tokens = attend_to_tokens(
+            self.self_attn, tokens, token_pe, token_bias, first=self.first, keep_position=self.keep_position
+        )
+        tokens = self.norm1(tokens)
         tokens = tokens + self.cross_attn_token_to_image(tokens + token_pe, image + image_pe, image)
         tokens = self.norm2(tokens)
         tokens = self.norm3(tokens + self.mlp(tokens))
@@ -167,5 +163,5 @@ class ChannelsFirstTransformer(nn.Module):
 def channels_first_transformer(model: SamModel) -> None:
     """Lay the decoder's transformer out with channels on axis 1, linear layers as 1x1 convolutions."""
     if isinstance(model.mask_decoder.transformer, TwoWayTransformer):
-        transformer = ChannelsFirstTransformer(model.mask_decoder.transformer, model.prompt_encoder.grid)
-        model.mask_decoder.transformer = transformer
+        rewritten = ChannelsFirstTransformer(model.mask_decoder.transformer, model.prompt_encoder.grid)
+        model.mask_decoder.transformer = rewritten

@@ -261,7 +261,7 @@ def test_a_full_disk_is_one_line_about_the_disk(server, tmp_path, monkeypatch):
 
     monkeypatch.setattr(download_module, "open", full, raising=False)
     message = refused(described(server.url), tmp_path)
-    assert "No space left on device" in message and "cannot write" in message and "make room" in message
+    assert "No space left on device" in message and "cannot write" in message and "free space" in message
 
 
 def test_a_cache_folder_that_cannot_be_made_is_one_line(server, tmp_path):

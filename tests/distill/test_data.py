@@ -275,7 +275,7 @@ def test_values_of_a_palette_are_the_objects_whatever_their_colours(tmp_path):
     [
         (lambda path: Image.new("L", (4, 4)).save(path), "is 4x4, its picture 4x3"),
         (lambda path: Image.new("RGBA", (4, 3)).save(path), "has mode RGBA; save masks in grey"),
-        (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 50), "not a picture that can be read"),
+        (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 50), "not an image that can be read"),
     ],
 )
 def test_a_mask_file_that_does_not_fit(tmp_path, make, line):

@@ -1,4 +1,4 @@
-"""Overlays: what is drawn over an image, and where."""
+"""Masks and prompts drawn over an image."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_overlay_contour_is_coloured_with_a_light_halo_on_both_sides():
     assert (row[:36] == 100).all()
 
 
-def test_overlay_line_grows_with_the_picture():
+def test_overlay_line_grows_with_the_image():
     def line_width(side: int) -> int:
         mask = np.zeros((side // 4, side), bool)
         mask[:, : side // 2] = True
@@ -45,7 +45,7 @@ def test_overlay_line_grows_with_the_picture():
     assert line_width(4000) >= 3 * line_width(1000)
 
 
-def test_overlay_draws_no_contour_along_the_border_of_the_picture():
+def test_overlay_draws_no_contour_along_the_border_of_the_image():
     out = overlay(GREY, np.ones((120, 160), bool), colour=(0, 0, 255))
     assert (out == out[0, 0]).all()
     np.testing.assert_array_equal(overlay(GREY, np.zeros((120, 160), bool)), GREY)
@@ -70,7 +70,7 @@ def test_overlay_draws_points_in_green_and_red_and_a_box():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 300), (300, 2)])
-def test_overlay_prompts_at_the_corners_of_small_pictures(size):
+def test_overlay_prompts_at_the_corners_of_small_images(size):
     height, width = size
     image = np.zeros((*size, 3), np.uint8)
     corners = [(0, 0), (width - 1, 0), (width - 0.01, height - 0.01), (0, height - 1)]

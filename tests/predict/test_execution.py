@@ -9,23 +9,9 @@ import numpy as np
 import pytest
 
 from edgesam_export.errors import ProgramError, UsageError
-from edgesam_export.imaging.masks import bounding_box
 from edgesam_export.imaging.reading import read_array
 from edgesam_export.predict.run import read_input, run_package, save_value
 from edgesam_export.predict.segment import choose_files
-
-
-@pytest.mark.parametrize(
-    ("mask", "box"),
-    [
-        (np.zeros((4, 5), bool), None),
-        (np.ones((4, 5), bool), (0, 0, 5, 4)),
-        (np.arange(20).reshape(4, 5) == 7, (2, 1, 3, 2)),
-        (np.isin(np.arange(20).reshape(4, 5), (6, 18)), (1, 1, 4, 4)),
-    ],
-)
-def test_the_box_around_a_mask_is_exclusive_at_its_end(mask, box):
-    assert bounding_box(mask) == box
 
 
 @pytest.mark.parametrize("text", ["image", "=photo.png", "image=", ""])

@@ -20,10 +20,10 @@ extension PromptError: LocalizedError {
         case .empty:
             return "no prompt: give at least one point, a box or a mask"
         case .pointOutside(let point, let size):
-            return "point (\(shown(point.x)), \(shown(point.y))) is outside the picture of \(size.width)x\(size.height)"
+            return "point (\(shown(point.x)), \(shown(point.y))) is outside the image of \(size.width)x\(size.height)"
                 + " pixels; x must be at least 0 and below \(size.width), y at least 0 and below \(size.height)"
         case .boxOutside(let box, let size):
-            return "\(shown(box)) is outside the picture of \(size.width)x\(size.height) pixels;"
+            return "\(shown(box)) is outside the image of \(size.width)x\(size.height) pixels;"
                 + " x must lie in 0 to \(size.width) and y in 0 to \(size.height)"
         case .boxReversed(let box):
             return "\(shown(box)) is reversed or empty; give x0 y0 x1 y1 with x0 below x1 and y0 below y1"

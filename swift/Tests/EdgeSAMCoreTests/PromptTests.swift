@@ -24,17 +24,17 @@ struct PromptTests {
         (Prompt(), "no prompt: give at least one point, a box or a mask"),
         (
             .point(100, 0.5),
-            "point (100, 0.5) is outside the picture of 100x50 pixels;"
+            "point (100, 0.5) is outside the image of 100x50 pixels;"
                 + " x must be at least 0 and below 100, y at least 0 and below 50"
         ),
         (
             .point(.nan, 0),
-            "point (nan, 0) is outside the picture of 100x50 pixels;"
+            "point (nan, 0) is outside the image of 100x50 pixels;"
                 + " x must be at least 0 and below 100, y at least 0 and below 50"
         ),
         (
             .box(0, 0, 101, 50),
-            "box (0, 0, 101, 50) is outside the picture of 100x50 pixels; x must lie in 0 to 100 and y in 0 to 50"
+            "box (0, 0, 101, 50) is outside the image of 100x50 pixels; x must lie in 0 to 100 and y in 0 to 50"
         ),
         (
             .box(5, 5, 5, 9),
@@ -42,7 +42,7 @@ struct PromptTests {
         ),
         (
             .box(0, 0, .infinity, 9),
-            "box (0, 0, inf, 9) is outside the picture of 100x50 pixels; x must lie in 0 to 100 and y in 0 to 50"
+            "box (0, 0, inf, 9) is outside the image of 100x50 pixels; x must lie in 0 to 100 and y in 0 to 50"
         ),
         (.mask([1]), "the mask prompt has 1 values; give the 256x256 logits of an earlier prediction"),
     ]
