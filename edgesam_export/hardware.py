@@ -112,15 +112,15 @@ def pick_target(name: str) -> Target:
         UsageError: unknown; the message lists what is known.
     """
     hardware = load_hardware()
-    chip = plain(name)
-    if chip == "all":
+    asked = plain(name)
+    if asked == "all":
         return Target(name="all", families=tuple(hardware.families))
     chips = {chip: family.name for family in hardware.families.values() for chip in family.chips}
     known = {family: family for family in hardware.families}
     known |= chips
     known |= {device: chips[chip] for device, chip in hardware.devices.items()}
     for known_name, family in known.items():
-        if plain(known_name) == chip:
+        if plain(known_name) == asked:
             return Target(name=known_name, families=(family,))
     raise UsageError(f"unknown target '{name}'; choose one of: all, {', '.join(known)}")
 

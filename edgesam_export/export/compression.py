@@ -197,10 +197,10 @@ def dense_centres(values: Tensor, mass: Tensor, size: int) -> Tensor:
     below = mass[torch.searchsorted(values, edges[1:], right=True)]
     density = torch.cat([below[:1], below.diff()]) ** (1 / 3)
     share = density.cumsum(0) / density.sum()
-    shares = (torch.arange(size, dtype=torch.float64) + 0.5) / size
-    cell = torch.searchsorted(share, shares)
+    middles = (torch.arange(size, dtype=torch.float64) + 0.5) / size
+    cell = torch.searchsorted(share, middles)
     before = torch.cat([share.new_zeros(1), share])[cell]
-    return torch.lerp(edges[cell], edges[cell + 1], (shares - before) / (share[cell] - before))
+    return torch.lerp(edges[cell], edges[cell + 1], (middles - before) / (share[cell] - before))
 
 
 def cell_edges(values: Tensor, centres: Tensor) -> Tensor:

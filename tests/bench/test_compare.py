@@ -208,11 +208,12 @@ def test_the_plot_names_how_many_rows_it_leaves_out():
 
 def test_a_comparison_is_written_in_the_format_of_the_suffix(tmp_path):
     comparison = compare([TWO])
-    for name in ("plot.png", "plot.svg", "table.md", "table.txt"):
+    for name in ("plot.png", "plot.svg", "plot.pdf", "table.md", "table.txt"):
         write_comparison(comparison, tmp_path / "new" / name)
     pixels = np.asarray(Image.open(tmp_path / "new" / "plot.png").convert("RGB"))
     assert pixels.std() > 10  # something is drawn
     assert "<svg" in (tmp_path / "new" / "plot.svg").read_text()
+    assert (tmp_path / "new" / "plot.pdf").read_bytes().startswith(b"%PDF")
     assert (tmp_path / "new" / "table.md").read_text() == markdown.render(comparison)
     assert (tmp_path / "new" / "table.txt").read_text() == text.render(comparison)
 
@@ -230,6 +231,6 @@ def test_a_format_dropped_in_is_written(tmp_path, monkeypatch):
 def test_a_plot_of_nothing_and_an_unknown_format_are_refused(tmp_path):
     with pytest.raises(UsageError, match="nothing to draw"):
         write_comparison(compare([record(case("all", outcome="failed"))]), tmp_path / "plot.png")
-    with pytest.raises(UsageError, match=r"cannot write .*plot\.xyz'; formats are \.md, \.png, \.svg, \.txt"):
+    with pytest.raises(UsageError, match=r"cannot write .*plot\.xyz'; formats are \.md, \.pdf, \.png, \.svg, \.txt"):
         write_comparison(compare([TWO]), tmp_path / "plot.xyz")
     assert not list(tmp_path.iterdir())

@@ -34,7 +34,8 @@ COMMANDS = sorted(cli.commands)
 def two_images(photo, tmp_path_factory) -> tuple[str | Path, ...]:
     """Options that compare on as few images as parity takes."""
     mirrored = tmp_path_factory.mktemp("mirrored") / "mirrored.png"
-    Image.open(photo).transpose(Image.Transpose.ROTATE_90).save(mirrored)
+    with Image.open(photo) as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(mirrored)
     return ("--image", photo, "--image", mirrored)
 
 
@@ -204,7 +205,8 @@ def test_segment_takes_a_checkpoint_and_its_files(command, built, own_weights, p
         code, out, err = command(*prompt, tmp_path / name, *words)
         assert (code, err) == (0, ""), name
         result = json.loads(out)
-        mask = np.asarray(Image.open(result["mask"]))
+        with Image.open(result["mask"]) as image:
+            mask = np.asarray(image)
         assert mask.shape == (240, 320) and set(np.unique(mask)) <= {0, 255}
         masks[name] = mask > 0
         assert result["area_pixels"] == np.count_nonzero(mask)
@@ -355,7 +357,9 @@ def test_segment_writes_mask_overlay_and_logits_that_can_be_given_again(command,
     lines = dict(line.split(maxsplit=1) for line in out.splitlines())
     assert set(lines) == {"mask", "overlay", "logits"}
     assert re.match(r"onnxruntime fp32: mask \d of 4, score ", err)
-    assert Image.open(lines["overlay"]).size == Image.open(lines["mask"]).size == (320, 240)
+    for name in ("overlay", "mask"):
+        with Image.open(lines[name]) as image:
+            assert image.size == (320, 240)
     assert np.load(lines["logits"]).shape == (256, 256)
     again = ("--mask-input", lines["logits"], "--box", "80,50,220,200", "--output", tmp_path / "again", "--json")
     code, out, _ = command("segment", photo, *files, *again)

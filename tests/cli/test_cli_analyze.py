@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edgesam_export.quiet import quiet
+
 SUFFIXES = ("json", "md", "png", "sarif", "txt")
 
 
@@ -18,7 +20,8 @@ def save(program, path: Path) -> Path:
     import coremltools as ct
 
     options = {"minimum_deployment_target": ct.target.iOS17, "compute_precision": ct.precision.FLOAT32}
-    ct.convert(program, convert_to="mlprogram", **options).save(str(path))
+    with quiet():  # coremltools leaves a temporary folder to the garbage collector, which Python warns about
+        ct.convert(program, convert_to="mlprogram", **options).save(str(path))
     return path
 
 

@@ -289,7 +289,7 @@ def test_parity_with_other_weights_than_were_exported(refused, onnx_pair, own_we
 
 def test_parity_with_one_image_or_an_empty_folder(refused, onnx_pair, photo, tmp_path):
     line = refused("parity", onnx_pair[1], "--image", photo, "--output", tmp_path / "out")
-    assert "1 pictures to compare on; every prompt type needs at least 2" in line
+    assert "1 images to compare on; every prompt type needs at least 2" in line
     (tmp_path / "empty").mkdir()
     line = refused("parity", tmp_path / "empty", "--output", tmp_path / "out")
     assert "holds no .mlpackage and no .onnx" in line
@@ -363,14 +363,17 @@ def test_an_error_nobody_thought_of_is_still_one_line(command, monkeypatch, phot
 def test_a_reader_that_went_away_is_no_error():
     # `edgesam-export models | head -0`
     code = "import sys; from edgesam_export.cli import main; main(['models'])"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    process.stdout.close()
-    _, err = "", process.stderr.read()
-    assert process.wait() in (0, -signal.SIGPIPE) and "Traceback" not in err and "BrokenPipe" not in err
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as process:
+        process.stdout.close()
+        err = process.stderr.read()
+    assert process.returncode in (0, -signal.SIGPIPE) and "Traceback" not in err and "BrokenPipe" not in err
 
 
 def test_an_image_in_unusual_colours_is_segmented(command, onnx_pair, tmp_path):
     Image.new("CMYK", (40, 30), (10, 200, 30, 0)).save(tmp_path / "print.tiff")
     files = [word for path in onnx_pair for word in ("--artifact", path)]
     code, _, _ = command("segment", tmp_path / "print.tiff", *files, "--point", "20,15", "--output", tmp_path / "out")
-    assert code == 0 and Image.open(tmp_path / "out" / "print_mask.png").size == (40, 30)
+    assert code == 0
+    with Image.open(tmp_path / "out" / "print_mask.png") as mask:
+        assert mask.size == (40, 30)

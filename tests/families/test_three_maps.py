@@ -92,7 +92,8 @@ def test_every_map_takes_part_in_the_masks(graphs, photo):
 
 def test_parity_has_a_row_for_each_map_and_passes(command, packages, graphs, photo, tmp_path):
     turned = tmp_path / "turned.png"
-    Image.open(photo).transpose(Image.Transpose.ROTATE_90).save(turned)
+    with Image.open(photo) as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(turned)
     sources = (packages[0].path.parent, graphs[0].path.parent, "--image", photo, "--image", turned)
     _, out, err = command("parity", *sources, "--numerics", "fp16", "--output", tmp_path, "--json", "--quiet")
     report = json.loads(Path(json.loads(out)["reports"]["json"]).read_text())
@@ -108,7 +109,9 @@ def test_parity_has_a_row_for_each_map_and_passes(command, packages, graphs, pho
 def test_segment_writes_a_mask(command, request, kind, photo, tmp_path):
     folder = request.getfixturevalue(kind)[0].path.parent
     code, out, _ = command("segment", photo, "--point", "150,125", "--artifact", folder, "--output", tmp_path, "--json")
-    assert code == 0 and Image.open(json.loads(out)["mask"]).size == (320, 240)
+    assert code == 0
+    with Image.open(json.loads(out)["mask"]) as mask:
+        assert mask.size == (320, 240)
 
 
 def test_an_encoder_and_a_decoder_of_other_maps_are_refused(packages):

@@ -22,6 +22,7 @@ from edgesam_export.predict.segment import choose_files
 from edgesam_export.runners import RUNNERS, open_runner
 from edgesam_export.spec import Artifact
 
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.(save|load)` is deprecated:DeprecationWarning")
 FORMAT = dedent('''
     """A format for tests: TorchScript and the contract in a ``.npz`` archive."""
 
@@ -58,7 +59,8 @@ FORMAT = dedent('''
 
     def read_metadata(path):
         try:
-            return {CONTRACT_KEY: str(np.load(path)["contract"])}
+            with np.load(path) as file:
+                return {CONTRACT_KEY: str(file["contract"])}
         except ValueError as error:
             raise UsageError(f"'{path}' is no toy") from error
 
@@ -83,8 +85,10 @@ RUNNER = dedent('''
 
         def __init__(self, artifacts):
             super().__init__(artifacts)
-            files = {artifact.component: np.load(artifact.path)["module"].tobytes() for artifact in artifacts}
-            self.modules = {name: torch.jit.load(io.BytesIO(data)) for name, data in files.items()}
+            self.modules = {}
+            for artifact in artifacts:
+                with np.load(artifact.path) as file:
+                    self.modules[artifact.component] = torch.jit.load(io.BytesIO(file["module"].tobytes()))
 
         @classmethod
         def open(cls, artifacts, *, numerics, device):
@@ -129,7 +133,8 @@ def files(small: SamModel, tmp_path_factory: pytest.TempPathFactory) -> list[Art
 @pytest.fixture
 def images(photo: Path, tmp_path: Path) -> list[Path]:
     turned = tmp_path / "turned.png"
-    Image.open(photo).transpose(Image.Transpose.ROTATE_90).save(turned)
+    with Image.open(photo) as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(turned)
     return [photo, turned]
 
 

@@ -150,6 +150,14 @@ def test_what_runs_in_the_executor_can_be_replayed(runner, prepared):
             assert np.array_equal(again[name], array.astype(np.float16))
 
 
+def test_an_encoder_in_two_parts_hands_over_all_maps(small, packages, prepared, tmp_path):
+    parts = export_coreml(small, tmp_path, CoreMLConfig(mask_input=True, split_encoder=True))
+    assert len(parts) == 3
+    whole = open_runner(packages, numerics="fp16").encode(prepared)
+    split = open_runner(parts, numerics="fp16").encode(prepared)
+    assert tuple(split) == NAMES and all(np.array_equal(split[name], whole[name]) for name in NAMES)
+
+
 def test_a_mask_prompt_is_refused_in_the_same_words_everywhere():
     class Bare(Runner):
         name, info = "bare", ModelInfo(name="m", family="f")

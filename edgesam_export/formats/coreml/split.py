@@ -217,10 +217,10 @@ def copy_weights(model: Any, source: WeightFile, target: Path) -> None:
 def copy_record(source: WeightFile, offset: int, old: Any, new: Any) -> int:
     """Copy one record and its data to the end of ``new``; return where the record now stands."""
     blob = source.blob(offset)
-    offset = align(new)
+    start = align(new)
     old.seek(offset)
     record = bytearray(old.read(RECORD_BYTES))
-    record[16:24] = (offset + RECORD_BYTES).to_bytes(8, "little")  # where the data is
+    record[16:24] = (start + RECORD_BYTES).to_bytes(8, "little")  # where the data is
     new.write(record)
     old.seek(blob.data_offset)
     left = blob.size_bytes
@@ -230,7 +230,7 @@ def copy_record(source: WeightFile, offset: int, old: Any, new: Any) -> int:
             raise ConversionError(f"{source.path}: weight file became shorter while in use")
         new.write(chunk)
         left -= len(chunk)
-    return offset
+    return start
 
 
 def align(stream: IO[bytes]) -> int:
