@@ -1,4 +1,4 @@
-"""What a PyTorch checkpoint file claims to hold, found out before PyTorch reads it and without running anything in it.
+"""Claims of a PyTorch checkpoint file about its content, read before PyTorch reads it and without running any of it.
 
 A ``torch.save`` file is a pickle that names tensors, and the tensors' bytes. ``check_torch_file`` reads the pickle with
 an unpickler that knows a dozen names and replaces each by inert data, then compares what is claimed with what the file

@@ -38,7 +38,7 @@ NOT_EXPORTED = {
 
 @dataclass(frozen=True, kw_only=True)
 class RegisteredModel:
-    """What is known about a model, and the function that builds it."""
+    """Facts about a model, and the function that builds it."""
 
     info: ModelInfo
     build: Builder
@@ -58,13 +58,13 @@ def register_model(info: ModelInfo) -> Callable[[Builder], Builder]:
 
 
 def registered_models() -> Registry[RegisteredModel]:
-    """Every model of every file of this folder."""
+    """Return the registry with every file of this folder imported."""
     import_submodules(__name__)
     return FAMILIES
 
 
 def registered(name: str) -> RegisteredModel:
-    """What is known about a model, and its builder.
+    """Return a model's entry in the registry: its facts and its builder.
 
     Raises:
         UsageError: no such model, or one that is not exported.
@@ -75,12 +75,12 @@ def registered(name: str) -> RegisteredModel:
 
 
 def model_names() -> list[str]:
-    """Names of all models, sorted."""
+    """Return the names of all models, sorted."""
     return list(registered_models())
 
 
 def model_info(name: str) -> ModelInfo:
-    """What is known about a model without building it.
+    """Return the facts about a model without building it.
 
     Raises:
         UsageError: no such model.

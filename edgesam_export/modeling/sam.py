@@ -16,7 +16,7 @@ __all__ = ["KNOWN_LABELS", "Maps", "SamModel", "as_maps", "check_prompt"]
 
 KNOWN_LABELS = (EMPTY_SLOT, NOT_A_POINT, *POINT_LABELS)
 Maps = Tensor | tuple[Tensor, ...]
-"""What an image encoder returns: the one map that most families have, or several in the order of ``ModelInfo``."""
+"""Result of an image encoder: the one map that most families have, or several in the order of ``ModelInfo``."""
 
 
 def as_maps(encoded: Maps) -> tuple[Tensor, ...]:
