@@ -1,4 +1,4 @@
-"""What ``models`` lists: every registered model with its checkpoint, its measured figures and the published ones."""
+"""Entries of ``models``: every registered model with its checkpoint, its measured figures and the published ones."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What a caller analyses for: the text given, and the families it stands for, oldest first."""
+    """Target of an analysis: the caller's text, and the families it stands for, oldest first."""
 
     name: str
     families: tuple[str, ...]

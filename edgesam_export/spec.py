@@ -239,4 +239,4 @@ class Artifact:
     sha256: str
     """SHA-256 of the file; of a folder, over sorted relative paths and contents."""
     contract: dict[str, Any]
-    """What the file's metadata says: frame, tensors, labels, provenance, tool versions."""
+    """Content of the file's metadata: frame, tensors, labels, provenance, tool versions."""

@@ -39,7 +39,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """What the rest of the package knows about an export format."""
+    """Everything that the rest of the package knows about an export format."""
 
     name: str
     suffix: str

@@ -22,7 +22,7 @@ __all__ = ["Masks", "Predictor"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Masks:
-    """What one prompt gave.
+    """Masks of one prompt.
 
     Shapes: masks bool (M, h, w) at source size; scores float32 (M,); logits float32 (M, 256, 256)
     """

@@ -33,7 +33,7 @@ __all__ = [
 
 T = TypeVar("T")
 Embedding = Mapping[str, np.ndarray]
-"""What an encoder returns for one image: its maps by the names of the contract, float32, in the contract's order."""
+"""An encoder's result for one image: its maps by the names of the contract, float32, in the contract's order."""
 
 
 class Runner(ABC):

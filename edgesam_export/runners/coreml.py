@@ -108,7 +108,7 @@ def dump_compute_plan(package: Path, units: str = "all") -> dict[str, Any]:
 
 
 def plan_rows(plan: Any, block: Any) -> Iterator[dict[str, Any]]:
-    """Yield what the plan says about each operation of a block and of the blocks inside."""
+    """Yield the plan's row of each operation of a block and of the blocks inside."""
     for operation in block.operations:
         usage = plan.get_compute_device_usage_for_mlprogram_operation(operation)
         cost = plan.get_estimated_cost_for_mlprogram_operation(operation)
