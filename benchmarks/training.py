@@ -1,8 +1,8 @@
 """How many images a second a training run sees on this machine: each phase of a configuration, eager and compiled.
 
-With ``--last`` it also fills the compiler's cache, from which a run that starts meanwhile takes its kernels. Scenes
-come from the pool as in a run, so that its workers take their share of the processor. The first steps, in which kernels
-are chosen and graphs compiled, are timed apart.
+Scenes come from the pool as in a run, so that its workers take their share of the processor. The first steps, in which
+graphs are compiled, are timed apart. ``--last`` runs the last phase alone, as the configuration says, with few scenes:
+started beside a training run it fills the compiler's cache, from which the run takes its kernels when it gets there.
 """
 
 from __future__ import annotations

@@ -180,8 +180,9 @@ class PromptStep(nn.Module):
             total.append(self.loss(phase, logits, scores, right, coverage, parts))
             if number == last:
                 break
-            first_token = logits.detach()[:, :1]  # with a teacher, every token has a mask of its own
-            answer = first_token if known is not None else answered(logits.detach(), scores.detach(), labels)
+            answer = logits.detach()[:, :1]  # the paper's: points are drawn where the first token is wrong
+            if known is None and (config.mask_share or config.refinements):
+                answer = answered(logits.detach(), scores.detach(), labels)  # what a user would hand back
             if number < rounds:
                 new = self.new_points(answer, right, generator)
                 coords, labels = (torch.cat([old, more], dim=1) for old, more in zip((coords, labels), new))

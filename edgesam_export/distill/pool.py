@@ -1,7 +1,7 @@
 """Drawn scenes on the device: processes draw new ones all the time, a step takes at random from what is there.
 
-Drawing a scene costs a core about 20 ms, as much as a data centre's GPU needs to train on ten. So every scene is used
-several times, each time turned, cut and recoloured otherwise, and no step waits for a scene. What a step sees then
+Drawing a scene costs a core about 20 ms, as much as a data centre's GPU needs to train on six. So a scene is used as
+often as it takes, each time turned, cut and recoloured otherwise, and no step waits for one. What a step sees then
 depends on how fast scenes are drawn: two runs are alike, not equal. Without worker processes a run is repeatable.
 """
 

@@ -34,13 +34,9 @@ def start_run(
         UsageError: no such model, options that do not fit together, parts that cannot be inherited.
         CheckpointError: a file that cannot be read or is another model's.
     """
-    given = [
-        name
-        for name, value in (("checkpoint", teacher_checkpoint), ("random weights", teacher_random_weights))
-        if value is not None
-    ]
-    if given and config.teacher is None:
-        raise UsageError(f"{given[0]} for a teacher, but no teacher; name one with --teacher")
+    for name, value in (("checkpoint", teacher_checkpoint), ("random weights", teacher_random_weights)):
+        if value is not None and config.teacher is None:
+            raise UsageError(f"{name} for a teacher, but no teacher; name one with --teacher")
     if config.stage == "recover":
         student = folded_model(load_model(config.student, checkpoint, progress=progress))
         return student, copy.deepcopy(student)

@@ -331,10 +331,12 @@ def test_schedules_and_configurations(tmp_path):
             read_config(tmp_path / "config.json")
 
 
-def test_the_configuration_beside_the_bundled_weights_can_be_run():
-    config = read_config(Path(__file__).parents[2] / "models" / f"{NAME}.json")
-    assert config.student == NAME and config.half and config.stage == "prompts"
-    assert config.schedule[-1].size == model_info(NAME).frame.size
+def test_the_configurations_beside_the_bundled_weights_can_be_run():
+    for name in (f"{NAME}_start", NAME):
+        config = read_config(Path(__file__).parents[2] / "models" / f"{name}.json")
+        assert config.student == NAME and config.half and config.stage == "prompts"
+        assert config.schedule[-1].size == model_info(NAME).frame.size
+    assert config.refinements and config.mask_share  # or a mask prompt would ruin the result
 
 
 def test_options_change_a_saved_configuration(whole):
