@@ -157,9 +157,10 @@ def judge(model: Any, scenes: int) -> dict[str, float]:
     """Return the mIoU by prompt on held-out scenes: first mask token, at the logits' size."""
     import numpy as np
 
-    from edgesam_export.distill.evaluation import box_of, centre_point, iou, refinement_point
+    from edgesam_export.distill.evaluation import centre_point, refinement_point
     from edgesam_export.distill.loop import decode, network_input
     from edgesam_export.distill.scenes import draw_scene
+    from edgesam_export.imaging.masks import bounding_box, iou
 
     found: dict[str, list[float]] = {prompt: [] for prompt in PROMPTS}
     scale = 1024 / SIZE
@@ -173,11 +174,11 @@ def judge(model: Any, scenes: int) -> dict[str, float]:
 
     for index in range(scenes):
         scene = draw_scene(HELD_OUT, index, SIZE)
-        picture = torch.from_numpy(scene.image.transpose(2, 0, 1)[None].copy())
+        image = torch.from_numpy(scene.image.transpose(2, 0, 1)[None].copy())
         with torch.inference_mode():
-            embedding = model.encode(network_input(picture, model, SIZE))
+            embedding = model.encode(network_input(image, model, SIZE))
         for mask in scene.masks:
-            left, top, right, bottom = box_of(mask)
+            left, top, right, bottom = bounding_box(mask)
             found["box"].append(iou(mask_of(embedding, [(left, top), (right, bottom)], [2, 3]), mask))
             points, labels = [tuple(centre_point(mask))], [1]
             for rounds in range(3):

@@ -14,7 +14,7 @@ __all__ = ["MOST_OBJECTS", "chosen_masks", "cut", "recoloured", "turned"]
 MOST_OBJECTS = 9
 """Most objects of a scene, as ``scenes.OBJECTS`` has it; their labels are 1 to 9."""
 LEAST_AREA = 0.001
-"""Of the image: an object of which a cut leaves less is not asked for while there are others."""
+"""Of the image: an object of which a cut leaves less is not chosen while there are others."""
 GAIN, SHIFT = 0.1, 8.0
 """Standard deviations of each channel's factor and of what is added to it, of 255."""
 

@@ -1,4 +1,4 @@
-"""The teacher's embeddings on disk: computed once for each picture, FP16, one file each."""
+"""The teacher's embeddings on disk: computed once for each image, FP16, one file each."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ class EmbeddingCache:
         self.teacher = teacher
         self.shape = teacher.info.embedding_shapes[0][1:]
 
-    def embeddings(self, pictures: Tensor, indexes: list[int]) -> Tensor:
-        """Return the teacher's embeddings of these pictures, from the disk as far as they are there.
+    def embeddings(self, images: Tensor, indexes: list[int]) -> Tensor:
+        """Return the teacher's embeddings of these images, from the disk where they are cached.
 
         Shapes:
-            pictures uint8 (B, 3, S, S); returns float32 (B, D, 64, 64) on the pictures' device
+            images uint8 (B, 3, S, S); returns float32 (B, D, 64, 64) on the images' device
         """
         found = [self.read(index) for index in indexes]
-        missing = [place for place, value in enumerate(found) if value is None]
+        missing = [position for position, value in enumerate(found) if value is None]
         if missing:
-            fresh = teacher_embedding(self.teacher, pictures[missing]).half().cpu().numpy()
-            for place, value in zip(missing, fresh):
-                self.write(indexes[place], value)
-                found[place] = value
+            fresh = teacher_embedding(self.teacher, images[missing]).half().cpu().numpy()
+            for position, value in zip(missing, fresh):
+                self.write(indexes[position], value)
+                found[position] = value
         stacked = np.stack([value for value in found if value is not None])
-        return torch.from_numpy(stacked).to(pictures.device).float()
+        return torch.from_numpy(stacked).to(images.device).float()
 
     def path(self, index: int) -> Path:
         return self.folder / f"{index:08d}.npy"

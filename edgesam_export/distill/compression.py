@@ -74,7 +74,7 @@ class Kernel:
 
 
 def compressed_kernels(model: SamModel, scheme: Scheme) -> dict[str, Kernel]:
-    """Return path -> kernel of what an export of the folded ``model`` with ``scheme`` compresses.
+    """Return path -> kernel for every weight that an export of the folded ``model`` with ``scheme`` compresses.
 
     Raises:
         UsageError: the model has batch norms, so it is not folded.
@@ -93,7 +93,7 @@ def compressed_kernels(model: SamModel, scheme: Scheme) -> dict[str, Kernel]:
 
 
 def with_layout(path: str, module: nn.Module, model: SamModel) -> Kernel:
-    """Return how the rewrites of an export lay one layer's weight out."""
+    """Return a layer's kernel with the layout that an export's rewrites give it."""
     kernel = Kernel(path=path, module=module, group=path, shape=weight_of(module).shape)
     if not path.startswith("mask_decoder."):
         return kernel
@@ -122,7 +122,7 @@ def grouped(kernels: Iterable[Kernel]) -> dict[str, list[Kernel]]:
 
 @torch.no_grad()
 def compress_parameters(model: SamModel, scheme: str) -> dict[str, Tensor]:
-    """Return ``<path>.weight`` -> what Core ML computes with once a package is exported with ``scheme``, float32.
+    """Return ``<path>.weight`` -> the values that Core ML uses once a package is exported with ``scheme``, float32.
 
     The values are FP16 in the exported layout; palettes are those that an export finds.
 
@@ -164,7 +164,7 @@ def weight_of(module: nn.Module) -> Tensor:
 
 
 def parametrizations_of(module: nn.Module) -> parametrize.ParametrizationList:
-    """Return what stands in for a layer's weight."""
+    """Return the parametrizations that stand in for a layer's weight."""
     found = module.get_submodule("parametrizations.weight")
     assert isinstance(found, parametrize.ParametrizationList)
     return found
@@ -179,7 +179,7 @@ def group_palette(members: list[Kernel], bits: int) -> Tensor:
 
 
 class LinearStandIn(nn.Module):
-    """A weight as whole numbers times scales, which follow the weight at every step."""
+    """A weight as integers times scales, which follow the weight at every step."""
 
     def __init__(self, kernel: Kernel, scheme: Scheme) -> None:
         super().__init__()

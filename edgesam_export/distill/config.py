@@ -1,4 +1,4 @@
-"""What a training run does: one frozen dataclass, saved beside the weights, enough to run it again."""
+"""The configuration of a training run: one frozen dataclass, saved beside the weights, enough to run it again."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ LIMITS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A stretch of training at one size of picture."""
+    """A stretch of training at one image size."""
 
     size: int
-    """Side of the pictures that the student sees, pixels."""
+    """Side of the images that the student sees, pixels."""
     batch: int
-    """Pictures in a step, on each process."""
+    """Images in a step, on each process."""
     steps: int
     rounds: int | None = None
-    """Rounds of new points, None for the configuration's ``rounds``: early on, new pictures teach more."""
+    """Rounds of new points, None for the configuration's ``rounds``: early on, new images teach more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +66,12 @@ class DistillConfig:
     """``encoder``: match the teacher's embeddings. ``prompts``: match masks, prompts drawn in a loop.
     ``recover``: as ``prompts``, the student being its own teacher with compressed weights."""
     teacher: str | None = None
-    """Model that says what is right; None: the masks of the data."""
+    """Model whose masks are the target; None: the masks of the data."""
     data: str = "scenes:0"
-    """What to train on, as ``open_data`` reads it."""
+    """Training data, as ``open_data`` reads it."""
     schedule: tuple[Phase, ...] = (Phase(size=512, batch=8, steps=1000),)
     objects: int = 4
-    """Prompts drawn for every picture of a step."""
+    """Prompts drawn for every image of a step."""
     rounds: int = 2
     """How often points are added where student and teacher disagree (R of the paper's Algorithm 1)."""
     points: int = 1
@@ -93,7 +93,7 @@ class DistillConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     warmup: int = 100
-    """Steps in which the learning rate rises from 0; then it falls to 0 along a cosine, by the pixels looked at."""
+    """Steps in which the learning rate rises from 0; then it falls to 0 along a cosine, by the pixels trained on."""
     seconds: float = 0.0
     """Time budget of all steps: phases get the share of it that they have of the pixels, their steps are not counted.
     0: no budget, steps are counted."""
@@ -113,13 +113,13 @@ class DistillConfig:
     amp: Literal["off", "bf16", "fp16"] = "off"
     """Automatic mixed precision; fp16 on CUDA only."""
     checkpoint_every: int = 500
-    """Steps between checkpoints, pictures of samples and drawn curves."""
+    """Steps between checkpoints, sample images and curves."""
     calibrate: int = 64
-    """Steps at the end whose pictures the statistics of batch norms are measured on again, weights at rest."""
+    """Steps at the end whose images the statistics of batch norms are measured on again, weights at rest."""
     half: bool = False
     """Write the weights as FP16; recovered ones stay FP32, since a palette's values must not move."""
     workers: int = 1
-    """Processes that prepare pictures; 0 prepares them in between."""
+    """Processes that prepare images; 0 prepares them in between."""
     pool: int = 0
     """Drawn scenes kept on the device, used several times, turned, cut and recoloured; 0: one for each use."""
     compile: bool = False
@@ -165,9 +165,9 @@ class DistillConfig:
         return sum(phase.steps for phase in self.schedule)
 
     def share_done(self, step: int) -> float:
-        """Return how much of the run lies before a step (from 0), 0 to 1, in pixels that are looked at.
+        """Return the share of the run before a step (from 0), 0 to 1, in pixels trained on.
 
-        Steps of early phases, on small pictures, cost little: counted alike they would take what the last ones need.
+        Steps of early phases, on small images, cost little: counted alike they would take what the last ones need.
         """
         total = done = 0
         for phase in self.schedule:
@@ -186,7 +186,7 @@ class DistillConfig:
         return self.schedule[-1]
 
     def phase_of_share(self, share: float) -> Phase:
-        """Return the phase that is on after a share of the run, 0 to 1 in pixels that are looked at."""
+        """Return the phase after a share of the run, 0 to 1 in pixels trained on."""
         pixels = [phase.batch * phase.size**2 * phase.steps for phase in self.schedule]
         left = share * sum(pixels)
         for phase, part in zip(self.schedule, pixels):
@@ -229,7 +229,7 @@ def config_document(config: DistillConfig) -> dict[str, Any]:
 
 
 def configured(student: str, options: Mapping[str, Any], file: Path | None = None) -> DistillConfig:
-    """Return the configuration in ``file``, or the default one, with what ``options`` say besides (None: nothing).
+    """Return the configuration in ``file``, or the default one, with the ``options`` that are not None.
 
     Raises:
         UsageError: a value out of range, or the file is another student's.
@@ -239,13 +239,13 @@ def configured(student: str, options: Mapping[str, Any], file: Path | None = Non
     if start.student != student:
         raise UsageError(f"{file} is of a run that trains {start.student}, not {student}")
     fields = {field.name for field in dataclasses.fields(DistillConfig)}
-    said = {name: value for name, value in options.items() if name in fields and value is not None}
+    chosen = {name: value for name, value in options.items() if name in fields and value is not None}
     for name in ("freeze", "inherit"):
-        if name in said:
-            said[name] = tuple(part.strip() for part in said[name].split(",") if part.strip())
-    if "schedule" in said:
-        said["schedule"] = parse_schedule(said["schedule"])
-    return dataclasses.replace(start, **said)
+        if name in chosen:
+            chosen[name] = tuple(part.strip() for part in chosen[name].split(",") if part.strip())
+    if "schedule" in chosen:
+        chosen["schedule"] = parse_schedule(chosen["schedule"])
+    return dataclasses.replace(start, **chosen)
 
 
 def read_config(path: str | Path) -> DistillConfig:

@@ -1,4 +1,4 @@
-"""What a training run looks like: its curves, and masks of a few pictures."""
+"""The curves of a training run, and masks of a few images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgesam_export.modeling.sam import SamModel
 __all__ = ["draw_curves", "draw_samples"]
 
 SHOWN = 6
-"""Pictures in a row of samples."""
+"""Images in a row of samples."""
 PANEL = 256
 SHIFT = 1000
 """Drawn scenes that are shown have another seed than those that are trained on."""
@@ -57,25 +57,25 @@ def draw_curves(history: list[dict[str, float]], path: Path) -> None:
 
 
 def sample_source(data: str) -> str:
-    """Return where pictures to look at come from: held-out scenes, or the data itself."""
+    """Return the data of the sample images: held-out scenes, or the training data itself."""
     kind, *rest = data.split(":")
     return f"scenes:{int(rest[0]) + SHIFT}:{SHOWN}" if kind == "scenes" else data
 
 
 @torch.no_grad()
 def draw_samples(student: SamModel, config: DistillConfig, path: Path) -> None:
-    """Write a picture of two rows: masks from a box, masks from one point; right outline white, prompt in yellow."""
+    """Write an image of two rows: masks from a box, masks from one point; right outline white, prompt in yellow."""
     side = config.schedule[-1].size
     data = open_data(sample_source(config.data), size=side)
     mode = [(module, module.training) for module in student.modules()]
     student.eval()
     columns = []
     for index in range(min(SHOWN, len(data))):
-        picture, masks, size = square(data[index], side)
+        image, masks, size = square(data[index], side)
         if not masks.any(axis=(1, 2)).any():
             masks = middle(side, size)
         mask = max(masks, key=lambda one: one.sum())
-        columns.append([panel(student, picture, mask, side, box=box) for box in (True, False)])
+        columns.append([panel(student, image, mask, side, box=box) for box in (True, False)])
     for module, training in mode:
         module.training = training
     sheet = np.concatenate([np.concatenate(column) for column in columns], axis=1)
@@ -84,36 +84,35 @@ def draw_samples(student: SamModel, config: DistillConfig, path: Path) -> None:
 
 
 def middle(side: int, size: tuple[int, int]) -> np.ndarray:
-    """Return a mask of the middle of a picture that has none."""
+    """Return a mask of the middle of an image that has none."""
     mask = np.zeros((1, side, side), bool)
     mask[0, size[0] // 4 : size[0] * 3 // 4, size[1] // 4 : size[1] * 3 // 4] = True
     return mask
 
 
-def panel(student: SamModel, picture: np.ndarray, mask: np.ndarray, side: int, *, box: bool) -> np.ndarray:
-    """Return one picture with the student's mask over it, uint8 (PANEL, PANEL, 3)."""
+def panel(student: SamModel, image: np.ndarray, mask: np.ndarray, side: int, *, box: bool) -> np.ndarray:
+    """Return one image with the student's mask over it, uint8 (PANEL, PANEL, 3)."""
     device = next(student.parameters()).device
-    wanted = torch.from_numpy(mask)[None].to(device)
-    corners = box_corners(wanted)
+    corners = box_corners(torch.from_numpy(mask)[None].to(device))
     rows, columns = np.nonzero(mask)
     nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
     point = torch.tensor([[[columns[nearest], rows[nearest]], [0, 0]]], dtype=torch.float32, device=device)
     prompt_size = student.info.frame.prompt_size
     coords = to_frame(corners if box else point, side, prompt_size)
     labels = torch.tensor([[2, 3] if box else [1, -1]], device=device)
-    pictures = torch.from_numpy(picture.transpose(2, 0, 1)[None].copy()).to(device)
-    logits, _ = decode(student, student.encode(network_input(pictures, student, side)), coords, labels)
+    images = torch.from_numpy(image.transpose(2, 0, 1)[None].copy()).to(device)
+    logits, _ = decode(student, student.encode(network_input(images, student, side)), coords, labels)
     found = np.asarray(Image.fromarray(logits[0, 0].cpu().numpy()).resize((side, side), Image.Resampling.BILINEAR)) > 0
-    painted = picture.astype(np.float32)
+    painted = image.astype(np.float32)
     painted[found] = painted[found] * 0.45 + np.array([40, 120, 255], np.float32) * 0.55
     edge = mask ^ (mask & np.roll(mask, 1, 0) & np.roll(mask, -1, 0) & np.roll(mask, 1, 1) & np.roll(mask, -1, 1))
     painted[edge] = 255
-    image = Image.fromarray(painted.astype(np.uint8)).resize((PANEL, PANEL), Image.Resampling.BILINEAR)
+    drawn = Image.fromarray(painted.astype(np.uint8)).resize((PANEL, PANEL), Image.Resampling.BILINEAR)
     scale = PANEL / side
-    draw = ImageDraw.Draw(image)
+    draw = ImageDraw.Draw(drawn)
     if box:
         draw.rectangle([float(value) * scale for value in corners.flatten()], outline=(255, 220, 0), width=2)
     else:
         x, y = (float(value) * scale for value in point[0, 0])
         draw.ellipse((x - 4, y - 4, x + 4, y + 4), fill=(255, 220, 0), outline=(0, 0, 0))
-    return np.asarray(image)
+    return np.asarray(drawn)

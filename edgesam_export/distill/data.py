@@ -1,7 +1,7 @@
-"""Pictures with the masks of their objects, one at a time: drawn scenes, COCO files, folders.
+"""Images with the masks of their objects, one at a time: drawn scenes, COCO files, folders.
 
-Files come from anywhere. Sizes are compared with the picture before anything is allocated, nothing outside the folder
-is read, and run lengths are decoded here, because pycocotools' C code believes what a file says. Its polygons are used,
+Files are untrusted. Sizes are compared with the image before anything is allocated, nothing outside the folder
+is read, and run lengths are decoded here, because pycocotools' C code trusts a file's numbers. Its polygons are used,
 as nobody else's cover exactly the pixels that COCO's do.
 """
 
@@ -28,26 +28,26 @@ ENDLESS = 1 << 31
 """Length of data that never ends."""
 MAX_SEED = (1 << 32) - 1
 MAX_OBJECTS = 2000
-"""Most objects of one picture; a mask file with more distinct values is a photograph."""
+"""Most objects of one image; a mask file with more distinct values is a photograph."""
 MAX_MASK_BYTES = 2 << 30
-"""Most memory for the masks of one picture: 2 GiB are 600 objects of 3.5 megapixels."""
+"""Most memory for the masks of one image: 2 GiB are 600 objects of 3.5 megapixels."""
 MAX_INDEX_BYTES = 1 << 30
 """Largest COCO file; that of COCO's training set has 450 MB."""
 MAX_SIDECAR_BYTES = 32 << 20
-"""Largest .json beside one picture."""
+"""Largest .json beside one image."""
 MAX_OUTLINE = 20_000_000
 """Most points of an object's polygons after pycocotools has made them five times finer."""
 FINER = 5
 HUGE = 1e9
-"""No coordinate of any picture that can be opened."""
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+"""No coordinate of any image that can be opened."""
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MASK_MODES = {"1", "L", "P", "I;16", "I;16B", "I", "RGB"}
 SCENES = re.compile(r"scenes:(\d{1,10})(?::(\d{1,10}))?", re.ASCII)
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One picture and its objects.
+    """One image and its objects.
 
     Shapes: image uint8 (H, W, 3) RGB; masks bool (K, H, W), each with at least one pixel, K may be 0
     """
@@ -68,10 +68,10 @@ class Data(Protocol):
 
 
 def open_data(text: str, *, size: int = 512) -> Data:
-    """Return the data that a text names.
+    """Return the data that a specification names.
 
     ``scenes:SEED:COUNT`` are drawn scenes of ``size`` pixels, ``scenes:SEED`` never ends; a ``.json`` is a COCO
-    instances file with its pictures beside it, in ``images/``, or laid out as COCO's are; a folder holds pictures, each
+    instances file with its images beside it, in ``images/``, or laid out as COCO's are; a folder holds images, each
     with ``NAME.json`` as in SA-1B, with ``NAME_mask.png`` or ``masks/NAME.png``, or with nothing (no objects).
 
     Raises: UsageError when it is none of these, or its index cannot be read.
@@ -134,75 +134,75 @@ class CocoData:
         self.path, self.name = path, path.name
         document = read_document(path, MAX_INDEX_BYTES)
         images, annotations = (listed(document, key, path) for key in ("images", "annotations"))
-        self.pictures: list[tuple[str, tuple[int, int]]] = []
+        self.images: list[tuple[str, tuple[int, int]]] = []
         self.geometry: list[list[tuple[Any, str]]] = [[] for _ in images]
-        places: dict[Any, int] = {}
+        indexes: dict[Any, int] = {}
         for index, image in enumerate(images):
             where = f"{path}: image {shown(image.get('id', f'number {index}'))}"
-            if not isinstance(image.get("id"), int | str) or image["id"] in places:
+            if not isinstance(image.get("id"), int | str) or image["id"] in indexes:
                 raise UsageError(f"{where}: its id is missing or used twice; give every image one of its own")
             if not isinstance(image.get("file_name"), str):
-                raise UsageError(f"{where}: file_name is {shown(image.get('file_name'))}; give the picture's name")
-            places[image["id"]] = index
-            self.pictures.append((image["file_name"], declared_size(image, where)))
+                raise UsageError(f"{where}: file_name is {shown(image.get('file_name'))}; give the image's name")
+            indexes[image["id"]] = index
+            self.images.append((image["file_name"], declared_size(image, where)))
         for index, annotation in enumerate(annotations):
             number = annotation.get("id", f"number {index}")
             owner = annotation.get("image_id")
-            if not isinstance(owner, int | str) or owner not in places:
+            if not isinstance(owner, int | str) or owner not in indexes:
                 raise UsageError(f"{path}: annotation {shown(number)}: image_id {shown(owner)} is none of the images")
             if not annotation.get("iscrowd"):
                 text = json.dumps(annotation.get("segmentation"), separators=(",", ":"))
-                self.geometry[places[owner]].append((number, text))
+                self.geometry[indexes[owner]].append((number, text))
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
-        name, size = self.pictures[checked_index(index, len(self))]
+        name, size = self.images[checked_index(index, len(self))]
         image = open_image(self.find(name))
         if image.shape[:2] != size:
             raise UsageError(
-                f"{self.path}: {shown(name)} is said to be {size[1]}x{size[0]}, but the picture is "
-                f"{image.shape[1]}x{image.shape[0]}; annotations must belong to the picture as it is"
+                f"{self.path}: {shown(name)} is declared as {size[1]}x{size[0]}, but the image is "
+                f"{image.shape[1]}x{image.shape[0]}; annotations must belong to the image as it is"
             )
         segments = [(number, json.loads(text)) for number, text in self.geometry[index]]
         return Sample(name, image, masks_of(segments, size, f"{self.path}"))
 
     def find(self, name: str) -> Path:
-        """Return where a picture lies."""
+        """Return the path of an image."""
         folder = self.path.parent
         folders = [folder, folder / "images"]
         split = re.fullmatch(r"instances_(\w+)", self.path.stem)
         if split:  # COCO's own layout: annotations/instances_val2017.json, val2017/
             folders += [folder.parent / split[1], folder.parent / "images" / split[1]]
-        places = [inside(place, name, str(self.path)) for place in folders]
-        found = next((place for place in places if os.path.isfile(place)), None)  # of a name too long: no
+        paths = [inside(candidate, name, str(self.path)) for candidate in folders]
+        found = next((path for path in paths if os.path.isfile(path)), None)  # False for a name too long
         if found is None:
-            looked = ", ".join(f"'{place}'" for place in folders)
-            raise UsageError(f"{self.path}: picture {shown(name)} is in none of {looked}")
+            looked = ", ".join(f"'{candidate}'" for candidate in folders)
+            raise UsageError(f"{self.path}: image {shown(name)} is in none of {looked}")
         return found
 
 
 class FolderData:
-    """A folder of pictures, sorted by name, and what lies beside them."""
+    """A folder of images, sorted by name, and what lies beside them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.name = folder, folder.resolve().name
         try:
             names = sorted(
-                entry.name for entry in folder.iterdir() if entry.suffix.lower() in PICTURES and entry.is_file()
+                entry.name for entry in folder.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file()
             )
         except OSError as error:
             raise UsageError(f"cannot read folder '{folder}': {error.strerror or error}") from None
-        self.pictures = [name for name in names if not Path(name).stem.endswith("_mask")]
-        if not self.pictures:
-            raise UsageError(f"'{folder}' holds no pictures ({', '.join(PICTURES)}); give another folder")
+        self.images = [name for name in names if not Path(name).stem.endswith("_mask")]
+        if not self.images:
+            raise UsageError(f"'{folder}' holds no images ({', '.join(IMAGE_SUFFIXES)}); give another folder")
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
-        name = self.pictures[checked_index(index, len(self))]
+        name = self.images[checked_index(index, len(self))]
         stem = Path(name).stem
         image = open_image(inside(self.folder, name, str(self.folder)))
         size = image.shape[:2]
@@ -226,7 +226,7 @@ def inside(folder: Path, name: str, where: str) -> Path:
 
 
 def read_document(path: Path, limit: int) -> dict[str, Any]:
-    """Return the object in a JSON file that came from anywhere."""
+    """Return the object in an untrusted JSON file."""
     try:
         size = path.stat().st_size
         if size > limit:
@@ -250,7 +250,7 @@ def listed(document: dict[str, Any], key: str, path: Path) -> list[dict[str, Any
 
 
 def declared_size(image: dict[str, Any], where: str) -> tuple[int, int]:
-    """Return the height and width that a file claims."""
+    """Return the height and width that a file declares."""
     height, width = image.get("height"), image.get("width")
     if type(height) is int and type(width) is int and height > 0 and width > 0:
         return height, width
@@ -258,7 +258,7 @@ def declared_size(image: dict[str, Any], where: str) -> tuple[int, int]:
 
 
 def shown(value: Any) -> str:
-    """Return a foreign value for an error line, cut short."""
+    """Return an untrusted value for an error line, cut short."""
     if isinstance(value, list | dict):
         return f"a {'list' if isinstance(value, list) else 'dictionary'} of {len(value)}"
     return f"{value!r:.60}"
@@ -280,7 +280,7 @@ def labelled(path: Path, size: tuple[int, int]) -> np.ndarray:
         with Image.open(path) as image:
             if (image.height, image.width) != tuple(size):
                 found = f"{image.width}x{image.height}"
-                raise UsageError(f"{path}: is {found}, its picture {size[1]}x{size[0]}; a mask has the picture's size")
+                raise UsageError(f"{path}: is {found}, its image {size[1]}x{size[0]}; a mask has the image's size")
             if image.mode not in MASK_MODES:
                 raise UsageError(f"{path}: has mode {image.mode}; save masks in grey, with a palette or as RGB")
             values = np.asarray(image).astype(np.int64)
@@ -305,21 +305,21 @@ def masks_of(segments: Sequence[tuple[Any, Any]], size: tuple[int, int], where: 
 
 
 def check_count(count: int, size: tuple[int, int], where: str) -> None:
-    """Refuse more masks than memory is granted for."""
+    """Raise UsageError for more masks than the limits of number and memory allow."""
     if count > MAX_OBJECTS:
-        raise UsageError(f"{where}: {count} objects in one picture, at most {MAX_OBJECTS} are read; is it a mask?")
+        raise UsageError(f"{where}: {count} objects in one image, at most {MAX_OBJECTS} are read; is it a mask?")
     if count * math.prod(size) > MAX_MASK_BYTES:
         raise UsageError(
             f"{where}: {count} masks of {size[1]}x{size[0]} take more than {MAX_MASK_BYTES >> 30} GiB; "
-            "scale picture and masks down"
+            "scale image and masks down"
         )
 
 
 def mask_of(segment: Any, size: tuple[int, int], where: str) -> np.ndarray:
     """Return the mask of one annotation: polygons, or run lengths as a list or as COCO's text.
 
-    Shapes: size (H, W) of the picture; returns bool (H, W)
-    Raises: UsageError, begun with ``where``, for geometry that is malformed or does not fit the picture.
+    Shapes: size (H, W) of the image; returns bool (H, W)
+    Raises: UsageError, begun with ``where``, for geometry that is malformed or does not fit the image.
     """
     if isinstance(segment, list):
         return polygon_mask(segment, size, where)
@@ -328,17 +328,17 @@ def mask_of(segment: Any, size: tuple[int, int], where: str) -> np.ndarray:
     declared, counts = segment.get("size"), segment.get("counts")
     if declared != list(size):
         stated = declared if isinstance(declared, list) and len(declared) == 2 else shown(declared)
-        raise UsageError(f"{where}: run lengths have size {stated}, the picture {list(size)} (height, width)")
+        raise UsageError(f"{where}: run lengths have size {stated}, the image {list(size)} (height, width)")
     pixels = math.prod(size)
     if isinstance(counts, str):
         runs = unpacked(counts, where)
     elif isinstance(counts, list) and all(type(run) is int and 0 <= run <= pixels for run in counts):
         runs = np.array(counts, np.int64)
     else:
-        raise UsageError(f"{where}: counts are {shown(counts)}; give whole numbers from 0 to {pixels}, or COCO's text")
+        raise UsageError(f"{where}: counts are {shown(counts)}; give integers from 0 to {pixels}, or COCO's text")
     if not len(runs) or runs.min() < 0 or runs.max() > pixels or runs.sum() != pixels:
         total = int(runs.sum()) if len(runs) else 0
-        raise UsageError(f"{where}: run lengths cover {total} pixels, the picture has {pixels}; the file is damaged")
+        raise UsageError(f"{where}: run lengths cover {total} pixels, the image has {pixels}; the file is damaged")
     inside_run = np.arange(len(runs)) % 2 == 1
     return np.ascontiguousarray(np.repeat(inside_run, runs).reshape(size[1], size[0]).T)
 
@@ -356,10 +356,10 @@ def unpacked(text: str, where: str) -> np.ndarray:
     ends = np.flatnonzero((codes & 32) == 0)
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1
-    if lengths.max() > 7:  # 35 bits; a picture has fewer than 27
+    if lengths.max() > 7:  # 35 bits; an image has fewer than 27
         raise UsageError(f"{where}: counts hold a number of {lengths.max()} characters; the file is damaged")
-    places = np.arange(len(codes)) - np.repeat(starts, lengths)
-    runs = np.add.reduceat((codes & 31) << (5 * places), starts)
+    positions = np.arange(len(codes)) - np.repeat(starts, lengths)
+    runs = np.add.reduceat((codes & 31) << (5 * positions), starts)
     runs -= ((codes[ends] & 16) >> 4) << (5 * lengths)
     for first in (1, 2):
         runs[first::2] = np.cumsum(runs[first::2])
@@ -367,7 +367,7 @@ def unpacked(text: str, where: str) -> np.ndarray:
 
 
 def polygon_mask(polygons: list[Any], size: tuple[int, int], where: str) -> np.ndarray:
-    """Return what polygons cover together, by COCO's rule for pixels at the border."""
+    """Return the mask of polygons together, by COCO's rule for pixels at the border."""
     try:
         from pycocotools import mask as coco
     except ImportError:
@@ -381,12 +381,12 @@ def polygon_mask(polygons: list[Any], size: tuple[int, int], where: str) -> np.n
             raise UsageError(f"{where}: a polygon is {shown(polygon)}; give x, y of at least three points")
         if not all(type(value) in (int, float) and abs(value) < HUGE for value in polygon):  # NaN is not
             raise UsageError(f"{where}: a polygon has coordinates that are no numbers of pixels; the file is damaged")
-        # A little outside is common; far outside, C's whole numbers overflow.
+        # A little outside is common; far outside, C's integers overflow.
         for values, side, axis in ((polygon[::2], width, "x"), (polygon[1::2], height, "y")):
             if min(values) < -side or max(values) > 2 * side:
                 raise UsageError(
                     f"{where}: a polygon reaches from {axis} {min(values):.6g} to {max(values):.6g}, far outside the "
-                    f"picture of {width}x{height} pixels"
+                    f"image of {width}x{height} pixels"
                 )
         corners = np.array(polygon, np.float64).reshape(-1, 2)
         steps = np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1)

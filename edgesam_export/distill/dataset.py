@@ -1,6 +1,6 @@
-"""Pictures and masks of a training step: which ones, cut to a square, the same on every run and after every restart.
+"""Images and masks of a training step: which ones, cut to a square, the same on every run and after every restart.
 
-What a step sees depends on the seed, the step and the process, and on nothing that happened before.
+The samples of a step depend on the seed, the step and the process, and on nothing that happened before.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ __all__ = ["Batch", "batches", "square"]
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What a step is given. Shapes: pictures uint8 (B, 3, S, S); masks bool (B, M, S, S); dots bool (B)."""
+    """The inputs of a step. Shapes: images uint8 (B, 3, S, S); masks bool (B, M, S, S); dots bool (B)."""
 
-    pictures: Tensor
+    images: Tensor
     masks: Tensor
     dots: Tensor
     """True where the data has no masks: each of ``masks`` then is one pixel, a point to ask the teacher for."""
@@ -36,7 +36,7 @@ class Batch:
 
 
 def square(sample: Sample, side: int) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-    """Return picture and masks with the longest side made ``side``, padded right and bottom, and the size unpadded.
+    """Return image and masks with the longest side made ``side``, padded right and bottom, and the size unpadded.
 
     Shapes:
         returns uint8 (side, side, 3), bool (K, side, side), (height, width)
@@ -45,22 +45,22 @@ def square(sample: Sample, side: int) -> tuple[np.ndarray, np.ndarray, tuple[int
     if (height, width) == (side, side):
         return sample.image, sample.masks, (height, width)
     height, width = scaled_size((height, width), side)
-    picture = np.empty((side, side, 3), np.uint8)
-    picture[:] = ImageFrame().pad_colour
+    image = np.empty((side, side, 3), np.uint8)
+    image[:] = ImageFrame().pad_colour
     resized = Image.fromarray(sample.image).resize((width, height), Image.Resampling.BILINEAR)
-    picture[:height, :width] = np.asarray(resized)
+    image[:height, :width] = np.asarray(resized)
     masks = np.zeros((len(sample.masks), side, side), bool)
     for target, mask in zip(masks, sample.masks):
         shrunk = Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BILINEAR)
         target[:height, :width] = np.asarray(shrunk) > 127
-    return picture, masks, (height, width)
+    return image, masks, (height, width)
 
 
 Drawn = tuple[np.ndarray, np.ndarray, bool, int]
 """Image, masks, whether each mask is one pixel, index of the sample."""
 
 
-class Pictures(Dataset[Drawn]):
+class StepSamples(Dataset[Drawn]):
     """Samples by (step, position, index of the data, side of the square); objects are drawn by the first two."""
 
     def __init__(self, data: str, config: DistillConfig) -> None:
@@ -77,27 +77,27 @@ class Pictures(Dataset[Drawn]):
     def __getitem__(self, key: tuple[int, int, int, int]) -> Drawn:
         step, position, index, side = key
         sample = self.data(side)[index]
-        picture, masks, (height, width) = square(sample, side)
+        image, masks, (height, width) = square(sample, side)
         masks = masks[masks.any(axis=(1, 2))]
         rng = np.random.default_rng([self.config.seed, step, position])
-        wanted = self.config.objects
+        count = self.config.objects
         dots = len(masks) == 0
         if not dots:
             order = rng.permutation(len(masks))
-            masks = masks[np.resize(order, wanted)]
+            masks = masks[np.resize(order, count)]
         elif self.config.teacher is None and self.config.stage != "recover":
             raise UsageError(f"{sample.name} has no masks and no teacher makes them; name one with --teacher")
         else:
-            masks = np.zeros((wanted, side, side), bool)
-            masks[np.arange(wanted), rng.integers(0, height, wanted), rng.integers(0, width, wanted)] = True
-        return picture, masks, dots, index
+            masks = np.zeros((count, side, side), bool)
+            masks[np.arange(count), rng.integers(0, height, count), rng.integers(0, width, count)] = True
+        return image, masks, dots, index
 
 
 def collate(items: list[Drawn]) -> Batch:
     """Put samples together."""
-    pictures, masks, dots, indexes = zip(*items)
+    images, masks, dots, indexes = zip(*items)
     return Batch(
-        pictures=torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2),  # (B, S, S, 3) -> (B, 3, S, S)
+        images=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),  # (B, S, S, 3) -> (B, 3, S, S)
         masks=torch.from_numpy(np.stack(masks)),
         dots=torch.tensor(dots),
         indexes=list(indexes),
@@ -105,7 +105,7 @@ def collate(items: list[Drawn]) -> Batch:
 
 
 class Steps:
-    """What the data loader fetches: for every step from ``start`` on, the keys of its samples."""
+    """The keys that the data loader fetches: for every step from ``start`` on, the keys of its samples."""
 
     def __init__(self, config: DistillConfig, length: int, *, start: int, side: int | None, rank: int, world: int):
         self.config = config
@@ -130,16 +130,16 @@ class Steps:
             yield [(step, self.rank * phase.batch + i, self.index_of(first + i), side) for i in range(phase.batch)]
 
     def index_of(self, number: int) -> int:
-        """Return which sample is the ``number``th of the run: every epoch in another order, each sample once."""
+        """Return the index of the ``number``th sample of the run: every epoch in another order, each sample once."""
         if self.length > 1 << 24:
             return number % self.length
-        epoch, place = divmod(number, self.length)
-        return int(order_of(self.config.seed, epoch, self.length)[place])
+        epoch, position = divmod(number, self.length)
+        return int(order_of(self.config.seed, epoch, self.length)[position])
 
 
 @lru_cache(maxsize=2)
 def order_of(seed: int, epoch: int, length: int) -> np.ndarray:
-    """Return in which order an epoch goes through the samples; a batch may lie in two epochs."""
+    """Return the order of an epoch's samples; a batch may lie in two epochs."""
     return np.random.default_rng([seed, epoch]).permutation(length)
 
 
@@ -148,17 +148,17 @@ def batches(
 ) -> DataLoader[Drawn]:
     """Return an iterable over the batches of all steps from ``start`` on.
 
-    ``side`` is the size of the squares, None for the student's own (a teacher may want to see more).
+    ``side`` is the size of the squares, None for the student's own (a teacher may see larger images).
 
     Raises:
         UsageError: the data cannot be read.
     """
-    pictures = Pictures(config.data, config)
-    length = len(pictures.data(side or config.schedule[0].size))
+    samples = StepSamples(config.data, config)
+    length = len(samples.data(side or config.schedule[0].size))
     if length == 0:
-        raise UsageError(f"data '{config.data}' holds no picture; give a folder or file that has some")
+        raise UsageError(f"data '{config.data}' holds no images; give a folder or file with images")
     return DataLoader(
-        pictures,
+        samples,
         batch_sampler=Steps(config, length, start=start, side=side, rank=rank, world=world),
         collate_fn=collate,
         num_workers=config.workers,

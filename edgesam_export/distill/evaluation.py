@@ -4,9 +4,9 @@ The protocol is the EdgeSAM paper's: prompts come from the true masks, errors of
 Masks come through ``Predictor``: source size, threshold 0, what a user gets.
 
 * Box: the smallest that holds every pixel of the object, at pixel edges.
-* Centre point: the pixel of the object farthest from its border, the first in reading order of several. The picture's
+* Centre point: the pixel of the object farthest from its border, the first in reading order of several. The image's
   own border counts. A centroid may lie outside the object; this never does.
-* Refinement point: the same of the missing pixels, or of those too much, whichever are more; missing pixels on a tie.
+* Refinement point: the same of the missing or the excess pixels, whichever are more; of the missing ones on a tie.
   Pixels that were clicked before are left out. A perfect mask gets no further points.
 * ``box+mask``, ``point+mask``: the same prompt once more, with the logits of its first mask as a mask prompt. What
   that does by itself shows in the difference to ``box`` and ``point``.
@@ -45,11 +45,11 @@ __all__ = [
 ]
 
 PROMPTS = ("box", "point", "point+2")
-"""What is evaluated unless the caller says otherwise."""
+"""Prompts that are evaluated by default."""
 KIND = re.compile(r"(box|point)(?:\+(?:([1-9]\d?)|(mask)))?", re.ASCII)
 MAX_ROUNDS = 32
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, None)}
-"""COCO's classes by area in pixels of the picture, the upper bound excluded."""
+"""COCO's classes by area in pixels of the image, the upper bound excluded."""
 ALTERNATIVES = ("oracle", "first_token")
 
 
@@ -84,18 +84,22 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectResult:
-    """One object: where it is, how large, and its IoU by prompt; ``point oracle`` and the like beside ``point``."""
+    """One object: its image, its area, and its IoU by prompt; ``point oracle`` and the like beside ``point``."""
 
-    picture: str
+    image: str
     index: int
-    """Of the object among the picture's masks."""
+    """Of the object among the image's masks."""
     area: int
     iou: dict[str, float]
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as JSON data."""
+        return {"picture": self.image, "index": self.index, "area": self.area, "iou": dict(self.iou)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalReport:
-    """What an evaluation found."""
+    """The IoU of every object of some data, for one runner."""
 
     model: str
     runner: str
@@ -103,8 +107,8 @@ class EvalReport:
     prompts: tuple[str, ...]
     mask_prompt: bool
     """Refinement rounds also got the logits of the round before."""
-    pictures: int
-    """Pictures that had objects."""
+    images: int
+    """Images that had objects."""
     objects: tuple[ObjectResult, ...]
 
     def values(self, prompt: str, size: str | None = None) -> list[float]:
@@ -138,17 +142,17 @@ class EvalReport:
             "runner": self.runner,
             "data": self.data,
             "mask_prompt": self.mask_prompt,
-            "pictures": self.pictures,
+            "pictures": self.images,
             "results": results,
         }
-        return {**document, "objects": [asdict(one) for one in self.objects]} if objects else document
+        return {**document, "objects": [one.document() for one in self.objects]} if objects else document
 
 
 # -------------------------------------------------------------------------------------------------------------- prompts
 
 
 class PromptKind(NamedTuple):
-    """What is asked for an object: ``box`` or ``point``, and what comes after it."""
+    """The first prompt of an object, ``box`` or ``point``, and what follows it."""
 
     base: str
     rounds: int = 0
@@ -158,7 +162,7 @@ class PromptKind(NamedTuple):
 
 
 def parse_prompts(prompts: Sequence[str]) -> dict[str, PromptKind]:
-    """Return what each prompt asks for: ``box``, ``point``, ``point+2``, ``box+mask``, ...
+    """Return the kind of each prompt: ``box``, ``point``, ``point+2``, ``box+mask``, ...
 
     Raises: UsageError when one is none, comes twice, or there is none at all.
     """
@@ -190,7 +194,7 @@ def centre_point(mask: np.ndarray) -> tuple[int, int]:
     if bounds is None:
         raise ValueError("an empty mask has no centre point")
     x0, y0, x1, y1 = bounds
-    # One pixel of outside all around: the picture's border is a border, and only the object's box is transformed.
+    # One pixel of outside all around: the image's border is a border, and only the object's box is transformed.
     depth = distance_transform_edt(np.pad(mask[y0:y1, x0:x1], 1))[1:-1, 1:-1]
     y, x = np.unravel_index(int(depth.argmax()), depth.shape)
     return x0 + int(x), y0 + int(y)
@@ -237,30 +241,30 @@ def evaluate(
     check_runner(runner, kinds, mask_prompt)
     total = counted(data, limit, objects)
     predictor = Predictor(runner=runner)
-    pictures = 0
+    images = 0
     results: list[ObjectResult] = []
     for index in range(total):
         if progress is not None:
             progress(index, total, f"evaluating {index + 1} of {total}")
         sample = data[index]
         if len(sample.masks):
-            pictures += 1
+            images += 1
             results += object_results(predictor, sample, kinds, objects, mask_prompt)
     if not results:
-        raise UsageError(f"data '{data.name}': {total} pictures without a single object; give annotations, see --data")
+        raise UsageError(f"data '{data.name}': {total} images without a single object; give annotations, see --data")
     return EvalReport(
         model=runner.info.name,
         runner=runner.name,
         data=data.name,
         prompts=tuple(kinds),
         mask_prompt=mask_prompt,
-        pictures=pictures,
+        images=images,
         objects=tuple(results),
     )
 
 
 def counted(data: Data, limit: int | None, objects: int | None) -> int:
-    """Return how many images are evaluated.
+    """Return the number of images to evaluate.
 
     Raises:
         UsageError: a limit below 1; data without an end and no limit.
@@ -275,7 +279,7 @@ def counted(data: Data, limit: int | None, objects: int | None) -> int:
 
 
 def check_runner(runner: Runner, kinds: dict[str, PromptKind], mask_prompt: bool) -> None:
-    """Refuse prompts that a decoder has no place for, and files that are not a pair."""
+    """Raise UsageError for prompts that need more slots than the decoder has, and for files that are not a pair."""
     exported = {artifact.component for artifact in runner.artifacts}
     for component in ("encoder", "decoder") if exported else ():
         if component not in exported:
@@ -301,7 +305,7 @@ def check_runner(runner: Runner, kinds: dict[str, PromptKind], mask_prompt: bool
 
 
 def chosen_objects(sample: Sample, count: int | None) -> list[int]:
-    """Return the indexes of a picture's largest objects, in the picture's order; of equals the first."""
+    """Return the indexes of an image's largest objects, in the image's order; of equals the first."""
     areas = sample.masks.sum(axis=(1, 2))
     largest = np.argsort(-areas, kind="stable")[:count]
     return sorted(int(index) for index in largest if areas[index])
@@ -316,7 +320,7 @@ def object_results(
     for number in chosen_objects(sample, objects):
         mask = sample.masks[number]
         found = evaluate_object(predictor, mask, kinds, mask_prompt)
-        results.append(ObjectResult(picture=sample.name, index=number, area=int(mask.sum()), iou=found))
+        results.append(ObjectResult(image=sample.name, index=number, area=int(mask.sum()), iou=found))
     return results
 
 
@@ -374,7 +378,7 @@ def predictions(
 def counted_mask(runner: Runner, masks: Masks, *, one_point: bool) -> tuple[int, int | None]:
     """Return the index of the mask that counts, and of token 0 if it is among them.
 
-    A decoder that chose itself, or has not the token wanted, is judged by its best score.
+    For a decoder that chose itself, or lacks the token, it is the one with the best score.
     """
     tokens = runner.candidates
     if len(tokens) != len(masks.masks):

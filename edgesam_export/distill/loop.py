@@ -1,4 +1,4 @@
-"""One training step as a module: pictures and masks in, loss and figures out.
+"""One training step as a module: images and masks in, loss and figures out.
 
 A module, so that DistributedDataParallel sees the whole step as one forward pass.
 Source: Zhou et al. 2023 (EdgeSAM), https://arxiv.org/abs/2312.06660, Algorithm 1.
@@ -28,16 +28,16 @@ CANDIDATES_SHARE = 0.8
 """Of the loss of tokens 1 to 3, what the best of them has; the rest is their mean, so that none is left behind."""
 
 
-def network_input(pictures: Tensor, model: SamModel, size: int) -> Tensor:
-    """Return what a model's encoder takes, from square 8-bit pictures: (B, 3, S, S) -> (B, 3, size, size)."""
-    image = pictures.float()
-    if image.shape[-1] != size:
-        image = F.interpolate(image, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+def network_input(images: Tensor, model: SamModel, size: int) -> Tensor:
+    """Return the input of a model's encoder for square 8-bit images: (B, 3, S, S) -> (B, 3, size, size)."""
+    values = images.float()
+    if values.shape[-1] != size:
+        values = F.interpolate(values, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
     frame = model.info.frame
     mean, std = (
-        torch.tensor(values)[:, None, None].to(image.device, non_blocking=True) for values in (frame.mean, frame.std)
+        torch.tensor(numbers)[:, None, None].to(values.device, non_blocking=True) for numbers in (frame.mean, frame.std)
     )
-    return (image - mean) / std
+    return (values - mean) / std
 
 
 @contextmanager
@@ -94,7 +94,7 @@ class Teacher:
 
 
 class EmbeddingStep(nn.Module):
-    """Stage 1: the student's embedding is to be the teacher's."""
+    """Stage 1: match the teacher's embeddings."""
 
     def __init__(self, student: SamModel, config: DistillConfig) -> None:
         super().__init__()
@@ -102,16 +102,16 @@ class EmbeddingStep(nn.Module):
         self.config = config
 
     def forward(
-        self, pictures: Tensor, masks: Tensor, phase: Phase, generator: torch.Generator, target: Tensor
+        self, images: Tensor, masks: Tensor, phase: Phase, generator: torch.Generator, target: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss and its parts.
 
         Shapes:
-            pictures uint8 (B, 3, S, S); ``masks`` is not looked at; target (B, C, H, W), the teacher's embeddings
+            images uint8 (B, 3, S, S); ``masks`` is unused; target (B, C, H, W), the teacher's embeddings
         Raises:
             UsageError: the two embeddings have different shapes.
         """
-        embedding = self.student.encode(network_input(pictures, self.student, phase.size)).float()
+        embedding = self.student.encode(network_input(images, self.student, phase.size)).float()
         if embedding.shape != target.shape:
             raise UsageError(
                 f"the student's embedding is {tuple(embedding.shape[1:])}, the teacher's {tuple(target.shape[1:])};"
@@ -130,14 +130,14 @@ class EmbeddingStep(nn.Module):
 
 
 @torch.no_grad()
-def teacher_embedding(teacher: SamModel, pictures: Tensor) -> Tensor:
-    """Return the teacher's embedding of square 8-bit pictures, at its own size."""
-    embedding: Tensor = teacher.encode(network_input(pictures, teacher, teacher.info.frame.size))
+def teacher_embedding(teacher: SamModel, images: Tensor) -> Tensor:
+    """Return the teacher's embedding of square 8-bit images, at its own size."""
+    embedding: Tensor = teacher.encode(network_input(images, teacher, teacher.info.frame.size))
     return embedding.float()
 
 
 class PromptStep(nn.Module):
-    """Stages 2 and 3: the student's masks are to be the teacher's, or those of the data, on prompts drawn in a loop."""
+    """Stages 2 and 3: match the teacher's masks, or those of the data, on prompts drawn in a loop."""
 
     def __init__(self, student: SamModel, teacher: SamModel | None, config: DistillConfig) -> None:
         super().__init__()
@@ -155,18 +155,18 @@ class PromptStep(nn.Module):
         return self.compiled.get(name) if phase.size == self.config.schedule[-1].size else None
 
     def forward(
-        self, pictures: Tensor, masks: Tensor, phase: Phase, generator: torch.Generator, target: Tensor | None
+        self, images: Tensor, masks: Tensor, phase: Phase, generator: torch.Generator, target: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the mean loss of all rounds, and what each term and the IoU of the first and last round are.
+        """Return the mean loss of all rounds, the mean of each term, and the IoU of the first and last round.
 
         Shapes:
-            pictures uint8 (B, 3, S, S); masks bool (B, M, S, S), what prompts are drawn from; target (B, C, H, W), the
+            images uint8 (B, 3, S, S); masks bool (B, M, S, S), what prompts are drawn from; target (B, C, H, W), the
             teacher's embeddings, None when there is no teacher
         """
         config, count = self.config, masks.shape[1]
         masks = masks.flatten(0, 1)  # (B, M, S, S) -> (P, S, S)
         encode = self.fast(phase, "encode") or self.student.encode
-        embeddings = encode(network_input(pictures, self.student, phase.size)).repeat_interleave(count, dim=0)
+        embeddings = encode(network_input(images, self.student, phase.size)).repeat_interleave(count, dim=0)
         known = None if target is None else target.repeat_interleave(count, dim=0)
         coords, labels = initial_prompts(masks, self.student.info.frame.prompt_size, generator, config.box_noise)
         mask_input = has_mask = None
@@ -256,7 +256,7 @@ class PromptStep(nn.Module):
 
 
 def answered(logits: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
-    """Return the mask that a user would go on from: for one point the best score of tokens 1 to 3, else token 0.
+    """Return the mask that a user would refine: for one point the best score of tokens 1 to 3, else token 0.
 
     Shapes:
         logits (P, 4, h, w); scores (P, 4); labels (P, N); returns (P, 1, h, w)
@@ -268,7 +268,7 @@ def answered(logits: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def fill_dots(teacher: SamModel, masks: Tensor, dots: Tensor, target: Tensor) -> Tensor:
-    """Replace single pixels, which stand in for missing masks, by what the teacher makes of a point there.
+    """Replace single pixels, which stand in for missing masks, by the teacher's mask for a point there.
 
     Shapes:
         masks bool (B, M, S, S); dots bool (B); target (B, C, H, W), the teacher's embeddings; returns masks
@@ -277,8 +277,8 @@ def fill_dots(teacher: SamModel, masks: Tensor, dots: Tensor, target: Tensor) ->
     count, side = masks.shape[1], masks.shape[-1]
     flat = masks[chosen].flatten(0, 1)
     prompt_size = teacher.info.frame.prompt_size
-    place = flat.flatten(1).int().argmax(dim=1)
-    pixels = torch.stack([place % side, place // side], dim=1).float()
+    offset = flat.flatten(1).int().argmax(dim=1)
+    pixels = torch.stack([offset % side, offset // side], dim=1).float()
     point = to_frame(pixels, side, prompt_size)
     coords = torch.stack([point, torch.zeros_like(point)], dim=1)
     labels = torch.tensor([[1, -1]], device=masks.device).expand(len(flat), 2)

@@ -1,4 +1,4 @@
-"""What a student is told to do better.
+"""Losses of the student: embeddings, masks and predicted IoU.
 
 Source: Zhou et al. 2023 (EdgeSAM), https://arxiv.org/abs/2312.06660, sections 3.2 and 3.3; Milletari et al. 2016
 (V-Net), https://arxiv.org/abs/1606.04797, for the Dice loss.
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 CORRELATED_CELLS = 256
-"""Cells of a side-by-side comparison; all 4096 would need 16 million similarities for each picture."""
+"""Cells of a side-by-side comparison; all 4096 would need 16 million similarities for each image."""
 
 
 def embedding_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -80,8 +80,8 @@ def mask_terms(logits: Tensor, right: Tensor, coverage: Tensor) -> tuple[Tensor,
     return binary_cross_entropy(logits, coverage), dice_loss(logits, coverage), iou
 
 
-def mask_iou(logits: Tensor, wanted: Tensor) -> Tensor:
+def mask_iou(logits: Tensor, expected: Tensor) -> Tensor:
     """Intersection over union of ``logits > 0`` and a boolean mask, (..., H, W) -> (...); two empty masks have 1."""
     mask = logits > 0
-    union = (mask | wanted).sum(dim=(-2, -1))
-    return torch.where(union == 0, 1.0, (mask & wanted).sum(dim=(-2, -1)) / union.clamp(min=1))
+    union = (mask | expected).sum(dim=(-2, -1))
+    return torch.where(union == 0, 1.0, (mask & expected).sum(dim=(-2, -1)) / union.clamp(min=1))

@@ -81,12 +81,12 @@ class Shelf:
         return self.images[start : start + many], self.labels[start : start + many], many
 
     def fetched(self, many: int) -> None:
-        """Give the room of so many scenes free."""
+        """Free the room of so many scenes."""
         self.counts[1] += many
 
 
 def draw_scenes(shelf: Shelf, data: str, side: int, first: int, step: int, failures: Any) -> None:
-    """Put scene ``first``, ``first + step`` and so on onto the shelf until told to stop; what a worker does."""
+    """Put scene ``first``, ``first + step`` and so on onto the shelf until stopped; the body of a worker."""
     torch.set_num_threads(1)
     try:
         scenes, index = open_data(data, size=side), first
@@ -119,7 +119,7 @@ class ScenePool:
         self.drawn = 0
         """Scenes that came in since the start."""
         self.used = 0
-        """Images that steps were given."""
+        """Images handed to steps."""
         self.next, self.step = first + rank, world
         """Without workers: the next scene of the series, and from one to the next."""
         self.scenes = open_data(config.data, size=side)
@@ -144,7 +144,7 @@ class ScenePool:
         return min(self.drawn, len(self.labels))
 
     def take_in(self) -> None:
-        """Copy into the ring what lies on the shelves; without workers draw one scene.
+        """Copy the scenes on the shelves into the ring; without workers draw one scene.
 
         Raises:
             RunnerUnavailableError: a worker failed or was killed.
@@ -211,14 +211,14 @@ class ScenePool:
         images, labels = turned(images, labels, generator)
         masks = chosen_masks(labels, self.config.objects, generator)
         return Batch(
-            pictures=recoloured(images, generator),
+            images=recoloured(images, generator),
             masks=masks,
             dots=torch.zeros(phase.batch, dtype=torch.bool),
             indexes=[],
         )
 
     def close(self) -> None:
-        """End the workers and give the device's memory back."""
+        """End the workers and free the device's memory."""
         for shelf in self.shelves:
             shelf.counts[2] = 1
         for worker in self.workers:

@@ -38,13 +38,13 @@ class Processes:
             raise UsageError(f"device is '{device}', but PyTorch finds no CUDA device here; leave --device out")
         several = distributed.is_available() and distributed.is_torchelastic_launched()
         if several and device == "cuda":
-            place, there = distributed.get_node_local_rank(0), torch.cuda.device_count()
-            if place >= there:
+            local_rank, devices = distributed.get_node_local_rank(0), torch.cuda.device_count()
+            if local_rank >= devices:
                 raise UsageError(
-                    f"process {place} finds {there} CUDA devices, one is needed for each; give torchrun"
-                    f" --nproc-per-node {there}, or say --device cpu"
+                    f"process {local_rank} finds {devices} CUDA devices, one is needed for each; give torchrun"
+                    f" --nproc-per-node {devices}, or choose --device cpu"
                 )
-            device = f"cuda:{place}"
+            device = f"cuda:{local_rank}"
         if several and not distributed.is_initialized():
             distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
         rank, world = (distributed.get_rank(), distributed.get_world_size()) if several else (0, 1)
@@ -52,7 +52,7 @@ class Processes:
 
 
 def amp_advice(config: DistillConfig, where: Processes) -> str | None:
-    """Say when mixed precision costs time: short of AVX-512, PyTorch computes BF16 by converting to FP32 and back."""
+    """Return a warning where mixed precision costs time: without AVX-512, PyTorch emulates BF16 in FP32."""
     if config.amp == "bf16" and where.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2":
         return "amp bf16: this processor (AVX2) emulates BF16, several times slower than FP32; --amp off is faster here"
     return None

@@ -19,7 +19,7 @@ FRAME = 1024
 
 
 def random_pixels(regions: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw one pixel of each region, all alike probable; any pixel of an empty one.
+    """Draw one pixel of each region, uniformly; any pixel of an empty one.
 
     Shapes:
         regions bool (P, H, W); returns (P, 2) x, y of the pixel
@@ -64,7 +64,7 @@ def initial_prompts(
 
 
 def box_corners(masks: Tensor) -> Tensor:
-    """Return the first and last column and row of each mask: (P, S, S) -> (P, 2, 2), the whole picture if empty."""
+    """Return the first and last column and row of each mask: (P, S, S) -> (P, 2, 2), the whole image if empty."""
     corners = []
     for axis in (1, 2):  # columns, then rows
         used = masks.any(dim=axis)
@@ -76,23 +76,23 @@ def box_corners(masks: Tensor) -> Tensor:
 
 
 def disagreement_points(
-    predicted: Tensor, wanted: Tensor, count: int, prompt_size: int, generator: torch.Generator
+    predicted: Tensor, expected: Tensor, count: int, prompt_size: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Draw points where two masks differ: positive where one is missed, negative where one is too much.
+    """Draw points where two masks differ: positive where one is missed, negative in excess.
 
-    Where they agree everywhere, points of the wanted mask are drawn.
+    Where they agree everywhere, points of the expected mask are drawn.
 
     Shapes:
-        predicted, wanted bool (P, S, S); returns coordinates (P, count, 2), labels (P, count)
+        predicted, expected bool (P, S, S); returns coordinates (P, count, 2), labels (P, count)
     """
-    wrong = predicted ^ wanted
+    wrong = predicted ^ expected
     none = ~wrong.flatten(1).any(dim=1)
-    region = torch.where(none[:, None, None], wanted, wrong)
+    region = torch.where(none[:, None, None], expected, wrong)
     coords, labels = [], []
-    rows = torch.arange(len(wanted), device=wanted.device)
+    rows = torch.arange(len(expected), device=expected.device)
     for _ in range(count):
         pixels = random_pixels(region, generator)
-        inside = wanted[rows, pixels[:, 1].long(), pixels[:, 0].long()]
-        coords.append(to_frame(pixels, wanted.shape[-1], prompt_size))
+        inside = expected[rows, pixels[:, 1].long(), pixels[:, 0].long()]
+        coords.append(to_frame(pixels, expected.shape[-1], prompt_size))
         labels.append(inside.long())
     return torch.stack(coords, dim=1), torch.stack(labels, dim=1)

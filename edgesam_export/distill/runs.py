@@ -19,7 +19,7 @@ __all__ = ["RunFolder", "save_weights"]
 KEPT = 3
 """Checkpoints that stay; older ones are deleted."""
 KEYS = {"student", "average", "optimizer", "scaler", "step", "seconds", "scenes", "history", "lines", "config"}
-"""What a checkpoint holds."""
+"""Keys of a checkpoint."""
 
 
 def save_weights(model: SamModel, path: Path, *, half: bool = False) -> None:
@@ -35,7 +35,7 @@ def save_weights(model: SamModel, path: Path, *, half: bool = False) -> None:
 
 
 class RunFolder:
-    """What is where in the folder; with ``write`` False nothing is written (all processes but the first)."""
+    """The files of a run's folder; with ``write`` False nothing is written (all processes but the first)."""
 
     def __init__(self, folder: Path, config: DistillConfig, *, write: bool) -> None:
         self.folder = folder
@@ -43,10 +43,10 @@ class RunFolder:
         self.write = write
 
     def open(self, *, resume: bool) -> None:
-        """Make the folder, or look whether the run in it is this one.
+        """Create the folder, or check that the run in it is this one.
 
         Raises:
-            UsageError: there is another run, or this one and ``resume`` was not said.
+            UsageError: there is another run, or this one and ``resume`` is False.
         """
         saved = self.folder / "config.json"
         if not self.write:
@@ -93,7 +93,7 @@ class RunFolder:
         return state
 
     def difference(self, before: dict[str, Any]) -> str | None:
-        """Return the first thing in which another run's configuration differs, None if it is this one's."""
+        """Return the first difference to another run's configuration, None if it is this one's."""
         now = config_document(self.config)
         return next((f"{n} {before.get(n)}, not {now[n]}" for n in now if n not in before or now[n] != before[n]), None)
 
@@ -110,7 +110,7 @@ class RunFolder:
                 old.unlink()
 
     def show(self, student: SamModel, history: list[dict[str, float]], step: int) -> None:
-        """Write history, curves, an image of samples, and the weights of now, with which ``eval`` can look at a run."""
+        """Write history, curves, an image of samples, and the weights of now, which ``eval`` can read during a run."""
         from edgesam_export.distill.curves import draw_curves, draw_samples
 
         write_json(self.folder / "history.json", {"steps": history})
@@ -120,7 +120,7 @@ class RunFolder:
             save_weights(student, self.folder / "latest.safetensors", half=self.config.half)
 
     def finish(self, student: SamModel, history: list[dict[str, float]]) -> Path:
-        """Write the weights; return where."""
+        """Write the weights; return their path."""
         weights = self.folder / f"{self.config.student}.safetensors"
         if self.write and self.config.compress is not None:
             save_folded(student, weights, {"edgesam_export.compress": self.config.compress})

@@ -48,7 +48,7 @@ def lattice(rng: Rng, octaves: Sequence[int]) -> Image.Image:
 
 @dataclass(frozen=True)
 class Frame:
-    """The part of the picture in which something is drawn, and the coordinates on it.
+    """The part of the image in which something is drawn, and the coordinates on it.
 
     Shapes: x (1, w), y (h, 1): -1 to 1 across the thing's longest side
     """
@@ -143,7 +143,7 @@ def paint(rng: Rng, frame: Frame, first: np.ndarray, second: np.ndarray, *, scen
 
 
 def frame_of(size: int, rows: slice, columns: slice, centre: np.ndarray, reach: float) -> Frame:
-    """Return the coordinates of a part of the picture around ``centre`` (fractions), 1 at the distance ``reach``."""
+    """Return the coordinates of a part of the image around ``centre`` (fractions), 1 at the distance ``reach``."""
     x = ((np.arange(columns.start, columns.stop) + 0.5) / size - centre[0]) / reach
     y = ((np.arange(rows.start, rows.stop) + 0.5) / size - centre[1]) / reach
     return Frame(x.astype(np.float32)[None, :], y.astype(np.float32)[:, None])

@@ -1,7 +1,7 @@
 """Procedural scenes whose masks are exact, because whoever draws an object knows its pixels.
 
 A scene is a function of (seed, index). Everything random is drawn independently of the resolution, in fractions of the
-picture's side, so ``size`` changes how finely a scene is drawn, not what is in it; sensor noise alone is per pixel.
+image's side, so ``size`` changes how finely a scene is drawn, not what is in it; sensor noise alone is per pixel.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ SEED_LIMIT = 1 << 32
 """Seeds and indexes are one 32-bit word each, so that no two pairs start the same random numbers."""
 OBJECTS = (3, 9)
 DIAMETERS = (0.08, 0.55)
-"""Longest side of an object's bounding box, of the picture's side; log-uniform."""
+"""Longest side of an object's bounding box, of the image's side; log-uniform."""
 MIN_AREA, MIN_VISIBLE = 0.003, 0.25
-"""Less of the picture, or less of the object, is nothing that a person would be asked to outline."""
+"""Less of the image, or less of the object, is nothing that a person would be asked to outline."""
 MARGIN = 0.04
-"""Least distance of an object's centre from the picture's edge."""
+"""Least distance of an object's centre from the image's edge."""
 NEIGHBOUR_SHARE = 0.4
-"""Objects that are put beside the one before, or over it, as things in pictures stand together."""
+"""Objects that are put beside the one before, or over it, as things in images stand together."""
 GREY_SHARE = 0.08
 HARD_SHARE = 0.2
 """Objects nearly of the colour of what lies behind them."""
@@ -55,7 +55,7 @@ OUTLINES = (
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture and what is in it, back to front.
+    """One image and what is in it, back to front.
 
     Shapes: image uint8 (S, S, 3); masks bool (K, S, S), visible parts, disjoint; kinds K names of ``KINDS``
     """
@@ -67,7 +67,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class World:
-    """A scene in the making.
+    """A scene being drawn.
 
     Shapes: canvas float32 (3, S, S), 0 to 255; owner uint8 (S, S), number of the object in front; light (2,), length 1
     """
@@ -80,7 +80,7 @@ class World:
 
 @dataclass(frozen=True)
 class Placed:
-    """An object in the picture: its kind, its pixels with those that are hidden or outside, its centre (fractions)."""
+    """An object in the image: its kind, its pixels with those that are hidden or outside, its centre (fractions)."""
 
     kind: str
     whole: int
@@ -89,9 +89,9 @@ class Placed:
 
 def cast_shadow(rng: Rng, world: World, cover: Image.Image, corner: tuple[int, int]) -> None:
     """Darken what lies behind an object, on the side away from the light."""
-    wanted, blur, offset = rng.random() < 0.45, rng.uniform(0.004, 0.02), rng.uniform(0.005, 0.025)
+    cast, blur, offset = rng.random() < 0.45, rng.uniform(0.004, 0.02), rng.uniform(0.005, 0.025)
     strength = np.float32(rng.uniform(0.2, 0.6) / 255)
-    if not wanted:
+    if not cast:
         return
     size = world.canvas.shape[-1]
     radius = blur * size
@@ -106,16 +106,16 @@ def cast_shadow(rng: Rng, world: World, cover: Image.Image, corner: tuple[int, i
 
 
 def clip_to(size: int, left: int, top: int, width: int, height: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Return (rows, columns) of a patch in the picture, and of that part in the patch; empty when it lies outside."""
+    """Return (rows, columns) of a patch in the image, and of that part in the patch; empty when it lies outside."""
     x0, x1, y0, y1 = max(left, 0), min(left + width, size), max(top, 0), min(top + height, size)
     x1, y1 = max(x0, x1), max(y0, y1)
     return (slice(y0, y1), slice(x0, x1)), (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
 
 
 def rim(rng: Rng, cover: Image.Image, size: int) -> np.ndarray | None:
-    """Return how much of each pixel is the object's thin outline, if it has one. Shapes: -> (h, w), 0 to 1"""
-    wanted, width = rng.random() < 0.2, rng.uniform(0.004, 0.01) * size
-    if not wanted:
+    """Return the coverage of an object's thin outline, None without one. Shapes: -> (h, w), 0 to 1"""
+    outlined, width = rng.random() < 0.2, rng.uniform(0.004, 0.01) * size
+    if not outlined:
         return None
     soft = np.asarray(cover.filter(ImageFilter.BoxBlur(width))).astype(np.float32)
     kept: np.ndarray = np.clip((235 - soft) * np.float32(0.05), 0, 1)
@@ -160,7 +160,7 @@ def colours_on(rng: Rng, behind: np.ndarray, covered: np.ndarray, world: World) 
     step = max(1, behind.shape[-1] // 64)  # a mean needs no more
     seen = covered[::step, ::step] > SOLID
     mean = behind[:, ::step, ::step][:, seen].mean(axis=1, dtype=np.float64) if seen.any() else np.full(3, 128.0)
-    mean = np.clip(mean, 0, 255)  # a highlight may be brighter than the picture can show
+    mean = np.clip(mean, 0, 255)  # a highlight may be brighter than the image can show
     first = apart(base, mean, narrow if hard else least, exactly=hard)
     second = apart(first + contrast * (other - first), mean, narrow if hard else 0.7 * least, exactly=hard)
     return first, second, apart(ink, first, 60.0)
@@ -213,7 +213,7 @@ def photograph(rng: Rng, world: World, frame: Frame) -> np.ndarray:
 def draw_scene(seed: int, index: int, size: int = 512) -> Scene:
     """Draw scene ``index`` of the series ``seed``; the same arguments give the same pixels.
 
-    Objects that are too small or too much covered to be asked for are in the picture but not in the masks. Whether one
+    Objects that are too small or too much covered to be asked for are in the image but not in the masks. Whether one
     just on that limit counts may differ between two sizes.
     Raises: UsageError for a seed or index that is negative or does not fit in 32 bits, and for an unusable size.
     """
@@ -224,31 +224,31 @@ def draw_scene(seed: int, index: int, size: int = 512) -> Scene:
 
 def check(seed: int, index: int, size: int) -> None:
     """Raise UsageError for arguments of which no scene can be drawn."""
-    whole_number("seed", seed, 0, SEED_LIMIT - 1)
-    whole_number("index", index, 0, SEED_LIMIT - 1)
-    whole_number("size", size, MIN_SIZE, MAX_SIZE)
+    check_integer("seed", seed, 0, SEED_LIMIT - 1)
+    check_integer("index", index, 0, SEED_LIMIT - 1)
+    check_integer("size", size, MIN_SIZE, MAX_SIZE)
 
 
-def whole_number(name: str, value: int, low: int, high: int) -> None:
-    """Raise UsageError for anything but a whole number from ``low`` to ``high``."""
+def check_integer(name: str, value: int, low: int, high: int) -> None:
+    """Raise UsageError for anything but an integer from ``low`` to ``high``."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
-        raise UsageError(f"scenes: {name} {value!r} is not possible; give a whole number from {low} to {high}")
+        raise UsageError(f"scenes: {name} {value!r} is not possible; give an integer from {low} to {high}")
 
 
 def montage(scenes: Sequence[Scene], *, columns: int = 6, tile: int = 256) -> Image.Image:
-    """Return pictures side by side, every mask outlined in a colour of its own, frontmost objects last."""
+    """Return images side by side, every mask outlined in a colour of its own, frontmost objects last."""
     if not scenes:
-        raise UsageError("montage: no scenes were given; give at least one")
+        raise UsageError("montage: no scenes; pass at least one")
     columns = min(columns, len(scenes))
     sheet = Image.new("RGB", (columns * tile, -(-len(scenes) // columns) * tile))
-    for place, scene in enumerate(scenes):
-        picture = np.asarray(Image.fromarray(scene.image).resize((tile, tile), Image.Resampling.LANCZOS)).copy()
+    for index, scene in enumerate(scenes):
+        image = np.asarray(Image.fromarray(scene.image).resize((tile, tile), Image.Resampling.LANCZOS)).copy()
         for number, mask in enumerate(scene.masks):
             solid = Image.fromarray(mask.astype(np.uint8) * 255).resize((tile, tile), Image.Resampling.BOX)
             solid = solid.point(lambda value: 255 if value > SOLID else 0)
             border = (np.asarray(solid) > 0) & (np.asarray(solid.filter(ImageFilter.MinFilter(3))) == 0)
-            picture[border] = OUTLINES[number % len(OUTLINES)]
-        sheet.paste(Image.fromarray(picture), (place % columns * tile, place // columns * tile))
+            image[border] = OUTLINES[number % len(OUTLINES)]
+        sheet.paste(Image.fromarray(image), (index % columns * tile, index // columns * tile))
     return sheet
 
 
@@ -258,7 +258,7 @@ def write_coco(folder: Path, *, seed: int, count: int, size: int = 512) -> Path:
     Raises: UsageError when pycocotools is missing, the folder has such files already or cannot be written to.
     """
     check(seed, 0, size)
-    whole_number("count", count, 1, SEED_LIMIT)
+    check_integer("count", count, 1, SEED_LIMIT)
     try:
         from pycocotools import mask as rle
     except ImportError:

@@ -1,4 +1,4 @@
-"""What a run starts from: the student, fresh or from a file, and its teacher."""
+"""The start of a run: the student, fresh or from a file, and its teacher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``eval`` compares: models by name and exported files, each with a runner and a label of its own."""
+"""The subjects of ``eval``: models by name and exported files, each with a runner and a label of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Subject:
     """A runner under evaluation."""
 
     label: str
-    """Model and runner, with the folder of the files where two would be called alike."""
+    """Model and runner, with the folder of the files where two names are equal."""
     runner: Runner
     provenance: Provenance | None = None
     """Of the weights of a model in PyTorch; files name theirs in their contracts."""

@@ -1,4 +1,4 @@
-"""The steps of a run: optimiser, learning rate, clock, and what is counted on the way."""
+"""The steps of a run: optimiser, learning rate, clock, counters and history."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Trainer:
         return self.student if self.average is None else self.average
 
     def state(self) -> dict[str, Any]:
-        """Return all that the rest of the run depends on."""
+        """Return the state that the rest of the run depends on."""
         self.read_lines()
         return {
             "student": self.student.state_dict(),
@@ -124,7 +124,7 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to what ``state`` returned."""
+        """Continue from a ``state``."""
         self.student.load_state_dict(state["student"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
@@ -140,7 +140,7 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Whether all steps are done."""
         return self.done >= self.config.steps if self.share is None else self.share >= 1.0
 
     def phase(self) -> Phase:
@@ -211,7 +211,7 @@ class Trainer:
         yield from batches(self.config, start=start, side=self.side, rank=self.where.rank, world=self.where.world)
 
     def generator(self, number: int, salt: int = 0) -> torch.Generator:
-        """Return what all random numbers of a step come from."""
+        """Return the generator of a step's random numbers."""
         made = torch.Generator(self.where.device)
         made.manual_seed(salt + self.config.seed * 1_000_003 + number * self.where.world + self.where.rank)
         return made
@@ -230,7 +230,7 @@ class Trainer:
             norm.reset_running_stats()
             norm.momentum = None  # the mean of all batches
         for batch in self.counted_batches(max(0, config.steps - config.calibrate)):
-            images = batch.pictures.to(self.where.device)
+            images = batch.images.to(self.where.device)
             self.student.encode(network_input(images, self.student, config.schedule[-1].size))
         for norm in norms:
             norm.momentum = USUAL_MOMENTUM
@@ -241,7 +241,7 @@ class Trainer:
         rate = learning_rate(self.config, number, self.share)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        images, masks = batch.pictures.to(device), batch.masks.to(device)
+        images, masks = batch.images.to(device), batch.masks.to(device)
         amp = TYPES[self.config.amp]
         with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
             target = self.target(batch, images)
@@ -289,6 +289,6 @@ def mean_of(lines: list[dict[str, float]]) -> dict[str, float]:
 
 
 def text_of(line: dict[str, Any]) -> str:
-    """Return what the progress bar says."""
+    """Return the progress bar's text."""
     shown = (("loss", "loss"), ("mse", "mse"), ("iou_first", "mIoU"), ("iou_last", "last round"))
     return "  ".join(f"{label} {line[name]:.3f}" for name, label in shown if name in line) or "training"

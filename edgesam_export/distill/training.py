@@ -29,7 +29,7 @@ __all__ = ["Processes", "TrainingResult", "amp_advice", "distill"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """What a finished run left."""
+    """The files and history of a finished run."""
 
     folder: Path
     weights: Path
@@ -97,7 +97,7 @@ def plain_student(student: SamModel, config: DistillConfig) -> SamModel:
 
 
 def check_device(config: DistillConfig, where: Processes, cache: str | Path | None) -> None:
-    """Raise UsageError for what cannot be done here, or not together with a cache of embeddings."""
+    """Raise UsageError for options that this device, several processes or a cache of embeddings rule out."""
     if config.amp == "fp16" and where.device.type != "cuda":
         raise UsageError(f"amp is fp16, which {where.device.type} cannot train with; choose bf16 or off")
     if config.seconds and where.world > 1:
@@ -107,7 +107,7 @@ def check_device(config: DistillConfig, where: Processes, cache: str | Path | No
 
 
 def canvas_side(teacher: SamModel | None, config: DistillConfig) -> int | None:
-    """Return the size at which pictures are prepared when a teacher sees more than the student, else None."""
+    """Return the size at which images are prepared when a teacher sees more than the student, else None."""
     if teacher is None:
         return None
     largest = max(phase.size for phase in config.schedule)
@@ -117,20 +117,20 @@ def canvas_side(teacher: SamModel | None, config: DistillConfig) -> int | None:
 def known_embeddings(
     teacher: SamModel | None, config: DistillConfig, cache: str | Path | None
 ) -> Callable[[Batch, Tensor], Tensor | None]:
-    """Return what gives a batch's embeddings of the teacher: computed, or from the disk; None without a teacher."""
+    """Return a function from a batch to the teacher's embeddings, computed or cached; None without a teacher."""
     if teacher is None:
-        return lambda batch, pictures: None
+        return lambda batch, images: None
     if cache is None:
-        return lambda batch, pictures: teacher_embedding(teacher, pictures)
+        return lambda batch, images: teacher_embedding(teacher, images)
     kept: dict[int, EmbeddingCache] = {}
 
-    def look(batch: Batch, pictures: Tensor) -> Tensor:
-        side = int(pictures.shape[-1])
+    def cached(batch: Batch, images: Tensor) -> Tensor:
+        side = int(images.shape[-1])
         if side not in kept:
             kept[side] = EmbeddingCache(Path(cache), teacher, config.data, side)
-        return kept[side].embeddings(pictures, batch.indexes)
+        return kept[side].embeddings(images, batch.indexes)
 
-    return look
+    return cached
 
 
 def prepare(student: SamModel, config: DistillConfig) -> None:

@@ -125,11 +125,11 @@ def test_files_of_one_model_in_two_folders_have_labels_of_their_own(exported, fi
 
 
 def report_of(*objects: ObjectResult, prompts: tuple[str, ...] = ("box", "point")) -> EvalReport:
-    return EvalReport(model="m", runner="r", data="d", prompts=prompts, mask_prompt=False, pictures=1, objects=objects)
+    return EvalReport(model="m", runner="r", data="d", prompts=prompts, mask_prompt=False, images=1, objects=objects)
 
 
 def test_a_table_of_few_objects_shows_what_there_is():
-    one = ObjectResult(picture="a", index=0, area=5, iou={"box": 0.5, "point": 0.25, "point oracle": 0.75})
+    one = ObjectResult(image="a", index=0, area=5, iou={"box": 0.5, "point": 0.25, "point oracle": 0.75})
     lines = to_table(Comparison(reports={"m r": report_of(one)}, gates=())).splitlines()
     assert [re.split(r"  +", line) for line in lines[2:]] == [
         ["box", "0.5000", "-", "0.500 0.500 0.500", "1"],
@@ -139,7 +139,7 @@ def test_a_table_of_few_objects_shows_what_there_is():
 
 
 def test_a_prompt_without_objects_reaches_no_gate():
-    one = ObjectResult(picture="a", index=0, area=5, iou={"box": 0.5})
+    one = ObjectResult(image="a", index=0, area=5, iou={"box": 0.5})
     gates = (MiouGate(prompt="box", least=0.5), MiouGate(prompt="point", least=0.0))
     comparison = Comparison(reports={"m r": report_of(one)}, gates=gates)
     assert comparison.failures == ["m r: point has mIoU none, at least 0 is asked for"]

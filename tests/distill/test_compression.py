@@ -56,7 +56,7 @@ def folded(plain: SamModel) -> SamModel:
 
 
 def step(model: SamModel, rate: float = 0.05) -> None:
-    """One step of gradient descent on a made-up loss; two prompts at once on one small picture."""
+    """One step of gradient descent on a made-up loss; two prompts at once on one small image."""
     generator = torch.Generator().manual_seed(0)
     embedding = model.encode(torch.randn(1, 3, 512, 512, generator=generator))
     coords, labels = torch.tensor([[[100.0, 200.0]], [[700.0, 300.0]]]), torch.tensor([[1.0], [1.0]])

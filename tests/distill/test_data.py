@@ -1,4 +1,4 @@
-"""Pictures and masks from scenes, COCO files and folders: the exact pixels, and what hostile files get."""
+"""Images and masks from scenes, COCO files and folders: the exact pixels, and what hostile files get."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ COUNTS, TEXT = [3, 2, 2, 2, 3], "32201"
 RLE = {"size": [3, 4], "counts": COUNTS}
 
 
-def save_picture(path: Path, size: tuple[int, int] = SIZE) -> None:
+def save_image(path: Path, size: tuple[int, int] = SIZE) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = np.arange(size[0] * size[1] * 3, dtype=np.uint8).reshape(*size, 3)
     Image.fromarray(rows).save(path)
 
 
 def coco_file(folder: Path, annotations: list[dict], **image: Any) -> Path:
-    """A COCO file of one picture of 3 x 4 pixels, and the picture."""
-    save_picture(folder / "images" / "a.png")
+    """A COCO file of one image of 3 x 4 pixels, and the image."""
+    save_image(folder / "images" / "a.png")
     entry = {"id": 7, "file_name": "a.png", "height": 3, "width": 4, **image}
     path = folder / "instances.json"
     path.write_text(
@@ -79,16 +79,16 @@ BAD_SEGMENTS = {
     "not a number": ([[0, 0, float("nan"), 1, 2, 0]], "no numbers of pixels"),
     "infinite": ([[0, 0, float("inf"), 1, 2, 0]], "no numbers of pixels"),
     "beyond a double": ([[0, 0, 10**400, 1, 2, 0]], "no numbers of pixels"),
-    "far outside": (FAR, "reaches from x 0 to 1e+06, far outside the picture of 4x3 pixels"),
+    "far outside": (FAR, "reaches from x 0 to 1e+06, far outside the image of 4x3 pixels"),
     "far above": ([[0, -900, 1, 0, 1, 1]], "from y -900 to 1"),
     "without end": ([[0, 0, 4, 3] * 600_000], "outlines of 2.64e+07 points, at most 2e+07"),
-    "other size": ({"size": [4, 3], "counts": COUNTS}, "have size [4, 3], the picture [3, 4] (height, width)"),
+    "other size": ({"size": [4, 3], "counts": COUNTS}, "have size [4, 3], the image [3, 4] (height, width)"),
     "huge size": ({"size": [1 << 20, 1 << 20], "counts": "0"}, "have size [1048576, 1048576]"),
     "no size": ({"counts": COUNTS}, "have size None"),
-    "no counts": ({"size": [3, 4]}, "counts are None; give whole numbers from 0 to 12"),
+    "no counts": ({"size": [3, 4]}, "counts are None; give integers from 0 to 12"),
     "negative": ({"size": [3, 4], "counts": [-1, 13]}, "counts are a list of 2"),
     "fractions": ({"size": [3, 4], "counts": [3.5, 8.5]}, "counts are a list of 2"),
-    "one too many": ({"size": [3, 4], "counts": [3, 2, 2, 2, 4]}, "cover 13 pixels, the picture has 12"),
+    "one too many": ({"size": [3, 4], "counts": [3, 2, 2, 2, 4]}, "cover 13 pixels, the image has 12"),
     "one too few": ({"size": [3, 4], "counts": [3, 2, 2, 2, 2]}, "cover 11 pixels"),
     "empty list": ({"size": [3, 4], "counts": []}, "cover 0 pixels"),
     "empty text": ({"size": [3, 4], "counts": ""}, "counts '' are not COCO's run lengths"),
@@ -96,7 +96,7 @@ BAD_SEGMENTS = {
     "foreign text": ({"size": [3, 4], "counts": "3 2"}, "are not COCO's run lengths"),
     "not ascii": ({"size": [3, 4], "counts": "32é01"}, "are not COCO's run lengths"),
     "text too long": ({"size": [3, 4], "counts": "32205"}, "cover 16 pixels"),
-    "negative text": ({"size": [3, 4], "counts": "O0<"}, "the picture has 12"),
+    "negative text": ({"size": [3, 4], "counts": "O0<"}, "the image has 12"),
     "huge number": ({"size": [3, 4], "counts": "o" * 40 + "0"}, "a number of 41 characters"),
 }
 
@@ -145,21 +145,21 @@ def test_a_coco_file_gives_every_object_but_crowds_and_empty_ones(tmp_path):
     assert (sample.image == np.arange(36).reshape(3, 4, 3)).all()
 
 
-def test_pictures_beside_the_file_go_before_those_in_images(tmp_path):
+def test_images_beside_the_file_go_before_those_in_images(tmp_path):
     path = coco_file(tmp_path, [])
     Image.new("RGB", (4, 3), (9, 8, 7)).save(tmp_path / "a.png")
     sample = open_data(str(path))[0]
     assert (sample.image == (9, 8, 7)).all() and sample.masks.shape == (0, 3, 4)
 
 
-@pytest.mark.parametrize("pictures", ["val2017", "images/val2017"])
-def test_pictures_where_coco_puts_them(tmp_path, pictures):
+@pytest.mark.parametrize("images", ["val2017", "images/val2017"])
+def test_images_where_coco_puts_them(tmp_path, images):
     made = coco_file(tmp_path / "made", [])
     (tmp_path / "annotations").mkdir()
     path = made.rename(tmp_path / "annotations" / "instances_val2017.json")
-    save_picture(tmp_path / pictures / "a.png")
+    save_image(tmp_path / images / "a.png")
     assert open_data(str(path))[0].image.shape == (3, 4, 3)
-    (tmp_path / pictures / "a.png").unlink()
+    (tmp_path / images / "a.png").unlink()
     with pytest.raises(UsageError, match=r"'.*annotations/images', '.*/val2017', '.*images/val2017'"):
         open_data(str(path))[0]
 
@@ -168,7 +168,7 @@ def test_only_the_index_is_read_before_a_sample_is_asked_for(tmp_path):
     path = coco_file(tmp_path, [{"segmentation": FAR}])
     (tmp_path / "images" / "a.png").unlink()
     found = open_data(str(path))
-    with pytest.raises(UsageError, match=r"picture 'a\.png' is in none of"):
+    with pytest.raises(UsageError, match=r"image 'a\.png' is in none of"):
         found[0]
 
 
@@ -186,16 +186,16 @@ OUTSIDE = "leaves the folder"
         ({"file_name": "\ud800.png"}, "no file name"),
         ({"file_name": "x" * 5000}, "is in none of"),
         ({"file_name": 5}, "file_name is 5"),
-        ({"height": 30}, "'a.png' is said to be 4x30, but the picture is 4x3"),
+        ({"height": 30}, "'a.png' is declared as 4x30, but the image is 4x3"),
         ({"height": -3}, "height -3 and width 4 are no sizes"),
         ({"width": True}, "width True are no sizes"),
         ({"id": [1]}, "its id is missing or used twice"),
         ({"id": 8}, "annotation 1: image_id 7 is none of the images"),
     ],
 )
-def test_what_a_coco_file_says_about_its_picture_is_checked(tmp_path, image, line):
+def test_what_a_coco_file_says_about_its_image_is_checked(tmp_path, image, line):
     folder = tmp_path / "inner"
-    save_picture(tmp_path / "outside.png")
+    save_image(tmp_path / "outside.png")
     path = coco_file(folder, [{"segmentation": RLE}], **image)
     (folder / "link.png").symlink_to(tmp_path / "outside.png")
     with pytest.raises(UsageError) as error:
@@ -225,7 +225,7 @@ def test_a_file_that_is_no_coco_file(tmp_path, text, line):
 
 def test_files_and_objects_without_limit_are_refused(tmp_path, monkeypatch):
     path = coco_file(tmp_path, [{"segmentation": RLE}] * 2001)
-    with pytest.raises(UsageError, match="2001 objects in one picture, at most 2000"):
+    with pytest.raises(UsageError, match="2001 objects in one image, at most 2000"):
         open_data(str(path))[0]
     with pytest.raises(UsageError, match="200 masks of 10000x5000 take more than 2 GiB"):
         data.check_count(200, (5000, 10000), "a")
@@ -239,7 +239,7 @@ def test_files_and_objects_without_limit_are_refused(tmp_path, monkeypatch):
 
 def test_a_folder_takes_annotations_masks_or_nothing(tmp_path):
     for name in ("a.png", "b.jpg", "c.PNG", "d.png", "notes.txt"):
-        save_picture(tmp_path / "f" / name) if name != "notes.txt" else (tmp_path / "f" / name).write_text("no")
+        save_image(tmp_path / "f" / name) if name != "notes.txt" else (tmp_path / "f" / name).write_text("no")
     folder = tmp_path / "f"
     rows = [{"id": 5, "segmentation": {"size": [3, 4], "counts": TEXT}}, {"segmentation": RLE, "iscrowd": 1}]
     (folder / "a.json").write_text(json.dumps({"image": {"file_name": "../x"}, "annotations": rows}))
@@ -262,7 +262,7 @@ def test_a_folder_takes_annotations_masks_or_nothing(tmp_path):
 
 
 def test_values_of_a_palette_are_the_objects_whatever_their_colours(tmp_path):
-    save_picture(tmp_path / "a.png")
+    save_image(tmp_path / "a.png")
     values = np.array([[0, 1, 1, 2], [0, 1, 2, 2], [0, 0, 0, 0]], np.uint8)
     image = Image.fromarray(values, mode="P")
     image.putpalette([0, 0, 0] * 256)
@@ -273,13 +273,13 @@ def test_values_of_a_palette_are_the_objects_whatever_their_colours(tmp_path):
 @pytest.mark.parametrize(
     ("make", "line"),
     [
-        (lambda path: Image.new("L", (4, 4)).save(path), "is 4x4, its picture 4x3"),
+        (lambda path: Image.new("L", (4, 4)).save(path), "is 4x4, its image 4x3"),
         (lambda path: Image.new("RGBA", (4, 3)).save(path), "has mode RGBA; save masks in grey"),
         (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 50), "not an image that can be read"),
     ],
 )
 def test_a_mask_file_that_does_not_fit(tmp_path, make, line):
-    save_picture(tmp_path / "a.png")
+    save_image(tmp_path / "a.png")
     make(tmp_path / "a_mask.png")
     with pytest.raises(UsageError, match=line) as error:
         open_data(str(tmp_path))[0]
@@ -290,13 +290,13 @@ def test_a_photograph_is_no_mask(tmp_path):
     rng = np.random.default_rng(0)
     for name in ("a.png", "a_mask.png"):
         Image.fromarray(rng.integers(0, 256, (60, 60, 3), dtype=np.uint8)).save(tmp_path / name)
-    with pytest.raises(UsageError, match="objects in one picture, at most 2000 are read; is it a mask"):
+    with pytest.raises(UsageError, match="objects in one image, at most 2000 are read; is it a mask"):
         open_data(str(tmp_path))[0]
 
 
-def test_what_lies_beside_a_picture_must_lie_in_the_folder(tmp_path):
-    save_picture(tmp_path / "f" / "a.png")
-    save_picture(tmp_path / "outside.png")
+def test_what_lies_beside_an_image_must_lie_in_the_folder(tmp_path):
+    save_image(tmp_path / "f" / "a.png")
+    save_image(tmp_path / "outside.png")
     (tmp_path / "f" / "a_mask.png").symlink_to(tmp_path / "outside.png")
     with pytest.raises(UsageError, match=OUTSIDE):
         open_data(str(tmp_path / "f"))[0]
@@ -343,9 +343,9 @@ def test_a_text_that_names_no_data_is_one_line(text):
     assert "\n" not in str(error.value)
 
 
-def test_a_folder_without_pictures_is_told(tmp_path):
+def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "only_mask.png").write_bytes(b"")
-    with pytest.raises(UsageError, match="holds no pictures"):
+    with pytest.raises(UsageError, match="holds no images"):
         open_data(str(tmp_path))
 
 

@@ -32,7 +32,7 @@ from edgesam_export.spec import Artifact, ImageFrame, ModelInfo, OnnxConfig
 
 SIDE = 256
 FRAME = ImageFrame(size=64, prompt_size=SIDE)
-"""Logits, prompt frame and picture are all 256 wide: no mask is resampled, so the truth comes back to the pixel."""
+"""Logits, prompt frame and image are all 256 wide: no mask is resampled, so the truth comes back to the pixel."""
 
 
 class Memory:
@@ -51,7 +51,7 @@ class Memory:
 
 
 def sample_of(*masks: np.ndarray, name: str = "one") -> Sample:
-    """A picture of numbers that say which object a pixel belongs to."""
+    """An image of numbers that say which object a pixel belongs to."""
     return Sample(name, np.zeros((*masks[0].shape, 3), np.uint8), np.stack(masks))
 
 
@@ -103,9 +103,9 @@ def test_a_runner_that_knows_the_truth_gets_one_and_encodes_once():
     report = evaluate(runner, data, prompts=("box", "point", "box+2", "point+3"))
     for prompt in report.prompts:
         assert report.values(prompt) == [1.0] * 4, prompt
-    assert runner.encoded == 2 and report.pictures == 2
+    assert runner.encoded == 2 and report.images == 2
     assert len(runner.calls) == 8, "a perfect mask gets no further points"
-    assert [(one.picture, one.index, one.area) for one in report.objects] == [
+    assert [(one.image, one.index, one.area) for one in report.objects] == [
         ("a", 0, 400), ("a", 1, 2400), ("b", 0, 12000), ("b", 1, 46 * 26),
     ]  # fmt: skip
 
@@ -117,7 +117,7 @@ def test_a_runner_that_gives_the_complement_gets_zero():
 
 
 def test_the_truth_at_a_quarter_of_the_resolution_loses_borders_only():
-    """Logits are 256 wide, this picture 512 and its frame 1024: both resizings round off corners."""
+    """Logits are 256 wide, this image 512 and its frame 1024: both resizings round off corners."""
     y, x = np.mgrid[:512, :512] + 0.5
     disc = (x - 250) ** 2 + (y - 260) ** 2 < 150**2
     coarse = (4 * disc.reshape(256, 2, 256, 2).mean((1, 3)) - 2,)
@@ -151,10 +151,8 @@ def test_intersection_over_union_of_four_objects_by_hand():
 
 def test_classes_of_size_meet_at_their_bounds():
     areas = (1, 1023, 1024, 9215, 9216, 10**7)
-    objects = tuple(ObjectResult(picture="a", index=n, area=area, iou={"box": n}) for n, area in enumerate(areas))
-    report = EvalReport(
-        model="m", runner="r", data="d", prompts=("box",), mask_prompt=False, pictures=1, objects=objects
-    )
+    objects = tuple(ObjectResult(image="a", index=n, area=area, iou={"box": n}) for n, area in enumerate(areas))
+    report = EvalReport(model="m", runner="r", data="d", prompts=("box",), mask_prompt=False, images=1, objects=objects)
     found = [report.values("box", size) for size in ("small", "medium", "large")]
     assert found == [[0, 1], [2, 3], [4, 5]]
     document = report.document(objects=True)
@@ -185,7 +183,7 @@ def test_the_centre_of_a_ring_lies_on_the_ring():
     assert depth[y, x] == depth.max() and x < 30 and y < 30
 
 
-def test_the_picture_ends_where_its_objects_end():
+def test_the_image_ends_where_its_objects_end():
     assert centre_point(rectangle(0, 0, 9, 9, 9)) == (4, 4)
     assert centre_point(rectangle(0, 0, 5, 1, 9)) == (0, 0), "the first of equals"
 
@@ -306,7 +304,7 @@ def test_which_mask_counts(tokens, scores, point, others, box):
 # ------------------------------------------------------------------------------------------------------------ selection
 
 
-def test_the_largest_objects_of_the_first_pictures_are_taken():
+def test_the_largest_objects_of_the_first_images_are_taken():
     nothing = Sample("none", np.zeros((SIDE, SIDE, 3), np.uint8), np.zeros((0, SIDE, SIDE), bool))
     runner = Knowing(FOUR, lambda truth, *_: [signed(truth)])
     data = Memory(nothing, sample_of(*FOUR, name="a"), sample_of(FOUR[0], name="b"))
@@ -319,8 +317,8 @@ def test_the_largest_objects_of_the_first_pictures_are_taken():
         objects=2,
         progress=lambda done, total, text: seen.append((done, total)),
     )
-    assert [(one.picture, one.index) for one in report.objects] == [("a", 1), ("a", 2)]
-    assert (report.pictures, runner.encoded, seen) == (1, 1, [(0, 2), (1, 2)])
+    assert [(one.image, one.index) for one in report.objects] == [("a", 1), ("a", 2)]
+    assert (report.images, runner.encoded, seen) == (1, 1, [(0, 2), (1, 2)])
 
 
 class Endless(Memory):
@@ -371,7 +369,7 @@ def test_endless_data_and_data_without_objects():
     with pytest.raises(UsageError, match="data 'memory' has no end; give a limit"):
         evaluate(runner, Endless(sample_of(*FOUR)))
     assert evaluate(runner, Endless(sample_of(*FOUR)), limit=1).summary("box").miou == 1.0
-    with pytest.raises(UsageError, match="0 pictures without a single object"):
+    with pytest.raises(UsageError, match="0 images without a single object"):
         evaluate(runner, Memory())
 
 

@@ -96,12 +96,12 @@ def test_more_scenes_than_the_ring_holds_leave_the_last(pool):
 
 def test_a_batch_has_masks_and_is_repeatable(pool):
     batch = pool.batch(7, PHASE, generator(1))
-    assert batch.pictures.dtype == torch.uint8 and batch.pictures.shape == (4, 3, SIDE, SIDE)
+    assert batch.images.dtype == torch.uint8 and batch.images.shape == (4, 3, SIDE, SIDE)
     assert batch.masks.dtype == torch.bool and batch.masks.shape == (4, 3, SIDE, SIDE)
     assert bool(batch.masks.flatten(2).any(dim=2).all()) and not batch.dots.any()
     other = ScenePool(CONFIG, CPU, side=SIDE)
     again = other.batch(7, PHASE, generator(1))
-    assert torch.equal(again.pictures, batch.pictures) and torch.equal(again.masks, batch.masks)
+    assert torch.equal(again.images, batch.images) and torch.equal(again.masks, batch.masks)
     other.close()
 
 
@@ -113,7 +113,7 @@ def test_every_use_of_a_scene_is_paid_for_without_workers(pool):
 
 def test_early_phases_see_a_part_of_the_scene():
     pool = ScenePool(CONFIG, CPU, side=4 * SIDE)
-    sides = {pool.batch(number, PHASE, generator(number)).pictures.shape[-1] for number in range(8)}
+    sides = {pool.batch(number, PHASE, generator(number)).images.shape[-1] for number in range(8)}
     pool.close()
     assert len(sides) > 3 and min(sides) >= SIDE and max(sides) <= 4 * SIDE
 

@@ -1,4 +1,4 @@
-"""Drawn scenes: the same everywhere, and masks that are what the picture shows."""
+"""Drawn scenes: the same everywhere, and masks that are what the image shows."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_scene_without_masks_is_drawn_anew(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_every_pixel_of_a_plain_object_has_its_colour(monkeypatch: pytest.MonkeyPatch):
-    """Without patterns, light, lens and sensor, a mask and the picture's areas of one colour are the same thing."""
+    """Without patterns, light, lens and sensor, a mask and the image's areas of one colour are the same thing."""
     monkeypatch.setattr(scenes, "paint", lambda rng, frame, first, second, scenery=False: first[:, None, None])
     monkeypatch.setattr(scenes, "shade", lambda *_: np.ones((1, 1)))
     monkeypatch.setattr(scenes, "rim", lambda *_: None)
@@ -163,7 +163,7 @@ def shrunk(mask: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_the_picture_changes_where_the_mask_ends(series: list[Scene], axis: int):
+def test_the_image_changes_where_the_mask_ends(series: list[Scene], axis: int):
     """The step across mask borders is largest for the mask in its place, and as small to the left as to the right."""
     steps = {shift: np.mean([border_step(scene, shift, axis) for scene in series]) for shift in range(-3, 4)}
     assert max(steps, key=lambda shift: steps[shift]) == 0
@@ -239,7 +239,7 @@ def test_texture_shares_are_shares():
 
 
 def test_the_part_of_a_texture_is_the_part_of_the_whole():
-    """An object cut by the picture's edge shows the same noise as the whole object."""
+    """An object cut by the image's edge shows the same noise as the whole object."""
     noise, middle = lattice(np.random.default_rng(1), (3, 6, 12)), np.array([0.5, 0.5])
     whole = frame_of(128, slice(0, 128), slice(0, 128), middle, 0.5).enlarged(noise)
     part = frame_of(128, slice(32, 80), slice(16, 128), middle, 0.5).enlarged(noise)
@@ -259,8 +259,8 @@ def test_coco_files_are_read_back(tmp_path: Path):
     assert sorted(data.imgs) == [1, 2, 3]
     for number, entry in data.imgs.items():
         scene = draw_scene(2, number - 1, 96)
-        with Image.open(path.parent / "images" / entry["file_name"]) as picture:
-            assert np.array_equal(np.asarray(picture), scene.image)
+        with Image.open(path.parent / "images" / entry["file_name"]) as image:
+            assert np.array_equal(np.asarray(image), scene.image)
         assert (entry["width"], entry["height"]) == (96, 96)
         found = data.loadAnns(data.getAnnIds(imgIds=[number]))
         assert len(found) == len(scene.masks)
@@ -339,7 +339,7 @@ def test_a_montage_outlines_masks_and_leaves_the_rest(series: list[Scene]):
     ],
 )
 def test_impossible_arguments(arguments: tuple, name: str):
-    with pytest.raises(UsageError, match=f"scenes: {name}.* is not possible; give a whole number from") as caught:
+    with pytest.raises(UsageError, match=f"scenes: {name}.* is not possible; give an integer from") as caught:
         draw_scene(*arguments)
     assert "\n" not in str(caught.value)
 

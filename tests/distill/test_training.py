@@ -76,8 +76,8 @@ def test_a_run_leaves_what_it_should(whole):
     ]
     history = json.loads((folder / "history.json").read_text())["steps"]
     assert history[-1]["step"] == 5 and {"loss", "bce", "dice", "iou_first", "learning_rate"} <= set(history[-1])
-    for picture in ("curves.png", "samples/step_00000005.png"):
-        assert np.asarray(Image.open(folder / picture).convert("L")).std() > 5
+    for name in ("curves.png", "samples/step_00000005.png"):
+        assert np.asarray(Image.open(folder / name).convert("L")).std() > 5
     with pytest.warns(ChecksumWarning, match="fine if you trained it"):
         model = load_model(NAME, folder / f"{NAME}.safetensors")
     start, _ = start_run(CONFIG)
@@ -175,15 +175,15 @@ def test_embeddings_of_a_teacher_are_matched_and_kept(tmp_path):
 def test_kept_embeddings_are_used_and_broken_ones_made_again(tmp_path):
     teacher = load_model(NAME, random_weights=1)
     cache = EmbeddingCache(tmp_path, teacher, "scenes:5:2", 512)
-    pictures = torch.zeros(1, 3, 512, 512, dtype=torch.uint8)
-    fresh = cache.embeddings(pictures, [3])
-    expected = teacher.encode(network_input(pictures, teacher, 512))
+    images = torch.zeros(1, 3, 512, 512, dtype=torch.uint8)
+    fresh = cache.embeddings(images, [3])
+    expected = teacher.encode(network_input(images, teacher, 512))
     assert float((fresh - expected).abs().max()) < 2e-3 * float(expected.abs().max())
     cache.teacher = None  # nobody to ask any more
-    assert torch.equal(cache.embeddings(pictures, [3]), fresh)
+    assert torch.equal(cache.embeddings(images, [3]), fresh)
     cache.path(3).write_bytes(cache.path(3).read_bytes()[:100])
     cache.teacher = teacher
-    assert torch.equal(cache.embeddings(pictures, [3]), fresh)
+    assert torch.equal(cache.embeddings(images, [3]), fresh)
     assert EmbeddingCache(tmp_path, load_model(NAME, random_weights=2), "scenes:5:2", 512).folder != cache.folder
 
 
@@ -200,17 +200,17 @@ def test_a_teacher_says_what_is_right(tmp_path):
     student = load_model(NAME, random_weights=1)
     config = replace(CONFIG, teacher=NAME, schedule=(Phase(size=512, batch=1, steps=1),), iou=0.0)
     step = PromptStep(student, teacher, config)
-    pictures = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 512, 512), np.uint8))
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 512, 512), np.uint8))
     masks = torch.zeros(1, 2, 512, 512, dtype=torch.bool)
     masks[:, :, 100:200, 150:300] = True
     generator = torch.Generator().manual_seed(0)
-    target = teacher.encode(network_input(pictures, teacher, 512))
-    _, figures = step(pictures, masks, config.schedule[0], generator, target)
+    target = teacher.encode(network_input(images, teacher, 512))
+    _, figures = step(images, masks, config.schedule[0], generator, target)
     assert float(figures["iou_last"]) > 0.999
 
 
-def test_pictures_without_masks_ask_the_teacher(tmp_path):
-    folder = tmp_path / "pictures"
+def test_images_without_masks_ask_the_teacher(tmp_path):
+    folder = tmp_path / "images"
     folder.mkdir()
     for number in range(2):
         noise = np.random.default_rng(number).integers(0, 256, (48, 80, 3), np.uint8)
@@ -280,7 +280,7 @@ def test_two_processes_train_one_model(tmp_path):
     assert sums[0] == sums[1]
     weights = load_file(tmp_path / "run" / f"{NAME}.safetensors")
     alone = run(tmp_path / "alone", config)
-    assert not same(weights, alone)  # the second process had pictures of its own
+    assert not same(weights, alone)  # the second process had images of its own
 
 
 def test_a_process_without_a_device_of_its_own_says_so(monkeypatch):
@@ -288,7 +288,7 @@ def test_a_process_without_a_device_of_its_own_says_so(monkeypatch):
     monkeypatch.setattr("torch.distributed.get_node_local_rank", lambda fallback: 1)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    with pytest.raises(UsageError, match=r"process 1 finds 1 CUDA devices.*--nproc-per-node 1, or say --device cpu"):
+    with pytest.raises(UsageError, match=r"process 1 finds 1 CUDA devices.*--nproc-per-node 1, or choose --device cpu"):
         Processes.find()
 
 

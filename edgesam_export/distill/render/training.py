@@ -17,7 +17,7 @@ def last_line(result: TrainingResult) -> dict[str, float]:
 
 
 def result_text(result: TrainingResult) -> str:
-    """Return where the weights and the other files of the run are."""
+    """Return the paths of the weights and of the run's other files."""
     files = "config.json, history.json, curves.png, samples/, checkpoints/"
     return f"weights  {result.weights}\nrun      {result.folder}: {files}"
 
