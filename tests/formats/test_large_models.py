@@ -422,6 +422,6 @@ def test_a_program_that_cannot_be_cut_is_refused(toy, tmp_path, monkeypatch):
         mask_decoder=toy.mask_decoder,
         provenance=toy.provenance,
     )
-    with pytest.raises(ConversionError, match="no place to split it near half"):
+    with pytest.raises(ConversionError, match="cannot be cut near half its weights"):
         export_coreml(small, tmp_path, CoreMLConfig(split_encoder=True))
     assert list(tmp_path.iterdir()) == []
