@@ -15,7 +15,6 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from edgesam_export.checkpoints.reading import ChecksumWarning
-from edgesam_export.distill import trainer
 from edgesam_export.distill.cache import EmbeddingCache
 from edgesam_export.distill.config import DistillConfig, Phase, configured, parse_schedule, read_config
 from edgesam_export.distill.loop import PromptStep, network_input
@@ -85,23 +84,25 @@ def test_a_run_leaves_what_it_should(whole):
     assert len(moved) > 0.9 * len(weights) and same(model.state_dict(), weights)
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(whole, tmp_path, monkeypatch):
-    one = trainer.Trainer.one
-    for dies_at, error in ((3, RuntimeError), (1, KeyboardInterrupt)):
-        folder = tmp_path / error.__name__
+@pytest.mark.parametrize(
+    ("last", "error", "saved"),
+    [
+        (3, RuntimeError, 2),  # what came after the last checkpoint is lost
+        (1, KeyboardInterrupt, 1),  # saved on the way out
+    ],
+)
+def test_a_stopped_run_resumes_to_the_same_weights_and_history(whole, tmp_path, last, error, saved):
+    def stop(done: int, total: int, text: str) -> None:
+        if done == last:
+            raise error("stopped")
 
-        def mortal(self, number, batch, dies_at=dies_at, error=error):
-            if number == dies_at:
-                raise error("killed")
-            return one(self, number, batch)
-
-        monkeypatch.setattr(trainer.Trainer, "one", mortal)
-        with pytest.raises(error):
-            run(folder)
-        assert not (folder / f"{NAME}.safetensors").exists()
-        monkeypatch.setattr(trainer.Trainer, "one", one)
-        assert same(run(folder, resume=True), whole[1])
-        assert (folder / "history.json").read_text() == (whole[0] / "history.json").read_text()
+    folder = tmp_path / "run"
+    with pytest.raises(error, match="stopped"):
+        run(folder, progress=stop)
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == [f"step_{saved:08d}.pt"]
+    assert not (folder / f"{NAME}.safetensors").exists()
+    assert same(run(folder, resume=True), whole[1])
+    assert (folder / "history.json").read_text() == (whole[0] / "history.json").read_text()
 
 
 def test_any_checkpoint_leads_to_the_same_end(whole, tmp_path):
