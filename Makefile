@@ -43,12 +43,10 @@ demo: setup  ## Export the bundled model, check it, look at it for the Neural En
 	@echo "parity report      $(OUT)/parity.html"
 	@echo "mask over image    $(OUT)/$(basename $(notdir $(PICTURE)))_overlay.png"
 
-# Two processes of one thread each did 31 pictures a second where one of two threads did 25; of GPUs each takes one.
-PROCESSES ?= $(shell $(RUN)/python -c 'import torch; print(torch.cuda.device_count() or 2)' 2>/dev/null)
-
+# The first run is the same to the last bit on CPUs of one kind, in two processes of one thread; the second needs a GPU.
 tiny: setup  ## Train the bundled weights again: two hours on two cores, then six minutes on a data centre's GPU; resumes
-	OMP_NUM_THREADS=1 $(RUN)/torchrun --nproc-per-node $(PROCESSES) -m edgesam_export.cli \
-	  distill edge_sam_tiny --config models/edge_sam_tiny_start.json --resume --output out/tiny_start
+	OMP_NUM_THREADS=1 $(RUN)/torchrun --nproc-per-node 2 -m edgesam_export.cli \
+	  distill edge_sam_tiny --config models/edge_sam_tiny_start.json --resume --output out/tiny_start --device cpu
 	$(RUN)/edgesam-export distill edge_sam_tiny --config models/edge_sam_tiny.json --resume \
 	  --checkpoint out/tiny_start/edge_sam_tiny.safetensors --output out/tiny --device cuda
 	$(RUN)/edgesam-export eval edge_sam_tiny --checkpoint out/tiny/edge_sam_tiny.safetensors --data scenes:1000:60 \
