@@ -36,8 +36,8 @@ MAX_WEIGHT_BYTES = 4_000_000
 
 @pytest.fixture(scope="module")
 def pictures(photo: Path) -> list[tuple[str, Image.Image]]:
-    upright = Image.open(photo)
-    return [("wide", upright), ("tall", upright.transpose(Image.Transpose.ROTATE_90))]
+    with Image.open(photo) as upright:
+        return [("wide", upright.copy()), ("tall", upright.transpose(Image.Transpose.ROTATE_90))]
 
 
 def shapes(artifact: Artifact) -> dict[str, list[int | str]]:
@@ -202,7 +202,8 @@ def test_segment_from_the_model_and_from_its_packages_agree(command, coreml_file
     }.items():
         code, out, err = command("segment", photo, "--point", "150,125", *words, "--output", tmp_path / kind, "--json")
         assert code == 0, err
-        masks[kind] = np.asarray(Image.open(json.loads(out)["mask"])) > 0
+        with Image.open(json.loads(out)["mask"]) as mask:
+            masks[kind] = np.asarray(mask) > 0
     assert masks["torch"].shape == (240, 320)
     assert (masks["torch"] == masks["coreml"]).mean() > 0.99
 

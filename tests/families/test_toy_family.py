@@ -81,7 +81,8 @@ def test_coreml_and_onnx_write_its_four_files(exported):
 
 def test_parity_passes_for_both_formats(command, exported, photo, tmp_path):
     turned = tmp_path / "turned.png"
-    Image.open(photo).transpose(Image.Transpose.ROTATE_90).save(turned)
+    with Image.open(photo) as upright:
+        upright.transpose(Image.Transpose.ROTATE_90).save(turned)
     pictures = ("--image", photo, "--image", turned)
     code, out, _ = command("parity", exported, *pictures, "--numerics", "fp16", "--output", tmp_path, "--json")
     report = json.loads(Path(json.loads(out)["reports"]["json"]).read_text())
@@ -127,7 +128,8 @@ def test_segment_writes_a_mask_with_every_backend(command, exported, photo, tmp_
     words = (photo, "--point", "150,125", "--backend", backend, *source, "--output", tmp_path, "--json")
     code, out, _ = command("segment", *words)
     assert code == 0
-    assert Image.open(json.loads(out)["mask"]).size == (320, 240)
+    with Image.open(json.loads(out)["mask"]) as mask:
+        assert mask.size == (320, 240)
 
 
 def test_bench_measures_it_on_this_machine(command, exported, tmp_path):
