@@ -14,7 +14,7 @@ from typing import Any
 
 from edgesam_export.files import staging_folder
 
-__all__ = ["escape_markdown", "markdown_table", "renderers", "text_table", "write_reports"]
+__all__ = ["escape_markdown", "markdown_table", "rendered", "renderers", "text_table", "write_reports"]
 
 MARKDOWN_SPECIAL = "\\`*_{}[]|"
 
@@ -28,17 +28,20 @@ def renderers(package: str) -> dict[str, Render]:
     return {module.SUFFIX: module.render for module in modules if "SUFFIX" in vars(module)}
 
 
+def rendered(render: Render, report: Any) -> bytes:
+    """Return the content of a report's file in one format."""
+    content = render(report)
+    # File names may hold bytes that are no text; a report must be writable all the same.
+    return content if isinstance(content, bytes) else content.encode("utf-8", "replace")
+
+
 def write_reports(package: str, report: Any, folder: str | Path, stem: str) -> dict[str, Path]:
     """Write a report in every format of ``package`` as ``<stem><suffix>``, all or none; return the paths by suffix.
 
     Raises:
         UsageError: the folder cannot be written to.
     """
-    # File names may hold bytes that are no text; a report must be writable all the same.
-    contents = {
-        suffix: content if isinstance(content, bytes) else content.encode("utf-8", "replace")
-        for suffix, content in ((suffix, render(report)) for suffix, render in renderers(package).items())
-    }
+    contents = {suffix: rendered(render, report) for suffix, render in renderers(package).items()}
     with staging_folder(Path(folder)) as staging:
         for suffix, content in contents.items():
             (staging / f"{stem}{suffix}").write_bytes(content)

@@ -20,6 +20,7 @@ __all__ = [
     "NOT_A_POINT",
     "NUMERICS",
     "PROMPT_INPUTS",
+    "UNITS_WITH_ANE",
     "Artifact",
     "CoreMLConfig",
     "ExportConfig",
@@ -53,6 +54,8 @@ NUMERICS = ("fp32", "fp16", "ane")
 """Arithmetic of the executor: exact, as typed, and as typed with the behaviour reported for the ANE."""
 COMPUTE_UNITS = ("all", "cpu_only", "cpu_and_gpu", "cpu_and_ne")
 """Compute units of Core ML, as ``MLComputeUnits`` has them."""
+UNITS_WITH_ANE = ("all", "cpu_and_ne")
+"""Those among which the Neural Engine may be chosen."""
 COMPRESSIONS = {
     "palettize4": "iOS16",
     "palettize6": "iOS16",

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from edgesam_export.ane.compute_plan import Actual, ComputePlan, PlanDevice, PlanOperation
 from edgesam_export.ane.report import AneReport, OpPlacement, Placement
 from edgesam_export.errors import UsageError
+from edgesam_export.spec import UNITS_WITH_ANE
 
 __all__ = ["Agreement", "ComparedOperation", "PlanComparison", "RuleScore", "compare_plan"]
 
 # 1: first form
 SCHEMA_VERSION = 1
-UNITS_WITH_ANE = ("all", "cpu_and_ne")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from edgesam_export.errors import UsageError
+from edgesam_export.mil.op_kinds import is_parameter
 
 if TYPE_CHECKING:
     from edgesam_export.mil import Program
     from edgesam_export.mil.graph import Operation
 
-__all__ = ["FP16_MAX", "Divergence", "OpError", "as_array", "first_divergence", "is_parameter", "module_of", "names_of"]
+__all__ = ["FP16_MAX", "Divergence", "OpError", "as_array", "first_divergence", "module_of", "names_of"]
 
 THRESHOLDS = {True: 1e-6, False: 1e-2}
 """Default threshold by whether both runs use the same numerics. Same numerics: kernels are deterministic, 1e-6 leaves
@@ -143,7 +144,8 @@ class Graph:
     """Producer and readers of each value of a program; constants are parameters of their readers, not operations."""
 
     def __init__(self, program: Program) -> None:
-        self.operations = [op for op in program.operations if op.outputs and not is_parameter(op)]
+        # A changed weight is blamed on the operation that uses it.
+        self.operations = [op for op in program.operations if op.outputs and not is_parameter(op.type)]
         self.index = {key_of(op): index for index, op in enumerate(program.operations) if op.outputs}
         self.producer = {value: op for op in self.operations for value in names_of(op.outputs)}
         self.operands = {key_of(op): set(names_of(op.inputs)) & set(self.producer) for op in self.operations}
@@ -233,11 +235,6 @@ class Search:
         )
 
 
-def is_parameter(op: Operation) -> bool:
-    """Return whether this is a constant, plain or compressed: a changed weight is blamed on the operation using it."""
-    return op.type == "const" or op.type.startswith("constexpr_")
-
-
 def names_of(values: Any) -> list[str]:
     """Return names in order, repetitions kept, of strings and of objects with a name; constants in place have none."""
     groups = values.values() if isinstance(values, Mapping) else values
@@ -288,7 +285,7 @@ def hold(
 
     def keep(op: Operation, name: str, value: Any) -> None:
         nonlocal complete, used
-        if is_parameter(op) or name in seen or not complete:
+        if is_parameter(op.type) or name in seen or not complete:
             return
         array = as_array(value)
         if array is None:

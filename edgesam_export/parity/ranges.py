@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from edgesam_export.mil.op_kinds import ops_with
-from edgesam_export.parity.divergence import FP16_MAX, as_array, is_parameter, module_of, names_of
+from edgesam_export.mil.op_kinds import is_parameter, ops_with
+from edgesam_export.parity.divergence import FP16_MAX, as_array, module_of, names_of
 
 if TYPE_CHECKING:
     from edgesam_export.mil import Program
@@ -70,7 +70,7 @@ def range_report(
 
     def measure(op: Operation, name: str, value: Any) -> None:
         array = as_array(value)
-        if array is not None and not is_parameter(op):
+        if array is not None and not is_parameter(op.type):
             finite = bool(np.isfinite(array).all())
             low, high = float(array.min()), float(array.max())
             peaks[name] = (high, max(abs(low), abs(high))) if finite else (math.inf, math.inf)
@@ -80,7 +80,7 @@ def range_report(
         if array is not None:
             peaks[name] = (float(array.max()), float(np.abs(array).max()))
     program.predict(feed, numerics=numerics, probe=measure)
-    rows = [range_row(op, peaks, modules or {}) for op in program.operations if not is_parameter(op)]
+    rows = [range_row(op, peaks, modules or {}) for op in program.operations if not is_parameter(op.type)]
     return tuple(sorted((row for row in rows if row), key=lambda row: -row.share))
 
 

@@ -18,11 +18,9 @@ from edgesam_export.files import sha256_of
 from edgesam_export.mil.program import load_program
 from edgesam_export.quiet import quiet
 from edgesam_export.runners import RUNNERS, ArtifactRunner, chains
-from edgesam_export.spec import Artifact
+from edgesam_export.spec import COMPUTE_UNITS, UNITS_WITH_ANE, Artifact
 
 __all__ = ["CoreMLRunner", "dump_compute_plan"]
-
-UNITS = {"all": "ALL", "cpu_only": "CPU_ONLY", "cpu_and_gpu": "CPU_AND_GPU", "cpu_and_ne": "CPU_AND_NE"}
 
 
 @RUNNERS.register("coreml")
@@ -35,8 +33,7 @@ class CoreMLRunner(ArtifactRunner):
 
     def __init__(self, artifacts: list[Artifact], *, units: str = "all") -> None:
         super().__init__(artifacts)
-        if units not in UNITS:
-            raise UsageError(f"compute units '{units}'; choose one of: {', '.join(UNITS)}")
+        unit = compute_unit(units)
         if sys.platform != "darwin":
             raise RunnerUnavailableError(
                 f"cannot run Core ML here: it needs macOS (this is {sys.platform}); use numerics fp32, fp16 or ane"
@@ -44,13 +41,13 @@ class CoreMLRunner(ArtifactRunner):
         with quiet():
             import coremltools as ct
 
-            chosen = getattr(ct.ComputeUnit, UNITS[units])
+            chosen = getattr(ct.ComputeUnit, unit)
             self.models: dict[str, list[Any]] = chains(
                 artifacts, lambda path: ct.models.MLModel(str(path), compute_units=chosen)
             )
         # What may run on the Neural Engine is held to its gates.
-        self.numerics = "ane" if units in ("all", "cpu_and_ne") else "fp16"
-        self.name = f"coreml {UNITS[units]}"
+        self.numerics = "ane" if units in UNITS_WITH_ANE else "fp16"
+        self.name = f"coreml {unit}"
 
     @classmethod
     def open(cls, artifacts: list[Artifact], *, numerics: str | None, device: str) -> CoreMLRunner:
@@ -65,6 +62,17 @@ class CoreMLRunner(ArtifactRunner):
         return values
 
 
+def compute_unit(units: str) -> str:
+    """Return coremltools' name of compute units.
+
+    Raises:
+        UsageError: unknown compute units.
+    """
+    if units not in COMPUTE_UNITS:
+        raise UsageError(f"compute units '{units}'; choose one of: {', '.join(COMPUTE_UNITS)}")
+    return units.upper()
+
+
 def dump_compute_plan(package: Path, units: str = "all") -> dict[str, Any]:
     """Return Core ML's compute plan of a package on this Mac: the document described in ``ane.compute_plan``.
 
@@ -76,8 +84,7 @@ def dump_compute_plan(package: Path, units: str = "all") -> dict[str, Any]:
         RunnerUnavailableError: not on macOS, or Core ML gives no plan.
         ProgramError: the package cannot be read, or is no ML Program.
     """
-    if units not in UNITS:
-        raise UsageError(f"compute units '{units}'; choose one of: {', '.join(UNITS)}")
+    unit = compute_unit(units)
     if sys.platform != "darwin":
         raise RunnerUnavailableError(
             f"cannot ask Core ML for its plan here: it needs macOS 14.4 (this is {sys.platform}); "
@@ -90,7 +97,7 @@ def dump_compute_plan(package: Path, units: str = "all") -> dict[str, Any]:
 
         try:
             compiled = ct.models.utils.compile_model(str(package), str(Path(folder) / f"{package.stem}.mlmodelc"))
-            plan = MLComputePlan.load_from_path(compiled, compute_units=getattr(ct.ComputeUnit, UNITS[units]))
+            plan = MLComputePlan.load_from_path(compiled, compute_units=getattr(ct.ComputeUnit, unit))
             functions = plan.model_structure.program.functions
         except Exception as error:
             raise RunnerUnavailableError(

@@ -7,7 +7,7 @@ from pathlib import Path
 from edgesam_export.bench.compare import Comparison
 from edgesam_export.errors import UsageError
 from edgesam_export.files import write_beside
-from edgesam_export.rendering import renderers
+from edgesam_export.rendering import rendered, renderers
 
 __all__ = ["write_comparison"]
 
@@ -21,6 +21,6 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
     formats = renderers(__name__)
     if path.suffix.lower() not in formats:
         raise UsageError(f"cannot write '{path}'; formats are {', '.join(sorted(formats))}")
-    content = formats[path.suffix.lower()](comparison)
+    content = rendered(formats[path.suffix.lower()], comparison)
     with write_beside(path) as temporary:
-        temporary.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
+        temporary.write_bytes(content)

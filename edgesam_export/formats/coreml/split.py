@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from edgesam_export.errors import ConversionError
+from edgesam_export.mil.op_kinds import is_parameter
 from edgesam_export.mil.weights import HEADER_BYTES, RECORD_BYTES, VERSION, WeightFile
 
 __all__ = ["copy_weights", "split_model"]
@@ -77,7 +78,7 @@ def block_of(model: Any) -> Any:
 
 def is_constant(operation: Any) -> bool:
     """Return whether an operation stands for stored weights; such ones go to whichever part uses them."""
-    return operation.type == "const" or str(operation.type).startswith("constexpr_")
+    return is_parameter(operation.type)
 
 
 def names_read(operation: Any) -> Iterator[str]:
