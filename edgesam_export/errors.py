@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose.
+"""Every error this package raises on purpose, and the one way in which it warns.
 
     EdgeSAMExportError            exit code 2 unless a subclass says otherwise
     ├── UsageError                a value the caller gave cannot be used (option, prompt, path, image)
@@ -16,9 +16,18 @@
 
 A message is one line: what, where, which values, what to do.
 A check that fails (parity out of tolerance, an ANE finding) is a result, never an exception.
+
+A value that can be used, but perhaps not as the caller means it, is a warning: ``warn`` issues it as a Python warning
+and hands it to every ``collected_warnings`` around the call. The command line prints each once, as a line
+``warning: ...`` on stderr, and lists them under ``warnings`` in its JSON.
 """
 
 from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 
 __all__ = [
     "BuildFailure",
@@ -28,14 +37,21 @@ __all__ = [
     "DeviceNotReady",
     "DeviceSetupFailure",
     "EdgeSAMExportError",
+    "EdgeSAMExportWarning",
     "InvalidResult",
     "ProgramError",
     "RunnerUnavailableError",
     "SchemaError",
     "UnsupportedOpError",
     "UsageError",
+    "collected_warnings",
+    "current_warnings",
     "first_line",
+    "warn",
 ]
+
+COLLECTORS: ContextVar[tuple[list[str], ...]] = ContextVar("COLLECTORS", default=())
+"""Lists of the ``collected_warnings`` around the current call, the outermost first."""
 
 
 class EdgeSAMExportError(Exception):
@@ -124,3 +140,38 @@ class InvalidResult(DeviceFailure):
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or the error's type when it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+class EdgeSAMExportWarning(UserWarning):
+    """A value is used in a way that the caller may not expect; base of all warnings of this package."""
+
+
+def warn(message: str, category: type[EdgeSAMExportWarning] = EdgeSAMExportWarning, *, stacklevel: int = 3) -> None:
+    """Issue a warning of one line: what is assumed, for which value, what to do. Collectors take each text once."""
+    message = " ".join(message.split())
+    for texts in COLLECTORS.get():
+        if message not in texts:
+            texts.append(message)
+    warnings.warn(message, category, stacklevel=stacklevel)
+
+
+@contextmanager
+def collected_warnings(*, silent: bool = False) -> Iterator[list[str]]:
+    """Yield a list that fills with the texts of the warnings issued inside; ``silent`` keeps Python from showing them.
+
+    Collectors around this one get them too, so that a report and the command that makes it list the same ones.
+    """
+    texts: list[str] = []
+    token = COLLECTORS.set((*COLLECTORS.get(), texts))
+    try:
+        with warnings.catch_warnings() if silent else nullcontext():
+            if silent:
+                warnings.simplefilter("ignore", EdgeSAMExportWarning)
+            yield texts
+    finally:
+        COLLECTORS.reset(token)
+
+
+def current_warnings() -> list[str]:
+    """Return the texts that the outermost collector has so far; empty outside of one."""
+    return list(next(iter(COLLECTORS.get()), ()))

@@ -8,7 +8,6 @@ PyTorch is imported inside functions: the manifest answers at once.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from edgesam_export.checkpoints.download import default_cache_dir, download
 from edgesam_export.checkpoints.manifest import CheckpointFile, checkpoint_for, manifest
 from edgesam_export.checkpoints.torch_file import check_torch_file
-from edgesam_export.errors import CheckpointError
+from edgesam_export.errors import CheckpointError, EdgeSAMExportWarning, warn
 from edgesam_export.files import sha256_of
 from edgesam_export.spec import Progress, Provenance
 
@@ -57,7 +56,7 @@ SIGNATURES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 )
 
 
-class ChecksumWarning(UserWarning):
+class ChecksumWarning(EdgeSAMExportWarning):
     """A file has the name of a released checkpoint but not its contents."""
 
 
@@ -267,11 +266,11 @@ def provenance(path: Path, released: CheckpointFile | None) -> Provenance:
     exact = next((file for file in manifest() if file.sha256 == digest), None)
     namesake = next((file for file in manifest() if file.name == path.name), None)
     if exact is None and namesake is not None and namesake.sha256 is not None:
-        warnings.warn(
+        warn(
             f"{path} has the name of a released file but sha256 {digest} instead of {namesake.sha256}: "
             "fine if you trained it, otherwise fetch it again",
             ChecksumWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     if exact is not None:
         licence = exact.licence

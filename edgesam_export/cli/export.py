@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from edgesam_export.cli.loading import load
-from edgesam_export.cli.output import EXIT_GATE, emit, note, size_text, steps
+from edgesam_export.cli.output import EXIT_GATE, emit, size_text, steps
 from edgesam_export.cli.parity import show_verification
+from edgesam_export.errors import warn
 from edgesam_export.spec import Artifact, ExportConfig
 
 __all__ = ["export", "shared_config"]
@@ -35,7 +36,7 @@ def export(
     loaded = load(model, options, quiet)
     with steps(quiet, "exporting") as progress:
         artifacts = find_format(format).export(loaded, output, config, progress=progress)
-    show_artifacts(artifacts, as_json=as_json, quiet=quiet)
+    show_artifacts(artifacts, as_json=as_json)
     document: dict[str, Any] = {"artifacts": [artifact_entry(artifact) for artifact in artifacts]}
     passed = True
     if not options["no_verify"]:
@@ -62,10 +63,10 @@ def artifact_entry(artifact: Artifact) -> dict[str, str]:
     }
 
 
-def show_artifacts(artifacts: Sequence[Artifact], *, as_json: bool, quiet: bool) -> None:
-    """Print a line for each exported file, unless JSON was asked for, and the warnings of the export."""
+def show_artifacts(artifacts: Sequence[Artifact], *, as_json: bool) -> None:
+    """Print a line for each exported file, unless JSON was asked for; issue the warnings of the export."""
     for artifact in () if as_json else artifacts:
         click.echo(f"{artifact.path}  {artifact.component}  {size_text(artifact.path)}  sha256 {artifact.sha256[:12]}")
     for artifact in artifacts:
         for warning in artifact.contract.get("warnings", ()):
-            note(quiet, f"{artifact.path.name}: {warning}")
+            warn(f"{artifact.path.name}: {warning}")

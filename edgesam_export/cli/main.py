@@ -10,7 +10,7 @@ import sys
 import click
 
 from edgesam_export.cli.app import cli
-from edgesam_export.cli.output import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
+from edgesam_export.cli.output import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, shown_warnings
 from edgesam_export.errors import EdgeSAMExportError
 from edgesam_export.registry import import_submodules
 
@@ -20,14 +20,15 @@ import_submodules("edgesam_export.cli")  # every module adds its command to the 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: every error a user can cause is one line on stderr."""
+    """Run the command line and exit: every warning, and every error a user can cause, is one line on stderr."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     name = next((word for word in arguments if not word.startswith("-")), "")
     prefix = f"edgesam-export {name}".strip()
     try:
-        code = cli.main(args=arguments, standalone_mode=False)
-        sys.stdout.flush()
+        with shown_warnings():
+            code = cli.main(args=arguments, standalone_mode=False)
+            sys.stdout.flush()
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except click.exceptions.NoArgsIsHelpError as error:

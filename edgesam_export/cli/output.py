@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
+from edgesam_export.errors import collected_warnings, current_warnings
 from edgesam_export.files import files_of, json_text
 from edgesam_export.spec import Progress, Provenance
 
-__all__ = ["emit", "note", "note_weights", "size_text", "steps"]
+__all__ = ["emit", "note", "note_weights", "shown_warnings", "size_text", "steps"]
 
 EXIT_OK, EXIT_GATE, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -44,6 +45,17 @@ def note(quiet: bool, line: str) -> None:
         click.echo(line, err=True)
 
 
+@contextmanager
+def shown_warnings() -> Iterator[None]:
+    """Print the warnings of what runs inside when it ends, however it ends; ``--quiet`` does not hide them."""
+    with collected_warnings(silent=True) as found:
+        try:
+            yield
+        finally:
+            for line in found:
+                click.echo(f"warning: {line}", err=True)
+
+
 def note_weights(quiet: bool, provenance: Provenance | None) -> None:
     """Print the licence of a model's weights, or that they are random."""
     if provenance is None:
@@ -54,9 +66,10 @@ def note_weights(quiet: bool, provenance: Provenance | None) -> None:
         note(quiet, f"licence of the weights: {provenance.licence}")
 
 
-def emit(document: Any) -> None:
-    """Print JSON on stdout."""
-    click.echo(json_text(document), nl=False)
+def emit(document: dict[str, Any]) -> None:
+    """Print JSON on stdout, with the warnings so far."""
+    warnings = [*document.get("warnings", ()), *current_warnings()]
+    click.echo(json_text({**document, "warnings": list(dict.fromkeys(warnings))}), nl=False)
 
 
 def size_text(path: Path) -> str:
