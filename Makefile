@@ -76,10 +76,10 @@ fmt: setup  ## Format the code
 
 check: test  ## What CI runs
 
-swift-test: setup  ## Swift: build and test the package, the predictor on real packages included
+swift-test: setup  ## Swift: build and test both packages, the predictor on real packages included
 	@if command -v swift >/dev/null; then \
-	  EDGESAM_PYTHON=$(abspath $(RUN))/python swift test --package-path swift; \
-	else echo "swift: no toolchain on PATH, so the Swift package is not tested here"; fi
+	  export EDGESAM_PYTHON=$(abspath $(RUN))/python; swift test && swift test --package-path swift; \
+	else echo "swift: no toolchain on PATH, so the Swift packages are not tested here"; fi
 
 conformance-sample: setup  ## A sample of coremltools' own op tests against the executor
 	$(RUN)/python tests/conformance/run.py --sample

@@ -1,3 +1,4 @@
+import EdgeSAMDigest
 import FixtureSupport
 import Foundation
 import Testing

@@ -1,3 +1,4 @@
+import EdgeSAMDigest
 import Foundation
 import Testing
 

@@ -1,4 +1,5 @@
 import EdgeSAMBenchCore
+import EdgeSAMDigest
 import FixtureSupport
 import Foundation
 import Testing

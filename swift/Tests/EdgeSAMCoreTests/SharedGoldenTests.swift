@@ -1,5 +1,5 @@
-import EdgeSAMBenchCore
 import EdgeSAMCore
+import EdgeSAMDigest
 import FixtureSupport
 import Foundation
 import Testing

@@ -1,3 +1,4 @@
+import EdgeSAMDigest
 import Foundation
 
 /// Size and SHA-256 of a file or a folder; the same digest as `edgesam_export.files.sha256_of`.

@@ -1,3 +1,4 @@
+import EdgeSAMDigest
 import Foundation
 
 /// A whole run: request to result, with the heartbeat beside it.

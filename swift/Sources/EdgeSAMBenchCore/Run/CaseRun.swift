@@ -1,3 +1,4 @@
+import EdgeSAMDigest
 import Foundation
 
 /// One case from loading to its entry in the result.  Samples taken before a failure are kept.

@@ -1,0 +1,2 @@
+// One import gives an app images, prompts and masks together with the predictor.
+@_exported import EdgeSAMCore
