@@ -128,6 +128,8 @@ class Provenance:
     licence: str = "unknown"
     random_seed: int | None = None
     """Seed of the stand-in weights, None for trained ones."""
+    note: str | None = None
+    """How the weights were found in the checkpoint and what of it was not read; None for a plain one."""
 
 
 @dataclass(frozen=True, kw_only=True)

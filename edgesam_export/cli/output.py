@@ -57,9 +57,11 @@ def shown_warnings() -> Iterator[None]:
 
 
 def note_weights(quiet: bool, provenance: Provenance | None) -> None:
-    """Print the licence of a model's weights, or that they are random."""
+    """Print the licence of a model's weights, or that they are random, and how they were found in a checkpoint."""
     if provenance is None:
         return
+    if provenance.note is not None:
+        note(quiet, provenance.note)
     if provenance.random_seed is not None:
         note(quiet, f"random weights (seed {provenance.random_seed}): for timing and tests, masks mean nothing")
     else:

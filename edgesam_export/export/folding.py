@@ -7,7 +7,7 @@ trained in that form cannot go back into the branches, so a checkpoint may hold 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -16,7 +16,7 @@ from edgesam_export.files import write_beside
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.rewrites import apply_rewrites
 
-__all__ = ["folded_model", "matching_form", "save_folded"]
+__all__ = ["folded_model", "forms_of", "matching_form", "save_folded"]
 
 FOLDING = ("fold_branches",)
 
@@ -24,6 +24,12 @@ FOLDING = ("fold_branches",)
 def folded_model(model: SamModel) -> SamModel:
     """Return a folded copy with parameters of its own; it computes what ``model`` does and exports like it."""
     return copy.deepcopy(apply_rewrites(model, FOLDING))
+
+
+def forms_of(model: SamModel) -> Iterator[dict[str, Tensor]]:
+    """Yield the tensors of each form that a checkpoint may hold: those of the model, then those of it folded."""
+    yield model.state_dict()
+    yield apply_rewrites(model, FOLDING).state_dict()
 
 
 def matching_form(model: SamModel, state_dict: Mapping[str, Tensor]) -> SamModel:

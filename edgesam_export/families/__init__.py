@@ -5,7 +5,7 @@ Importing this package imports no torch; the files of the folder are read when a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +15,8 @@ from edgesam_export.registry import Registry, import_submodules
 from edgesam_export.spec import ModelInfo, Progress
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from edgesam_export.modeling.sam import SamModel
 
 __all__ = [
@@ -105,6 +107,16 @@ def build_model(name: str, *, upsample: str | None = None) -> SamModel:
     return entry.build(replace(entry.info, upsample=mode))
 
 
+def other_models(name: str) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yield every other model's name and tensors, which take no memory."""
+    import torch
+
+    for other in model_names():
+        if other != name:
+            with torch.device("meta"):
+                yield other, build_model(other).state_dict()
+
+
 def load_model(
     name: str,
     checkpoint: str | Path | None = None,
@@ -115,7 +127,8 @@ def load_model(
 ) -> SamModel:
     """Return a model with the parameters of a checkpoint: float32, evaluation mode, every key accounted for.
 
-    Without ``checkpoint`` the published one is used; one of folded weights gives a folded model. ``random_weights`` is
+    Without ``checkpoint`` the published one is used; one of folded weights gives a folded model. The weights are found
+    in the file by their keys and shapes, whatever else it holds (docs/checkpoints.md). ``random_weights`` is
     the seed of stand-in parameters (``modeling.random_weights``) instead of trained ones. ``progress`` is handed to the
     download.
 
@@ -132,12 +145,19 @@ def load_model(
         fill_random(model, random_weights)
         return model
 
-    from edgesam_export.checkpoints.reading import check_keys, load_state_dict
-    from edgesam_export.export.folding import matching_form
+    from edgesam_export.checkpoints.reading import load_state_dict
+    from edgesam_export.export.folding import forms_of, matching_form
 
-    state_dict, provenance = load_state_dict(name, checkpoint, progress=progress)
+    frame = model.info.frame
+    state_dict, provenance = load_state_dict(
+        name,
+        checkpoint,
+        forms=forms_of(model),
+        constants={"pixel_mean": frame.mean, "pixel_std": frame.std},
+        others=other_models(name),
+        progress=progress,
+    )
     model = matching_form(model, state_dict)
     model.provenance = provenance
-    check_keys(model, state_dict, where=model.provenance.source)
     model.load_state_dict(state_dict, strict=True)
     return model

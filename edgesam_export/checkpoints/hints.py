@@ -1,0 +1,126 @@
+"""What to say of a checkpoint that does not fit: which keys differ, and whose it looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+__all__ = ["addition_beside", "difference", "family_of_keys", "shapes_of"]
+
+NAMED_KEYS = 3
+"""Keys that an error message lists; it counts the others."""
+
+# family, fragments of which every one occurs in some key, fragments of which none does (a leading dot: anywhere)
+SIGNATURES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("EdgeTAM", ("spatial_perceiver.",), ()),
+    ("sam2 (or EdgeTAM)", ("memory_encoder.",), ()),
+    ("sam2 (or EdgeTAM)", ("image_encoder.trunk.",), ()),
+    ("HQ-SAM", ("mask_decoder.hf_token.",), ()),
+    ("edge_sam_tiny", ("image_encoder.features.", "image_encoder.fuse_stage1.", "image_encoder.fuse_stage2."), ()),
+    ("edge_sam", ("image_encoder.features.", "image_encoder.fuse_stage2."), ()),
+    ("repvit_sam", ("image_encoder.features.",), ("image_encoder.fuse_stage2.",)),
+    ("mobile_sam (or TinySAM)", ("image_encoder.layers.", "image_encoder.patch_embed.seq."), ()),
+    ("sam", ("image_encoder.blocks.", ".attn.rel_pos"), ()),
+    ("sam (in transformers' names)", ("vision_encoder.layers.", "shared_image_embedding."), ()),
+    ("efficientvit_sam", ("image_encoder.backbone.",), ()),
+    ("efficient_sam", ("image_encoder.blocks.", "mask_decoder.final_output_upscaling_layers."), (".rel_pos",)),
+)
+ADDITIONS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (
+        ("lora_A", "lora_B", ".lora_", "linear_a_q", "linear_b_q", "w_a_linear", "base_layer."),
+        "it has LoRA matrices beside the weights: merge them into the weights where they were trained (in PEFT"
+        " merge_and_unload()) and save the merged model",
+    ),
+    (
+        ("mask_decoder.hf_token", "compress_vit_feat", "embedding_maskfeature", "mask_decoder.hf_mlp"),
+        "HQ-SAM's decoder has a token and features that this model lacks; it is not exported yet, the SAM it was made"
+        " from is",
+    ),
+    (
+        ("adapter", "prompt_generator", ".prefix_"),
+        "it has adapters, layers that this model lacks; they cannot be merged, so such a model needs a family of its"
+        " own (CONTRIBUTING.md)",
+    ),
+    (
+        ("_packed_params", ".qweight", ".weight_scale", ".zero_point", ".quant_"),
+        "its weights are quantised: save the float weights",
+    ),
+)
+"""Fragments of names, and what they mean."""
+
+
+def family_of_keys(keys: Collection[str]) -> str | None:
+    """Return the family that has these parameter names, behind any prefix, None if no known family does."""
+
+    def occurs(fragment: str) -> bool:
+        if fragment.startswith("."):
+            return any(fragment in key for key in keys)
+        return any(key.startswith(fragment) or f".{fragment}" in key for key in keys)
+
+    for family, every, none in SIGNATURES:
+        if all(map(occurs, every)) and not any(map(occurs, none)):
+            return family
+    return None
+
+
+def addition_in(names: Collection[str]) -> str | None:
+    """Return the meaning of names that change what the other weights compute, None if there are none."""
+    for fragments, meaning in ADDITIONS:
+        if any(fragment in name for name in names for fragment in fragments):
+            return meaning
+    return None
+
+
+def addition_beside(names: Collection[str]) -> str | None:
+    """Return the meaning of such names beside a complete set of weights; an optimizer's are no weights."""
+    return addition_in([name for name in names if "optim" not in name.lower()])
+
+
+def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor; a value that has none is a shape itself."""
+    return {key: tuple(value.shape if hasattr(value, "shape") else value) for key, value in values.items()}
+
+
+def difference(
+    shapes: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], names: Collection[str], where: str = ""
+) -> str:
+    """Return missing, unexpected and misshapen keys in one line, empty when there are none, and what they look like.
+
+    ``names`` are all names of the file, ``where`` says where ``found`` are among them.
+    """
+    missing = [key for key in shapes if key not in found]
+    unexpected = [key for key in found if key not in shapes]
+    misshapen = [
+        f"{key} (expected {as_text(shape)}, found {as_text(found[key])})"
+        for key, shape in shapes.items()
+        if key in found and found[key] != shape
+    ]
+    problems = [(missing, "missing"), (unexpected, "unexpected"), (misshapen, "misshapen")]
+    parts = [f"{len(keys)} {what}: {listing(keys)}" for keys, what in problems if keys]
+    if not parts:
+        return ""
+    return f"the checkpoint does not fit the model{hint(shapes, names, missing, unexpected)}; {'; '.join(parts)}{where}"
+
+
+def hint(
+    shapes: Mapping[str, Any], names: Collection[str], missing: Collection[str], unexpected: Collection[str]
+) -> str:
+    """Return what the names look like, begun with a semicolon; empty without an idea."""
+    if meaning := addition_in(unexpected):
+        return f"; {meaning}"
+    family, expected = family_of_keys(names), family_of_keys(shapes)
+    if family is not None and family != expected:
+        return f"; the keys look like {family}"
+    parts = {key.partition(".")[0] for key in shapes}
+    absent = sorted(part for part in parts if all(key in missing for key in shapes if key.startswith(f"{part}.")))
+    if absent and len(absent) < len(parts):
+        return f"; the file has no {' and no '.join(absent)}, and a part alone is not enough: give the whole model's"
+    return ""
+
+
+def as_text(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "a single number"
+
+
+def listing(keys: list[str]) -> str:
+    return ", ".join(keys[:NAMED_KEYS]) + (", ..." if len(keys) > NAMED_KEYS else "")

@@ -1,0 +1,186 @@
+"""Reading a model's weights out of a checkpoint, whatever else it holds and however its keys are called."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgesam_export.checkpoints.contents import Contents, opened, plain_tensors, type_name
+from edgesam_export.checkpoints.hints import addition_beside, shapes_of
+from edgesam_export.checkpoints.layouts import (
+    WeightSet,
+    choose_set,
+    find_sets,
+    is_average,
+    nearest_difference,
+    optional,
+)
+from edgesam_export.checkpoints.names import named_tensors
+from edgesam_export.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["read_weights"]
+
+SHOWN = 4
+"""Kinds of unread tensors that a note names."""
+
+
+def read_weights(
+    path: Path,
+    forms: Iterable[Mapping[str, torch.Tensor]],
+    *,
+    key: str | None = None,
+    constants: Mapping[str, tuple[float, ...]],
+    others: Iterable[tuple[str, Mapping[str, torch.Tensor]]] = (),
+) -> tuple[dict[str, torch.Tensor], str | None]:
+    """Return the tensors of a model under its own keys, and a note on how they were found, None for a plain file.
+
+    ``forms`` are the model's tensors by key, of each form that its weights may have; ``key`` names one of several sets
+    in the file; ``constants`` are values, by the names that a file may give them, that must be as stated there;
+    ``others`` are the tensors of other models by name, for the message where a file is one of theirs.
+    Floating-point tensors of any width come back as float32. What is no weight of the model stays unread, training
+    state of any class included; no code in the file ever runs. Batch norm's counters may be missing and are zero then.
+
+    Raises:
+        CheckpointError: the file cannot be read; no complete set of weights is in it, or several different ones; a
+            weight is not finite.
+    """
+    kept: list[Mapping[str, torch.Tensor]] = []
+
+    def shapes() -> Iterable[Mapping[str, tuple[int, ...]]]:
+        for form in forms:
+            kept.append(form)
+            yield shapes_of(form)
+
+    with opened(path) as contents:
+        names = names_in(contents)
+        sets = find_sets(names, shapes())
+        if not sets:
+            difference = nearest_difference(names, map(shapes_of, kept))
+            raise CheckpointError(f"{path.name}: {difference}{other_models(names, others)}")
+        if addition := addition_beside(set(names).difference(chosen_names(sets))):
+            raise CheckpointError(f"{path.name}: the weights are not complete without the rest of the file: {addition}")
+        try:
+            chosen = choose_set(sets, key, lambda one, other: same_values(contents, names, one, other))
+        except CheckpointError as error:
+            raise CheckpointError(f"{path.name}: {error}") from None
+        state = plain_tensors({key: names[name] for key, name in chosen.names.items()}, contents)
+        check_constants(contents, names, chosen, constants)
+    counters = [key for key in chosen.form.shapes if key not in state]
+    for counter in counters:
+        state[counter] = kept[-1][counter].new_zeros(chosen.form.shapes[counter], device="cpu")
+    ordered = {key: state[key] for key in chosen.form.shapes}
+    return ordered, note_on(path, names, chosen, sets, len(counters))
+
+
+def other_models(names: Mapping[str, Any], others: Iterable[tuple[str, Mapping[str, torch.Tensor]]]) -> str:
+    """Return which other models the weights fit, begun with a semicolon; empty without one."""
+    fitting = [model for model, tensors in others if find_sets(names, [shapes_of(tensors)])]
+    return f"; they are weights of {' or '.join(fitting)}: give that as the model" if fitting else ""
+
+
+def chosen_names(sets: Iterable[WeightSet]) -> set[str]:
+    """Return every name of some sets."""
+    return {name for one in sets for name in one.names.values()}
+
+
+def names_in(contents: Contents) -> dict[str, Any]:
+    """Return the tensors of a file by name.
+
+    Raises:
+        CheckpointError: there are none.
+    """
+    try:
+        names = named_tensors(contents.tree)
+    except CheckpointError as error:
+        raise CheckpointError(f"cannot read {contents.path}: {error}") from None
+    if not names:
+        held = getattr(contents.tree, "name", type_name(contents.tree))
+        raise CheckpointError(f"{contents.path} holds no tensors (a {held}); a state dict (names to tensors) is needed")
+    return names
+
+
+def same_values(contents: Contents, names: Mapping[str, Any], one: WeightSet, other: WeightSet) -> bool:
+    """Return whether two sets have the same values, counters of batch norm left out."""
+    import torch
+
+    keys = {key for key in one.names if not optional(key)}
+    if keys != {key for key in other.names if not optional(key)}:
+        return False
+    return all(
+        names[one.names[key]] is names[other.names[key]]
+        or torch.equal(contents.tensor(names[one.names[key]]), contents.tensor(names[other.names[key]]))
+        for key in keys
+    )
+
+
+def check_constants(
+    contents: Contents, names: Mapping[str, Any], chosen: WeightSet, constants: Mapping[str, tuple[float, ...]]
+) -> None:
+    """Raise CheckpointError where the file states a constant of the model otherwise, in units of 1 or of 255."""
+    if len(chosen.prefixes) != 1:
+        return
+    for constant, expected in constants.items():
+        leaf = names.get(chosen.prefixes[0] + constant)
+        if leaf is None or len(expected) != int(contents.tensor(leaf).numel()):
+            continue
+        found = contents.tensor(leaf).flatten().tolist()
+        if not any(all(abs(a * unit - b) < 0.01 * b for a, b in zip(found, expected)) for unit in (1, 255)):
+            raise CheckpointError(
+                f"{contents.path.name}: {constant} is {shown(found)}, the model's images have {shown(expected)}: its"
+                " masks would be wrong; convert the weights to that, or add a model with that frame (CONTRIBUTING.md)"
+            )
+
+
+def shown(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
+def note_on(
+    path: Path, names: Mapping[str, Any], chosen: WeightSet, sets: Sequence[WeightSet], counters: int
+) -> str | None:
+    """Return one line on what was taken of a file and what was not; None where it holds the weights alone."""
+    parts = []
+    if any(chosen.prefixes):
+        average = ", a running average (EMA)" if is_average(chosen.place) else ""
+        parts.append(f"found under '{chosen.place}'{average}")
+    if chosen.form.dialect.name:
+        parts.append(f"renamed from {chosen.form.dialect.name}")
+    if counters:
+        parts.append(f"batch norm's {counters} counters are missing, which only training needs")
+    others = [one for one in sets if one is not chosen]
+    if left := unread(names, chosen, others):
+        parts.append(f"not read: {left}")
+    if any(is_average(one.place) for one in others) and not is_average(chosen.place):
+        parts.append(f"EMA weights are there too, as {path.name}#ema")
+    return f"weights of {path.name}: {'; '.join(parts)}" if parts else None
+
+
+def unread(names: Mapping[str, Any], chosen: WeightSet, others: Sequence[WeightSet]) -> str:
+    """Return how many tensors were left out, by the component of their names that first differs from those read."""
+    used = set(chosen.names.values())
+    counts: Counter[str] = Counter()
+    for name in names:
+        if name in used or name.endswith(chosen.form.dialect.repeated or ("\0",)):
+            continue
+        place = next((one.place for one in others if one.place and name.startswith(f"{one.place}.")), None)
+        counts[place or first_difference(name, chosen.prefixes)] += 1
+    texts = [f"{place} ({count} tensor{'s' if count > 1 else ''})" for place, count in counts.items()]
+    return ", ".join(texts[:SHOWN]) + (f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else "")
+
+
+def first_difference(name: str, prefixes: Sequence[str]) -> str:
+    """Return the beginning of a name, up to the first component that is not in a prefix."""
+    components = name.split(".")
+    depth = 0
+    for prefix in prefixes:
+        inside = prefix.split(".")[:-1]
+        common = 0
+        while common < min(len(inside), len(components) - 1) and inside[common] == components[common]:
+            common += 1
+        depth = max(depth, common)
+    return ".".join(components[: depth + 1])
