@@ -32,12 +32,13 @@ PUBLISHED_NAMES: dict[str, str | None] = {
     "efficientvit_sam_xl0": "EfficientViT-SAM-XL0",
     "efficientvit_sam_xl1": "EfficientViT-SAM-XL1",
     "fast_sam": "FastSAM",
+    "lite_medsam": None,
     "mobile_sam": "MobileSAM",
     "sam_vit_b": "SAM ViT-B",
     "sam_vit_h": "SAM ViT-H",
     "sam_vit_l": "SAM ViT-L",
 }
-"""Our name -> the name in benchmarks/published.toml; None for a model of our own, of which nothing is published."""
+"""Our name -> the name in benchmarks/published.toml; None for a model of which no figures are published."""
 FIGURE_FIELDS = ("part", "device", "value", "unit", "setup", "source")
 
 
@@ -67,6 +68,7 @@ def model_entry(name: str) -> dict[str, Any]:
         "default_score": info.default_score,
         "checkpoint": file.name if file else None,
         "bundled": file.bundled if file else False,
+        "package": file.package if file else None,
         "url": file.url if file else None,
         "bytes": file.bytes if file else None,
         "sha256": file.sha256 if file else None,

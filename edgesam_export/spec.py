@@ -20,6 +20,7 @@ __all__ = [
     "NOT_A_POINT",
     "NUMERICS",
     "PROMPT_INPUTS",
+    "PROMPT_KINDS",
     "UNITS_WITH_ANE",
     "Artifact",
     "CoreMLConfig",
@@ -46,6 +47,8 @@ MASK_SIDE = 256
 """Side of low-resolution masks and of a mask prompt."""
 PROMPT_INPUTS = ("point_coords", "point_labels", "mask_input", "has_mask_input", "orig_im_size")
 """Inputs of a decoder that describe a prompt; every other one is a map of the embedding."""
+PROMPT_KINDS = ("point", "points", "box", "box+point", "mask")
+"""Kinds of prompt that are told apart: one point, several points, a box, a box with points, a mask with a point."""
 EVERY_FORMAT = "*"
 """Stands for all formats in a module's ``fp32_formats``."""
 TARGETS = ("iOS16", "iOS17", "iOS18")
@@ -111,6 +114,17 @@ class ModelInfo:
     further_maps: tuple[tuple[int, int, int], ...] = ()
     """Channels, rows and columns of each further map that the encoder returns and the decoder takes, in that order."""
     description: str = ""
+    trained_prompts: tuple[str, ...] = ()
+    """Kinds of prompt that the published weights were trained on, of ``PROMPT_KINDS``; empty: all of them."""
+    image_domain: str = "photographs"
+    """Kind of images that the published weights were trained on, as a phrase."""
+    sample_images: Literal["photographs", "phantoms"] = "photographs"
+    """Images of that kind that parity takes unless it is given some: the bundled ones, or ``parity/phantoms.py``."""
+
+    def __post_init__(self) -> None:
+        unknown = [kind for kind in self.trained_prompts if kind not in PROMPT_KINDS]
+        if unknown:
+            raise ValueError(f"{self.name}: no prompt of kind '{unknown[0]}'; kinds are {', '.join(PROMPT_KINDS)}")
 
     @property
     def embedding_shapes(self) -> tuple[tuple[int, int, int, int], ...]:

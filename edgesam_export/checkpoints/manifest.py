@@ -32,6 +32,8 @@ class CheckpointFile:
     sha256: str | None = None
     notice: str | None = None
     note: str | None = None
+    package: str | None = None
+    """Distribution of the Python package index that holds the file; it is read where that is installed."""
     bundled: bool = False
     """The file is in ``models/`` beside the manifest and comes with the package; there is nothing to download."""
 
@@ -44,6 +46,8 @@ class CheckpointFile:
             raise SchemaError(f"manifest: sha256 of {self.name} is not 64 hexadecimal digits")
         if not isinstance(self.bundled, bool):
             raise SchemaError(f"manifest: bundled of {self.name} is '{self.bundled}'; write true or leave it out")
+        if self.package is not None and (self.url is not None or self.sha256 is None or self.bundled):
+            raise SchemaError(f"manifest: {self.name} is part of a package; give its sha256, no url, and not bundled")
         if self.bundled and (self.url is not None or self.bytes is None or self.sha256 is None):
             raise SchemaError(f"manifest: {self.name} is bundled; give its bytes and sha256, and no url")
 

@@ -113,7 +113,8 @@ def load_state_dict(
 ) -> tuple[dict[str, torch.Tensor], Provenance]:
     """Return the parameters of model ``name`` and their provenance.
 
-    Without ``checkpoint``, a bundled file is read in place; another released one is taken from ``cache_dir``
+    Without ``checkpoint``, a bundled file is read in place, and so is one of an installed package; another released one
+    is taken from ``cache_dir``
     (default: ``default_cache_dir()``), or downloaded to it. A file named like a released one but with other contents
     is read, with a ``ChecksumWarning``. ``FILE#KEY`` names one of several sets of weights in a file, ``FILE#ema`` its
     running average.

@@ -30,6 +30,13 @@ def models(as_json: bool, quiet: bool) -> None:
             click.echo(f"{entry['name']}: not exported, {entry['not_exported']}")
 
 
+def checkpoint_text(entry: dict[str, Any]) -> str:
+    """Return a model's checkpoint in a few words: its file's name, and the Python package that it is part of."""
+    if entry["bundled"]:
+        return "bundled"
+    return f"{entry['checkpoint']} (pip: {entry['package']})" if entry["package"] else entry["checkpoint"] or "-"
+
+
 def model_row(entry: dict[str, Any]) -> tuple[str, ...]:
     """Return a model's row of the table; its figures are those of models/figures.json."""
     measured = entry["measured"]
@@ -39,6 +46,6 @@ def model_row(entry: dict[str, Any]) -> tuple[str, ...]:
         str(entry["input_size"]),
         f"{measured['parameters'] / 1e6:.1f} M" if measured else "-",
         " + ".join(f"{count / 1e9:.1f}" for count in parts) or "-",
-        "bundled" if entry.get("bundled") else entry["checkpoint"] or "-",
+        checkpoint_text(entry),
         entry["licence"] or "-",
     )

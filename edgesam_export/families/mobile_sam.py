@@ -24,7 +24,17 @@ from edgesam_export.modeling.prompt_encoder import PromptEncoder
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.spec import ModelInfo
 
-__all__ = ["MBConv", "Stage", "TinyViTBlock", "TinyViTEncoder", "WindowAttention"]
+__all__ = [
+    "STAGES",
+    "MBConv",
+    "PatchEmbedding",
+    "Stage",
+    "TinyViTBlock",
+    "TinyViTEncoder",
+    "WindowAttention",
+    "embedding_neck",
+    "stages_on",
+]
 
 EMBEDDING_DIM = 256
 NORM_EPS = 1e-5
@@ -53,11 +63,12 @@ STAGES = (
 
 
 class PatchEmbedding(nn.Module):
-    """Two convolutions of stride 2: (B, 3, S, S) -> (B, C, S/4, S/4)."""
+    """Two convolutions: of 3x3 and stride 2, (B, 3, S, S) -> (B, C, S/4, S/4), or of 1x1, which keep the size."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, kernel: int = 3, stride: int = 2) -> None:
         super().__init__()
-        self.seq = nn.Sequential(ConvBN(3, width // 2, 3, stride=2), nn.GELU(), ConvBN(width // 2, width, 3, stride=2))
+        first = ConvBN(3, width // 2, kernel, stride=stride)
+        self.seq = nn.Sequential(first, nn.GELU(), ConvBN(width // 2, width, kernel, stride=stride))
 
     def forward(self, image: Tensor) -> Tensor:
         return self.seq(image)
@@ -203,27 +214,36 @@ class Stage(nn.Module):
         return self.downsample(self.blocks(x))
 
 
+def stages_on(grid: int) -> nn.ModuleList:
+    """Return the stages for an embedded image of ``grid`` x ``grid`` cells; the last one has a quarter of that side."""
+    stages = []
+    for config, following in zip(STAGES, (*STAGES[1:], STAGES[-1]), strict=True):
+        stages.append(Stage(grid, config, following.width))
+        grid //= config.stride or 1
+    return nn.ModuleList(stages)
+
+
+def embedding_neck(width: int) -> nn.Sequential:
+    """Return SAM's neck, from the last stage's width to the embedding's."""
+    return nn.Sequential(
+        nn.Conv2d(width, EMBEDDING_DIM, kernel_size=1, bias=False),
+        LayerNorm2d(EMBEDDING_DIM),
+        nn.Conv2d(EMBEDDING_DIM, EMBEDDING_DIM, kernel_size=3, padding=1, bias=False),
+        LayerNorm2d(EMBEDDING_DIM),
+    )
+
+
 class TinyViTEncoder(nn.Module):
     """TinyViT-5M for images of ``size`` x ``size``, and SAM's neck."""
 
     def __init__(self, size: int = 1024) -> None:
         super().__init__()
         self.patch_embed = PatchEmbedding(STAGES[0].width)
-        grid = size // 4
-        stages = []
-        for config, following in zip(STAGES, (*STAGES[1:], STAGES[-1]), strict=True):
-            stages.append(Stage(grid, config, following.width))
-            grid //= config.stride or 1
-        self.layers = nn.ModuleList(stages)
+        self.layers = stages_on(size // 4)
         width = STAGES[-1].width
         self.norm_head = nn.LayerNorm(width, eps=NORM_EPS)
         self.head = nn.Linear(width, CLASSES)
-        self.neck = nn.Sequential(
-            nn.Conv2d(width, EMBEDDING_DIM, kernel_size=1, bias=False),
-            LayerNorm2d(EMBEDDING_DIM),
-            nn.Conv2d(EMBEDDING_DIM, EMBEDDING_DIM, kernel_size=3, padding=1, bias=False),
-            LayerNorm2d(EMBEDDING_DIM),
-        )
+        self.neck = embedding_neck(width)
 
     def forward(self, image: Tensor) -> Tensor:
         """Embed an image.

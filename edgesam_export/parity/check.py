@@ -29,6 +29,7 @@ from edgesam_export.parity.inputs import (
     open_candidates,
     open_reference,
     pack,
+    trained_prompts,
 )
 from edgesam_export.parity.outputs import METRICS, Pair, measure
 from edgesam_export.parity.reference import Reference, ReferenceOutputs
@@ -56,7 +57,7 @@ def check_parity(
     candidate: Any,
     *,
     images: Iterable[Any] | None = None,
-    prompts: Callable[[tuple[int, int]], Sequence[Prompt]] = default_prompts,
+    prompts: Callable[[tuple[int, int]], Sequence[Prompt]] | None = None,
     gates: Sequence[Gate] = DEFAULT_GATES,
     numerics: Sequence[str] = NUMERICS,
     progress: Progress | None = None,
@@ -65,8 +66,8 @@ def check_parity(
 
     ``reference`` is a loaded model or a runner; ``candidate`` exported files (artifacts, a path, several) or runners.
     ``images`` are paths, Pillow images, uint8 (H, W, 3) arrays or pairs of a name and one of these; at least two.
-    ``prompts`` gives the prompts for an image of a height and width. Core ML files are executed once under each of
-    ``numerics``. ``progress`` gets steps done, steps in all and a text.
+    ``prompts`` gives the prompts for an image of a height and width. Images and prompts are by default of the kinds
+    that the model was trained on. Core ML files run under each of ``numerics``; ``progress`` gets done, all, a text.
 
     Raises:
         UsageError: nothing to compare: no candidate, fewer than two images, no fitting prompt, no gate that applies;
@@ -75,8 +76,8 @@ def check_parity(
     """
     candidates = open_candidates(candidate, tuple(numerics))
     require_outputs(gates, candidates)
-    loaded = load_images(default_images() if images is None else images)
     original = Reference(open_reference(reference), candidates[0].info.frame)
+    loaded = load_images(default_images(original.runner.info) if images is None else images)
     total = len(candidates) * len(loaded)
     result, ranged = CheckResult(), set[str]()
     for index, runner in enumerate(candidates):
@@ -84,7 +85,7 @@ def check_parity(
         for number, (name, image) in enumerate(loaded.items()):
             if progress:
                 progress(index * len(loaded) + number, total, f"{runner.name}: {name}")
-            check.compare(name, image, prompts(image.shape[:2]))
+            check.compare(name, image, (prompts or trained_prompts(original.runner.info))(image.shape[:2]))
         result += check.result()
         runner.release()
     if progress:

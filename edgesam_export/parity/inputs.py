@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,10 @@ from edgesam_export.errors import UsageError
 from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.imaging.prompts import pack_prompt
 from edgesam_export.imaging.reading import open_image, rgb_array
+from edgesam_export.parity.phantoms import phantoms
 from edgesam_export.parity.report import Prompt
 from edgesam_export.runners import Runner, numerics_choices, open_artifact, open_runner
-from edgesam_export.spec import Artifact, Progress
+from edgesam_export.spec import PROMPT_KINDS, Artifact, ModelInfo, Progress
 
 if TYPE_CHECKING:
     from edgesam_export.modeling.sam import SamModel
@@ -30,6 +31,7 @@ __all__ = [
     "open_candidates",
     "open_reference",
     "pack",
+    "trained_prompts",
 ]
 
 MIN_IMAGES = 2
@@ -52,14 +54,29 @@ def default_prompts(size: tuple[int, int]) -> tuple[Prompt, ...]:
     )
 
 
-def default_images() -> tuple[tuple[str, np.ndarray], ...]:
-    """Return the bundled photographs and one image of noise, which no gate may be fitted to, by name.
+def trained_prompts(info: ModelInfo) -> Callable[[tuple[int, int]], tuple[Prompt, ...]]:
+    """Return the function that gives the default prompts of the kinds that a model was trained on."""
 
+    kinds = info.trained_prompts or PROMPT_KINDS
+
+    def prompts(size: tuple[int, int]) -> tuple[Prompt, ...]:
+        return tuple(prompt for prompt in default_prompts(size) if prompt.kind in kinds)
+
+    return prompts
+
+
+def default_images(info: ModelInfo | None = None) -> tuple[tuple[str, np.ndarray], ...]:
+    """Return two images of the kind that a model was trained on and one of noise, which no gate may be fitted to.
+
+    Without ``info`` they are the bundled photographs. All have names.
     Shapes: uint8 (H, W, 3)
     """
-    folder = Path(__file__).parents[1] / "samples"
-    photographs = tuple((path.name, open_image(path)) for path in sorted(folder.glob("*.jpg")))
-    return (*photographs, ("noise", np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)))
+    if info is not None and info.sample_images == "phantoms":
+        samples = phantoms()
+    else:
+        folder = Path(__file__).parents[1] / "samples"
+        samples = tuple((path.name, open_image(path)) for path in sorted(folder.glob("*.jpg")))
+    return (*samples, ("noise", np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)))
 
 
 def open_reference(reference: Any) -> Runner:

@@ -647,3 +647,21 @@ def test_masks_are_compared_in_the_prompt_frame():
     thinner = expected.copy()
     thinner[..., 100:109, 100] = -4.0  # a whole column gone is gone at any size
     assert mask_metrics(expected, thinner)["mask_iou"] == pytest.approx(0.9, abs=0.01)
+
+
+def test_default_prompts_and_images_are_of_the_kinds_that_the_model_was_trained_on():
+    trained = ModelInfo(
+        name="edge_sam", family="edgesam", frame=FRAME, trained_prompts=("box",), sample_images="phantoms"
+    )
+    reference, candidate = FakeRunner(), FakeRunner("copy")
+    reference.info = trained
+    report = check_parity(reference, candidate)
+    assert {row.prompt for row in report.rows if row.component == "decoder"} == {"box"}
+    assert {row.image for row in report.rows} == {"phantom of a body", "phantom of an echo", "noise"}
+    chosen = check_parity(reference, candidate, prompts=lambda size: default_prompts(size)[:2])
+    assert {row.prompt for row in chosen.rows if row.component == "decoder"} == {"point", "points"}
+
+
+def test_an_unknown_kind_of_prompt_cannot_be_trained_for():
+    with pytest.raises(ValueError, match=r"edge_sam: no prompt of kind 'scribble'; kinds are point, points, box"):
+        ModelInfo(name="edge_sam", family="edgesam", trained_prompts=("box", "scribble"))
