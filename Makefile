@@ -9,13 +9,13 @@ MODEL ?= edge_sam_tiny
 OUT ?= out/demo
 # Processes that pytest runs in, a core each; no test depends on another, so an idle one takes over from a busy one.
 WORKERS ?= 2
-PARTS := lint pytest swift-test conformance-sample
+PARTS := lint pytest swift-test swift-apple-check conformance-sample
 # The bundled weights unless told otherwise: make demo MODEL=edge_sam_3x CHECKPOINT=edge_sam_3x.pth PICTURE=photo.jpg
 WEIGHTS := $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 PICTURE ?= edgesam_export/samples/scene.png
 PROMPT ?= --point 425,384
 
-.PHONY: help setup demo test pytest coverage lint fmt check conformance conformance-sample bench model-table families tiny distillation op-table swift-test loc wheel clean
+.PHONY: help setup demo test pytest coverage lint fmt check conformance conformance-sample bench model-table families tiny distillation op-table swift-test swift-apple-check loc wheel clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -80,6 +80,10 @@ swift-test: setup  ## Swift: build and test both packages, the predictor on real
 	@if command -v swift >/dev/null; then \
 	  export EDGESAM_PYTHON=$(abspath $(RUN))/python; swift test && swift test --package-path swift; \
 	else echo "swift: no toolchain on PATH, so the Swift packages are not tested here"; fi
+
+# Other systems: make swift-apple-check TRIPLE=arm64-apple-xros1.0
+swift-apple-check: setup  ## Swift: type-check everything for iOS 17 and macOS 14, on Linux; minutes once, then seconds
+	@$(RUN)/python swift/AppleCheck/check.py --folder out/swift-apple-check $(if $(TRIPLE),--triple $(TRIPLE))
 
 conformance-sample: setup  ## A sample of coremltools' own op tests against the executor
 	$(RUN)/python tests/conformance/run.py --sample

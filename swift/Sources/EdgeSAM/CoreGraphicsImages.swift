@@ -37,7 +37,7 @@
         /// The mask as an 8-bit grey picture, 255 inside and 0 outside; usable as a `CGContext` mask.
         public func cgImage() -> CGImage? {
             let mask = self.mask
-            guard let provider = CGDataProvider(data: Data(mask.greyBytes) as CFData) else { return nil }
+            guard let provider = CGDataProvider(data: Data(mask.alpha) as CFData) else { return nil }
             return CGImage(
                 width: mask.size.width, height: mask.size.height, bitsPerComponent: 8, bitsPerPixel: 8,
                 bytesPerRow: mask.size.width, space: CGColorSpaceCreateDeviceGray(),

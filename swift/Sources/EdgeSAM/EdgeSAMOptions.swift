@@ -50,17 +50,18 @@ public struct EdgeSAMOptions: Sendable {
     func configuration(units: MLComputeUnits, function: String?) throws -> MLModelConfiguration {
         let configuration = MLModelConfiguration()
         configuration.computeUnits = units
-        if #available(iOS 17.4, macOS 14.4, *), let reshapeFrequency {
+        if #available(iOS 17.4, macOS 14.4, visionOS 1.1, *), let reshapeFrequency {
             configuration.optimizationHints.reshapeFrequency =
                 reshapeFrequency == .frequent ? .frequent : .infrequent
         }
-        if #available(iOS 18, macOS 15, *), let specialization {
+        if #available(iOS 18, macOS 15, visionOS 2, *), let specialization {
             configuration.optimizationHints.specializationStrategy =
                 specialization == .standard ? .default : .fastPrediction
         }
         if let function {
-            guard #available(iOS 18, macOS 15, *) else {
-                throw EdgeSAMError.systemTooOld(feature: "decoder function '\(function)'", needs: "iOS 18 or macOS 15")
+            guard #available(iOS 18, macOS 15, visionOS 2, *) else {
+                throw EdgeSAMError.systemTooOld(
+                    feature: "decoder function '\(function)'", needs: "iOS 18, macOS 15 or visionOS 2")
             }
             configuration.functionName = function
         }

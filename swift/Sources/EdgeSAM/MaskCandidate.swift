@@ -27,6 +27,9 @@ public struct MaskCandidate: Sendable {
         cache.value { MaskProcessor(geometry: geometry).mask(logits) }
     }
 
+    /// The mask at the resolution of the logits, at most 256 pixels a side: quick, for drawing while a user drags.
+    public var preview: BinaryMask { MaskProcessor(geometry: geometry).preview(logits) }
+
     /// How little the mask changes when its threshold moves by 1 up or down, 0 to 1; from the logits.
     public var stabilityScore: Float { MaskScore.stability(logits) }
 

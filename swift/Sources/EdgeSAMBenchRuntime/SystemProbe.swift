@@ -2,7 +2,8 @@ import EdgeSAMBenchCore
 import Foundation
 
 #if canImport(Darwin)
-    import Darwin
+    // `mach_task_self_` is a global variable without annotation in the SDKs of Xcode 16.0 to 16.2.
+    @preconcurrency import Darwin
 #endif
 #if os(iOS)
     import UIKit

@@ -93,9 +93,6 @@ public struct BinaryMask: Sendable, Hashable {
         return RunLengths(size: size, order: order, counts: counts)
     }
 
-    /// 0 or 255 for each pixel, row-major: an 8-bit grey picture.
-    public var greyBytes: [UInt8] { bits.map { $0 &* 255 } }
-
     private static func check(_ size: PixelSize, values: Int) throws(MaskError) {
         guard size.width > 0, size.height > 0, !size.width.multipliedReportingOverflow(by: size.height).overflow,
             size.area <= RGBImage.mostPixels

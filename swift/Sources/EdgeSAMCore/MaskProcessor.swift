@@ -34,6 +34,18 @@ public struct MaskProcessor: Sendable {
         return BinaryMask(size: size, checked: bits)
     }
 
+    /// The mask at the size of the map itself, without its padding: quick, with the proportions of the source.
+    ///
+    /// - Precondition: `logits` holds `side` x `side` values, row-major.
+    public func preview(_ logits: [Float], side: Int = 256) -> BinaryMask {
+        precondition(side > 0 && logits.count == side * side, "logits are a square of side x side values")
+        let size = partWithoutPadding(side)
+        var bits: [UInt8] = []
+        bits.reserveCapacity(size.area)
+        for y in 0..<size.height { bits += logits[y * side..<y * side + size.width].map { $0 > 0 ? 1 : 0 } }
+        return BinaryMask(size: size, checked: bits)
+    }
+
     /// Where logits at source size are above 0.
     ///
     /// - Precondition: one value for each pixel of the source.

@@ -79,7 +79,7 @@ public struct NPYArray: Sendable, Hashable {
         let length = bytes[8..<prefix].reversed().reduce(0) { $0 << 8 | Int($1) }
         guard length <= NPYHeader.mostBytes else { throw .header("it is \(length) bytes long") }
         guard bytes.count >= prefix + length else { throw .truncated(needed: prefix + length, given: bytes.count) }
-        guard let text = String(validating: bytes[prefix..<prefix + length], as: UTF8.self) else {
+        guard let text = String(bytes: bytes[prefix..<prefix + length], encoding: .utf8) else {
             throw .header("it is not text")
         }
         return (text, prefix + length)

@@ -65,7 +65,14 @@ public struct RGBImage: Sendable, Hashable {
         }
     }
 
-    private static func check(_ width: Int, _ height: Int) throws(ImageError) {
+    /// Pixels that are known to be three for each of `size`.
+    init(size: PixelSize, checked pixels: [UInt8]) {
+        width = size.width
+        height = size.height
+        self.pixels = pixels
+    }
+
+    static func check(_ width: Int, _ height: Int) throws(ImageError) {
         let sides = 1...longestSide
         guard sides.contains(width), sides.contains(height), width * height <= mostPixels else {
             throw .size(width: width, height: height)
@@ -78,6 +85,7 @@ public enum ImageError: Error, Equatable, Sendable, LocalizedError {
     case size(width: Int, height: Int)
     case byteCount(needed: Int, given: Int, width: Int, height: Int)
     case rowTooShort(needed: Int, given: Int, width: Int)
+    case maskSize(mask: PixelSize, image: PixelSize)
 
     public var errorDescription: String? {
         switch self {
@@ -89,6 +97,9 @@ public enum ImageError: Error, Equatable, Sendable, LocalizedError {
                 + " check size and row stride"
         case .rowTooShort(let needed, let given, let width):
             return "image rows have \(given) bytes but \(width) pixels need \(needed); check width and row stride"
+        case .maskSize(let mask, let image):
+            return "mask has size \(mask.width)x\(mask.height) but the image \(image.width)x\(image.height);"
+                + " take the mask of the same image"
         }
     }
 }

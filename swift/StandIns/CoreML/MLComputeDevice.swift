@@ -1,4 +1,5 @@
 /// Stand-in for <https://developer.apple.com/documentation/coreml/mlcomputedevice>.
+@available(iOS 17.0, macOS 14.0, visionOS 1.0, *)
 public enum MLComputeDevice: Hashable, Sendable {
     case cpu(MLCPUComputeDevice)
     case gpu(MLGPUComputeDevice)

@@ -1,6 +1,7 @@
 /// Which operations a program has.  Where they would run and what they cost, only Core ML knows: always nil here.
 ///
 /// Stand-in for <https://developer.apple.com/documentation/coreml/mlcomputeplan-1w21n>.
+@available(iOS 17.4, macOS 14.4, visionOS 1.1, *)
 public class MLComputePlan {
     /// <https://developer.apple.com/documentation/coreml/mlcomputeplan-1w21n/deviceusage>
     public struct DeviceUsage: Sendable {

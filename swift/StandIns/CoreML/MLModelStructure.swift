@@ -1,5 +1,6 @@
 /// Stand-in for <https://developer.apple.com/documentation/coreml/mlmodelstructure-1sv6x>; types of values and the
 /// arguments of operations are left out.
+@available(iOS 17.4, macOS 14.4, visionOS 1.1, *)
 public enum MLModelStructure: Sendable {
     public struct Program: Sendable {
         public struct NamedValueType: Sendable {

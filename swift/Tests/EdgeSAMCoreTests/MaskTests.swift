@@ -12,7 +12,7 @@ struct MaskTests {
         #expect(mask.rle(order: .rowMajor).counts == [0, 1, 2, 2, 1])
         #expect(mask.area == 3)
         #expect(mask.boundingBox == BinaryMask.BoundingBox(x0: 0, y0: 0, x1: 2, y1: 2))
-        #expect(mask.greyBytes == [255, 0, 0, 255, 255, 0])
+        #expect(mask.alpha == [255, 0, 0, 255, 255, 0])
     }
 
     @Test func emptyAndFullMasksAreOneOrTwoRuns() throws {

@@ -101,12 +101,13 @@ struct ValueTests {
         let options = EdgeSAMOptions(
             encoderUnits: .all, reshapeFrequency: .infrequent, specialization: .fastPrediction)
         #expect(options.decoderUnits == .cpuAndNeuralEngine)
+        #expect(try options.configuration(units: options.encoderUnits, function: nil).computeUnits == .all)
+        let plain = try EdgeSAMOptions().configuration(units: .cpuOnly, function: nil)
+        guard #available(iOS 18, macOS 15, visionOS 2, *) else { return }
         let configuration = try options.configuration(units: options.encoderUnits, function: "points_2")
-        #expect(configuration.computeUnits == .all)
         #expect(configuration.functionName == "points_2")
         #expect(configuration.optimizationHints.reshapeFrequency == .infrequent)
         #expect(configuration.optimizationHints.specializationStrategy == .fastPrediction)
-        let plain = try EdgeSAMOptions().configuration(units: .cpuOnly, function: nil)
         #expect(plain.functionName == nil)
         #expect(plain.optimizationHints == MLModelConfiguration().optimizationHints)
     }
