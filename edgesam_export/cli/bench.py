@@ -33,7 +33,8 @@ def target(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--uninstall", is_flag=True, help="Remove the app from the phone afterwards."),
         click.option("--allow-wifi", "--wifi", is_flag=True, help="Take a phone without a cable."),
         click.option("--register-device", is_flag=True, help="Let Xcode add the phone to the developer account."),
-        click.option("--bundle-id", help="Identifier of the app; default: with the team's appended."),
+        click.option("--increased-memory", is_flag=True, help="Raise the app's memory limit; needs a paid team."),
+        click.option("--bundle-id", help="Identifier of the app; default: org.edgesam.bench.TEAM."),
         click.option("--team", help="Development team that signs the app (10 characters)."),
         click.option("--list", "listing", is_flag=True, help="List the phones and why one cannot be used."),
         click.option("--host", is_flag=True, help="This machine: PyTorch, ONNX Runtime, executor, Swift runner."),
@@ -115,7 +116,7 @@ def backend_options(options: dict[str, Any]) -> BackendOptions:
     """Return the backend's options."""
     from edgesam_export.bench.devices import BackendOptions
 
-    named = ("team", "bundle_id", "allow_wifi", "register_device")
+    named = ("team", "bundle_id", "allow_wifi", "register_device", "increased_memory")
     return BackendOptions(**{name: options[name] for name in named}, build=options["mac"])
 
 

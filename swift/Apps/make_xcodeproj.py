@@ -28,6 +28,7 @@ FILE_TYPES = {
     ".xcassets": "folder.assetcatalog",
     ".xcconfig": "text.xcconfig",
     ".example": "text.xcconfig",
+    ".entitlements": "text.plist.entitlements",
 }
 ONE_LINE = {"PBXBuildFile", "PBXFileReference"}
 PLAIN = re.compile(r"[A-Za-z0-9_./$]+")

@@ -84,6 +84,12 @@ def listed() -> dict[str, Any]:
 
 
 @pytest.fixture
+def listed_v5() -> dict[str, Any]:
+    """What ``list devices`` writes in JSON version 5 once the fields that it calls deprecated are gone."""
+    return json.loads((HERE / "scenarios" / "list_devices_v5.json").read_text())
+
+
+@pytest.fixture
 def locked() -> dict[str, Any]:
     """What ``process launch`` wrote for a locked phone."""
     return json.loads((HERE / "scenarios" / "launch_locked.json").read_text())

@@ -46,6 +46,7 @@ class FakePhone(DeviceBackend):
 
     name = "fake"
     survives_host = True
+    polling_disturbs = True
 
     def __init__(self, clock: FakeClock) -> None:
         super().__init__(options=BackendOptions())

@@ -113,6 +113,11 @@ def app_goes_on(out, status):
         digest = hashlib.sha256(content).hexdigest()
         status["result"] = {"file": "result.json", "bytes": len(content), "sha256": digest}
     (out / "status.json").write_text(json.dumps(status | known))
+    if status["phase"] == "done":  # the app removes what was pushed
+        pushed = out.parent / out.name.replace("-out-", "-in-")
+        names = sorted(str(path.relative_to(pushed)) for path in pushed.rglob("*") if path.is_file())
+        (HERE / "pushed.json").write_text(json.dumps(names))
+        shutil.rmtree(pushed)
 
 
 def build():

@@ -85,7 +85,8 @@ def test_a_backend_dropped_in_makes_a_record(dropped_in, tmp_path, plan):  # noq
     bench = Bench(tmp_path, plan, "toy")
     record = read_record(bench.run(clock=FakeClock()))
     assert record["device"]["marketing_name"] == "Toy Board"
-    assert record["host"] == {"os": "ToyOS", "backend": "toy", "transport": None}
+    polls = {"timing_poll_s": None, "polls_while_timing": {}}
+    assert record["host"] == {"os": "ToyOS", "backend": "toy", "transport": None} | polls
     assert record["cases"][0]["stages"]["encoder"]["p50"] == 6
 
 

@@ -131,8 +131,12 @@ def test_a_whole_run_through_the_tools(apple, tools, options):
         "device copy from",
         "device process terminate",
     ]
-    pushed = tools.container / "Documents" / f"edgesam-in-{apple.folder.name}"
-    assert (pushed / "models/enc.mlpackage/Manifest.json").is_file()
+    assert json.loads((tools.folder / "pushed.json").read_text()) == [
+        "models/enc.mlpackage/Manifest.json",
+        "request.json",
+    ]
+    assert not (tools.container / "Documents" / f"edgesam-in-{apple.folder.name}").exists()
+    assert record["host"]["timing_poll_s"] == 20.0 and record["host"]["polls_while_timing"] == {"all/all/n1": 3}
     assert {entry.name for entry in apple.folder.iterdir()} == {"in", "out", "log", "run.json"}
     assert json.loads((apple.folder / "run.json").read_text())["settings"]["bundle_id"] == "com.example.Bench"
 
@@ -153,6 +157,45 @@ def test_a_locked_phone_through_the_tools(apple, tools, options, locked):
     (tools.container / ".running").write_text("4242")  # this launch is scripted and starts nothing
     apple.run(None, options)
     assert [said["phase"] for said in apple.said].count("waiting_unlock") == 2
+
+
+OPENED = {"json": {"info": {"outcome": "success"}, "result": {"process": {"processIdentifier": 4242}}}}
+
+
+def launch_failure(domain: str, code: int, text: str) -> dict[str, Any]:
+    """What devicectl writes when the system refuses a launch."""
+    cause = {"domain": domain, "code": code, "userInfo": {"NSLocalizedDescription": {"string": text}}}
+    wrapper = {
+        "domain": "com.apple.dt.CoreDeviceError",
+        "code": 10002,
+        "userInfo": {"NSUnderlyingError": {"error": cause}},
+    }
+    return {"json": {"info": {"outcome": "failed", "jsonVersion": 5}, "error": wrapper}, "exit": 1}
+
+
+def test_the_newest_tools_whose_first_launch_is_refused(apple, tools, options, listed_v5):
+    entry = listed_v5["result"]["devices"][0]
+    refused = launch_failure("NSPOSIXErrorDomain", 22, "Invalid argument")
+    tools.answer(
+        list_devices=[{"json": listed_v5}],
+        device_info_details=[{"json": {"info": {"outcome": "success", "jsonVersion": 5}, "result": entry}}],
+        device_process_launch=[refused, OPENED],
+    )
+    (tools.container / ".running").write_text("4242")  # this launch is scripted and starts nothing
+    record = read_record(apple.run("Newest Phone", options))
+    assert record["device"]["os_version"] == "17.4.1"  # what the app itself reported goes before the tool's words
+    assert record["device"]["hardware_model"] == "D83AP" and record["cases"][0]["outcome"] == "ok"
+    assert [said["phase"] for said in apple.said].count("retrying") == 1
+
+
+def test_a_fresh_app_whose_first_launch_ends_early(apple, tools, options):
+    core = {"domain": "com.apple.dt.CoreDeviceError", "code": 7000, "userInfo": {}}
+    missing = {"json": {"info": {"outcome": "failed"}, "error": core}, "exit": 1}
+    exited = launch_failure("FBProcessExit", 128, "The process exited.")
+    tools.answer(device_copy_to=[missing, None], device_process_launch=[exited, OPENED])
+    (tools.container / ".running").write_text("4242")  # this launch is scripted and starts nothing
+    assert read_record(apple.run(None, options))["cases"][0]["outcome"] == "ok"
+    assert "preparing" in [said["phase"] for said in apple.said]
 
 
 def test_a_crash_through_the_tools(apple, tools, options):

@@ -12,6 +12,7 @@ from edgesam_export.bench.devices import BackendOptions, DeviceDescription, make
 from edgesam_export.bench.devices.backends.devicectl import Devicectl
 from edgesam_export.errors import BuildFailure, DeviceFailure, DeviceNotReady, DeviceSetupFailure, UsageError
 
+ROOT = Path(__file__).parents[2]
 D = "11111111-2222-4333-8444-555555555501"
 B = "com.example.Bench"
 PHONE = DeviceDescription(backend="devicectl", identifier=D, name="Bench Phone", udid="UDID-1")
@@ -100,6 +101,21 @@ def test_install_is_skipped_on_request_but_needs_the_identifier(tools):
     assert tools.calls() == []
     with pytest.raises(UsageError, match="--bundle-id"):
         tools.devicectl(skip_install=True, bundle_id=None).install(PHONE)
+
+
+def test_the_identifier_of_an_installed_app_follows_from_the_team(tools):
+    backend = tools.devicectl(skip_install=True, bundle_id=None, team="ABCDE12345")
+    backend.install(PHONE)
+    assert backend.bundle_id == "org.edgesam.bench.ABCDE12345"
+    setting = (ROOT / "swift/Apps/EdgeSAMBench/Config/Base.xcconfig").read_text(encoding="utf-8")
+    assert "PRODUCT_BUNDLE_IDENTIFIER = org.edgesam.bench.$(DEVELOPMENT_TEAM:default=unsigned)\n" in setting
+
+
+def test_what_was_built_decides_the_identifier(tools, tmp_path):
+    """A team set in Local.xcconfig alone is not known here, but stands in the app that was built."""
+    backend = tools.devicectl(bundle_id=None, app=app_folder(tmp_path, "org.edgesam.bench.ZYXWV98765"))
+    backend.install(PHONE)
+    assert backend.container()[-1] == "org.edgesam.bench.ZYXWV98765"
 
 
 def test_push(tools, tmp_path):

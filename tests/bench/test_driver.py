@@ -119,7 +119,7 @@ def test_a_run_that_goes_well(session):
 
 def test_the_wait_between_two_looks_grows_and_starts_again_with_a_case(session):
     looks: list[float] = []
-    first, second = (status(1, "running", case_index=index, case_count=2) for index in (0, 1))
+    first, second = (status(1, "loading", case_index=index, case_count=2) for index in (0, 1))
 
     def content(age: float) -> bytes:
         looks.append(age)
@@ -133,6 +133,104 @@ def test_the_wait_between_two_looks_grows_and_starts_again_with_a_case(session):
     assert gaps[:5] == [1.0, 1.5, 2.25, 3.375, 5.0]
     at = next(index for index, age in enumerate(looks) if age >= 40)
     assert gaps[at - 1] == 5.0 and gaps[at : at + 2] == [1.0, 1.5]
+
+
+def polled_run(session) -> list[float]:
+    """Let a run of two cases of 100 s each come and go; return when the host looked."""
+    looks: list[float] = []
+    session.ask(max_duration_s=100.0, sustained_duration_s=0.0)
+
+    def content(age: float) -> bytes:
+        looks.append(age)
+        case_index = int(age >= 110)
+        phase = "loading" if age % 110 < 10 else "running"
+        if age >= 220:
+            return json.dumps(DONE).encode()
+        return json.dumps(status(len(looks), phase, case_index=case_index, case_count=2, iteration=len(looks))).encode()
+
+    session.phone.files["status.json"] = content
+    return looks
+
+
+def test_the_host_looks_rarely_while_samples_are_taken_and_says_how_often(session):
+    looks = polled_run(session)
+    outcome = session.drive()
+    assert outcome.complete
+    timing = [age for age in looks if age < 220 and age % 110 >= 10]
+    inside = [round(after - before) for before, after in pairwise(timing) if int(before >= 110) == int(after >= 110)]
+    assert set(inside) == {20}
+    copies = [call for call in session.phone.calls if call[0] == "pull"]
+    assert len(copies) < 40
+    first, second = (sum(int(age >= 110) == index for age in timing) for index in (0, 1))
+    assert outcome.host["timing_poll_s"] == 20.0
+    assert outcome.host["polls_while_timing"] == {"all/all/n1": first, "cpu_only/cpu_only/n1": second}
+    assert session.state["polls"] == outcome.host["polls_while_timing"]
+
+
+def test_finished_cases_that_are_fetched_while_samples_are_taken_count_as_well(session):
+    first, second = (status(index, "running", case_index=index, case_count=2) for index in (0, 1))
+    session.status((0, first), (30, second), (45, DONE))
+    polls = session.drive().host["polls_while_timing"]
+    copies = [call[1].rsplit("/", 1)[1] for call in session.phone.calls if call[0] == "pull"]
+    assert copies == ["status.json", "partial.ndjson", "status.json"] * 2 + [
+        "partial.ndjson",
+        "result.json",
+        "partial.ndjson",
+    ]
+    assert sum(polls.values()) == 5  # those before the heartbeat that says done
+
+
+def test_the_looks_of_an_earlier_host_count_too(session):
+    looks = polled_run(session)
+    press_at(session, "pull", 55)
+    assert session.drive().failure.kind == "interrupted"
+    before = session.state["polls"]["all/all/n1"]
+    assert before == sum(10 <= age < 55 for age in looks)
+    assert session.collect().host["polls_while_timing"]["all/all/n1"] > before
+
+
+def test_a_process_of_this_machine_is_watched_closely(session):
+    session.phone.polling_disturbs = False
+    looks = polled_run(session)
+    outcome = session.drive()
+    assert max(after - before for before, after in pairwise(looks)) == 5.0 and outcome.host["timing_poll_s"] is None
+
+
+def test_a_first_launch_that_is_refused_is_tried_again(session):
+    session.phone.failures["launch"] = [failure("launch_refused")] * 3
+    session.status((0, DONE))
+    assert session.drive().complete
+    assert [said["phase"] for said in session.said].count("retrying") == 3
+
+
+def test_a_launch_that_stays_refused_is_reported(session):
+    session.phone.failures["launch"] = [failure("launch_refused")] * 4
+    with pytest.raises(DeviceFailure, match="right after an installation"):
+        session.drive()
+
+
+@pytest.mark.parametrize("kind", ["app_exited", "no_answer"])
+def test_a_launch_to_prepare_whose_app_ends_early_is_no_failure(session, kind):
+    session.phone.failures["push"] = [failure("container_missing")]
+    session.phone.failures["launch"] = [failure(kind)] * (2 if kind == "no_answer" else 1)  # the latter is tried twice
+    session.status((0, DONE))
+    assert session.drive().complete
+    assert session.phone.commands()[:5] == ["install", "push", "launch", "push", "launch"]
+
+
+def test_a_container_that_a_launch_did_not_make_is_reported(session):
+    session.phone.failures["push"] = [failure("container_missing")] * 2
+    session.phone.failures["launch"] = [failure("app_exited")]
+    with pytest.raises(DeviceFailure, match="no data folder") as caught:
+        session.drive()
+    assert caught.value.kind == "container_missing"
+
+
+def test_a_phone_that_is_locked_while_preparing_is_waited_for(session):
+    session.phone.failures["push"] = [failure("container_missing")]
+    session.phone.failures["launch"] = [failure("untrusted")]
+    with pytest.raises(DeviceNotReady, match="not trusted"):
+        session.drive()
 
 
 def test_locked_then_unlocked(session):
@@ -315,6 +413,7 @@ def test_an_unknown_error_while_watching_is_an_outage_too(session):
 
 
 def test_a_device_that_stays_away_is_collected_later(session):
+    session.phone.polling_disturbs = False  # looks every 5 s, so that the outage is noticed as it begins
     session.phone.outages = [(30.0, 5000.0)]
     session.phone.files["partial.ndjson"] = timeline((0, lines(ALL)))
     session.status((0, status(1, "running", case_index=1, case_count=2)), (400, DONE))

@@ -19,6 +19,9 @@ CORE = "com.apple.dt.CoreDeviceError"
 FBS = "FBSOpenApplicationErrorDomain"
 POSIX, COCOA = "NSPOSIXErrorDomain", "NSCocoaErrorDomain"
 WRAPPER = (CORE, 10002, "The application failed to launch.")
+REFUSED = (CORE, 3002, "Failed to install the app on the device.")
+FREE_APPS = "This device has reached the maximum number of installed apps using a free developer profile: {(...)}"
+EXPIRED = "0xe8008015 (A valid provisioning profile for this executable was not found.)"
 
 CASES = [
     # chain, command, kind, exit code, retry policy
@@ -48,6 +51,12 @@ CASES = [
     ([(POSIX, 13, "EACCES")], "push", "not_writable", 6, "never"),
     ([(CORE, 7001, ""), (POSIX, 28, "")], "push", "disk_full", 6, "never"),
     ([(COCOA, 640, "")], "push", "disk_full", 6, "never"),
+    ([WRAPPER, (POSIX, 22, "Invalid argument")], "launch", "launch_refused", 6, "transient"),
+    ([WRAPPER, ("FBProcessExit", 128, "The process exited.")], "launch", "app_exited", 6, "never"),
+    ([REFUSED, ("MIInstallerErrorDomain", 13, FREE_APPS)], "install", "free_apps", 5, "never"),
+    ([(CORE, 3002, FREE_APPS)], "install", "free_apps", 5, "never"),
+    ([REFUSED, ("MIInstallerErrorDomain", 13, EXPIRED)], "install", "profile_expired", 5, "never"),
+    ([REFUSED, ("MIInstallerErrorDomain", 13, "no such reason")], "install", "install_refused", 5, "never"),
 ]
 
 
@@ -92,6 +101,10 @@ def test_a_domain_must_match_whole_parts():
     assert classify([("RemotePairingError", 4, "")]).kind == "transient"
 
 
+def test_an_invalid_argument_passes_by_itself_only_after_a_launch():
+    assert classify([(CORE, 7001, ""), (POSIX, 22, "Invalid argument")], command="push") is None
+
+
 @pytest.mark.parametrize("command", ["launch", "pull", ""])
 def test_no_such_process_is_a_success_of_terminate_only(command):
     assert classify([(POSIX, 3, "")], command=command) is None
@@ -132,6 +145,23 @@ BUILD_CASES = [
     ("error: No Accounts: Add a new account in Accounts settings.", "no_account", "Accounts"),
     ("Code signing failed: errSecInternalComponent", "keychain", "unlock-keychain"),
     ("error: Failed Registering Bundle Identifier", "identifier_taken", "--bundle-id"),
+    (
+        "error: Communication with Apple failed: Your maximum App ID limit has been reached. You may create up to 10 "
+        "App IDs every 7 days.",
+        "free_identifiers",
+        "--bundle-id",
+    ),
+    (
+        "error: Your account already has the maximum number of certificates.",
+        "free_certificates",
+        "revoke",
+    ),
+    (
+        "error: Cannot create a iOS App Development provisioning profile. Personal development teams do not support "
+        "the Increased Memory Limit capability.\nerror: No profiles for 'org.edgesam.bench.T' were found",
+        "entitlement_refused",
+        "--increased-memory",
+    ),
     ("iOS 18.2 is not installed. Please download and install the platform", "platform_missing", "downloadPlatform"),
 ]
 

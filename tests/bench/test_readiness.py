@@ -44,6 +44,26 @@ def test_the_verdicts_on_the_list(entries):
     assert "simulator" in verdicts[4]
 
 
+def test_every_fact_of_json_version_5_is_taken(listed_v5):
+    entries = list_at(listed_v5, "result", "devices")
+    phone = describe_device(entries[0])
+    assert phone.title == "Newest Phone (iPhone 15 Pro, OS 26.1)" and phone.usable and phone.warnings == ()
+    assert (phone.udid, phone.serial, phone.platform) == ("00008130-000000000000E05E", "XXXXXXXXXX05", "iOS")
+    assert (phone.product_type, phone.hardware_model, phone.os_build) == ("iPhone16,1", "D83AP", "23B85")
+    assert (phone.transport, phone.pairing_state, phone.tunnel_state) == ("wired", "paired", "connected")
+    assert phone.developer_mode == "enabled"
+    off, old, simulator = (describe_device(entry) for entry in entries[1:])
+    assert "Developer Mode is off" in off.rejection and off.warnings == ()  # idle, not doubtful
+    assert "unavailable" in old.rejection and "simulator" in simulator.rejection
+
+
+def test_version_5_goes_before_the_fields_that_it_calls_deprecated(listed_v5, entries):
+    both = entries[0] | {"properties": listed_v5["result"]["devices"][0]["properties"]}
+    assert describe_device(both).title == "Newest Phone (iPhone 15 Pro, OS 26.1)"
+    emptied = entries[0] | {"properties": {"state": {"name": None}, "software": {"osVersionNumber": {}}}}
+    assert describe_device(emptied).title == "Bench Phone (iPhone 12, OS 17.4.1)"
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -25,6 +25,14 @@ def test_a_state_comes_back_as_it_was(folder):
     assert state == STATE.at("launched", pid=7) and state.description() == PHONE
 
 
+def test_polls_that_are_no_counts_are_refused(folder):
+    document = json.loads(folder.state.read_text())
+    for polls in ({"a": "many"}, [1], None):
+        folder.state.write_text(json.dumps(document | {"polls": polls}))
+        with pytest.raises(SchemaError, match="is not the state of a run"):
+            read_state(folder)
+
+
 def test_unknown_fields_are_ignored(folder):
     document = json.loads(folder.state.read_text())
     document["device"]["colour"] = document["colour"] = "green"

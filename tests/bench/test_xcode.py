@@ -87,6 +87,14 @@ def test_the_command_line_of_a_build(tools, log, project, tmp_path):
     assert bundle_identifier(app) == "org.me.bench"
 
 
+def test_more_memory_is_one_setting_of_the_project(tools, log, project, tmp_path):
+    options = BackendOptions(team="ABCDE12345", increased_memory=True, swift_folder=project)
+    build_app(log, options, tmp_path / "DD", None)
+    assert tools.argv(0, "xcodebuild")[-3:] == [
+        "DEVELOPMENT_TEAM=ABCDE12345", "EDGESAM_INCREASED_MEMORY=YES", "CODE_SIGN_STYLE=Automatic",
+    ]  # fmt: skip
+
+
 def test_registering_a_device_names_it_by_udid(tools, log, project, tmp_path):
     key = (Path("/keys/k.p8"), "KEYID", "ISSUER")
     options = BackendOptions(register_device=True, authentication_key=key, swift_folder=project)

@@ -80,7 +80,7 @@ class BackendOptions:
     team: str | None = None
     """Development team that signs the app."""
     bundle_id: str | None = None
-    """None: the app's usual identifier, with the team appended."""
+    """None: the project's, which carries the team (Config/Base.xcconfig)."""
     app: Path | None = None
     """A built and signed EdgeSAMBench.app; None builds it."""
     skip_install: bool = False
@@ -94,6 +94,8 @@ class BackendOptions:
     allow_wifi: bool = False
     register_device: bool = False
     """Let Xcode add the device to the developer account."""
+    increased_memory: bool = False
+    """Build the app with the entitlement for more memory, which a paid team may have."""
     authentication_key: tuple[Path, str, str] | None = None
     """App Store Connect key: file, key id, issuer id."""
     documents: Path | None = None
@@ -110,6 +112,8 @@ class DeviceBackend(ABC):
     """Name in ``DEVICES``, and in records."""
     survives_host: bool = False
     """A run goes on when this process ends."""
+    polling_disturbs: bool = False
+    """A look at the run's files takes time on the device that measures."""
     runtime: str = "coreml"
     """Runtime that the app measures, for cases that it did not report itself."""
 

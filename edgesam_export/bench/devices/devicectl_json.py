@@ -11,7 +11,7 @@ from typing import Any
 
 from edgesam_export.bench.devices.failures import ErrorLink
 
-__all__ = ["Envelope", "integer_at", "list_at", "read_envelope", "string_at", "value_at"]
+__all__ = ["Envelope", "integer_at", "list_at", "read_envelope", "string_at", "value_at", "word_at"]
 
 KNOWN_VERSIONS = frozenset({2, 3, 4, 5})
 MAX_BYTES = 64 << 20
@@ -87,6 +87,14 @@ def value_at(document: Any, *path: str) -> Any:
 def string_at(document: Any, *path: str) -> str | None:
     """Return the text at a path of keys; None for an empty one and for any other type."""
     value = value_at(document, *path)
+    return value if isinstance(value, str) and value else None
+
+
+def word_at(document: Any, *path: str) -> str | None:
+    """Return a state at a path of keys: the text itself, or the only key of an object like ``{"enabled": {...}}``."""
+    value = value_at(document, *path)
+    if isinstance(value, dict) and len(value) == 1:
+        value = next(iter(value))
     return value if isinstance(value, str) and value else None
 
 

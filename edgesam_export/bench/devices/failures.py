@@ -7,8 +7,9 @@ innermost outwards and only then at words, because words change between versions
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from edgesam_export.bench.devices.build_failures import BUILD_FAILURES
+from edgesam_export.bench.devices.failure_rows import RETRIES, ErrorLink, Failure
 from edgesam_export.errors import BuildFailure, DeviceFailure, DeviceNotReady, DeviceSetupFailure
 
 __all__ = [
@@ -17,73 +18,11 @@ __all__ = [
     "RETRIES",
     "ErrorLink",
     "Failure",
-    "Retry",
     "classify",
     "describe_chain",
     "failure_of_kind",
     "make_failure",
 ]
-
-ErrorLink = tuple[str, "int | None", str]
-"""Domain, code and words of one error of a chain."""
-
-
-@dataclass(frozen=True)
-class Retry:
-    """How often a command is tried, None being until a deadline, and the first wait, which doubles each time."""
-
-    attempts: int | None
-    first_wait_s: float = 0.0
-
-
-RETRIES = {
-    "never": Retry(1),
-    "once": Retry(2, 2.0),
-    "busy": Retry(4, 3.0),
-    "transient": Retry(4, 1.0),
-    "unlock": Retry(None, 3.0),
-    "reconnect": Retry(None, 1.0),
-    "expected": Retry(1),
-}
-"""Policies by name. ``expected`` marks what is normal while polling."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """One row: an error matches by domain and code, by domain and words, or by words alone.
-
-    ``domain`` is compared with the whole domain or with its last dotted parts; ``text`` in lower case, any of several
-    separated by "|". ``only_in`` limits the row to commands of that name.
-    """
-
-    kind: str
-    domain: str | None
-    code: int | None
-    text: str | None
-    meaning: str
-    hint: str
-    error: type[DeviceFailure]
-    retry: str = "never"
-    only_in: str | None = None
-
-    def matches_code(self, link: ErrorLink) -> bool:
-        """True when an error has this row's domain and code."""
-        domain, code, _ = link
-        return self.code is not None and code == self.code and same_domain(domain, self.domain)
-
-    def matches_text(self, domain: str | None, words: str) -> bool:
-        """True when words in lower case, of an error of this domain or of none, are this row's."""
-        if self.text is None or self.code is not None:
-            return False
-        if self.domain is not None and (domain is None or not same_domain(domain, self.domain)):
-            return False
-        return any(part in words for part in self.text.split("|"))
-
-
-def same_domain(domain: str, expected: str | None) -> bool:
-    """Return whether a domain is the expected one, whole or by its last dotted parts."""
-    return expected is not None and (domain == expected or domain.endswith(f".{expected}"))
-
 
 CORE = "com.apple.dt.CoreDeviceError"
 FBS = "FBSOpenApplicationErrorDomain"
@@ -93,7 +32,10 @@ DEVELOPER_MODE = "switch on Settings > Privacy & Security > Developer Mode and r
 CABLE = "connect the device with a cable"
 TRUST = "on the device open Settings > General > VPN & Device Management and trust the developer"
 ROOM = "free storage on the device; the models are stored twice, once as pushed and once compiled"
-READ_ONLY = "pushed files are read-only for the app by design; uninstall the app to remove them"
+READ_ONLY = "uninstall the app to remove files that it may not change"
+REMOVE_APP = "delete an app of this team from the device, or sign with a paid team"
+EXPIRED = "build and install the app again: the profile of a free account is valid for 7 days"
+CRASHED_AT_ONCE = "start the run again, and look for a crash report of EdgeSAMBench if it persists"
 LOOK = "look at the device's screen for a question that waits for an answer"
 
 FAILURES: tuple[Failure, ...] = (
@@ -116,7 +58,53 @@ FAILURES: tuple[Failure, ...] = (
     Failure(
         "not_installed", "NSOSStatusErrorDomain", -10814, None, "the app is not installed", "install it", DeviceFailure
     ),
-    # installing
+    # Xcode 27: seen on the first launch after an installation, gone a moment later
+    Failure(
+        "launch_refused",
+        "NSPOSIXErrorDomain",
+        22,
+        None,
+        "the launch was refused, which happens right after an installation",
+        "start the run again",
+        DeviceFailure,
+        "transient",
+        only_in="launch",
+    ),
+    Failure(
+        "app_exited",
+        "FBProcessExit",
+        None,
+        "exited",
+        "the app ended at once",
+        CRASHED_AT_ONCE,
+        DeviceFailure,
+        only_in="launch",
+    ),
+    # installing: the limits of a free account are reasons below a general refusal, known by their words
+    *(
+        row
+        for domain, code in (("MIInstallerErrorDomain", 13), (CORE, 3002))
+        for row in (
+            Failure(
+                "free_apps",
+                domain,
+                code,
+                "free developer profile",
+                "a free account may have three apps on a device",
+                REMOVE_APP,
+                BuildFailure,
+            ),
+            Failure(
+                "profile_expired",
+                domain,
+                code,
+                "valid provisioning profile|0xe8008011|0xe8008015",
+                "no valid profile covers the app and this device",
+                EXPIRED,
+                BuildFailure,
+            ),
+        )
+    ),
     Failure("bundle_invalid", CORE, 3000, None, "the app bundle is not valid", "build the app again", BuildFailure),
     Failure(
         "install_interrupted",
@@ -234,82 +222,6 @@ FAILURES: tuple[Failure, ...] = (
     ),
 )
 """Failures of device commands. Among rows that match, the innermost error's wins, then the first of the table."""
-
-BUILD_FAILURES: tuple[Failure, ...] = (
-    Failure(
-        "no_team",
-        None,
-        None,
-        "requires a development team",
-        "no development team is set",
-        "give --team, the ten characters beside your name in Xcode > Settings > Accounts",
-        BuildFailure,
-    ),
-    Failure(
-        "keychain",
-        None,
-        None,
-        "errsecinternalcomponent",
-        "the keychain is locked",
-        "run `security unlock-keychain` in this session, as over ssh it stays locked",
-        BuildFailure,
-    ),
-    Failure(
-        "device_not_registered",
-        None,
-        None,
-        "registered in your developer account|isn't registered|isn’t registered|not registered",
-        "the device is not registered with the team",
-        "give --register-device",
-        BuildFailure,
-    ),
-    Failure(
-        "team_without_devices",
-        None,
-        None,
-        "has no devices",
-        "the team has no device to make a profile for",
-        "connect the device and give --register-device",
-        BuildFailure,
-    ),
-    Failure(
-        "no_account",
-        None,
-        None,
-        "no accounts|no account for team",
-        "Xcode knows no account",
-        "add one in Xcode > Settings > Accounts, or give an App Store Connect key",
-        BuildFailure,
-    ),
-    Failure(
-        "no_profile",
-        None,
-        None,
-        "no profiles for|requires a provisioning profile|doesn't include signing certificate",
-        "no provisioning profile fits",
-        "give a --bundle-id of your own and check the team",
-        BuildFailure,
-    ),
-    Failure(
-        "identifier_taken",
-        None,
-        None,
-        "failed registering bundle identifier",
-        "the bundle identifier belongs to somebody else",
-        "give a --bundle-id of your own",
-        BuildFailure,
-    ),
-    Failure(
-        "platform_missing",
-        None,
-        None,
-        'is not installed. please download|sdk "iphoneos" cannot be located|unable to find a destination',
-        "the iOS platform is not installed in Xcode",
-        "run `xcodebuild -downloadPlatform iOS`",
-        BuildFailure,
-    ),
-)
-"""Failures of building and signing, by words of xcodebuild and codesign."""
 
 
 def classify(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgesam_export.bench.devices import DeviceDescription
-from edgesam_export.bench.devices.devicectl_json import string_at
+from edgesam_export.bench.devices.devicectl_json import string_at, word_at
 from edgesam_export.errors import DeviceNotReady, UsageError
 
 __all__ = ["MINIMUM_OS", "choose_device", "describe_device"]
@@ -16,32 +16,47 @@ MINIMUM_OS = 17
 """First iOS on which devicectl reaches a device and the benchmark app runs."""
 
 
+FACTS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "name": (("properties", "state", "name"), ("deviceProperties", "name")),
+    "udid": (("properties", "hardware", "udid"), ("hardwareProperties", "udid")),
+    "serial": (("properties", "hardware", "serialNumber"), ("hardwareProperties", "serialNumber")),
+    "platform": (("properties", "hardware", "platform"), ("hardwareProperties", "platform")),
+    "reality": (("properties", "hardware", "reality"), ("hardwareProperties", "reality")),
+    "product_type": (("properties", "hardware", "productType"), ("hardwareProperties", "productType")),
+    "marketing_name": (("properties", "hardware", "marketingName"), ("hardwareProperties", "marketingName")),
+    "hardware_model": (("properties", "hardware", "hardwareModel"), ("hardwareProperties", "hardwareModel")),
+    "os_version": (
+        ("properties", "software", "osVersionNumber", "stringValue"),
+        ("properties", "software", "osVersionNumber"),
+        ("deviceProperties", "osVersionNumber"),
+    ),
+    "os_build": (
+        ("properties", "software", "osBuildVersions", "buildVersion", "name"),
+        ("properties", "software", "osBuildUpdate"),
+        ("deviceProperties", "osBuildUpdate"),
+    ),
+    "transport": (("properties", "connection", "transportType"), ("connectionProperties", "transportType")),
+    "pairing_state": (("properties", "connection", "pairingState"), ("connectionProperties", "pairingState")),
+    "tunnel_state": (("properties", "connection", "state"), ("connectionProperties", "tunnelState")),
+    "developer_mode": (("properties", "state", "developerModeStatus"), ("deviceProperties", "developerModeStatus")),
+}
+"""Paths of each fact: JSON version 5 and later first, then the fields that version 5 calls deprecated."""
+STATES = frozenset({"transport", "pairing_state", "tunnel_state", "developer_mode"})
+"""Facts that version 5 may write as an object whose only key is the state."""
+
+
+def fact_of(entry: Any, name: str) -> str | None:
+    """Return one fact of an entry, None where no version's field holds a text."""
+    read = word_at if name in STATES else string_at
+    return next((value for path in FACTS[name] if (value := read(entry, *path)) is not None), None)
+
+
 def describe_device(entry: Any, *, allow_wifi: bool = False) -> DeviceDescription | None:
     """Return one entry of ``result.devices`` with its verdict, None for an entry that cannot be addressed."""
-    connection, properties, hardware = (
-        ("connectionProperties",),
-        ("deviceProperties",),
-        ("hardwareProperties",),
-    )
-    identifier = string_at(entry, "identifier") or string_at(entry, *hardware, "udid")
+    facts = {name: fact_of(entry, name) for name in FACTS}
+    identifier = string_at(entry, "identifier") or facts["udid"]
     if identifier is None:
         return None
-    facts = {
-        "name": string_at(entry, *properties, "name"),
-        "udid": string_at(entry, *hardware, "udid"),
-        "serial": string_at(entry, *hardware, "serialNumber"),
-        "platform": string_at(entry, *hardware, "platform"),
-        "reality": string_at(entry, *hardware, "reality"),
-        "product_type": string_at(entry, *hardware, "productType"),
-        "marketing_name": string_at(entry, *hardware, "marketingName"),
-        "hardware_model": string_at(entry, *hardware, "hardwareModel"),
-        "os_version": string_at(entry, *properties, "osVersionNumber"),
-        "os_build": string_at(entry, *properties, "osBuildUpdate"),
-        "transport": string_at(entry, *connection, "transportType"),
-        "pairing_state": string_at(entry, *connection, "pairingState"),
-        "tunnel_state": string_at(entry, *connection, "tunnelState"),
-        "developer_mode": string_at(entry, *properties, "developerModeStatus"),
-    }
     return DeviceDescription(
         backend="devicectl",
         identifier=identifier,
@@ -71,13 +86,16 @@ def rejection_of(facts: dict[str, str | None], allow_wifi: bool) -> str | None:
 
 
 def warnings_of(facts: dict[str, str | None]) -> list[str]:
-    """Return doubts that do not rule a device out. A wired device whose tunnel is down is ready: it comes up on use."""
+    """Return doubts that do not rule a device out. A wired device whose tunnel is down is ready: it comes up on use.
+
+    ``available`` is what newer versions report for an idle device.
+    """
     warnings = []
     if facts["transport"] == "localNetwork":
         warnings.append("connected over Wi-Fi: copying is slow and may break off")
     elif facts["transport"] != "wired":
         warnings.append(f"connected by {facts['transport'] or 'unknown means'}, not known to be a cable")
-    if facts["tunnel_state"] not in ("connected", "disconnected"):
+    if facts["tunnel_state"] not in ("connected", "disconnected", "available"):
         warnings.append(f"its tunnel is {facts['tunnel_state'] or 'in an unknown state'}")
     return warnings
 

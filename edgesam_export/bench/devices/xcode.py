@@ -16,6 +16,7 @@ from edgesam_export.bench.devices.failures import BUILD_FAILURES, classify, make
 from edgesam_export.errors import BuildFailure, DeviceSetupFailure, UsageError
 
 __all__ = [
+    "BUNDLE_PREFIX",
     "MINIMUM_XCODE",
     "Xcode",
     "build_app",
@@ -32,6 +33,8 @@ MINIMUM_XCODE = 15
 QUICK_S = 60.0
 BUILD_S = 1800.0
 SCHEME = "EdgeSAMBench"
+BUNDLE_PREFIX = "org.edgesam.bench"
+"""Config/Base.xcconfig appends the team: an identifier belongs to one team in the world."""
 PROJECT = Path("Apps/EdgeSAMBench/EdgeSAMBench.xcodeproj")
 PRODUCT = Path("Build/Products/Release-iphoneos/EdgeSAMBench.app")
 SELECT = "install Xcode 15 or later and select it with `sudo xcode-select -s /Applications/Xcode.app`"
@@ -157,6 +160,7 @@ def build_arguments(options: BackendOptions, derived_data: Path, udid: str | Non
         argv += ["-authenticationKeyIssuerID", issuer]
     argv += [f"DEVELOPMENT_TEAM={options.team}"] if options.team else []
     argv += [f"PRODUCT_BUNDLE_IDENTIFIER={options.bundle_id}"] if options.bundle_id else []
+    argv += ["EDGESAM_INCREASED_MEMORY=YES"] if options.increased_memory else []
     return [*argv, "CODE_SIGN_STYLE=Automatic"]
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "read_cases",
     "read_result",
     "read_status",
+    "reported_failure",
     "result_problem",
 ]
 
@@ -63,6 +64,19 @@ def read_status(path: Path, run_id: str, nonce: str) -> dict[str, Any] | None:
     except SchemaError as error:
         raise DeviceFailure(f"the app's heartbeat breaks the protocol ({error}); {REBUILD}", kind="old_app") from None
     return document
+
+
+def reported_failure(status: Mapping[str, Any]) -> DeviceFailure | None:
+    """Return the failure that the app itself reports."""
+    if status["phase"] != "failed":
+        return None
+    error = status.get("error") or {}
+    where = f" while {error['stage']}" if error.get("stage") else ""
+    code = f" ({error.get('domain') or 'app'} {error['code']})" if error.get("code") is not None else ""
+    hint = f"; {error['hint']}" if error.get("hint") else ""
+    return DeviceFailure(
+        f"the app gave up{where}: {error.get('message') or 'it gives no reason'}{code}{hint}", kind="app_failed"
+    )
 
 
 def read_cases(path: Path) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ on disk as soon as it is seen (``RunFolder``), and ``resume`` goes on from there
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 from edgesam_export.bench.devices import DeviceBackend, DeviceDescription
 from edgesam_export.bench.devices.clock import Clock, SystemClock
-from edgesam_export.bench.driver.collecting import assemble
+from edgesam_export.bench.driver.collecting import assemble, planned_cases, reported_failure
 from edgesam_export.bench.driver.fetching import DeviceFiles
 from edgesam_export.bench.driver.retrying import Notify, retry
 from edgesam_export.bench.driver.run_state import RunFolder, RunState
@@ -30,6 +31,8 @@ MODE_VARIABLE = "EDGESAM_BENCH_MODE"
 ENDS = ("done", "failed")
 FATAL_WHILE_WATCHING = frozenset({"not_installed", "old_app", "tool_missing"})
 """Every other failure while watching counts as an outage: the app does not notice it."""
+ENDED_WHILE_PREPARING = frozenset({"app_exited", "no_answer", "unclassified"})
+"""Failures of a launch after which the app has run, or may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +104,7 @@ class Run:
         self.notify: Notify = notify or (lambda status: None)
         self.request = read_document(folder.bundle / "request.json", "request")
         self.status: dict[str, Any] | None = None
+        self.watcher: Watcher | None = None
         self.files = DeviceFiles(backend, device, folder, run_id=state.run_id, nonce=state.nonce)
         self.bundle_on_device = f"Documents/edgesam-in-{state.run_id}"
 
@@ -121,8 +125,19 @@ class Run:
 
     def save(self, phase: str, *, pid: int | None = None) -> None:
         """Write the state to the run's folder; ``pid`` None keeps the one that is known."""
-        self.state = self.state.at(phase, settings=self.backend.settings(), pid=self.state.pid if pid is None else pid)
+        known = self.state.pid if pid is None else pid
+        self.state = self.state.at(phase, settings=self.backend.settings(), pid=known)
         self.state.write(self.folder)
+
+    def save_polls(self) -> None:
+        """Add the looks of this watch to those that the run's folder has by case."""
+        if self.watcher is not None:
+            plan = planned_cases(self.request)
+            polls = Counter(self.state.polls)
+            polls.update({plan[case].name: n for case, n in self.watcher.looks.items() if 0 <= case < len(plan)})
+            self.watcher.looks.clear()
+            self.state = self.state.at(self.state.phase, polls=dict(polls))
+            self.state.write(self.folder)
 
     def report(self, phase: str, message: str) -> None:
         """Pass on what this side does, in the form of a heartbeat."""
@@ -173,11 +188,20 @@ class Run:
                 raise DeviceFailure(f"{failure}; {needed}", kind=failure.kind, chain=failure.chain) from failure
             if failure.kind not in ("file_missing", "container_missing"):
                 raise
-            self.report("preparing", "the app has no folder yet: starting it once")
-            pid = self.attempt(lambda: self.backend.launch(self.device, {MODE_VARIABLE: "prepare"}))
-            self.clock.sleep(self.deadlines.prepare_s)
-            self.attempt(lambda: self.backend.terminate(self.device, pid))
+            self.prepare()
             self.attempt(copy)
+
+    def prepare(self) -> None:
+        """Start the app once to make its container; the next copy shows whether it did, not how the app ended."""
+        self.report("preparing", "the app has no folder yet: starting it once")
+        try:
+            pid = self.attempt(lambda: self.backend.launch(self.device, {MODE_VARIABLE: "prepare"}))
+        except DeviceFailure as failure:
+            if failure.kind not in ENDED_WHILE_PREPARING:
+                raise
+            return
+        self.clock.sleep(self.deadlines.prepare_s)
+        self.attempt(lambda: self.backend.terminate(self.device, pid))
 
     def check_still_running(self) -> None:
         """Stop waiting for heartbeats where the process of a resumed run is gone."""
@@ -188,9 +212,13 @@ class Run:
 
     def watch(self) -> RunOutcome:
         """Follow the heartbeat to the end of the run."""
-        watcher = Watcher(self.clock.monotonic(), self.deadlines, self.request["schedule"])
-        shortest, longest = self.deadlines.poll_s
-        wait = shortest
+        watcher = Watcher(
+            self.clock.monotonic(),
+            self.deadlines,
+            self.request["schedule"],
+            quiet=self.backend.polling_disturbs,
+        )
+        self.watcher = watcher
         while True:
             now = self.clock.monotonic()
             try:
@@ -205,13 +233,12 @@ class Run:
                 if watcher.back(now):
                     self.report("reconnected", f"{self.device.title} is back")
                 if status is not None and watcher.takes(status, now):
-                    wait = shortest
+                    watcher.count(status)  # the second copy of this look
                     self.files.refresh_cases()
                 ending = self.ending(status, watcher, now)
                 if ending is not None:
                     return ending
-            self.clock.sleep(wait)
-            wait = min(wait * 1.5, longest)
+            self.clock.sleep(watcher.next_wait())
 
     def ending(self, status: dict[str, Any] | None, watcher: Watcher, now: float) -> RunOutcome | None:
         """Return the outcome if the run is over: the app reports its end, or shows no sign of life."""
@@ -357,18 +384,10 @@ class Run:
 
     def outcome(self, document: dict[str, Any], failure: DeviceFailure | None, *, complete: bool) -> RunOutcome:
         """Return a document with what is known of this side."""
-        host = self.backend.host() | {"transport": self.device.transport}
+        self.save_polls()
+        host = self.backend.host() | {
+            "transport": self.device.transport,
+            "timing_poll_s": self.deadlines.timing_poll_s if self.backend.polling_disturbs else None,
+            "polls_while_timing": dict(self.state.polls),
+        }
         return RunOutcome(document=document, complete=complete, failure=failure, folder=self.folder.path, host=host)
-
-
-def reported_failure(status: Mapping[str, Any]) -> DeviceFailure | None:
-    """Return the failure that the app itself reports."""
-    if status["phase"] != "failed":
-        return None
-    error = status.get("error") or {}
-    where = f" while {error['stage']}" if error.get("stage") else ""
-    code = f" ({error.get('domain') or 'app'} {error['code']})" if error.get("code") is not None else ""
-    hint = f"; {error['hint']}" if error.get("hint") else ""
-    return DeviceFailure(
-        f"the app gave up{where}: {error.get('message') or 'it gives no reason'}{code}{hint}", kind="app_failed"
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,8 @@ class RunState:
     phase: str = "prepared"
     pid: int | None = None
     record: str | None = None
+    polls: dict[str, int] = field(default_factory=dict)
+    """Looks at the device while samples were taken, by case id."""
 
     def write(self, folder: RunFolder) -> None:
         """Write ``run.json``."""
@@ -110,6 +112,8 @@ def read_state(folder: RunFolder) -> RunState:
             raise SchemaError(f"{path}: found state_version {document['state_version']}, expected {STATE_VERSION}")
         state = RunState(**{key: value for key, value in document.items() if key in fields})
         state.description()
+        if not all(isinstance(count, int) for count in state.polls.values()):
+            raise TypeError("polls are no counts")
     except (TypeError, KeyError, AttributeError) as error:
         raise SchemaError(f"{path}: is not the state of a run ({error})") from None
     return state

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["Deadlines", "Watcher"]
+
+TIMING = "running"
+"""Phase in which the app takes samples."""
 
 
 def usual_phase_limits() -> dict[str, float]:
@@ -41,16 +45,24 @@ class Deadlines:
     phase_s: Mapping[str, float] = field(default_factory=usual_phase_limits)
     poll_s: tuple[float, float] = (1.0, 5.0)
     """First and longest wait between two looks at the heartbeat."""
+    timing_poll_s: float = 20.0
+    """Wait between two looks while samples are taken, for a device that a look disturbs."""
     prepare_s: float = 5.0
     """For the app's first launch to create its container."""
     result_pulls: int = 3
 
 
 class Watcher:
-    """When the heartbeat and the work last moved, not counting the time in which the device was out of reach."""
+    """When the heartbeat and the work last moved, not counting the time in which the device was out of reach.
 
-    def __init__(self, now: float, deadlines: Deadlines, schedule: Mapping[str, Any]) -> None:
-        self.deadlines, self.schedule = deadlines, schedule
+    ``quiet``: a look opens a tunnel and reads a file on the device, so it is rare while samples are taken.
+    """
+
+    def __init__(self, now: float, deadlines: Deadlines, schedule: Mapping[str, Any], *, quiet: bool = False) -> None:
+        self.deadlines, self.schedule, self.quiet = deadlines, schedule, quiet
+        self.wait_s = deadlines.poll_s[0]
+        self.looks: Counter[int] = Counter()
+        """Looks at the device while samples were taken, by case."""
         self.heard_at = self.moved_at = now
         self.lost_at: float | None = None
         self.seq: int | None = None
@@ -58,16 +70,32 @@ class Watcher:
         self.phase: str | None = None
 
     def takes(self, status: Mapping[str, Any], now: float) -> bool:
-        """Record a heartbeat; return whether it shows a new phase or case."""
+        """Record a heartbeat; return whether it shows a new case, or a new phase in which no samples are taken."""
+        self.count(status)
         if status["seq"] == self.seq:
             return False
         self.seq, self.heard_at = status["seq"], now
         step = (status["phase"], status.get("case_index"))
         progress = (*step, status.get("iteration"))
-        entered = step != self.progress[:2]
+        before = self.progress[:2]
+        entered = step != before and (status["phase"] != TIMING or step[1:] != before[1:])
+        if entered:
+            self.wait_s = self.deadlines.poll_s[0]
         if progress != self.progress:
             self.progress, self.moved_at, self.phase = progress, now, status["phase"]
         return entered
+
+    def count(self, status: Mapping[str, Any]) -> None:
+        """Count a copy from the device if it fell into a case's samples."""
+        if status["phase"] == TIMING and (case := status.get("case_index")) is not None:
+            self.looks[case] += 1
+
+    def next_wait(self) -> float:
+        """Return the seconds until the next look."""
+        if self.quiet and self.phase == TIMING and self.lost_at is None:
+            return self.deadlines.timing_poll_s
+        wait, self.wait_s = self.wait_s, min(self.wait_s * 1.5, self.deadlines.poll_s[1])
+        return wait
 
     def outage(self, now: float) -> float:
         """Return the seconds that the device has been out of reach."""

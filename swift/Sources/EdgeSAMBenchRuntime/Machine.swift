@@ -9,11 +9,13 @@ import Foundation
 /// Describes this program and the machine it runs on.
 enum Machine {
     static func app(version: String?) -> AppDescription {
-        let bundled = Bundle.main.infoDictionary?["CFBundleShortVersionString"] as? String
+        let facts = Bundle.main.infoDictionary ?? [:]
+        let bundled = facts["CFBundleShortVersionString"] as? String
         return AppDescription(
             version: version ?? bundled ?? "0", buildConfiguration: isDebugBuild ? "debug" : "release",
             debuggerAttached: isTraced, swiftVersion: swiftVersion,
-            sdk: Bundle.main.infoDictionary?["DTSDKName"] as? String)
+            sdk: facts["DTSDKName"] as? String,
+            increasedMemory: (facts["EdgeSAMIncreasedMemory"] as? String).map { $0 == "YES" })
     }
 
     static func device() -> DeviceDescription {

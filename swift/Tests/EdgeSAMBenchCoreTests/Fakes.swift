@@ -138,4 +138,8 @@ final class WatchedStore: FileStore {
     func entries(of folder: URL) throws -> [FileEntry] { try disk.entries(of: folder) }
     func entry(at path: URL) -> FileEntry? { disk.entry(at: path) }
     func createFolder(_ folder: URL) throws { try disk.createFolder(folder) }
+    func removeFolder(_ folder: URL) throws {
+        if folder.lastPathComponent == failing { throw POSIXError(.EACCES) }
+        try disk.removeFolder(folder)
+    }
 }

@@ -5,15 +5,21 @@ import Testing
 
 private func threeCases() throws -> Workplace {
     let place = try Workplace()
-    try place.push { $0.workload.nPoints = [1, 2, 3] }
+    try pushThreeCases(to: place)
     return place
 }
 
+private func pushThreeCases(to place: Workplace) throws {
+    try place.push { $0.workload.nPoints = [1, 2, 3] }
+}
+
+/// Makes a finished run one that was ended after `count` cases: nothing pushed has been removed then.
 private func keep(_ count: Int, of place: Workplace, torn: String = "") throws {
     let text = String(decoding: try Data(contentsOf: place.folders.partial), as: UTF8.self)
     let lines = text.split(separator: "\n").prefix(count).map { $0 + "\n" }
     try Data((lines.joined() + torn).utf8).write(to: place.folders.partial)
     try FileManager.default.removeItem(at: place.folders.result)
+    try pushThreeCases(to: place)
 }
 
 @Test func finishedCasesAreNotRunAgain() async throws {
@@ -127,4 +133,37 @@ private func keep(_ count: Int, of place: Workplace, torn: String = "") throws {
     #expect(try store.read(file, limit: 100) == Data("second, longer".utf8))
     #expect(try store.entries(of: folder).map(\.name) == ["status.json"])
     #expect(throws: BenchFailure.self) { try store.read(file, limit: 5) }
+}
+
+@Test func whatWasPushedIsRemovedOnceTheRunIsDone() async throws {
+    let place = try Workplace()
+    let files = FileManager.default
+    let answered = RunFolders(documents: place.documents, runID: "00000000-0000-0000-0000-00000000000a")
+    let waiting = RunFolders(documents: place.documents, runID: "00000000-0000-0000-0000-00000000000b")
+    let foreign = place.documents.appending(path: "edgesam-in-notes")
+    for folder in [answered.input, answered.output, waiting.input, foreign] {
+        try files.createDirectory(at: folder, withIntermediateDirectories: true)
+    }
+    // Ended between its result and the removal of what had been pushed.
+    try Data("{}".utf8).write(to: answered.result)
+    _ = try await place.run()
+    #expect(try place.status().phase == .done)
+    #expect(!files.fileExists(atPath: place.folders.input.path))
+    #expect(!files.fileExists(atPath: answered.input.path))
+    #expect(files.fileExists(atPath: place.folders.result.path))
+    #expect(files.fileExists(atPath: waiting.input.path))
+    #expect(files.fileExists(atPath: foreign.path))
+}
+
+@Test func aFailedRunKeepsWhatWasPushed() async throws {
+    let place = try Workplace(store: WatchedStore(failing: "result.json"))
+    await #expect(throws: BenchFailure.self) { try await place.run() }
+    #expect(FileManager.default.fileExists(atPath: place.folders.request.path))
+}
+
+@Test func aFolderThatCannotBeRemovedDoesNotFailTheRun() async throws {
+    let place = try Workplace(store: WatchedStore(failing: "edgesam-in-\(Workplace.runID)"))
+    _ = try await place.run()
+    #expect(try place.status().phase == .done)
+    #expect(FileManager.default.fileExists(atPath: place.folders.request.path))
 }

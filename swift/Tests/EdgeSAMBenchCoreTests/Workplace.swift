@@ -16,14 +16,6 @@ final class Workplace: Sendable {
     init(store: WatchedStore = WatchedStore()) throws {
         self.store = store
         documents = FileManager.default.temporaryDirectory.appending(path: "bench-core-\(UUID().uuidString)")
-        for name in ["encoder", "decoder"] {
-            let package = folders.input.appending(path: "models/\(name).mlpackage")
-            try FileManager.default.createDirectory(at: package, withIntermediateDirectories: true)
-            try Data(name.utf8).write(to: package.appending(path: "model.bin"))
-        }
-        try FileManager.default.createDirectory(
-            at: folders.input.appending(path: "inputs"), withIntermediateDirectories: true)
-        try Data("x".utf8).write(to: folders.input.appending(path: "inputs/a.npy"))
         try push { _ in }
     }
 
@@ -46,8 +38,16 @@ final class Workplace: Sendable {
         return request
     }
 
-    /// Writes the request after `change`; digests are made to fit.
+    /// Writes the models and the request after `change`; digests are made to fit.
     func push(_ change: (inout BenchRequest) -> Void) throws {
+        for name in ["encoder", "decoder"] {
+            let package = folders.input.appending(path: "models/\(name).mlpackage")
+            try FileManager.default.createDirectory(at: package, withIntermediateDirectories: true)
+            try Data(name.utf8).write(to: package.appending(path: "model.bin"))
+        }
+        try FileManager.default.createDirectory(
+            at: folders.input.appending(path: "inputs"), withIntermediateDirectories: true)
+        try Data("x".utf8).write(to: folders.input.appending(path: "inputs/a.npy"))
         var request = try Self.request()
         for index in request.models.indices {
             let path = folders.input.appending(path: request.models[index].relativePath)

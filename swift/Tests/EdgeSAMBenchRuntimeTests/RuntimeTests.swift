@@ -62,6 +62,7 @@ import Testing
         let session = BenchSession(documents: tiny.documents, compiledModels: tiny.compiledModels)
         let first = try await session.run(TinyRun.runID)
         try FileManager.default.removeItem(at: tiny.folders.output)
+        try tiny.push()
         let second = try await session.run(TinyRun.runID)
         #expect(first.cases[0].compileMs.encoder != nil)
         #expect(second.cases[0].compileMs == PerRole())

@@ -14,7 +14,15 @@ final class TinyRun: Sendable {
 
     init(_ change: (inout BenchRequest) -> Void = { _ in }) throws {
         documents = FileManager.default.temporaryDirectory.appending(path: "bench-run-\(UUID().uuidString)")
+        try push(change)
+    }
+
+    deinit { try? FileManager.default.removeItem(at: documents) }
+
+    /// Writes models, inputs and the request after `change`; a run that is done has removed what was pushed.
+    func push(_ change: (inout BenchRequest) -> Void = { _ in }) throws {
         let files = FileManager.default
+        try? files.removeItem(at: folders.input)
         for folder in ["models", "inputs"] {
             try files.createDirectory(at: folders.input.appending(path: folder), withIntermediateDirectories: true)
         }
@@ -27,13 +35,6 @@ final class TinyRun: Sendable {
         try write("embedding", shape: [1, 2, 2, 2], [0, 1, 2, 3, 4, 5, 6, 7])
         try write("coords", shape: [1, 4, 2], [8, 0, 0, 0, 0, 0, 0, 0])
         try write("labels", shape: [1, 4], [1, 1, 0, 0])
-        try push(change)
-    }
-
-    deinit { try? FileManager.default.removeItem(at: documents) }
-
-    /// Writes the request after `change`.
-    func push(_ change: (inout BenchRequest) -> Void = { _ in }) throws {
         let golden = try Data(contentsOf: Fixtures.goldens.appending(path: "bench/request.json"))
         var request = try RequestReader.request(from: golden)
         for (index, name) in ["encoder", "decoder"].enumerated() {

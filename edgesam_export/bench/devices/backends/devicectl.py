@@ -27,7 +27,14 @@ from edgesam_export.bench.devices.devicectl_json import (
 )
 from edgesam_export.bench.devices.failures import classify, failure_of_kind, make_failure
 from edgesam_export.bench.devices.readiness import describe_device
-from edgesam_export.bench.devices.xcode import Xcode, build_app, bundle_identifier, find_xcode, verify_signature
+from edgesam_export.bench.devices.xcode import (
+    BUNDLE_PREFIX,
+    Xcode,
+    build_app,
+    bundle_identifier,
+    find_xcode,
+    verify_signature,
+)
 from edgesam_export.errors import BuildFailure, DeviceFailure, UsageError
 
 __all__ = ["Devicectl"]
@@ -46,6 +53,7 @@ class Devicectl(DeviceBackend):
 
     name = "devicectl"
     survives_host = True
+    polling_disturbs = True
 
     def __init__(
         self,
@@ -61,7 +69,8 @@ class Devicectl(DeviceBackend):
         self.platform = platform
         self.margin_s = margin_s
         self.limits_s = dict(limits_s or {})
-        self.bundle_id = options.bundle_id
+        usual = f"{BUNDLE_PREFIX}.{options.team}" if options.team and options.skip_install else None
+        self.bundle_id = options.bundle_id or usual
 
     @cached_property
     def xcode(self) -> Xcode:
@@ -217,7 +226,7 @@ class Devicectl(DeviceBackend):
     def require_bundle_id(self) -> str:
         """Return the app's bundle identifier, or raise UsageError when it is unknown."""
         if self.bundle_id is None:
-            raise UsageError("the app's bundle identifier is not known; give --bundle-id, or let the app be installed")
+            raise UsageError("the app's bundle identifier is not known; give --team or --bundle-id, or install the app")
         return self.bundle_id
 
     def last_log(self) -> str:

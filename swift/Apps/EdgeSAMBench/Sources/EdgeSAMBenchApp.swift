@@ -15,6 +15,7 @@ struct EdgeSAMBenchApp: App {
             BenchmarkView(model: model)
                 .onAppear {
                     DeviceSession.begin()
+                    guard !Launch.request.preparesOnly else { return }
                     // Not the view's task: a window that goes away must not cancel the run.
                     Task { await model.startPendingRun() }
                 }

@@ -1,6 +1,6 @@
 import Foundation
 
-/// The program's entry: a launch that only prepares never shows a window.
+/// The program's entry.
 @main
 enum Launch {
     static let request = LaunchRequest(environment: ProcessInfo.processInfo.environment)
@@ -11,12 +11,12 @@ enum Launch {
             do {
                 // Asking for the folder makes it: a push into a fresh installation finds it then.
                 _ = try RuntimeEngine.documents()
-                exit(EXIT_SUCCESS)
             } catch {
                 FileHandle.standardError.write(Data("cannot make the Documents folder: \(error)\n".utf8))
-                exit(EXIT_FAILURE)
             }
         }
+        // A launch that only prepares shows its window too: the system reports a process that exits before it is an
+        // app as a launch that failed.  The host ends it.
         EdgeSAMBenchApp.main()
     }
 }

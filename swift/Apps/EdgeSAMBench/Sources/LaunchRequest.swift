@@ -1,10 +1,10 @@
 import Foundation
 
-/// What the host asks for through the environment; an app gets no arguments from devicectl.
+/// What the host asks for through the environment: devicectl takes an argument that starts with "-" for its own.
 struct LaunchRequest: Equatable {
     /// The run to take up; nil takes the newest unanswered one.
     var runID: String?
-    /// Only make the folders that the host pushes into, then exit.
+    /// Only make the folder that the host pushes into; no run is taken up.
     var preparesOnly: Bool
 
     init(environment: [String: String]) {

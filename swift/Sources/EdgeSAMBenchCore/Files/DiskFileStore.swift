@@ -77,4 +77,6 @@ public struct DiskFileStore: FileStore {
     public func createFolder(_ folder: URL) throws {
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     }
+
+    public func removeFolder(_ folder: URL) throws { try FileManager.default.removeItem(at: folder) }
 }

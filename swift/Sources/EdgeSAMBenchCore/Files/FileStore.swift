@@ -15,6 +15,8 @@ public protocol FileStore: Sendable {
     /// What stands at a path; nil where nothing does.  A link is not followed.
     func entry(at path: URL) -> FileEntry?
     func createFolder(_ folder: URL) throws
+    /// Removes a folder with all it holds.
+    func removeFolder(_ folder: URL) throws
 }
 
 /// A name in a folder.

@@ -21,15 +21,19 @@ public struct AppDescription: Codable, Sendable, Equatable {
     public var debuggerAttached: Bool
     public var swiftVersion: String
     public var sdk: String?
+    /// Built with the entitlement for more memory; nil where the program does not know.
+    public var increasedMemory: Bool?
 
     public init(
-        version: String, buildConfiguration: String, debuggerAttached: Bool, swiftVersion: String, sdk: String? = nil
+        version: String, buildConfiguration: String, debuggerAttached: Bool, swiftVersion: String, sdk: String? = nil,
+        increasedMemory: Bool? = nil
     ) {
         self.version = version
         self.buildConfiguration = buildConfiguration
         self.debuggerAttached = debuggerAttached
         self.swiftVersion = swiftVersion
         self.sdk = sdk
+        self.increasedMemory = increasedMemory
     }
 }
 

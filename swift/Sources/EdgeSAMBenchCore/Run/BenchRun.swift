@@ -93,6 +93,8 @@ public final class BenchRun: Sendable {
             ResultReference(
                 file: folders.result.lastPathComponent, bytes: document.count,
                 sha256: SHA256.hexDigest(of: document)))
+        RunFolders.removeAnswered(
+            in: folders.output.deletingLastPathComponent(), store: context.store)
         return result
     }
 

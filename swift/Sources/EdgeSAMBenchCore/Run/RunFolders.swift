@@ -38,6 +38,19 @@ public struct RunFolders: Sendable, Equatable {
         return candidates.max { ($0.1, $0.0.runID) < ($1.1, $1.0.runID) }?.0
     }
 
+    /// Removes the pushed folders of runs that have a result: their models would fill the device.
+    ///
+    /// A folder that cannot be removed stays; the host reads nothing of it.
+    static func removeAnswered(in documents: URL, store: any FileStore) {
+        for entry in (try? store.entries(of: documents)) ?? [] where entry.kind == .folder {
+            guard entry.name.hasPrefix(inPrefix) else { continue }
+            let folders = RunFolders(documents: documents, runID: String(entry.name.dropFirst(inPrefix.count)))
+            if RunIdentifier.isValid(folders.runID), store.entry(at: folders.result)?.kind == .file {
+                try? store.removeFolder(folders.input)
+            }
+        }
+    }
+
     private static func asked(_ runID: String, in documents: URL, store: any FileStore) throws -> RunFolders {
         guard RunIdentifier.isValid(runID) else {
             throw BenchFailure(
