@@ -27,6 +27,7 @@ $(INSTALLED):
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock hatchling editables
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --no-build-isolation --editable '.[dev]'
+	$(RUN)/python tests/install_others.py
 	rm -f $(VENV)/installed-*
 	touch $@
 
