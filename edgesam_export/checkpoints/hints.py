@@ -82,11 +82,17 @@ def shapes_of(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def difference(
-    shapes: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], names: Collection[str], where: str = ""
+    shapes: Mapping[str, tuple[int, ...]],
+    found: Mapping[str, tuple[int, ...]],
+    names: Collection[str],
+    *,
+    where: str = "",
+    parts_text: str = "",
 ) -> str:
     """Return missing, unexpected and misshapen keys in one line, empty when there are none, and what they look like.
 
-    ``names`` are all names of the file, ``where`` says where ``found`` are among them.
+    ``names`` are all names of the file, ``where`` says where ``found`` are among them, ``parts_text`` what is known of
+    the model's parts.
     """
     missing = [key for key in shapes if key not in found]
     unexpected = [key for key in found if key not in shapes]
@@ -99,23 +105,16 @@ def difference(
     parts = [f"{len(keys)} {what}: {listing(keys)}" for keys, what in problems if keys]
     if not parts:
         return ""
-    return f"the checkpoint does not fit the model{hint(shapes, names, missing, unexpected)}; {'; '.join(parts)}{where}"
+    text = hint(shapes, names, unexpected) or parts_text
+    return f"the checkpoint does not fit the model{text and '; '}{text}; {'; '.join(parts)}{where}"
 
 
-def hint(
-    shapes: Mapping[str, Any], names: Collection[str], missing: Collection[str], unexpected: Collection[str]
-) -> str:
-    """Return what the names look like, begun with a semicolon; empty without an idea."""
+def hint(shapes: Mapping[str, Any], names: Collection[str], unexpected: Collection[str]) -> str:
+    """Return what the names look like, empty without an idea."""
     if meaning := addition_in(unexpected):
-        return f"; {meaning}"
+        return meaning
     family, expected = family_of_keys(names), family_of_keys(shapes)
-    if family is not None and family != expected:
-        return f"; the keys look like {family}"
-    parts = {key.partition(".")[0] for key in shapes}
-    absent = sorted(part for part in parts if all(key in missing for key in shapes if key.startswith(f"{part}.")))
-    if absent and len(absent) < len(parts):
-        return f"; the file has no {' and no '.join(absent)}, and a part alone is not enough: give the whole model's"
-    return ""
+    return f"the keys look like {family}" if family is not None and family != expected else ""
 
 
 def as_text(shape: tuple[int, ...]) -> str:

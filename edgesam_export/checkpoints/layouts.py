@@ -12,11 +12,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from edgesam_export.checkpoints.dialects import DIALECTS, Dialect
-from edgesam_export.checkpoints.hints import difference, family_of_keys, shapes_of
-from edgesam_export.checkpoints.names import SuffixIndex
+from edgesam_export.checkpoints.hints import difference, family_of_keys
+from edgesam_export.checkpoints.names import Names, SuffixIndex
 from edgesam_export.errors import CheckpointError
 
 __all__ = ["Form", "WeightSet", "choose_set", "find_sets", "is_average", "nearest_difference", "optional"]
@@ -24,8 +23,10 @@ __all__ = ["Form", "WeightSet", "choose_set", "find_sets", "is_average", "neares
 AVERAGE = re.compile(r"(?:^|[._\d])(?:ema|averaged?|avg|swa|shadow|polyak)(?=$|[._\d])", re.IGNORECASE)
 AVERAGE_KEY = "ema"
 """What asks for the running average, whatever the file calls it."""
+NO_WEIGHT = re.compile("loss|criteri|metric|n_averaged|pixel_mean|pixel_std", re.IGNORECASE)
+"""Names beside a model's parts in its state dict that no mask depends on, or that are compared instead."""
 SHOWN = 4
-"""Sets, and kinds of unread tensors, that a message names."""
+"""Sets that a message names."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -77,45 +78,59 @@ class WeightSet:
         return " + ".join(prefix.rstrip(".") for prefix in self.prefixes)
 
 
-def find_sets(names: Mapping[str, Any], forms: Iterable[Shapes]) -> list[WeightSet]:
+def find_sets(names: Names, forms: Iterable[Shapes]) -> list[WeightSet]:
     """Return every complete set of weights; of several forms of a model, those of the first that has any."""
-    index = SuffixIndex(names)
-    shapes = shapes_of(names)
     for expected in forms:
         for dialect in DIALECTS:
             form = Form(expected, dialect)
-            found = sets_of_one_prefix(form, shapes, index) or sets_of_parts(form, shapes, index)
+            prefixes = complete_prefixes(names.index, form, form.shapes)
+            found = sets_of_one_prefix(form, names, prefixes) if prefixes else sets_of_parts(form, names)
             if found:
                 return found
     return []
 
 
 def complete_prefixes(index: SuffixIndex, form: Form, keys: Iterable[str], cut: int = 0) -> list[str]:
-    """Return the prefixes behind which all ``keys`` that are not optional stand, without their first ``cut`` letters."""
+    """Return the prefixes behind which all ``keys`` but optional ones stand, without their first ``cut`` letters."""
     needed = [form.spelled[key][cut:] for key in keys if not optional(key)]
     return [prefix for prefix, count in index.counts(needed).items() if count == len(needed)]
 
 
-def sets_of_one_prefix(form: Form, shapes: Shapes, index: SuffixIndex) -> list[WeightSet]:
-    """Return the sets whose keys all have one prefix."""
+def sets_of_one_prefix(form: Form, names: Names, prefixes: Iterable[str]) -> list[WeightSet]:
+    """Return the sets behind prefixes that are complete: those whose shapes fit, with nothing else of the model's."""
     found = []
-    for prefix in complete_prefixes(index, form, form.shapes):
-        names = {key: prefix + name for key, name in form.spelled.items() if prefix + name in shapes}
-        inner = tuple(f"{prefix}{part}." for part in form.parts)
-        kept = {prefix + name for name in form.dialect.repeated}
-        if fits(form, names, shapes) and not unexpected(shapes, inner, {*names.values(), *kept}):
-            found.append(WeightSet(form, names, (prefix,)))
+    for prefix in prefixes:
+        here = {key: prefix + name for key, name in form.spelled.items() if prefix + name in names.shapes}
+        used = {*here.values(), *(prefix + name for name in form.dialect.repeated)}
+        if fits(form, here, names.shapes) and not set(belonging(names, form, prefix)) - used:
+            found.append(WeightSet(form, here, (prefix,)))
     return found
 
 
-def sets_of_parts(form: Form, shapes: Shapes, index: SuffixIndex) -> list[WeightSet]:
+def belonging(names: Names, form: Form, prefix: str) -> list[str]:
+    """Return the names behind a prefix that are the model's: in its parts, or beside those in the same state dict."""
+    inside = tuple(f"{prefix}{part}." for part in form.parts)
+    containers = {names.containers[name] for name in names.shapes if name.startswith(inside)}
+    return [
+        name
+        for name in names.shapes
+        if name.startswith(inside)
+        or (
+            name.startswith(prefix)
+            and names.containers[name] in containers
+            and not NO_WEIGHT.search(name[len(prefix) :].partition(".")[0])
+        )
+    ]
+
+
+def sets_of_parts(form: Form, names: Names) -> list[WeightSet]:
     """Return the set whose parts each have a prefix of their own; none where a part is there twice, or not at all."""
-    names: dict[str, str] = {}
+    shapes, found = names.shapes, dict[str, str]()
     prefixes = []
     for part, keys in form.parts.items():
         cut = len(part) + 1
         choices = []
-        for prefix in complete_prefixes(index, form, keys, cut):
+        for prefix in complete_prefixes(names.index, form, keys, cut):
             here = {key: prefix + form.spelled[key][cut:] for key in keys}
             here = {key: name for key, name in here.items() if name in shapes}
             if fits(form, here, shapes):
@@ -123,24 +138,20 @@ def sets_of_parts(form: Form, shapes: Shapes, index: SuffixIndex) -> list[Weight
         if len(choices) != 1:
             return []
         prefixes.append(choices[0][0])
-        names.update(choices[0][1])
+        found.update(choices[0][1])
     kept = {name for name in shapes for key in form.dialect.repeated if name.endswith(key)}
-    used = {*names.values(), *kept}
-    left = [name for name in shapes if name not in used]
+    left = [name for name in shapes if name not in {*found.values(), *kept}]
+    containers = {names.containers[name] for name in found.values()}
+    beside = [name for name in left if names.containers[name] in containers and not NO_WEIGHT.search(name)]
     # What remains may be a model of its own, whose decoder these encoders were not trained for.
-    if unexpected(shapes, tuple(prefixes), used) or family_of_keys(left) is not None:
+    if beside or any(name.startswith(tuple(prefixes)) for name in left) or family_of_keys(left) is not None:
         return []
-    return [WeightSet(form, names, tuple(prefixes))]
+    return [WeightSet(form, found, tuple(prefixes))]
 
 
 def fits(form: Form, names: Mapping[str, str], shapes: Shapes) -> bool:
     """Return whether the tensors have the model's shapes."""
     return all(shapes[name] == form.shapes[key] for key, name in names.items())
-
-
-def unexpected(names: Iterable[str], inside: tuple[str, ...], used: set[str]) -> list[str]:
-    """Return the names inside the model's parts that are none of its keys: they would change what it computes."""
-    return [name for name in names if name.startswith(inside) and name not in used]
 
 
 def choose_set(sets: Sequence[WeightSet], key: str | None, equal: Callable[[WeightSet, WeightSet], bool]) -> WeightSet:
@@ -175,21 +186,34 @@ def listed_places(sets: Sequence[WeightSet]) -> str:
     return ", ".join(places[:SHOWN]) + (f" and {len(places) - SHOWN} more" if len(places) > SHOWN else "")
 
 
-def nearest_difference(names: Mapping[str, Any], forms: Iterable[Shapes]) -> str:
+def nearest_difference(names: Names, forms: Iterable[Shapes]) -> str:
     """Return what is missing, unexpected and misshapen of the prefix and dialect that come nearest to a model."""
-    index, found = SuffixIndex(names), shapes_of(names)
     best, count, nearest = "", 0, None
     for expected in forms:
         for dialect in DIALECTS:
             form = Form(expected, dialect)
-            counts = index.counts(name for key, name in form.spelled.items() if not optional(key))
-            prefix, here = max(counts.items(), key=lambda item: item[1], default=("", 0))
-            if nearest is None or here > count:
-                best, count, nearest = prefix, here, form
+            counts = names.index.counts(name for key, name in form.spelled.items() if not optional(key))
+            prefix, hits = max(counts.items(), key=lambda item: item[1], default=("", 0))
+            if nearest is None or hits > count:
+                best, count, nearest = prefix, hits, form
     assert nearest is not None  # a model has a form
-    inside = tuple(f"{best}{part}." for part in nearest.parts) if count else ("",)
-    under = {name[len(best) :]: shape for name, shape in found.items() if name.startswith(inside)}
+    here = belonging(names, nearest, best) if count else list(names.shapes)
+    under = {name[len(best) :]: names.shapes[name] for name in here}
     spelled = {nearest.spelled[key]: shape for key, shape in nearest.shapes.items()}
     spelled = {name: shape for name, shape in spelled.items() if name in under or not optional(name)}
     where = f" behind '{best}'" if best else ""
-    return difference(spelled, under, found, where)
+    return difference(spelled, under, names.shapes, where=where, parts_text=parts_text(names, nearest))
+
+
+def parts_text(names: Names, form: Form) -> str:
+    """Return which parts of the model are complete in a file: of some, which are not there; of all, where they are."""
+    found = {
+        part: complete_prefixes(names.index, form, keys, len(part) + 1) for part, keys in form.parts.items() if keys
+    }
+    absent = [part for part in found if not found[part]]
+    if len(absent) == len(found):
+        return ""
+    if absent:
+        return f"it has no whole {' and no whole '.join(absent)}, and a part alone is not enough: give the whole model"
+    places = [f"{part} at {' and '.join(repr(p) for p in prefixes[:SHOWN])}" for part, prefixes in found.items()]
+    return f"its parts are in several places, and which belong together is not certain: {', '.join(places)}"

@@ -7,19 +7,22 @@ parameter is the end of a name, and a wrapper, a framework's prefix or a diction
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
 
-from edgesam_export.checkpoints.inert import parts_of
+from edgesam_export.checkpoints.hints import shapes_of
+from edgesam_export.checkpoints.inert import is_module, parts_of
 from edgesam_export.checkpoints.torch_file import TensorClaim
 from edgesam_export.errors import CheckpointError
 
-__all__ = ["SuffixIndex", "named_tensors"]
+__all__ = ["Names", "SuffixIndex", "named_tensors"]
 
 MAX_NAMES = 100_000
 """Tensors of one file, an optimizer's included; those of SAM ViT-H and AdamW are below 2,000."""
-MAX_VISITS = 1_000_000
-"""Values that are looked at; a pickle can name one list a million times."""
+MAX_VISITS = 300_000
+"""Values that are looked at; a pickle can name one list a thousand times."""
 MAX_DEPTH = 24
 MAX_KEY = 500
 """Characters of a key."""
@@ -27,7 +30,24 @@ INSERTED = ("_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module."
 """What torch.compile, activation checkpointing and FSDP insert into names, at any depth; no parameter is called so."""
 
 
-def named_tensors(tree: Any) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Names:
+    """The tensors of a file by name."""
+
+    leaves: Mapping[str, Any]
+    containers: Mapping[str, str]
+    """Path of the dictionary that each tensor is in, or of the whole module: what shares it is one state dict."""
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return shapes_of(self.leaves)
+
+    @cached_property
+    def index(self) -> SuffixIndex:
+        return SuffixIndex(self.leaves)
+
+
+def named_tensors(tree: Any) -> Names:
     """Return every tensor of a tree by the path to it; objects are entered like dictionaries.
 
     Raises:
@@ -35,28 +55,45 @@ def named_tensors(tree: Any) -> dict[str, Any]:
     """
     import torch
 
-    found: dict[str, Any] = {}
-    pending: list[tuple[str, Any, tuple[int, ...]]] = [("", tree, ())]
+    leaves: dict[str, Any] = {}
+    containers: dict[str, str] = {}
+    pending: list[Visit] = [Visit("", tree, (), "", False)]
     visits = 0
     while pending:
-        prefix, value, above = pending.pop()
+        visit = pending.pop()
         visits += 1
-        if visits > MAX_VISITS or len(found) > MAX_NAMES:
+        if visits > MAX_VISITS or len(leaves) > MAX_NAMES:
             raise CheckpointError(f"it nests more than {MAX_NAMES} tensors or {MAX_VISITS} values; it is no checkpoint")
-        if isinstance(value, TensorClaim | torch.Tensor):
-            name = without_insertions(prefix[:-1])
-            if name in found:
+        if isinstance(visit.value, TensorClaim | torch.Tensor):
+            name = without_insertions(visit.prefix[:-1])
+            if name in leaves:
                 raise CheckpointError(f"it has two tensors named '{name[:80]}'; save one of them only")
-            found[name] = value
-        elif id(value) not in above and len(above) < MAX_DEPTH:  # a pickle can hold itself
-            inner = [
-                (f"{prefix}{key}.", part, (*above, id(value)))
-                for key, part in parts_of(value)
-                if isinstance(key, str | int) and not isinstance(part, str | bytes | int | float | None.__class__)
-                if len(str(key)) <= MAX_KEY
-            ]
-            pending.extend(reversed(inner))
-    return found
+            leaves[name], containers[name] = visit.value, visit.container
+        elif id(visit.value) not in visit.above and len(visit.above) < MAX_DEPTH:  # a pickle can hold itself
+            pending.extend(reversed(list(visit.inner())))
+    return Names(leaves, containers)
+
+
+class Visit(NamedTuple):
+    """A value of a tree: the path to it, the values above it, and the state dict that it would be in."""
+
+    prefix: str
+    value: Any
+    above: tuple[int, ...]
+    container: str
+    in_module: bool
+
+    def inner(self) -> Iterator[Visit]:
+        """Yield the parts that may hold tensors."""
+        in_module = self.in_module or is_module(self.value)
+        container = self.container if self.in_module else self.prefix
+        for key, part in parts_of(self.value):
+            if (
+                isinstance(key, str | int)
+                and len(str(key)) <= MAX_KEY
+                and not isinstance(part, str | bytes | int | float)
+            ):
+                yield Visit(f"{self.prefix}{key}.", part, (*self.above, id(self.value)), container, in_module)
 
 
 def without_insertions(name: str) -> str:

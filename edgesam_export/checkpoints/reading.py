@@ -120,9 +120,8 @@ def load_state_dict(
     running average.
 
     ``forms`` are the model's tensors by key, of each form that its weights may have; the file's tensors that they ask
-    for are found wherever they are (``read_weights``). Without forms the file must hold one state dict and nothing
-    else. ``constants`` are values that must agree where the file states them; ``others`` are the tensors of other models
-    by name, to name the one whose weights a file holds instead.
+    for are found wherever they are (``read_weights``, which has ``constants`` and ``others`` too). Without forms the
+    file must hold one state dict and nothing else.
 
     Raises:
         CheckpointError: the file cannot be obtained or read, or holds no weights of these forms, or several.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgesam_export.checkpoints.contents import Contents, opened, plain_tensors, type_name
 from edgesam_export.checkpoints.hints import addition_beside, shapes_of
@@ -17,7 +17,7 @@ from edgesam_export.checkpoints.layouts import (
     nearest_difference,
     optional,
 )
-from edgesam_export.checkpoints.names import named_tensors
+from edgesam_export.checkpoints.names import Names, named_tensors
 from edgesam_export.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -49,46 +49,54 @@ def read_weights(
         CheckpointError: the file cannot be read; no complete set of weights is in it, or several different ones; a
             weight is not finite.
     """
-    kept: list[Mapping[str, torch.Tensor]] = []
-
-    def shapes() -> Iterable[Mapping[str, tuple[int, ...]]]:
-        for form in forms:
-            kept.append(form)
-            yield shapes_of(form)
-
     with opened(path) as contents:
         names = names_in(contents)
-        sets = find_sets(names, shapes())
-        if not sets:
-            difference = nearest_difference(names, map(shapes_of, kept))
-            raise CheckpointError(f"{path.name}: {difference}{other_models(names, others)}")
-        if addition := addition_beside(set(names).difference(chosen_names(sets))):
-            raise CheckpointError(f"{path.name}: the weights are not complete without the rest of the file: {addition}")
-        try:
-            chosen = choose_set(sets, key, lambda one, other: same_values(contents, names, one, other))
-        except CheckpointError as error:
-            raise CheckpointError(f"{path.name}: {error}") from None
-        state = plain_tensors({key: names[name] for key, name in chosen.names.items()}, contents)
+        chosen, sets, form = select(contents, names, forms, key, others)
+        state = plain_tensors({key: names.leaves[name] for key, name in chosen.names.items()}, contents)
         check_constants(contents, names, chosen, constants)
-    counters = [key for key in chosen.form.shapes if key not in state]
+    counters = [key for key in form if key not in state]
     for counter in counters:
-        state[counter] = kept[-1][counter].new_zeros(chosen.form.shapes[counter], device="cpu")
-    ordered = {key: state[key] for key in chosen.form.shapes}
-    return ordered, note_on(path, names, chosen, sets, len(counters))
+        state[counter] = form[counter].new_zeros(form[counter].shape, device="cpu")
+    return {key: state[key] for key in form}, note_on(path, names, chosen, sets, len(counters))
 
 
-def other_models(names: Mapping[str, Any], others: Iterable[tuple[str, Mapping[str, torch.Tensor]]]) -> str:
+def select(
+    contents: Contents,
+    names: Names,
+    forms: Iterable[Mapping[str, torch.Tensor]],
+    key: str | None,
+    others: Iterable[tuple[str, Mapping[str, torch.Tensor]]],
+) -> tuple[WeightSet, list[WeightSet], Mapping[str, torch.Tensor]]:
+    """Return the set of weights that is meant, all sets, and the form that they have.
+
+    Raises:
+        CheckpointError: there is no set, there are several, or one that is not complete without the rest of the file.
+    """
+    tried: list[Mapping[str, torch.Tensor]] = []
+    for form in forms:
+        tried.append(form)
+        if sets := find_sets(names, [shapes_of(form)]):
+            break
+    else:
+        difference = nearest_difference(names, map(shapes_of, tried))
+        raise CheckpointError(f"{contents.path.name}: {difference}{other_models(names, others)}")
+    read = {name for one in sets for name in one.names.values()}
+    if addition := addition_beside([name for name in names.shapes if name not in read]):
+        raise CheckpointError(f"{contents.path.name}: the weights alone are not the model: {addition}")
+    try:
+        chosen = choose_set(sets, key, lambda one, other: same_values(contents, names, one, other))
+    except CheckpointError as error:
+        raise CheckpointError(f"{contents.path.name}: {error}") from None
+    return chosen, sets, tried[-1]
+
+
+def other_models(names: Names, others: Iterable[tuple[str, Mapping[str, torch.Tensor]]]) -> str:
     """Return which other models the weights fit, begun with a semicolon; empty without one."""
     fitting = [model for model, tensors in others if find_sets(names, [shapes_of(tensors)])]
     return f"; they are weights of {' or '.join(fitting)}: give that as the model" if fitting else ""
 
 
-def chosen_names(sets: Iterable[WeightSet]) -> set[str]:
-    """Return every name of some sets."""
-    return {name for one in sets for name in one.names.values()}
-
-
-def names_in(contents: Contents) -> dict[str, Any]:
+def names_in(contents: Contents) -> Names:
     """Return the tensors of a file by name.
 
     Raises:
@@ -98,13 +106,13 @@ def names_in(contents: Contents) -> dict[str, Any]:
         names = named_tensors(contents.tree)
     except CheckpointError as error:
         raise CheckpointError(f"cannot read {contents.path}: {error}") from None
-    if not names:
+    if not names.leaves:
         held = getattr(contents.tree, "name", type_name(contents.tree))
         raise CheckpointError(f"{contents.path} holds no tensors (a {held}); a state dict (names to tensors) is needed")
     return names
 
 
-def same_values(contents: Contents, names: Mapping[str, Any], one: WeightSet, other: WeightSet) -> bool:
+def same_values(contents: Contents, names: Names, one: WeightSet, other: WeightSet) -> bool:
     """Return whether two sets have the same values, counters of batch norm left out."""
     import torch
 
@@ -112,20 +120,20 @@ def same_values(contents: Contents, names: Mapping[str, Any], one: WeightSet, ot
     if keys != {key for key in other.names if not optional(key)}:
         return False
     return all(
-        names[one.names[key]] is names[other.names[key]]
-        or torch.equal(contents.tensor(names[one.names[key]]), contents.tensor(names[other.names[key]]))
+        (leaves := (names.leaves[one.names[key]], names.leaves[other.names[key]]))[0] is leaves[1]
+        or torch.equal(*map(contents.tensor, leaves))
         for key in keys
     )
 
 
 def check_constants(
-    contents: Contents, names: Mapping[str, Any], chosen: WeightSet, constants: Mapping[str, tuple[float, ...]]
+    contents: Contents, names: Names, chosen: WeightSet, constants: Mapping[str, tuple[float, ...]]
 ) -> None:
     """Raise CheckpointError where the file states a constant of the model otherwise, in units of 1 or of 255."""
     if len(chosen.prefixes) != 1:
         return
     for constant, expected in constants.items():
-        leaf = names.get(chosen.prefixes[0] + constant)
+        leaf = names.leaves.get(chosen.prefixes[0] + constant)
         if leaf is None or len(expected) != int(contents.tensor(leaf).numel()):
             continue
         found = contents.tensor(leaf).flatten().tolist()
@@ -140,9 +148,7 @@ def shown(values: Iterable[float]) -> str:
     return ", ".join(f"{value:.4g}" for value in values)
 
 
-def note_on(
-    path: Path, names: Mapping[str, Any], chosen: WeightSet, sets: Sequence[WeightSet], counters: int
-) -> str | None:
+def note_on(path: Path, names: Names, chosen: WeightSet, sets: Sequence[WeightSet], counters: int) -> str | None:
     """Return one line on what was taken of a file and what was not; None where it holds the weights alone."""
     parts = []
     if any(chosen.prefixes):
@@ -160,11 +166,11 @@ def note_on(
     return f"weights of {path.name}: {'; '.join(parts)}" if parts else None
 
 
-def unread(names: Mapping[str, Any], chosen: WeightSet, others: Sequence[WeightSet]) -> str:
+def unread(names: Names, chosen: WeightSet, others: Sequence[WeightSet]) -> str:
     """Return how many tensors were left out, by the component of their names that first differs from those read."""
     used = set(chosen.names.values())
     counts: Counter[str] = Counter()
-    for name in names:
+    for name in names.leaves:
         if name in used or name.endswith(chosen.form.dialect.repeated or ("\0",)):
             continue
         place = next((one.place for one in others if one.place and name.startswith(f"{one.place}.")), None)

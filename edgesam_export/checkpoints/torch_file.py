@@ -1,10 +1,10 @@
 """Files of ``torch.save``, read without PyTorch's reader and without running anything in them.
 
-Such a file is a pickle that names tensors, and the tensors' bytes. The pickle is read by an unpickler that knows the few
-functions that describe tensors and keeps everything else inert: an object of any class, training state for example, is
-an ``Inert`` with its parts, never the real thing. The claims of the tensors are compared with the size of the file, and
-a tensor's bytes are read when it is asked for. So no code in a file runs, and nothing larger than the file accounts
-for is allocated.
+Such a file is a pickle that names tensors, and the tensors' bytes. The pickle is read by an unpickler that knows the
+few functions that describe tensors and keeps everything else inert: an object of any class, training state for
+example, is an ``Inert`` with its parts, never the real thing. The claims of the tensors are compared with the size of
+the file, and a tensor's bytes are read when it is asked for. So no code in a file runs, and nothing larger than the
+file accounts for is allocated.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ class TorchFile:
             raise CheckpointError(f"it is damaged or was cut short ({type(error).__name__})") from error
 
     def open_zip(self) -> tuple[Any, Callable[[StorageClaim], bytes]]:
-        """Return tree and reader of a file since PyTorch 1.6: an uncompressed zip of a pickle and a record a storage."""
+        """Return tree and reader of a file since PyTorch 1.6: a zip of a pickle and a record for each storage."""
         archive, members = checked_archive(self.file, self.size)
         folder = next(name for name in members if name.endswith("/data.pkl")).rpartition("/")[0]
         storages: dict[str, StorageClaim] = {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -109,12 +110,16 @@ def build_model(name: str, *, upsample: str | None = None) -> SamModel:
 
 def other_models(name: str) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Yield every other model's name and tensors, which take no memory."""
+    return ((other, tensors_on_meta(entry)) for other, entry in registered_models().entries.items() if other != name)
+
+
+@lru_cache
+def tensors_on_meta(entry: RegisteredModel) -> dict[str, Tensor]:
+    """Return a model's parameters and buffers by key, without values."""
     import torch
 
-    for other in model_names():
-        if other != name:
-            with torch.device("meta"):
-                yield other, build_model(other).state_dict()
+    with torch.device("meta"):
+        return entry.build(entry.info).state_dict()
 
 
 def load_model(
@@ -145,6 +150,11 @@ def load_model(
         fill_random(model, random_weights)
         return model
 
+    return with_weights(model, name, checkpoint, progress)
+
+
+def with_weights(model: SamModel, name: str, checkpoint: str | Path | None, progress: Progress | None) -> SamModel:
+    """Return the model, or its folded form, with the parameters of a checkpoint; see ``load_model``."""
     from edgesam_export.checkpoints.reading import load_state_dict
     from edgesam_export.export.folding import forms_of, matching_form
 
