@@ -40,7 +40,8 @@ EMPTY_SLOT = -2
 """Label of an unused prompt slot: it takes no part in anything."""
 CANDIDATES = (4, 3, 1)
 """Numbers of masks an exported decoder can return: all tokens, the three multimask tokens, the single-mask token."""
-MAX_POINTS = 64
+MIN_POINTS, MAX_POINTS = 2, 64
+"""Prompt slots of an export: no prompt of SAM has fewer than 2, a box's corners or a point and its padding point."""
 EMBEDDING_SIDE = 64
 """Rows and columns of every model's image embedding."""
 MASK_SIDE = 256
@@ -178,14 +179,23 @@ class ExportConfig:
     """Rewrites to apply in order; None takes the recommended ones, an empty tuple none."""
 
     def __post_init__(self) -> None:
-        if self.points is not None and not 1 <= self.points <= MAX_POINTS:
-            raise UsageError(f"points is {self.points}; a decoder has 1 to {MAX_POINTS} prompt slots")
+        if self.points is not None:
+            check_slots(self.points)
         if self.candidates not in CANDIDATES:
             raise UsageError(f"candidates is {self.candidates}; choose 4 (all masks), 3 (multimask) or 1 (single mask)")
         if self.score not in (None, "iou", "stability"):
             raise UsageError(f"score is '{self.score}'; choose iou or stability")
         if self.precision not in PRECISIONS:
             raise UsageError(f"precision is '{self.precision}'; choose one of: {', '.join(PRECISIONS)}")
+
+
+def check_slots(points: int) -> None:
+    """Raise UsageError unless a decoder can have this number of prompt slots."""
+    if not MIN_POINTS <= points <= MAX_POINTS:
+        raise UsageError(
+            f"points is {points}; a decoder has {MIN_POINTS} to {MAX_POINTS} prompt slots, since a box takes 2, and so"
+            " does a point with its padding point"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,8 +220,7 @@ class CoreMLConfig(ExportConfig):
         if self.functions and self.target != "iOS18":
             raise UsageError(f"several numbers of points in one package need target iOS18, not {self.target}")
         for count in self.functions:
-            if not 1 <= count <= MAX_POINTS:
-                raise UsageError(f"points is {count}; a decoder has 1 to {MAX_POINTS} prompt slots")
+            check_slots(count)
         if self.points in self.functions or len(set(self.functions)) != len(self.functions):
             raise UsageError(f"points {self.points} and {self.functions}: every number of slots once")
         if self.compress is not None:

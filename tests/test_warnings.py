@@ -54,6 +54,15 @@ def test_command_prints_each_warning_once_and_lists_it_in_json(command: Callable
     assert err == "warning: image.tif: is dark\n"
 
 
+def test_many_warnings_are_counted_on_the_terminal_and_all_in_json(command: Callable, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(
+        edgesam_export.catalogue, "catalogue", lambda: [warn(f"{n}.png: is dark") for n in range(50)][:0]
+    )
+    code, out, err = command("models", "--json", "--quiet")
+    assert code == 0 and len(json.loads(out)["warnings"]) == 50
+    assert len(err.splitlines()) == 21 and err.splitlines()[-1] == "warning: 30 more; --json lists all 50"
+
+
 def test_warnings_stand_before_the_error(command: Callable, monkeypatch: pytest.MonkeyPatch):
     def failing() -> list:
         warn("image.tif: is dark")

@@ -16,6 +16,8 @@ from edgesam_export.spec import Progress, Provenance
 
 __all__ = ["emit", "note", "note_weights", "shown_warnings", "size_text", "steps"]
 
+SHOWN_WARNINGS = 20
+"""Most lines of warnings on a terminal: thousands of images may all be dark."""
 EXIT_OK, EXIT_GATE, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
@@ -52,8 +54,10 @@ def shown_warnings() -> Iterator[None]:
         try:
             yield
         finally:
-            for line in found:
+            for line in found[:SHOWN_WARNINGS]:
                 click.echo(f"warning: {line}", err=True)
+            if len(found) > SHOWN_WARNINGS:
+                click.echo(f"warning: {len(found) - SHOWN_WARNINGS} more; --json lists all {len(found)}", err=True)
 
 
 def note_weights(quiet: bool, provenance: Provenance | None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgesam_export.errors import UsageError
+from edgesam_export.errors import UsageError, warn
 from edgesam_export.imaging.geometry import PointsLike, PreparedImage, to_frame
 from edgesam_export.spec import EMPTY_SLOT, NOT_A_POINT
 
@@ -92,6 +92,7 @@ def checked_points(
                 f"point ({x:g}, {y:g}) is outside the image of {width}x{height} pixels;"
                 f" x must be at least 0 and below {width}, y at least 0 and below {height}"
             )
+    warn_of_shares(points, "points", size)
     return points, [int(label) for label in labels]
 
 
@@ -102,7 +103,10 @@ def checked_box(box: NumbersLike | None, size: tuple[int, int]) -> np.ndarray:
     """
     if box is None:
         return np.zeros((0, 2), np.float64)
-    corners = numbers(box, "box").reshape(-1)
+    corners = numbers(box, "box")
+    if corners.ndim == 2 and len(corners) > 1 and corners.shape[1] == 4:
+        raise UsageError(f"{len(corners)} boxes; a prompt has one, so call predict once for each, on the same image")
+    corners = corners.reshape(-1)
     if len(corners) != 4:
         raise UsageError(f"box has {len(corners)} values; give four: x0 y0 x1 y1")
     x0, y0, x1, y1 = corners
@@ -114,8 +118,22 @@ def checked_box(box: NumbersLike | None, size: tuple[int, int]) -> np.ndarray:
             f" x must lie in 0 to {width} and y in 0 to {height}"
         )
     if not (x0 < x1 and y0 < y1):
-        raise UsageError(f"{shown} is reversed or empty; give x0 y0 x1 y1 with x0 below x1 and y0 below y1")
+        raise UsageError(
+            f"{shown} is reversed or empty; give two corners x0 y0 x1 y1 with x0 below x1 and y0 below y1, not a corner"
+            " with width and height"
+        )
+    warn_of_shares(corners.reshape(2, 2), "box", size)
     return corners.reshape(2, 2)
+
+
+def warn_of_shares(points: np.ndarray, name: str, size: tuple[int, int]) -> None:
+    """Warn of coordinates that are all within the first pixel, as shares of the image's sides would be."""
+    within = points.size and 0 < points.max() <= 1 < max(size)
+    if within and (name == "box" or (points % 1).any()):  # (1, 1) is a pixel like any other
+        warn(
+            f"{name} {points.reshape(-1).tolist()}: all within one pixel of the image of {size[1]}x{size[0]};"
+            " coordinates are pixels, not shares of width and height"
+        )
 
 
 def numbers(values: Any, name: str) -> np.ndarray:

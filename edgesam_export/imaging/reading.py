@@ -11,11 +11,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edgesam_export.errors import UsageError, first_line
 from edgesam_export.files import write_beside
+from edgesam_export.imaging.levels import array_pixels, brightened, grey_to_rgb, over_white, to_8_bits, warn_if_black
 
-__all__ = ["MAX_PIXELS", "mask_image", "open_image", "read_array", "rgb_array", "save_png"]
+__all__ = ["MAX_PIXELS", "any_image", "mask_image", "open_image", "read_array", "rgb_array", "save_png"]
 
 MAX_PIXELS = 100_000_000
 """Pixels of the largest image that is opened; decoded, it takes 300 MB."""
+BRAND_BYTES = 64
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""Major or compatible brands of ISO/IEC 23008-12 files, of which Pillow alone reads none but AVIF."""
+DEEP_MODES = ("RGB", "RGBA", "LA")
+"""Modes whose files may hold 16 bits per channel, which Pillow has no mode for."""
 
 
 def open_image(path_or_file: str | Path | BinaryIO) -> np.ndarray:
@@ -29,7 +35,9 @@ def open_image(path_or_file: str | Path | BinaryIO) -> np.ndarray:
         with warnings.catch_warnings():
             # Pillow warns at 89 megapixels; the limit here is MAX_PIXELS, checked before anything is decoded.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path_or_file)
+            image = opened(path_or_file, name)
+    except UsageError:
+        raise
     except FileNotFoundError:
         raise UsageError(f"{name}: no such file") from None
     except Image.DecompressionBombError:
@@ -47,50 +55,81 @@ def open_image(path_or_file: str | Path | BinaryIO) -> np.ndarray:
         return rgb_array(image, name)
 
 
+def any_image(image: np.ndarray | Image.Image | str | Path, name: str = "image") -> np.ndarray:
+    """Return a path, a Pillow image or an array as 8-bit RGB. Shapes: returns uint8 (H, W, 3)"""
+    if isinstance(image, Image.Image):
+        return rgb_array(image, name)
+    if isinstance(image, str | Path):
+        return open_image(image)
+    return array_pixels(image, name)
+
+
+def opened(path_or_file: str | Path | BinaryIO, name: str) -> Image.Image:
+    """Return a file as Pillow opens it; HEIC, an iPhone's default, through ``pillow-heif`` where that is installed.
+
+    Raises: UsageError for a HEIC file without it.
+    """
+    try:
+        return Image.open(path_or_file)
+    except UnidentifiedImageError:
+        if not is_heic(path_or_file):
+            raise
+    try:
+        import pillow_heif
+    except ImportError:
+        raise UsageError(
+            f"{name}: a HEIC image, which needs pillow-heif: pip install 'edgesam-export[heic]'; or save it as JPEG"
+        ) from None
+    pillow_heif.register_heif_opener()
+    return Image.open(path_or_file)
+
+
+def is_heic(path_or_file: str | Path | BinaryIO) -> bool:
+    """Return whether the file's first box names a brand of HEIF; a file object is left at its start."""
+    if isinstance(path_or_file, str | Path):
+        with Path(path_or_file).open("rb") as stream:
+            head = stream.read(BRAND_BYTES)
+    else:
+        path_or_file.seek(0)
+        head = path_or_file.read(BRAND_BYTES)
+        path_or_file.seek(0)
+    return head[4:8] == b"ftyp" and any(brand in head[8:] for brand in HEIC_BRANDS)
+
+
 def rgb_array(image: Image.Image, name: str = "image") -> np.ndarray:
     """Return upright 8-bit RGB of a Pillow image.
 
-    EXIF orientation is applied. Transparency is composited over white. 16-bit grey is scaled by 255 / 65535. 32-bit
-    integer and float images have no range of their own: the smallest of 1 (float only), 255 and 65535 that holds all
-    values becomes white; values beyond that, or below zero, are stretched from their minimum to their maximum.
+    EXIF orientation is applied. Transparency is composited over white. 16-bit grey, 32-bit integers and floats are
+    scaled by the rule of ``imaging/levels.py``. Of colours of 16 bits Pillow reads the upper 8.
 
     Shapes: returns uint8 (H, W, 3)
     Raises: UsageError for an image without pixels, cut short, with NaN, or in a mode Pillow cannot convert.
     """
     if 0 in image.size:
         raise UsageError(f"{name}: has size {image.width}x{image.height}; both sides must be at least 1 pixel")
+    halved = image.mode in DEEP_MODES and any(";16" in str(tile) for tile in getattr(image, "tile", ()))
     try:
         image.load()
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith(("I", "F")):
-            return np.repeat(grey_to_8_bits(upright, name)[..., None], 3, axis=2)
-        if upright.has_transparency_data:
-            coloured = upright.convert("LA") if upright.mode == "La" else upright
-            coloured = coloured.convert("RGBA")
-            white = Image.new("RGBA", coloured.size, "white")
-            upright = Image.alpha_composite(white, coloured)
-        pixels: np.ndarray = np.array(upright.convert("RGB"))
-        return pixels
+            return grey_to_rgb(to_8_bits(grey_values(upright), name))
+        transparent = upright.has_transparency_data
+        coloured = upright.convert("LA") if upright.mode == "La" else upright
+        pixels: np.ndarray = np.array(coloured.convert("RGBA" if transparent else "RGB"))
+        if halved:
+            pixels = brightened(pixels, name)
+        else:
+            warn_if_black(pixels[..., :3], name)
+        return over_white(pixels) if transparent else pixels
     except UsageError:
         raise
     except Exception as error:  # decoders raise any exception for a broken file
         raise UsageError(f"{name}: cannot be decoded, the file is damaged or cut short: {first_line(error)}") from None
 
 
-def grey_to_8_bits(image: Image.Image, name: str) -> np.ndarray:
-    """Return 16-bit and 32-bit grey as uint8 (H, W), by the rule of ``rgb_array``."""
-    sixteen_bit = image.mode.startswith("I;16")
-    values = np.asarray(image, np.float32 if sixteen_bit else np.float64)
-    if not np.isfinite(values).all():
-        raise UsageError(f"{name}: has NaN or infinite pixel values; replace them before")
-    low, high = values.min(), values.max()
-    if sixteen_bit:
-        low, high = 0.0, 65535.0
-    elif low >= 0 and high <= 65535:
-        tops = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
-        low, high = 0.0, next(top for top in tops if high <= top)
-    levels: np.ndarray = np.floor((values - low) * 255.0 / max(high - low, 1e-30) + 0.5).astype(np.uint8)
-    return levels
+def grey_values(image: Image.Image) -> np.ndarray:
+    """Return the numbers of 16-bit or 32-bit grey. Shapes: uint16, int32 or float32 (H, W)"""
+    return np.asarray(image, np.uint16 if image.mode.startswith("I;16") else None)
 
 
 def too_large(name: str, size: str) -> UsageError:

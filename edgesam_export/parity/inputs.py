@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from edgesam_export.errors import UsageError
 from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.imaging.prompts import pack_prompt
-from edgesam_export.imaging.reading import open_image, rgb_array
+from edgesam_export.imaging.reading import any_image, open_image
 from edgesam_export.parity.phantoms import phantoms
 from edgesam_export.parity.report import Prompt
 from edgesam_export.runners import Runner, numerics_choices, open_artifact, open_runner
@@ -144,12 +143,8 @@ def load_images(images: Iterable[Any]) -> dict[str, np.ndarray]:
     loaded: dict[str, np.ndarray] = {}
     for index, item in enumerate(images):
         name, image = item if isinstance(item, tuple) else (None, item)
-        if isinstance(image, str | Path):
-            name, image = name or Path(image).name, open_image(image)
-        elif isinstance(image, Image.Image):
-            image = rgb_array(image)
-        name = name or f"image {index}"
-        loaded[name if name not in loaded else f"{name} ({index})"] = image
+        name = name or (Path(image).name if isinstance(image, str | Path) else f"image {index}")
+        loaded[name if name not in loaded else f"{name} ({index})"] = any_image(image, name)
     if len(loaded) < MIN_IMAGES:
         raise UsageError(f"{len(loaded)} images to compare on; every prompt type needs at least {MIN_IMAGES}")
     return loaded

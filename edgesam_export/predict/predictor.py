@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from edgesam_export.errors import UsageError
+from edgesam_export.errors import UsageError, warn
 from edgesam_export.imaging.geometry import PointsLike, PreparedImage, prepare
 from edgesam_export.imaging.masks import best_mask, masks_to_source
 from edgesam_export.imaging.prompts import NumbersLike, numbers, pack_prompt
-from edgesam_export.imaging.reading import open_image, rgb_array
+from edgesam_export.imaging.reading import any_image
 from edgesam_export.runners import Embedding, Runner
 from edgesam_export.spec import MASK_SIDE
 
@@ -56,14 +56,16 @@ class Predictor:
         self.embedding: Embedding | None = None
 
     def set_image(self, image: np.ndarray | Image.Image | str | Path) -> Predictor:
-        """Encode an image: a path, a Pillow image or uint8 RGB (H, W, 3); returns the predictor."""
-        if isinstance(image, Image.Image):
-            image = rgb_array(image)
-        elif isinstance(image, str | Path):
-            image = open_image(image)
+        """Encode an image; returns the predictor.
+
+        A path or a Pillow image is read as ``rgb_array`` says, an array as ``array_pixels``: RGB (H, W, 3) or grey,
+        uint8 as it is, other numbers scaled with a warning unless they fill 0..1, 0..255 or 0..65535.
+
+        Raises: UsageError when it is no image.
+        """
         # An image that fails must not leave the prompts of the next call to the image before it.
         self.prepared = self.embedding = None
-        prepared = prepare(image, self.runner.info.frame)
+        prepared = prepare(any_image(image), self.runner.info.frame)
         self.embedding = self.runner.encode(prepared)
         self.prepared = prepared
         return self
@@ -77,7 +79,7 @@ class Predictor:
     ) -> Masks:
         """Masks for one prompt on the current image; see ``pack_prompt`` for points, labels and box.
 
-        Shapes: mask_input (256, 256) or (1, 1, 256, 256), logits of an earlier prediction
+        Shapes: mask_input (256, 256), (1, 256, 256) or (1, 1, 256, 256), logits of an earlier prediction
         Raises: UsageError before ``set_image``, for a bad prompt, or for a mask prompt the decoder does not take.
         """
         if self.prepared is None or self.embedding is None:
@@ -103,11 +105,15 @@ class Predictor:
         """Mask prompt as float32 (1, 1, 256, 256)."""
         self.runner.require_mask_prompt()
         mask = numbers(mask_input, "mask_input")
-        if mask.shape not in ((MASK_SIDE, MASK_SIDE), (1, 1, MASK_SIDE, MASK_SIDE)):
-            raise UsageError(
-                f"mask_input has shape {mask.shape};"
-                " give the logits of an earlier prediction, (256, 256) or (1, 1, 256, 256)"
-            )
+        side = (MASK_SIDE, MASK_SIDE)
+        if mask.shape not in (side, (1, *side), (1, 1, *side)):
+            one = "one of them, logits[best_index]" if mask.shape[-2:] == side else f"{MASK_SIDE}x{MASK_SIDE} values"
+            raise UsageError(f"mask_input has shape {mask.shape}; give the logits of an earlier prediction, {one}")
         if not np.isfinite(mask).all():
             raise UsageError("mask_input has NaN or infinite values; give the logits of an earlier prediction")
+        if mask.min() >= 0:
+            warn(
+                f"mask_input has values from {mask.min():g} to {mask.max():g}, none negative; it is read as logits,"
+                " which are negative outside the object, not as a mask or probabilities"
+            )
         return mask.reshape(1, 1, MASK_SIDE, MASK_SIDE).astype(np.float32)

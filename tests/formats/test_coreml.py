@@ -405,7 +405,7 @@ def test_what_coremltools_says_becomes_one_line_and_nothing_stays(small, tmp_pat
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"points": 0}, "points is 0; a decoder has 1 to 64"),
+        ({"points": 0}, "points is 0; a decoder has 2 to 64"),
         ({"points": 65}, "points is 65"),
         ({"target": "iOS15"}, "target is 'iOS15'; choose one of: iOS16, iOS17, iOS18"),
         ({"functions": (2,)}, "need target iOS18, not iOS17"),

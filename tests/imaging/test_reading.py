@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from edgesam_export.errors import UsageError
+from edgesam_export.errors import EdgeSAMExportWarning, UsageError
 from edgesam_export.imaging import reading
 from edgesam_export.imaging.reading import mask_image, open_image, rgb_array, save_png
 
@@ -106,8 +108,11 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(form):
     assert grey_levels(open_image(stored(image, form))) == [0, 1, 1, 128, 255]
 
 
-def test_dark_sixteen_bit_grey_stays_dark():
-    assert grey_levels(rgb_array(Image.fromarray(one_row([0, 200], np.uint16)))) == [0, 1]
+def test_dark_sixteen_bit_grey_is_read_as_fewer_bits_with_a_warning():
+    with pytest.warns(
+        EdgeSAMExportWarning, match="uint16 values from 0 to 200 are read with 0 as black and 255 as white"
+    ):
+        assert grey_levels(rgb_array(Image.fromarray(one_row([0, 200], np.uint16)))) == [0, 200]
 
 
 @pytest.mark.parametrize(
@@ -115,8 +120,6 @@ def test_dark_sixteen_bit_grey_stays_dark():
     [
         ([0, 7, 255], [0, 7, 255]),
         ([0, 257, 65535], [0, 1, 255]),
-        ([0, 50_000, 100_000], [0, 128, 255]),
-        ([-100, 0, 100], [0, 128, 255]),
     ],
 )
 def test_thirty_two_bit_integers_get_the_range_that_holds_them(values, levels):
@@ -129,12 +132,92 @@ def test_thirty_two_bit_integers_get_the_range_that_holds_them(values, levels):
         ([0, 0.5, 1], [0, 128, 255]),
         ([0, 7, 255], [0, 7, 255]),
         ([0, 257, 65535], [0, 1, 255]),
-        ([-1, 0, 1], [0, 128, 255]),
+        ([0, 0, 0], [0, 0, 0]),
         ([-4, -4, -4], [0, 0, 0]),
     ],
 )
 def test_floats_get_the_range_that_holds_them(values, levels):
     assert grey_levels(open_image(stored(Image.fromarray(one_row(values, np.float32)), "TIFF"))) == levels
+
+
+@pytest.mark.parametrize(
+    "values, kind, levels",
+    [
+        ([0, 50_000, 100_000], np.int32, [0, 128, 255]),
+        ([-100, 0, 100], np.int32, [0, 128, 255]),
+        ([-1, 0, 1], np.float32, [0, 128, 255]),
+        ([0, 2.25, 4.5], np.float32, [0, 128, 255]),
+        ([0, 2048, 4095], np.int32, [0, 128, 255]),
+    ],
+)
+def test_another_range_is_stretched_with_a_warning(values, kind, levels):
+    with pytest.warns(EdgeSAMExportWarning, match="are read with"):
+        assert grey_levels(open_image(stored(Image.fromarray(one_row(values, kind)), "TIFF"))) == levels
+
+
+def sixteen_bit_png(samples: np.ndarray) -> io.BytesIO:
+    """A PNG of 16 bits per channel, which Pillow cannot write. Shapes: uint16 (H, W, C), C of grey to RGBA"""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+    height, width, channels = samples.shape
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([16, kind, 0, 0, 0])
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + chunks)
+
+
+def test_sixteen_bit_colours_are_read_by_their_upper_byte():
+    samples = np.array([[[0, 32768, 65535], [65535, 257, 0]]], np.uint16)
+    assert open_image(sixteen_bit_png(samples)).tolist() == [[[0, 128, 255], [255, 1, 0]]]
+
+
+@pytest.mark.parametrize("alpha", [None, 4095, 65535])
+def test_twelve_bit_colours_in_sixteen_are_brightened_with_a_warning(alpha):
+    samples = np.array([[[0, 2048, 4095], [4095, 2048, 0]]], np.uint16)
+    if alpha is not None:
+        samples = np.concatenate([samples, np.full((1, 2, 1), alpha, np.uint16)], axis=2)
+    with pytest.warns(EdgeSAMExportWarning, match="only the upper 8 bits can be read, 16 levels"):
+        array = open_image(sixteen_bit_png(samples))
+    # 8 and 15 of 16 levels, of which 4095 is white; as much transparency as 15 of 16 leaves
+    assert np.abs(array.astype(int) - [[[0, 128, 255], [255, 128, 0]]]).max() <= 16
+
+
+def test_a_mask_of_ones_is_called_nearly_black():
+    with pytest.warns(EdgeSAMExportWarning, match="nearly black, no value is above 1 of 255"):
+        assert grey_levels(open_image(stored(Image.fromarray(one_row([0, 1], np.uint8))))) == [0, 1]
+
+
+def heic_file() -> io.BytesIO:
+    """Half red, half blue, as a camera of Apple's stores it."""
+    heif = pytest.importorskip("pillow_heif", reason="the extra heic is not installed")
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[:, :32, 0], pixels[:, 32:, 2] = 255, 255
+    file = io.BytesIO()
+    heif.from_pillow(Image.fromarray(pixels)).save(file, quality=90)
+    return file
+
+
+def test_heic_is_read_where_its_reader_is_installed(tmp_path):
+    content = heic_file()
+    (tmp_path / "IMG_0001.HEIC").write_bytes(content.getvalue())
+    for source in (tmp_path / "IMG_0001.HEIC", content):
+        array = open_image(source)
+        assert np.abs(array[32, [8, 56]].astype(int) - [[255, 0, 0], [0, 0, 255]]).max() < 30
+
+
+def test_heic_without_its_reader_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setattr(Image, "open", unidentified)
+    (tmp_path / "IMG_0001.HEIC").write_bytes(b"\0\0\0\x24ftypheic\0\0\0\0mif1heic")
+    said = refusal(tmp_path / "IMG_0001.HEIC")
+    assert "a HEIC image, which needs pillow-heif: pip install 'edgesam-export[heic]'" in said
+
+
+def unidentified(*_, **__):
+    raise UnidentifiedImageError("as without the reader, which once registered stays so")
 
 
 def test_floats_that_are_no_numbers_are_refused():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgesam_export.errors import UsageError
+from edgesam_export.errors import EdgeSAMExportWarning, UsageError
 from edgesam_export.predict.predictor import Predictor
 from edgesam_export.runners import Runner
 from edgesam_export.spec import ModelInfo
@@ -87,12 +87,12 @@ def test_a_picture_that_fails_does_not_leave_the_one_before_it(bad):
         predictor.predict(points=[(1, 1)])
 
 
-@pytest.mark.parametrize("shape", [(256, 256), (1, 1, 256, 256)])
+@pytest.mark.parametrize("shape", [(256, 256), (1, 256, 256), (1, 1, 256, 256)])
 def test_mask_prompt_reaches_the_decoder(shape):
     runner = FakeRunner(accepts_mask_input=True)
-    Predictor(runner=runner).set_image(PICTURE).predict(mask_input=np.full(shape, 3.0))
+    Predictor(runner=runner).set_image(PICTURE).predict(mask_input=np.full(shape, -3.0))
     _, _, labels, mask = runner.decoded[0]
-    assert mask.shape == (1, 1, 256, 256) and mask.dtype == np.float32 and (mask == 3).all()
+    assert mask.shape == (1, 1, 256, 256) and mask.dtype == np.float32 and (mask == -3).all()
     np.testing.assert_array_equal(labels, [[-1, -2, -2, -2, -2, -2]])
 
 
@@ -100,7 +100,8 @@ def test_mask_prompt_reaches_the_decoder(shape):
     "accepts, mask, said",
     [
         (False, np.zeros((256, 256)), "--mask-input"),
-        (True, np.zeros((1, 256, 256)), r"\(1, 256, 256\)"),
+        (True, np.zeros((4, 256, 256)), r"\(4, 256, 256\).*one of them, logits\[best_index\]"),
+        (True, np.zeros((512, 512)), r"\(512, 512\).*256x256 values"),
         (True, np.full((256, 256), np.nan), "NaN"),
         (True, "mask.png", "not numbers"),
     ],
@@ -109,3 +110,41 @@ def test_bad_mask_prompt_is_refused(accepts, mask, said):
     predictor = Predictor(runner=FakeRunner(accepts_mask_input=accepts)).set_image(PICTURE)
     with pytest.raises(UsageError, match=said):
         predictor.predict(points=[(1, 1)], mask_input=mask)
+
+
+@pytest.mark.parametrize("top", [1, 255])
+def test_a_mask_of_zeros_and_ones_in_place_of_logits_is_warned_of(top):
+    mask = np.zeros((256, 256), np.uint8)
+    mask[100:150] = top
+    predictor = Predictor(runner=FakeRunner(accepts_mask_input=True)).set_image(PICTURE)
+    with pytest.warns(EdgeSAMExportWarning, match=f"values from 0 to {top}, none negative; it is read as logits"):
+        predictor.predict(mask_input=mask)
+
+
+@pytest.mark.parametrize("prompt", [{"points": [(0.5, 0.25)]}, {"box": (0.1, 0.1, 0.9, 0.8)}, {"box": (0, 0, 1, 1)}])
+def test_shares_of_the_sides_in_place_of_pixels_are_warned_of(prompt):
+    predictor = Predictor(runner=FakeRunner()).set_image(PICTURE)
+    with pytest.warns(EdgeSAMExportWarning, match="all within one pixel of the image of 30x20; coordinates are pixels"):
+        predictor.predict(**prompt)
+
+
+def test_several_boxes_are_refused_with_the_way_out():
+    predictor = Predictor(runner=FakeRunner()).set_image(PICTURE)
+    with pytest.raises(UsageError, match="2 boxes; a prompt has one, so call predict once for each"):
+        predictor.predict(box=[(1, 1, 9, 9), (2, 2, 8, 8)])
+    predictor.predict(box=[(1, 1, 9, 9)])
+
+
+def test_a_corner_with_width_and_height_is_named():
+    predictor = Predictor(runner=FakeRunner()).set_image(PICTURE)
+    with pytest.raises(UsageError, match="not a corner with width and height"):
+        predictor.predict(box=(20, 12, 5, 5))
+
+
+def test_predictor_reads_grey_and_other_types_as_the_same_image():
+    runner = FakeRunner()
+    image = PICTURE.copy()
+    image[5] = 255
+    for array in (image, image[..., 0], image / np.float32(255), image.astype(np.uint16) * 257):
+        Predictor(runner=runner).set_image(array)
+    assert all((entry.pixels == runner.encoded[0].pixels).all() for entry in runner.encoded)
