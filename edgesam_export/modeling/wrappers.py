@@ -10,6 +10,7 @@ from torch import nn
 
 from edgesam_export.errors import UsageError
 from edgesam_export.modeling.prompt_encoder import PromptEncoder
+from edgesam_export.modeling.resampling import LongestSide
 from edgesam_export.modeling.sam import Maps, SamModel
 from edgesam_export.spec import EMPTY_SLOT, EVERY_FORMAT, MASK_SIDE, NOT_A_POINT, ImageFrame
 
@@ -58,7 +59,10 @@ class Normalise(nn.Module):
 
 
 class NormaliseAndPad(nn.Module):
-    """8-bit RGB values of any size to the network's square input, in FP32: FP16 steps at 255 are 1/8."""
+    """8-bit RGB values of any size to the network's square input, in FP32: FP16 steps at 255 are 1/8.
+
+    Hosts resize an image to the frame of the prompts. A network that takes a smaller one gets it resized in the graph.
+    """
 
     fp32_formats = ("onnx",)
 
@@ -66,9 +70,16 @@ class NormaliseAndPad(nn.Module):
         super().__init__()
         self.size = frame.size
         self.normalise = Normalise(frame)
+        self.resize = None if frame.size == frame.prompt_size else LongestSide(frame.size)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return (1, 3, S, S) from values 0..255 (1, 3, H, W), H and W at most S; zeros right and below."""
+        """Return (1, 3, S, S) from values 0..255 (1, 3, H, W); zeros right and below.
+
+        H and W are at most S, unless the network's frame is not that of the prompts: then they are free.
+        """
+        if self.resize is not None:
+            resized, inside = self.resize(pixels.to(torch.float32))
+            return self.normalise(resized) * inside
         image = self.normalise(pixels.to(torch.float32))
         height, width = image.shape[-2:]
         padded = nn.functional.pad(image, (0, self.size - width, 0, self.size - height))

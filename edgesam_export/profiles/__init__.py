@@ -36,8 +36,11 @@ __all__ = [
     "prompt_specs",
     "refuse_contradictions",
     "refuse_fixed_points",
+    "refuse_stretched",
     "score_meaning",
     "scores_then_masks",
+    "unpadded_details",
+    "unpadded_meaning",
 ]
 
 COREML_POINTS = (1, 16)
@@ -200,6 +203,29 @@ def refuse_fixed_points(config: ExportConfig) -> None:
         raise UsageError(
             f"profile '{config.profile}' takes any number of points, not functions for {config.functions};"
             " leave functions out or use profile 'default'"
+        )
+
+
+def unpadded_details(info: ModelInfo, layout: str) -> dict[str, Any]:
+    """Return the contract's facts about an encoder that takes an image as it is, its axes in the order ``layout``."""
+    facts = {"image_input": False, "input_layout": layout, "input_values": "0..255", "padded_by": "graph"}
+    return facts if info.frame.size == info.frame.prompt_size else {**facts, "resized_by": "graph"}
+
+
+def unpadded_meaning(info: ModelInfo) -> str:
+    """Return what an encoder that takes an image as it is expects of its size, in words."""
+    frame = info.frame
+    if frame.size == frame.prompt_size:
+        return f"longest side resized to {frame.size}, not normalised, not padded"
+    return f"longest side resized to {frame.prompt_size}, not normalised, not padded; the graph makes it {frame.size}"
+
+
+def refuse_stretched(info: ModelInfo, config: ExportConfig) -> None:
+    """Raise UsageError for a model of stretched images: the hosts of this profile keep proportions."""
+    if info.frame.fit == "stretch":
+        raise UsageError(
+            f"profile '{config.profile}' is for hosts that keep an image's proportions, {info.name} takes it stretched"
+            " to a square; use profile 'default'"
         )
 
 

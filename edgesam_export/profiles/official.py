@@ -22,7 +22,7 @@ import torch
 
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.modeling.wrappers import EncoderForExport
-from edgesam_export.profiles import PROFILES, Component, Profile, embedding_specs, scores_then_masks
+from edgesam_export.profiles import PROFILES, Component, Profile, embedding_specs, refuse_stretched, scores_then_masks
 from edgesam_export.spec import ExportConfig, TensorSpec
 
 __all__ = ["encoder"]
@@ -30,6 +30,7 @@ __all__ = ["encoder"]
 
 def encoder(model: SamModel, config: ExportConfig) -> Component:
     """Return the encoder; its input is always the normalised tensor, in Core ML too."""
+    refuse_stretched(model.info, config)
     size = model.info.frame.size
     meaning = f"RGB, longest side resized to {size}, normalised with the contract's mean and std, zeros right and below"
     return Component(

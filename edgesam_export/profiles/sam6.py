@@ -22,6 +22,8 @@ three points on, padding included, it is token 0.  Empty slots (label -2) are no
 four tokens.  ``iou_predictions`` holds the family's default score unless ``score`` says otherwise: stability for
 EdgeSAM, whose IoU head was not distilled.  ``points`` must be left free.
 
+A network that takes 512 pixels gets the image resized in the graph, from any size.
+
 Unlike files traced by segment-anything's script, the crop of the padding follows ``orig_im_size`` in the graph.
 """
 
@@ -47,7 +49,10 @@ from edgesam_export.profiles import (
     example_prompt,
     prompt_specs,
     refuse_fixed_points,
+    refuse_stretched,
     score_meaning,
+    unpadded_details,
+    unpadded_meaning,
 )
 from edgesam_export.spec import EMPTY_SLOT, MASK_SIDE, ExportConfig, TensorSpec
 
@@ -135,8 +140,9 @@ class EncoderOfRows(nn.Module):
 
 def encoder(model: SamModel, config: ExportConfig) -> Component:
     """Return the encoder of unpadded images, channels last."""
-    size = model.info.frame.size
-    meaning = f"RGB 0..255, longest side resized to {size}, not normalised, not padded"
+    refuse_stretched(model.info, config)
+    size = model.info.frame.prompt_size
+    meaning = f"RGB 0..255, {unpadded_meaning(model.info)}"
     return Component(
         name="encoder",
         module=EncoderOfRows(model),
@@ -144,7 +150,7 @@ def encoder(model: SamModel, config: ExportConfig) -> Component:
         outputs=embedding_specs(model.info, "fp32"),
         example=(torch.zeros(size * 3 // 4, size, 3),),
         free_dims={"height": (1, size), "width": (1, size)},
-        details={"image_input": False, "input_layout": "HWC", "input_values": "0..255", "padded_by": "graph"},
+        details=unpadded_details(model.info, "HWC"),
     )
 
 

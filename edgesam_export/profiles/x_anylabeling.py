@@ -8,7 +8,8 @@ What that program does, and what these files therefore take and return:
   position, scores then masks.  It recomputes the scores from the logits, adds no padding point and sends a box as
   labels 2 and 3.
 
-An image larger than the frame loses what lies beyond its right and lower edge.
+A network that takes 512 pixels gets the image resized in the graph, whatever its size. For the others an image larger
+than the frame loses what lies beyond its right and lower edge.
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ from torch import nn
 
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.modeling.wrappers import NormaliseAndPad
-from edgesam_export.profiles import PROFILES, Component, Profile, embedding_specs, scores_then_masks
+from edgesam_export.profiles import (
+    PROFILES,
+    Component,
+    Profile,
+    embedding_specs,
+    refuse_stretched,
+    scores_then_masks,
+    unpadded_details,
+    unpadded_meaning,
+)
 from edgesam_export.spec import ExportConfig, TensorSpec
 
 __all__ = ["EncoderOfPixels"]
@@ -39,8 +49,9 @@ class EncoderOfPixels(nn.Module):
 
 def encoder(model: SamModel, config: ExportConfig) -> Component:
     """Return the encoder of unpadded 8-bit images."""
-    size = model.info.frame.size
-    meaning = f"8-bit RGB, longest side resized to {size}, not normalised, not padded"
+    refuse_stretched(model.info, config)
+    size = model.info.frame.prompt_size
+    meaning = f"8-bit RGB, {unpadded_meaning(model.info)}"
     return Component(
         name="encoder",
         module=EncoderOfPixels(model),
@@ -48,7 +59,7 @@ def encoder(model: SamModel, config: ExportConfig) -> Component:
         outputs=embedding_specs(model.info, "fp32"),
         example=(torch.zeros(1, 3, size * 3 // 4, size, dtype=torch.uint8),),
         free_dims={"height": (1, size), "width": (1, size)},
-        details={"image_input": False, "input_layout": "NCHW", "input_values": "0..255", "padded_by": "graph"},
+        details=unpadded_details(model.info, "NCHW"),
     )
 
 

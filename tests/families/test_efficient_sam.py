@@ -47,6 +47,7 @@ from edgesam_export.modeling.common import stability_score
 from edgesam_export.modeling.random_weights import fill_random
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.modeling.wrappers import Normalise
+from edgesam_export.profiles import find_profile
 from edgesam_export.rewrites import apply_rewrites, recommended_rewrites
 from edgesam_export.rewrites import load_all as all_rewrites
 from edgesam_export.rewrites.fold_branches import fold_branches
@@ -385,15 +386,21 @@ def test_an_exported_decoder_computes_what_the_model_does(model):
         (OnnxConfig(points=8), "points is 8, but efficient_sam_vitt always has 6 prompt slots"),
         (CoreMLConfig(target="iOS18", functions=(4,)), "also points 4, but efficient_sam_vitt always has 6"),
         (CoreMLConfig(mask_input=True), "efficient_sam_vitt knows no mask prompt"),
-        (OnnxConfig(profile="official"), "exactly 6 prompt slots, this profile leaves their number free"),
-        (OnnxConfig(profile="sam6"), "exactly 6 prompt slots, this profile leaves their number free"),
-        (OnnxConfig(profile="x-anylabeling"), "exactly 6 prompt slots, this profile leaves their number free"),
     ],
 )
 def test_exports_that_its_prompts_do_not_fit_are_refused(model, config, message):
     with pytest.raises(UsageError, match=message) as error:
         build_components(model, config, format="coreml" if isinstance(config, CoreMLConfig) else "onnx")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("profile", ["official", "sam6", "x-anylabeling"])
+def test_profiles_of_other_programs_are_refused(model, profile):
+    config = OnnxConfig(profile=profile)
+    with pytest.raises(UsageError, match="takes it stretched to a square"):
+        build_components(model, config, format="onnx")
+    with pytest.raises(UsageError, match="exactly 6 prompt slots, this profile leaves their number free"):
+        find_profile(profile).decoder(model, config)
 
 
 def test_other_families_keep_their_choice_of_slots():
