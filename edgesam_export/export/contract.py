@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from edgesam_export.errors import SchemaError
-from edgesam_export.spec import ExportConfig, ImageFrame, ModelInfo, Provenance, TensorSpec
+from edgesam_export.imaging.prompts import is_trained_on, untrained_text
+from edgesam_export.spec import PROMPT_KINDS, ExportConfig, ImageFrame, ModelInfo, Provenance, TensorSpec
 
 __all__ = ["CONTRACT_KEY", "LABELS", "SCHEMA_VERSION", "make_contract", "part_contract", "read_contract", "summary"]
 
@@ -53,6 +54,7 @@ def make_contract(
     details: dict[str, Any],
 ) -> dict[str, Any]:
     """Return the contract of one component as plain JSON data; ``details`` are the profile's own facts."""
+    warnings = untrained_inputs(info, provenance, config) if component == "decoder" else []
     return {
         "schema_version": SCHEMA_VERSION,
         "model": info.name,
@@ -64,6 +66,8 @@ def make_contract(
         "frame": frame_entry(info.frame),
         "upsample": info.upsample,
         "padding_point": info.padding_point,
+        "trained_prompts": list(info.trained_prompts or PROMPT_KINDS),
+        "image_domain": info.image_domain,
         "inputs": [tensor_entry(spec) for spec in inputs],
         "outputs": [tensor_entry(spec) for spec in outputs],
         "labels": LABELS,
@@ -74,8 +78,16 @@ def make_contract(
             "random_seed": provenance.random_seed,
         },
         "versions": tool_versions(),
+        **({"warnings": warnings} if warnings else {}),
         **details,
     }
+
+
+def untrained_inputs(info: ModelInfo, provenance: Provenance, config: ExportConfig) -> list[str]:
+    """Return warnings of inputs that an export has and its weights were not trained on."""
+    if not config.mask_input or provenance.random_seed is not None or is_trained_on(info, "mask"):
+        return []
+    return [f"mask_input: {untrained_text(info, 'mask')}"]
 
 
 def frame_entry(frame: ImageFrame) -> dict[str, Any]:

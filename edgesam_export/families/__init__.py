@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edgesam_export.errors import UsageError
 from edgesam_export.registry import Registry, import_submodules
-from edgesam_export.spec import ModelInfo, Progress
+from edgesam_export.spec import PROMPT_KINDS, ModelInfo, Progress, Provenance
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -167,7 +167,16 @@ def with_weights(model: SamModel, name: str, checkpoint: str | Path | None, prog
         others=other_models(name),
         progress=progress,
     )
-    model = matching_form(model, state_dict)
+    return with_weights(matching_form(model, state_dict), state_dict, provenance)
+
+
+def with_weights(model: SamModel, state_dict: dict[str, Tensor], provenance: Provenance) -> SamModel:
+    """Return the model with its parameters, their origin, and the kinds of prompt that they were trained on."""
+    from edgesam_export.modeling.prompt_encoder import never_trained_on_masks
+
     model.provenance = provenance
     model.load_state_dict(state_dict, strict=True)
+    if never_trained_on_masks(model.prompt_encoder):
+        kinds = model.info.trained_prompts or PROMPT_KINDS
+        model.info = replace(model.info, trained_prompts=tuple(kind for kind in kinds if kind != "mask"))
     return model

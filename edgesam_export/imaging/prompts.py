@@ -9,9 +9,9 @@ import numpy as np
 
 from edgesam_export.errors import UsageError, warn
 from edgesam_export.imaging.geometry import PointsLike, PreparedImage, to_frame
-from edgesam_export.spec import EMPTY_SLOT, NOT_A_POINT
+from edgesam_export.spec import EMPTY_SLOT, NOT_A_POINT, ModelInfo
 
-__all__ = ["NumbersLike", "numbers", "pack_prompt"]
+__all__ = ["NumbersLike", "is_trained_on", "kind_of", "numbers", "pack_prompt", "untrained_text"]
 
 BACKGROUND, FOREGROUND = 0, 1
 BOX_LABELS = (2, 3)
@@ -145,3 +145,24 @@ def numbers(values: Any, name: str) -> np.ndarray:
         return np.asarray([] if values is None else values, np.float64)
     except (TypeError, ValueError):
         raise UsageError(f"{name} {values!r} are not numbers, or not equally many in each row") from None
+
+
+def kind_of(point_labels: np.ndarray, *, has_mask: bool) -> str:
+    """Return the kind of a prompt, of ``spec.PROMPT_KINDS``. Shapes: point_labels (1, S) as ``pack_prompt`` returns"""
+    points = int(np.isin(point_labels, (BACKGROUND, FOREGROUND)).sum())
+    if has_mask:
+        return "mask"
+    if np.isin(point_labels, BOX_LABELS).any():
+        return "box+point" if points else "box"
+    return "points" if points > 1 else "point"
+
+
+def is_trained_on(info: ModelInfo, kind: str) -> bool:
+    """Return whether a model's weights were trained on prompts of a kind."""
+    return not info.trained_prompts or kind in info.trained_prompts
+
+
+def untrained_text(info: ModelInfo, kind: str) -> str:
+    """Return the warning of a prompt that a model's weights were not trained on."""
+    trained = ", ".join(info.trained_prompts)
+    return f"the weights of {info.name} were trained on prompts of kind {trained}, not {kind}; masks may be wrong"

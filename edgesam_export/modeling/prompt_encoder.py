@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edgesam_export.modeling.common import LayerNorm2d
 from edgesam_export.spec import NOT_A_POINT
 
-__all__ = ["POINT_LABELS", "BasePromptEncoder", "PositionEncodingRandom", "PromptEncoder"]
+__all__ = ["POINT_LABELS", "BasePromptEncoder", "PositionEncodingRandom", "PromptEncoder", "never_trained_on_masks"]
 
 POINT_LABELS = (0, 1, 2, 3)
 """Background, foreground, top left and bottom right box corner; a label is its index in ``point_embeddings``."""
@@ -128,3 +128,16 @@ class PromptEncoder(BasePromptEncoder):
         if mask_input is not None:
             return self.mask_downscaling(mask_input)
         return self.no_mask_embed.weight.reshape(1, self.dim, 1, 1).expand(1, self.dim, *self.grid)
+
+
+def never_trained_on_masks(encoder: nn.Module) -> bool:
+    """Return whether the layers that read a mask prompt are as they were initialised.
+
+    The norms tell: they start with equal weights and biases of zero, which a step of training changes and weight decay
+    keeps equal. An encoder without such layers was not.
+    """
+    layers = getattr(encoder, "mask_downscaling", None)
+    norms = [layer for layer in layers if isinstance(layer, LayerNorm2d)] if layers is not None else []
+    return bool(norms) and all(
+        bool((norm.weight == norm.weight[0]).all()) and not bool(norm.bias.any()) for norm in norms
+    )

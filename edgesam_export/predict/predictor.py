@@ -12,7 +12,7 @@ from PIL import Image
 from edgesam_export.errors import UsageError, warn
 from edgesam_export.imaging.geometry import PointsLike, PreparedImage, prepare
 from edgesam_export.imaging.masks import best_mask, masks_to_source
-from edgesam_export.imaging.prompts import NumbersLike, numbers, pack_prompt
+from edgesam_export.imaging.prompts import NumbersLike, is_trained_on, kind_of, numbers, pack_prompt, untrained_text
 from edgesam_export.imaging.reading import any_image
 from edgesam_export.runners import Embedding, Runner
 from edgesam_export.spec import MASK_SIDE
@@ -95,6 +95,9 @@ class Predictor:
             padding_point=self.runner.info.padding_point,
             fixed_slots=self.runner.fixed_slots,
         )
+        kind = kind_of(kinds, has_mask=mask_input is not None)
+        if not is_trained_on(self.runner.info, kind):
+            warn(untrained_text(self.runner.info, kind))
         logits, scores = self.runner.decode(self.embedding, coords, kinds, mask_prompt)
         logits, scores = np.asarray(logits[0], np.float32), np.asarray(scores[0], np.float32)
         # One mask at a time: four float maps of a 100 megapixel image would be 1.6 GB.

@@ -12,7 +12,7 @@ import numpy as np
 from edgesam_export.artifacts import embedding_specs, joined_contracts, list_files, open_artifact, pick_components
 from edgesam_export.errors import UsageError
 from edgesam_export.registry import Registry, import_submodules
-from edgesam_export.spec import EMPTY_SLOT, MASK_SIDE, Artifact, ImageFrame, ModelInfo
+from edgesam_export.spec import EMPTY_SLOT, MASK_SIDE, PROMPT_KINDS, Artifact, ImageFrame, ModelInfo
 
 if TYPE_CHECKING:
     from edgesam_export.imaging.geometry import PreparedImage
@@ -303,9 +303,18 @@ def info_of(contract: Mapping[str, Any], shapes: Sequence[Sequence[int]]) -> Mod
             mask_resize=frame.get("mask_resize", "bilinear"),
         ),
         padding_point=contract.get("padding_point", True),
+        trained_prompts=trained_kinds(contract),
+        image_domain=str(contract.get("image_domain", "photographs")),
         embedding_dim=shapes[0][1],
         further_maps=tuple((shape[1], shape[2], shape[3]) for shape in shapes[1:]),
     )
+
+
+def trained_kinds(contract: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the kinds of prompt that a file's weights were trained on; none for all, as in files that do not say."""
+    listed = contract.get("trained_prompts")
+    kinds = tuple(kind for kind in PROMPT_KINDS if isinstance(listed, list) and kind in listed)
+    return () if kinds == PROMPT_KINDS else kinds
 
 
 def match_maps(embedding: Embedding, names: Sequence[str]) -> dict[str, np.ndarray]:

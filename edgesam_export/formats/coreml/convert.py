@@ -174,12 +174,14 @@ def note_size(contract: dict[str, Any], weights: Path) -> None:
     """Write the bytes of a package's weights into its contract, and a warning if a phone does not load so many."""
     contract["weight_bytes"] = folder_bytes(weights)
     limit = int(load_hardware().limits["max_package_bytes"].value)
-    contract.pop("warnings", None)
+    others = [text for text in contract.pop("warnings", ()) if not text.startswith("C01")]
     if contract["weight_bytes"] > limit:
-        contract["warnings"] = [
+        others.append(
             f"C01: {contract['weight_bytes'] / 1e9:.2f} GB of weights in one package, the Neural Engine on iOS takes "
             f"{limit / 1e9:.2f} GB; export with --split-encoder"
-        ]
+        )
+    if others:
+        contract["warnings"] = others
 
 
 def split_package(component: TracedComponent, path: Path) -> list[TracedComponent]:
