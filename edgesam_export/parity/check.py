@@ -15,11 +15,11 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from edgesam_export.errors import UsageError
-from edgesam_export.imaging.geometry import PreparedImage
+from edgesam_export.imaging.geometry import PreparedImage, prepare
 from edgesam_export.imaging.masks import stability
+from edgesam_export.parity.counterparts import counterpart, exported_networks, original_reference
 from edgesam_export.parity.diagnosis import Diagnosis
 from edgesam_export.parity.gates import DEFAULT_GATES, Check, Gate, gates_on
 from edgesam_export.parity.inputs import (
@@ -31,24 +31,29 @@ from edgesam_export.parity.inputs import (
     pack,
     trained_prompts,
 )
+from edgesam_export.parity.metrics import SURE, stability_slack
+from edgesam_export.parity.noise import Noise
 from edgesam_export.parity.outputs import METRICS, Pair, measure
-from edgesam_export.parity.reference import Reference, ReferenceOutputs
+from edgesam_export.parity.reference import Reference, ReferenceOutputs, image_extent
 from edgesam_export.parity.report import (
     ArtifactDigest,
     CheckResult,
+    Component,
     Explanation,
-    MaskImage,
     Output,
     Owner,
     ParityReport,
     ParityRow,
     Prompt,
 )
+from edgesam_export.parity.thumbnails import mask_image
 from edgesam_export.runners import Embedding, Runner, match_maps
-from edgesam_export.spec import MASK_SIDE, NUMERICS, Progress
+from edgesam_export.spec import NUMERICS, Progress
 
 __all__ = ["DEFAULT_GATES", "Gate", "ParityCheck", "ParityReport", "Prompt", "check_parity", "default_prompts"]
 
+EXACT_ERROR = 1e-4
+"""Error of a logit by its mask's peak that exact arithmetic may have: 80 dB."""
 TOGETHER = "on the candidate's own embedding only: encoder and decoder keep their gates alone, their errors add up"
 
 
@@ -76,12 +81,13 @@ def check_parity(
     """
     candidates = open_candidates(candidate, tuple(numerics))
     require_outputs(gates, candidates)
-    original = Reference(open_reference(reference), candidates[0].info.frame)
+    original = original_reference(open_reference(reference), candidates)
     loaded = load_images(default_images(original.runner.info) if images is None else images)
+    candidates = [*exported_networks(candidates, original), *candidates]
     total = len(candidates) * len(loaded)
     result, ranged = CheckResult(), set[str]()
     for index, runner in enumerate(candidates):
-        check = ParityCheck(runner, reference_for(runner, original), tuple(gates), ranged)
+        check = ParityCheck(runner, counterpart(runner, original), tuple(gates), ranged)
         for number, (name, image) in enumerate(loaded.items()):
             if progress:
                 progress(index * len(loaded) + number, total, f"{runner.name}: {name}")
@@ -99,20 +105,6 @@ def require_outputs(gates: Sequence[Gate], candidates: Sequence[Runner]) -> None
     for gate in gates:
         if gate.output not in known:
             raise UsageError(f"gate on '{gate.output}': no such output; choose one of {', '.join(sorted(known))}")
-
-
-def reference_for(runner: Runner, original: Reference) -> Reference:
-    """Return the reference for a candidate: for FP16 files in exact arithmetic, PyTorch with the weights they store.
-
-    What rounding the weights costs is checked by the other numerics, against the original.
-    """
-    precisions = {artifact.contract.get("precision") for artifact in runner.artifacts}
-    model = original.runner.model
-    if runner.numerics != "fp32" or "fp16" not in precisions or model is None:
-        return original
-    from edgesam_export.runners.torch import StoredWeightsRunner
-
-    return Reference(StoredWeightsRunner(model, runner.artifacts), original.frame)
 
 
 def assemble(original: Reference, candidates: Sequence[Runner], result: CheckResult) -> ParityReport:
@@ -137,11 +129,13 @@ def assemble(original: Reference, candidates: Sequence[Runner], result: CheckRes
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sample:
-    """An image to compare on. Shapes: pixels uint8 (H, W, 3)"""
+    """An image to compare on, as the candidate prepares it by its own contract. Shapes: pixels uint8 (H, W, 3)"""
 
     name: str
     pixels: np.ndarray
     prepared: PreparedImage
+    extent: tuple[int, int]
+    """Rows and columns of the logits that show the image, not its padding."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -170,19 +164,36 @@ class ParityCheck:
 
     def compare(self, name: str, image: np.ndarray, prompts: Sequence[Prompt]) -> None:
         """Compare every component on one image."""
-        sample = Sample(name=name, pixels=image, prepared=self.reference.prepare(name, image))
+        extent = image_extent(self.reference.prepare(name, image))
+        prepared = prepare(image, self.runner.info.frame)
+        sample = Sample(name=name, pixels=image, prepared=prepared, extent=extent)
         sources = [Source(owner="reference", embedding=self.reference.embedding(name, self.runner.takes_image))]
         if "encoder" in self.components:
             sources += self.compare_encoder(sample, sources[0])
-        for prompt in prompts if "decoder" in self.components else ():
-            obstacle = self.obstacle(sample, prompt)
-            if obstacle:
-                note = f"{self.runner.name}: prompt {prompt.kind}: {obstacle}"
-                self.findings.append(CheckResult(notes=(note,)))
-                continue
-            self.findings += [self.compare_prompt(sample, prompt, source) for source in sources]
+        for prompt in prompts:
+            self.compare_decoder(sample, prompt, sources)
         if "proposals" in self.components:
             self.findings += [self.compare_proposals(sample, source) for source in sources]
+
+    def compare_decoder(self, sample: Sample, prompt: Prompt, sources: Sequence[Source]) -> None:
+        """Compare one prompt on every embedding.
+
+        A lone encoder in half precision is judged by the masks that the reference's decoder makes of its embedding.
+        """
+        if "decoder" not in self.components:
+            decoder = self.reference.runner
+            judged = sources[1:] if self.runner.numerics != "fp32" and can_decode(decoder) else ()
+            if not self.obstacle(sample, prompt, decoder):
+                self.findings += [self.compare_prompt(sample, prompt, s, decoder, "encoder") for s in judged]
+            return
+        if obstacle := self.obstacle(sample, prompt, self.runner):
+            self.findings.append(CheckResult(notes=(f"{self.runner.name}: prompt {prompt.kind}: {obstacle}",)))
+            return
+        results = [self.compare_prompt(sample, prompt, source, self.runner, "decoder") for source in sources]
+        self.findings += results
+        failed = [next((row for row in result.rows if not row.passed), None) for result in results]
+        if len(failed) == 2 and failed[1] and not failed[0]:
+            self.findings.append(self.diagnosis.diagnose("encoder", failed[1]))
 
     def compare_encoder(self, sample: Sample, expected: Source) -> list[Source]:
         """Compare the maps of an embedding, in order; return the candidate's own unless a decoder cannot take it."""
@@ -194,36 +205,43 @@ class ParityCheck:
         self.findings += [CheckResult(rows=tuple(rows)), self.diagnosis.diagnose("encoder", worst(rows))]
         return [] if any(row.problem for row in rows) else [Source(owner="own", embedding=own)]
 
-    def obstacle(self, sample: Sample, prompt: Prompt) -> str:
-        """Return why the candidate's decoder cannot take a prompt; empty when it can."""
-        if prompt.kind == "mask" and not self.runner.accepts_mask_input:
-            known = self.runner.mask_prompts
+    def obstacle(self, sample: Sample, prompt: Prompt, decoder: Runner) -> str:
+        """Return why a decoder cannot take a prompt; empty when it can."""
+        if prompt.kind == "mask" and not decoder.accepts_mask_input:
+            known = decoder.mask_prompts
             return "the decoder was exported without mask input" if known else "the model knows no mask prompt"
-        needed = pack(sample.prepared, prompt, None, self.runner.info.padding_point)[1].shape[1]
-        if self.runner.slots is not None and needed > self.runner.slots:
-            return f"needs {needed} slots, the decoder has {self.runner.slots}"
+        needed = pack(sample.prepared, prompt, None, decoder.info.padding_point)[1].shape[1]
+        if decoder.slots is not None and needed > decoder.slots:
+            return f"needs {needed} slots, the decoder has {decoder.slots}"
         return ""
 
-    def compare_prompt(self, sample: Sample, prompt: Prompt, source: Source) -> CheckResult:
-        """Compare masks and scores of one prompt on one embedding."""
-        outputs = self.reference.outputs(sample.name, self.runner.takes_image, prompt)
-        packed = pack(sample.prepared, prompt, self.runner.slots, self.runner.info.padding_point)
-        logits, scores = self.runner.decode(source.embedding, *packed, outputs.mask_input)
-        kept = [self.reference.runner.candidates.index(token) for token in self.runner.candidates]
-        expected_logits, expected_scores = outputs.logits[kept], self.reference_scores(outputs, kept)
+    def compare_prompt(
+        self, sample: Sample, prompt: Prompt, source: Source, decoder: Runner, component: Component
+    ) -> CheckResult:
+        """Compare masks and scores that ``decoder`` makes of one prompt on one embedding."""
+        key = sample.name, self.runner.takes_image, prompt
+        outputs = self.reference.outputs(*key)
+        noise = None if self.runner.numerics == "fp32" else self.reference.noise(*key, source.owner)
+        packed = pack(sample.prepared, prompt, decoder.slots, decoder.info.padding_point)
+        logits, scores = decoder.decode(source.embedding, *packed, outputs.mask_input)
+        kept = [self.reference.runner.candidates.index(token) for token in decoder.candidates]
+        noise = noise.of(kept) if noise else None
+        expected_logits = outputs.logits[kept]
+        expected_scores = reference_scores(outputs, kept, decoder, self.reference.runner)
         best = int(expected_scores.argmax())
         masks_output = Output(
-            name="masks", component="decoder", image=sample.name, prompt=prompt.kind, embeddings=source.owner
+            name="masks", component=component, image=sample.name, prompt=prompt.kind, embeddings=source.owner
         )
-        extent = image_extent(sample.prepared)
-        masks = self.row(masks_output, expected_logits[None], logits, extent=extent, best=best)
-        score_row = self.row(replace(masks_output, name="scores"), expected_scores[None], scores)
+        masks = self.row(masks_output, expected_logits[None], logits, extent=sample.extent, best=best, noise=noise)
+        fair = fair_scores(decoder.score_kind, expected_logits, logits, noise)
+        score_row = self.row(replace(masks_output, name="scores"), expected_scores[None], scores, **fair)
         result = CheckResult(rows=(masks, score_row))
         if source.owner == "reference":
-            result += self.diagnosis.diagnose("decoder", worst([masks, score_row]))
+            result += self.diagnosis.diagnose(component, worst([masks, score_row]))
         if masks.metrics and (source.owner == "own" or "encoder" not in self.components):
-            shown = [side[: extent[0], : extent[1]] for side in (expected_logits[best], logits[0, best])]
-            result += CheckResult(images=(mask_image(sample, prompt, masks, shown),))
+            rows, columns = sample.extent
+            shown = [side[:rows, :columns] for side in (expected_logits[best], logits[0, best])]
+            result += CheckResult(images=(mask_image(sample.pixels, prompt, masks, shown),))
         return result
 
     def compare_proposals(self, sample: Sample, source: Source) -> CheckResult:
@@ -237,17 +255,6 @@ class ParityCheck:
         result = CheckResult(rows=tuple(rows))
         return result + self.diagnosis.diagnose("proposals", worst(rows)) if source.owner == "reference" else result
 
-    def reference_scores(self, outputs: ReferenceOutputs, kept: list[int]) -> np.ndarray:
-        """Return the reference's scores (M,) of the kept tokens, of the same kind as the candidate's.
-
-        Raises: UsageError when they cannot be computed: the predicted IoU from a reference of stability scores.
-        """
-        if self.runner.score_kind == self.reference.runner.score_kind:
-            return outputs.scores[kept]
-        if self.runner.score_kind == "stability":
-            return stability(outputs.logits[kept])
-        raise UsageError(f"{self.runner.name} returns {self.runner.score_kind} scores, the reference only stability")
-
     def row(
         self,
         output: Output,
@@ -255,14 +262,17 @@ class ParityCheck:
         actual: np.ndarray | None,
         *,
         extent: tuple[int, int] | None = None,
-        best: int = 0,
+        **facts: Any,
     ) -> ParityRow:
-        """Return the comparison of one output: its metrics within ``extent`` (rows, columns), and the gates on them."""
+        """Return the comparison of one output: its metrics within ``extent`` (rows, columns), and the gates on them.
+
+        ``facts`` are the further fields of ``Pair``.
+        """
         values: dict[str, float] = {}
         shape = np.shape(actual) if actual is not None else ()
         if actual is not None and shape == expected.shape:
             crop = (..., slice(extent[0]), slice(extent[1])) if extent else (...,)
-            pair = Pair(expected=expected[crop], actual=np.asarray(actual)[crop], best=best)
+            pair = Pair(expected=expected[crop], actual=np.asarray(actual)[crop], **facts)
             values, shape = measure(output.name, pair), pair.actual.shape
         return ParityRow(
             candidate=self.runner.name,
@@ -322,27 +332,35 @@ def worst(rows: Sequence[ParityRow]) -> ParityRow:
     return next((row for row in rows if not row.passed), rows[0])
 
 
-def image_extent(prepared: PreparedImage) -> tuple[int, int]:
-    """Return the rows and columns of the 256x256 logits that show the image, not its padding."""
-    height, width = (-(-side * MASK_SIDE // prepared.frame.prompt_size) for side in prepared.prompt_extent)
-    return height, width
+def can_decode(runner: Runner) -> bool:
+    """Return whether a runner has a decoder: a model, or files with one among them."""
+    return not runner.artifacts or "decoder" in {artifact.component for artifact in runner.artifacts}
 
 
-def mask_image(sample: Sample, prompt: Prompt, row: ParityRow, logits: Sequence[np.ndarray]) -> MaskImage:
-    """Return the best mask of reference and candidate over a thumbnail of their size. Shapes: logits both (h, w)"""
-    height, width = logits[0].shape
-    x_scale, y_scale = width / sample.pixels.shape[1], height / sample.pixels.shape[0]
-    box = prompt.box
-    if box is not None:
-        box = (box[0] * x_scale, box[1] * y_scale, box[2] * x_scale, box[3] * y_scale)
-    thumbnail = Image.fromarray(sample.pixels).resize((width, height), Image.Resampling.LANCZOS)
-    return MaskImage(
-        runner=row.candidate,
-        image=sample.name,
-        prompt=replace(prompt, points=tuple((x * x_scale, y * y_scale) for x, y in prompt.points), box=box),
-        source=np.asarray(thumbnail),
-        reference=logits[0] > 0,
-        candidate=np.asarray(logits[1]) > 0,
-        iou=row.metrics["best_mask_iou"],
-        passed=row.passed,
-    )
+def reference_scores(outputs: ReferenceOutputs, kept: list[int], decoder: Runner, reference: Runner) -> np.ndarray:
+    """Return the reference's scores (M,) of the kept tokens, of the same kind as the decoder's.
+
+    Raises: UsageError when they cannot be computed: the predicted IoU from a reference of stability scores.
+    """
+    if decoder.score_kind == reference.score_kind:
+        return outputs.scores[kept]
+    if decoder.score_kind == "stability":
+        return stability(outputs.logits[kept])
+    raise UsageError(f"{decoder.name} returns {decoder.score_kind} scores, the reference only stability")
+
+
+def fair_scores(kind: str, expected: np.ndarray, logits: np.ndarray, noise: Noise | None) -> dict[str, Any]:
+    """Return the fields of ``Pair`` that say what may be asked of scores.
+
+    A stability score has to be that of the file's own logits, which are held by gates of their own. Logits next to
+    where it counts decide which mask is best: those that half precision may move across, or in exact arithmetic the
+    error that the gate on logits allows.
+
+    Shapes: expected (M, 256, 256), logits (1, M, 256, 256)
+    """
+    if kind != "stability":
+        return {"slack": SURE * noise.scores if noise else 0.0}
+    if np.shape(logits)[1:] != expected.shape:
+        return {}
+    allowed = noise.logits if noise else abs(expected).max(axis=(1, 2)) * EXACT_ERROR / SURE
+    return {"due": stability(np.asarray(logits)[0])[None], "slack": stability_slack(expected, allowed)}

@@ -15,15 +15,25 @@ from edgesam_export.errors import UsageError
 from edgesam_export.imaging.masks import iou
 
 __all__ = [
+    "SMALLEST_MASK",
+    "SURE",
     "best_mask_gap",
     "cosine",
+    "grown",
     "mask_iou",
     "max_abs_error",
     "psnr_db",
     "rms_error",
     "sign_agreement",
     "sign_margin",
+    "stability_slack",
+    "visible_change",
 ]
+
+SURE = 8.0
+"""Multiple of the noise of half precision that no correct implementation reaches (docs/parity.md)."""
+SMALLEST_MASK = 64
+"""Area in cells of the 256 x 256 logits below which a mask counts as that large: a thousandth of the frame."""
 
 
 def psnr_db(reference: np.ndarray, candidate: np.ndarray) -> float:
@@ -111,6 +121,46 @@ def sign_margin(reference: np.ndarray, candidate: np.ndarray) -> float:
     left = np.asarray(reference, np.float64)
     largest = float(np.abs(left[(left > 0) != (np.asarray(candidate) > 0)]).max(initial=0.0))
     return largest / math.sqrt(float(np.mean(np.square(left)))) if largest else 0.0
+
+
+def visible_change(reference: np.ndarray, candidate: np.ndarray, noise: float = 0.0) -> float:
+    """Return the share of a mask that a user sees change.
+
+    A cell of one mask counts when neither it nor a neighbour belongs to the other mask, so that a border may move by
+    one cell, and when the reference's logit is more than ``SURE`` times the ``noise`` away from 0. The share is that of
+    the area of both masks together, at least ``SMALLEST_MASK``.
+
+    Shapes: both (H, W) logits
+    Raises: UsageError when the shapes differ or the arrays are empty.
+    """
+    if not comparable(reference, candidate):
+        return math.nan
+    left, right = np.asarray(reference) > 0, np.asarray(candidate) > 0
+    changed = (left & ~grown(right)) | (right & ~grown(left))
+    sure = np.abs(np.asarray(reference, np.float64)) > SURE * noise
+    return int(np.count_nonzero(changed & sure)) / max(int(np.count_nonzero(left | right)), SMALLEST_MASK)
+
+
+def stability_slack(logits: np.ndarray, noise: np.ndarray) -> float:
+    """Return by how much a stability score may move when every logit moves by ``SURE`` times the noise of its mask.
+
+    Logits within that of -1 or 1 may leave or join the areas whose ratio the score is; the largest of all masks counts.
+
+    Shapes: logits (M, H, W), noise (M,)
+    """
+    reach = SURE * noise[:, None, None]
+    unsure = np.count_nonzero((abs(logits - 1) <= reach) | (abs(logits + 1) <= reach), axis=(1, 2))
+    return float(np.max(unsure / np.maximum(np.count_nonzero(logits > -1, axis=(1, 2)), 1)))
+
+
+def grown(mask: np.ndarray) -> np.ndarray:
+    """Return the mask and the eight neighbours of each of its cells. Shapes: bool (H, W)"""
+    padded = np.pad(mask, 1)
+    height, width = mask.shape
+    result: np.ndarray = np.zeros_like(mask)
+    for y, x in np.ndindex(3, 3):
+        result |= padded[y : y + height, x : x + width]
+    return result
 
 
 def best_mask_gap(reference: np.ndarray, candidate: np.ndarray) -> float:

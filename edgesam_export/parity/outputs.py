@@ -10,6 +10,7 @@ import numpy as np
 
 from edgesam_export.imaging.masks import resized
 from edgesam_export.parity import metrics
+from edgesam_export.parity.noise import Noise
 
 __all__ = ["ENCODER_OUTPUT", "METRICS", "Metric", "Pair", "measure", "metrics_of"]
 
@@ -27,6 +28,12 @@ class Pair:
     actual: np.ndarray
     best: int = 0
     """Index of the mask that the reference scores highest."""
+    noise: Noise | None = None
+    """What half precision costs; None in exact arithmetic."""
+    slack: float = 0.0
+    """Error of a score that half precision may cause."""
+    due: np.ndarray | None = None
+    """What the scores should be by the candidate's own masks; None when ``expected`` says it."""
 
     @cached_property
     def mask_ious(self) -> list[float]:
@@ -51,9 +58,42 @@ def worst_mask_iou(pair: Pair) -> float:
     return float(np.min(pair.mask_ious))
 
 
+def worst_mask_psnr(pair: Pair) -> float:
+    """Return the lowest PSNR of all masks, each by its own peak; NaN when one of them is."""
+    return float(np.min([metrics.psnr_db(*masks) for masks in zip(pair.expected[0], pair.actual[0], strict=True)]))
+
+
+def visible_change(pair: Pair) -> float:
+    """Return the largest ``metrics.visible_change`` of all masks; NaN when one of them is."""
+    noises = np.zeros(len(pair.expected[0])) if pair.noise is None else pair.noise.logits
+    masks = zip(pair.expected[0], pair.actual[0], noises, strict=True)
+    return float(np.max([metrics.visible_change(*mask) for mask in masks]))
+
+
+def noise_ratio(pair: Pair) -> float | None:
+    """Return the largest rms error of a mask in units of the noise of half precision; None without noise."""
+    if pair.noise is None or not pair.noise.logits.all():
+        return None
+    masks = zip(pair.expected[0], pair.actual[0], pair.noise.logits, strict=True)
+    return float(np.max([metrics.rms_error(left, right) / noise for left, right, noise in masks]))
+
+
 def best_mask_gap(pair: Pair) -> float | None:
     """Return ``metrics.best_mask_gap``; None for a decoder of one mask, which has nothing to choose."""
     return metrics.best_mask_gap(pair.expected, pair.actual) if pair.expected.size > 1 else None
+
+
+def choice_loss(pair: Pair) -> float | None:
+    """Return the best-mask gap beyond what half precision can make of it; None like the gap."""
+    gap = best_mask_gap(pair)
+    return None if gap is None else max(0.0, gap - pair.slack)
+
+
+def score_error(pair: Pair) -> float:
+    """Return the largest error of a score beyond what half precision can make of it."""
+    if pair.due is not None:
+        return metrics.max_abs_error(pair.due, pair.actual)
+    return max(0.0, metrics.max_abs_error(pair.expected, pair.actual) - pair.slack)
 
 
 PSNR, LARGEST, RMS = of_arrays(metrics.psnr_db), of_arrays(metrics.max_abs_error), of_arrays(metrics.rms_error)
@@ -70,15 +110,23 @@ METRICS: Mapping[str, Mapping[str, Metric]] = {
         "best_mask_iou": lambda pair: pair.mask_ious[pair.best],
         "sign_agreement": of_arrays(metrics.sign_agreement),
         "sign_margin": of_arrays(metrics.sign_margin),
-        "psnr_db": PSNR,
+        "visible_change": visible_change,
+        "noise_ratio": noise_ratio,
+        "psnr_db": worst_mask_psnr,
         "max_abs_error": LARGEST,
     },
-    "scores": {"best_mask_gap": best_mask_gap, "max_abs_error": LARGEST},
+    "scores": {
+        "best_mask_gap": best_mask_gap,
+        "choice_loss": choice_loss,
+        "score_error": score_error,
+        "max_abs_error": LARGEST,
+    },
     "boxes": {"psnr_db": PSNR, "max_abs_error": LARGEST, "rms_error": RMS},
     "box_scores": {"psnr_db": PSNR, "max_abs_error": LARGEST, "rms_error": RMS},
 }
 """Output -> name of the metric -> function. ``mask_iou`` is the worst of all masks returned, ``best_mask_iou`` that of
-the mask which the reference scores highest; ``sign_agreement``, ``sign_margin`` and ``psnr_db`` are over all logits."""
+the mask which the reference scores highest; ``visible_change``, ``noise_ratio`` and ``psnr_db`` are of the worst mask,
+``sign_agreement`` and ``sign_margin`` over all logits."""
 
 
 def metrics_of(output: str) -> Mapping[str, Metric]:

@@ -1,7 +1,8 @@
-"""The reference side: outputs of the PyTorch runner, computed once and refused when not finite."""
+"""The reference side: outputs of the PyTorch runner and the noise of half precision on them, each computed once."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,11 +10,12 @@ import numpy as np
 from edgesam_export.errors import UsageError
 from edgesam_export.imaging.geometry import PreparedImage, prepare
 from edgesam_export.parity.inputs import pack
-from edgesam_export.parity.report import Prompt
+from edgesam_export.parity.noise import Noise, spread
+from edgesam_export.parity.report import Owner, Prompt
 from edgesam_export.runners import Embedding, Runner
-from edgesam_export.spec import ImageFrame
+from edgesam_export.spec import MASK_SIDE, ImageFrame
 
-__all__ = ["Reference", "ReferenceOutputs", "require_finite"]
+__all__ = ["Reference", "ReferenceOutputs", "image_extent", "require_finite"]
 
 
 @dataclass(frozen=True)
@@ -29,19 +31,26 @@ class ReferenceOutputs:
 
 
 class Reference:
-    """The PyTorch runner with a cache: each output is computed once whatever the number of candidates."""
+    """The PyTorch runner with a cache: each output is computed once whatever the number of candidates.
 
-    def __init__(self, runner: Runner, frame: ImageFrame) -> None:
+    ``noisy`` are samples of the same model in half precision; an output that is not finite is refused.
+    """
+
+    def __init__(self, runner: Runner, frame: ImageFrame, noisy: Sequence[Runner] = ()) -> None:
         self.runner = runner
         self.frame = frame
+        self.samples = [Reference(sample, frame) for sample in noisy]
         self.prepared: dict[str, PreparedImage] = {}
         self.embeddings: dict[tuple[str, bool], Embedding] = {}
         self.decoded: dict[tuple[str, bool, Prompt], ReferenceOutputs] = {}
+        self.noises: dict[tuple[str, bool, Prompt, Owner], Noise] = {}
 
     def prepare(self, name: str, image: np.ndarray) -> PreparedImage:
         """Return the image in the candidates' frame."""
         if name not in self.prepared:
             self.prepared[name] = prepare(image, self.frame)
+            for sample in self.samples:
+                sample.prepared[name] = self.prepared[name]
         return self.prepared[name]
 
     def embedding(self, name: str, from_pixels: bool) -> Embedding:
@@ -78,6 +87,31 @@ class Reference:
                 require_finite(logits, f"logits {what}")[0], require_finite(scores, f"scores {what}")[0], mask_input
             )
         return self.decoded[key]
+
+    def noise(self, name: str, from_pixels: bool, prompt: Prompt, owner: Owner) -> Noise | None:
+        """Return what half precision costs on these outputs, None without samples.
+
+        On the reference's embedding the decoder's noise alone, on the sample's own the encoder's too.
+        """
+        if not self.samples:
+            return None
+        key = name, from_pixels, prompt, owner
+        if key not in self.noises:
+            exact = self.outputs(name, from_pixels, prompt)
+            coords, labels = pack(self.prepared[name], prompt, None, self.runner.info.padding_point)
+            found = []
+            for sample in self.samples:
+                embedding = (sample if owner == "own" else self).embedding(name, from_pixels)
+                logits, scores = sample.runner.decode(embedding, coords, labels, exact.mask_input)
+                found.append((require_finite(logits, "logits")[0], require_finite(scores, "scores")[0]))
+            self.noises[key] = spread(exact.logits, exact.scores, found, image_extent(self.prepared[name]))
+        return self.noises[key]
+
+
+def image_extent(prepared: PreparedImage) -> tuple[int, int]:
+    """Return the rows and columns of the 256x256 logits that show the image, not its padding."""
+    height, width = (-(-side * MASK_SIDE // prepared.frame.prompt_size) for side in prepared.prompt_extent)
+    return height, width
 
 
 def require_finite(array: np.ndarray, what: str) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +23,9 @@ from edgesam_export.modeling.common import stability_score
 from edgesam_export.modeling.sam import Maps, SamModel, as_maps
 from edgesam_export.profiles import embedding_names
 from edgesam_export.runners import RUNNERS, ArtifactRunner, Embedding, Runner, match_maps
-from edgesam_export.spec import Artifact, CoreMLConfig
+from edgesam_export.spec import Artifact, CoreMLConfig, ExportConfig
 
-__all__ = ["StoredWeightsRunner", "TorchRunner", "fresh_program"]
+__all__ = ["ExportedModulesRunner", "StoredWeightsRunner", "TorchRunner", "fresh_program"]
 
 
 @RUNNERS.register("torch")
@@ -113,11 +113,15 @@ class StoredWeightsRunner(ArtifactRunner):
             config = config_of(artifact)
             built, _ = build_components(model, config, format=artifact.format)
             module = next(part.module for part in built if part.name == artifact.component).eval()
-            if config.precision == "fp16":
-                round_weights(module, fp32_modules(module, artifact.format))
-            if isinstance(config, CoreMLConfig) and config.compress is not None:
-                compress_modules(module, compressed_layers(artifact), find_scheme(config.compress), str(artifact.path))
+            self.store(module, artifact, config)
             self.modules[artifact.component] = module
+
+    def store(self, module: nn.Module, artifact: Artifact, config: ExportConfig) -> None:
+        """Replace the parameters of one component by what its file stores for them."""
+        if config.precision == "fp16":
+            round_weights(module, fp32_modules(module, artifact.format))
+        if isinstance(config, CoreMLConfig) and config.compress is not None:
+            compress_modules(module, compressed_layers(artifact), find_scheme(config.compress), str(artifact.path))
 
     def encode(self, prepared: PreparedImage) -> Embedding:
         """Return the embedding; the model's own when there is only a decoder to check."""
@@ -131,6 +135,19 @@ class StoredWeightsRunner(ArtifactRunner):
         outputs = self.modules[component](*tensors)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return {spec["name"]: value.numpy() for spec, value in zip(contract["outputs"], outputs)}
+
+
+class ExportedModulesRunner(StoredWeightsRunner):
+    """The very modules that were traced, with the model's own parameters: shows what rewrites and wrappers change."""
+
+    name = "network as exported"
+
+    def __init__(self, model: SamModel, artifacts: Sequence[Artifact]) -> None:
+        super().__init__(model, artifacts)
+        self.contracts = {component: in_fp32(contract) for component, contract in self.contracts.items()}
+
+    def store(self, module: nn.Module, artifact: Artifact, config: ExportConfig) -> None:
+        """Leave the parameters as they are."""
 
 
 @contextmanager
@@ -190,6 +207,12 @@ def round_weights(module: nn.Module, kept: tuple[str, ...]) -> None:
         for name, buffer in list(part.named_buffers(recurse=False)):
             if buffer.is_floating_point():  # an index is stored as the integer it is
                 setattr(part, name, through_fp16(buffer))
+
+
+def in_fp32(contract: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a contract whose FP16 inputs are FP32 ones, so that feeds are not rounded."""
+    inputs = [{**spec, "dtype": "fp32" if spec["dtype"] == "fp16" else spec["dtype"]} for spec in contract["inputs"]]
+    return {**contract, "inputs": inputs}
 
 
 def as_tensor(value: np.ndarray, spec: dict[str, Any]) -> torch.Tensor:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from edgesam_export.imaging.overlay import overlay
 from edgesam_export.parity.divergence import Divergence
+from edgesam_export.parity.metrics import grown
 from edgesam_export.parity.ranges import RangeRow
 from edgesam_export.parity.render.summary import (
     GateLine,
@@ -215,16 +216,6 @@ def difference(image: MaskImage) -> np.ndarray:
     canvas[grown(image.reference & ~image.candidate)] = MISSING
     canvas[grown(image.candidate & ~image.reference)] = EXTRA
     return canvas
-
-
-def grown(mask: np.ndarray) -> np.ndarray:
-    """Return the mask and the eight neighbours of each of its pixels."""
-    padded = np.pad(mask, 1)
-    height, width = mask.shape
-    result: np.ndarray = np.zeros_like(mask)
-    for y, x in np.ndindex(3, 3):
-        result |= padded[y : y + height, x : x + width]
-    return result
 
 
 def figure(pixels: np.ndarray, caption: str, alternative: str) -> str:

@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 UNITS = {"psnr_db": "dB"}
+OF_MASKS = ("mask_iou", "sign_agreement", "visible_change")
 RANGE_SHOWN = 0.5
 """Share of its limit from which on an operation is shown in summaries; the JSON has the nearest, whatever they are."""
 FAILURES_SHOWN = 20
@@ -127,6 +128,6 @@ def reason_of(row: ParityRow) -> str:
     """Return why a row failed, in words."""
     failed = [c for c in row.checks if not c.passed]
     broken = [f"{c.gate.metric} {measured(c.gate.metric, c.value)}, gate {bound(c.gate)}" for c in failed]
-    if any(check.gate.metric in ("mask_iou", "sign_agreement") for check in failed) and "sign_margin" in row.metrics:
+    if any(check.gate.metric in OF_MASKS for check in failed) and "sign_margin" in row.metrics:
         broken.append(f"signs differ only below {row.metrics['sign_margin']:.2%} of the rms logit")
     return row.problem or "; ".join(broken)

@@ -1,0 +1,119 @@
+"""What half precision costs any correct implementation: the PyTorch model, every result rounded to FP16's precision.
+
+Independent of exported files, of the rewrites in them and of the executor. Only the precision of FP16 is taken, not its
+range: an overflow, or a small number that becomes zero, is a fault of a file and no part of this noise. Exact are the
+tokens of points, which an export computes in FP32, and what a norm computes on its way to its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from edgesam_export.imaging.geometry import PreparedImage
+from edgesam_export.modeling.common import LayerNorm2d, OneGroupNorm
+from edgesam_export.modeling.sam import SamModel
+from edgesam_export.runners import Embedding
+from edgesam_export.runners.torch import TorchRunner
+
+__all__ = ["HalfPrecisionRunner"]
+
+BITS = 11
+"""Of an FP16 number's fraction, the leading one included; float32 has 24."""
+NORMS = (LayerNorm2d, OneGroupNorm)
+
+
+class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]  # in torch
+    """Rounds parameters and every floating-point result while ``active`` to the nearest of numbers ``bits`` long.
+
+    These are the FP16 numbers, or with another ``grid`` than 1 as many between them: all divided by it.
+    """
+
+    def __init__(self, grid: float, bits: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # in torch
+        self.grid = grid
+        self.dropped = 24 - bits
+        self.active = False
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not self.active:
+            return function(*args, **(kwargs or {}))
+        args = [self.rounded(value) if isinstance(value, nn.Parameter) else value for value in args]
+        result = function(*args, **(kwargs or {}))
+        if function.is_view:
+            return result
+        if isinstance(result, tuple):  # a norm's or an attention's result, then what a backward pass would need
+            return (self.rounded(result[0]), *result[1:])
+        return self.rounded(result)
+
+    def rounded(self, value: Any) -> Any:
+        """Return a floating-point tensor rounded; anything else as it is."""
+        if not isinstance(value, Tensor) or value.dtype != torch.float32 or not value.numel():
+            return value
+        scaled = value.contiguous() if self.grid == 1 else value * self.grid
+        bits = scaled.contiguous().view(torch.int32)
+        half = (1 << (self.dropped - 1)) - 1 + ((bits >> self.dropped) & 1)  # ties to even
+        rounded = ((bits + half) & -(1 << self.dropped)).view(torch.float32)
+        return rounded if self.grid == 1 else rounded / self.grid
+
+
+class HalfPrecisionRunner(TorchRunner):
+    """One sample of the noise of half precision; another ``grid`` (see ``Rounding``) gives another one.
+
+    Fewer ``bits`` show what coarser arithmetic would cost.
+    """
+
+    def __init__(self, model: SamModel, *, grid: float = 1.0, score: str | None = None, bits: int = BITS) -> None:
+        super().__init__(model, score=score)
+        self.name = "torch, half precision"
+        self.mode = Rounding(grid, bits)
+
+    def encode(self, prepared: PreparedImage) -> Embedding:
+        """Return the embedding with its noise."""
+        with self.noisy():
+            return super().encode(prepared)
+
+    def encode_pixels(self, pixels: np.ndarray) -> Embedding:
+        """Return the embedding of an 8-bit padded image (S, S, 3) with its noise."""
+        with self.noisy():
+            return super().encode_pixels(pixels)
+
+    def decode(self, *inputs: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits (1, 4, 256, 256) and scores (1, 4) with the decoder's noise; inputs as the base class's."""
+        with self.noisy():
+            return super().decode(*inputs)
+
+    @contextmanager
+    def noisy(self) -> Iterator[None]:
+        """Round inside the networks while the block runs, but not inside norms."""
+        prompt = getattr(self.model.prompt_encoder, "mask_downscaling", None)
+        networks = [part for part in (self.model.image_encoder, self.model.mask_decoder, prompt) if part is not None]
+        norms = [module for part in networks for module in part.modules() if isinstance(module, NORMS)]
+        handles = [handle for module in networks for handle in self.switch(module, on=True)]
+        handles += [handle for module in norms for handle in self.switch(module, on=False)]
+        try:
+            with self.mode:
+                yield
+        finally:
+            self.mode.active = False
+            for handle in handles:
+                handle.remove()
+
+    def switch(self, module: nn.Module, *, on: bool) -> Iterator[Any]:
+        """Yield the handles of hooks that set rounding while a module runs, and the contrary after it."""
+
+        def before(*_: Any) -> None:
+            self.mode.active = on
+
+        def after(_: nn.Module, __: Any, result: Any) -> Any:
+            self.mode.active = not on
+            return result if on else self.mode.rounded(result)
+
+        yield module.register_forward_pre_hook(before)
+        yield module.register_forward_hook(after)

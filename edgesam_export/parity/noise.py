@@ -1,0 +1,42 @@
+"""What half precision costs on one output: measured on samples of the reference, never on a candidate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Noise", "spread"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Noise:
+    """Root mean square errors of the samples for one prompt, in the unit of the output.
+
+    Shapes: logits (4,), one for each mask token
+    """
+
+    logits: np.ndarray
+    scores: float
+
+    def of(self, tokens: Sequence[int]) -> Noise:
+        """Return the noise of a decoder that returns these mask tokens only."""
+        return Noise(logits=self.logits[list(tokens)], scores=self.scores)
+
+
+def spread(
+    logits: np.ndarray,
+    scores: np.ndarray,
+    samples: Sequence[tuple[np.ndarray, np.ndarray]],
+    extent: tuple[int, int],
+) -> Noise:
+    """Return the noise of samples of logits and scores about the exact ones, within ``extent`` (rows, columns).
+
+    Shapes: logits (4, 256, 256), scores (4,); each sample has the same
+    """
+    rows, columns = extent
+    errors = np.stack([sample - logits for sample, _ in samples])[..., :rows, :columns].astype(np.float64)
+    moved = np.stack([sample - scores for _, sample in samples]).astype(np.float64)
+    return Noise(logits=np.sqrt(np.mean(errors**2, axis=(0, 2, 3))), scores=math.sqrt(float(np.mean(moved**2))))
