@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
@@ -41,7 +42,9 @@ class Registry(Generic[T]):
             return self.entries[name]
         except KeyError:
             known = ", ".join(sorted(self.entries))
-            raise UsageError(f"unknown {self.kind} '{name}'; choose one of: {known}") from None
+            near = difflib.get_close_matches(name, self.entries, n=1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise UsageError(f"unknown {self.kind} '{name}'; choose one of: {known}{meant}") from None
 
     def __contains__(self, name: object) -> bool:
         return name in self.entries

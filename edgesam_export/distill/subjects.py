@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgesam_export.artifacts import list_files
 from edgesam_export.errors import UsageError
-from edgesam_export.families import load_model, model_names
+from edgesam_export.families import load_model, meant_model, model_names
 from edgesam_export.runners import Runner, numerics_choices, open_artifact, open_runner
 from edgesam_export.spec import Artifact, Progress, Provenance
 
@@ -48,7 +48,9 @@ def open_subjects(
     for name in names:
         if name not in model_names():
             known = ", ".join(model_names())
-            raise UsageError(f"'{name}' is neither a file nor a model; models are: {known}")
+            meaning = meant_model(name)
+            models = f"{meaning}; models are: {known}" if meaning else f"models are: {known}"
+            raise UsageError(f"'{name}' is neither a file nor a model; {models}")
     weights = {"checkpoint": checkpoint, "random_weights": random_weights, "upsample": upsample}
     options = [option for option, value in weights.items() if value is not None]
     if options and len(names) != 1:

@@ -5,6 +5,7 @@ Importing this package imports no torch; the files of the folder are read when a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -26,6 +27,7 @@ __all__ = [
     "RegisteredModel",
     "build_model",
     "load_model",
+    "meant_model",
     "model_info",
     "model_names",
     "register_model",
@@ -37,6 +39,19 @@ NOT_EXPORTED = {
     "fast_sam": "it is a detector whose prompts only choose among its masks, so it has no prompt decoder; AGPL-3.0",
 }
 """Models that are requested and not exported, with the reason."""
+OTHER_NAMES = (
+    (r"(sam_)?vit_?b(ase)?|sam_b(ase)?|sam_vit_b_01ec64|med_?sam(_vit_b)?", ("sam_vit_b",)),
+    (r"(sam_)?vit_?l(arge)?|sam_l(arge)?|sam_vit_l_0b3195", ("sam_vit_l",)),
+    (r"(sam_)?vit_?h(uge)?|sam_h(uge)?|sam_vit_h_4b8939|sam|segment_anything|default", ("sam_vit_h",)),
+    (r"(sam_)?vit_?t(iny)?|mobilesam|mobile_sam_.*|tiny_?vit(_5m)?", ("mobile_sam",)),
+    (r"edgesam(_1x)?|edge_sam_1x|rep_?vit_m1", ("edge_sam", "edge_sam_3x")),
+    (r"edgesam_3x", ("edge_sam_3x",)),
+    (r"edgesam_rpn", ("edge_sam_rpn",)),
+    (r"(efficient_?vit_?(sam_?)?)?(?P<size>l0|l1|l2|xl0|xl1)", (r"efficientvit_sam_\g<size>",)),
+    (r"efficient_?sam_?(vit)?(ti?|tiny)", ("efficient_sam_vitt",)),
+    (r"efficient_?sam_?(vit)?(s|small)", ("efficient_sam_vits",)),
+)
+"""What other repositories call a model (a pattern of the whole name, in small letters, "_" between words) and ours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +89,29 @@ def registered(name: str) -> RegisteredModel:
     """
     if name in NOT_EXPORTED:
         raise UsageError(f"model '{name}' is not exported: {NOT_EXPORTED[name]}")
-    return registered_models()[name]
+    models = registered_models()
+    if name not in models and (meaning := meant_model(name)):
+        raise UsageError(f"unknown model '{name}': {meaning}; 'edgesam-export models' lists all")
+    return models[name]
+
+
+def meant_model(name: str) -> str | None:
+    """Return what a name of another repository, or of a file, means here; None for an unknown one."""
+    from edgesam_export.checkpoints.manifest import manifest
+
+    plain = re.sub(r"[^a-z0-9.]+", "_", Path(name).name.lower())
+    plain = re.sub(r"\.(pth|pt|ckpt|bin|safetensors|zip)$", "", plain).removeprefix("facebook_")
+    if plain in registered_models():
+        return f"it is called {plain} here"
+    for pattern, ours in OTHER_NAMES:
+        if found := re.fullmatch(pattern, plain):
+            return f"it is called {' or '.join(found.expand(one) for one in ours)} here"
+    if re.search("hq", plain):
+        return "HQ-SAM is not exported yet; the SAM that it was made from is, for example sam_vit_b"
+    for file in manifest():
+        if plain in (file.model, Path(file.name).stem) or plain.replace("_", "") == file.model.replace("_", ""):
+            return f"{file.model} is known ({file.home}), but not exported yet"
+    return None
 
 
 def model_names() -> list[str]:
@@ -150,10 +187,10 @@ def load_model(
         fill_random(model, random_weights)
         return model
 
-    return with_weights(model, name, checkpoint, progress)
+    return from_checkpoint(model, name, checkpoint, progress)
 
 
-def with_weights(model: SamModel, name: str, checkpoint: str | Path | None, progress: Progress | None) -> SamModel:
+def from_checkpoint(model: SamModel, name: str, checkpoint: str | Path | None, progress: Progress | None) -> SamModel:
     """Return the model, or its folded form, with the parameters of a checkpoint; see ``load_model``."""
     from edgesam_export.checkpoints.reading import load_state_dict
     from edgesam_export.export.folding import forms_of, matching_form

@@ -35,6 +35,35 @@ def test_unknown_model_is_refused_with_the_known_names():
         load_model("edge_sma", random_weights=0)
 
 
+@pytest.mark.parametrize(
+    ("name", "meaning"),
+    [
+        ("vit_t", "it is called mobile_sam here"),
+        ("vit_b", "it is called sam_vit_b here"),
+        ("vit-h", "it is called sam_vit_h here"),
+        ("facebook/sam-vit-large", "it is called sam_vit_l here"),
+        ("EdgeSAM", "it is called edge_sam or edge_sam_3x here"),
+        ("edge_sam_3x.pth", "it is called edge_sam_3x here"),
+        ("MobileSAM", "it is called mobile_sam here"),
+        ("efficientvit-sam-xl1", "it is called efficientvit_sam_xl1 here"),
+        ("l0", "it is called efficientvit_sam_l0 here"),
+        ("EfficientSAM-Ti", "it is called efficient_sam_vitt here"),
+        ("MedSAM", "it is called sam_vit_b here"),
+        ("repvit_sam", "repvit_sam is known "),
+        ("sam_hq_vit_l", "HQ-SAM is not exported yet"),
+    ],
+)
+def test_names_of_other_repositories_say_what_is_meant(name, meaning):
+    with pytest.raises(UsageError) as error:
+        load_model(name, random_weights=0)
+    assert str(error.value).startswith(f"unknown model '{name}': {meaning}")
+
+
+def test_a_misspelled_model_names_the_nearest():
+    with pytest.raises(UsageError, match=r"choose one of: .*; did you mean edge_sam\?"):
+        load_model("edge_sma", random_weights=0)
+
+
 def test_a_model_name_can_be_registered_once():
     model_names()
     with pytest.raises(ValueError, match="edge_sam"):
