@@ -18,6 +18,7 @@ __all__ = [
     "data_beside",
     "files_of",
     "json_text",
+    "lies_inside",
     "read_json",
     "sha256_of",
     "staging_folder",
@@ -40,6 +41,24 @@ def files_of(path: Path) -> list[Path]:
     if path.is_dir():
         return sorted(member for member in path.rglob("*") if member.is_file())
     return [path, data_beside(path)] if data_beside(path).is_file() else [path]
+
+
+def lies_inside(path: Path, folder: Path) -> bool:
+    """Return whether a path, its links followed, lies in a folder or in the store that the folder's files link to.
+
+    That store is the one of the Hugging Face Hub's cache: the files of ``<repository>/snapshots/<revision>/`` are links
+    into ``<repository>/blobs/``. A link to anywhere else leaves the folder.
+
+    Raises: OSError, RuntimeError or ValueError for links without end and names that no file can have.
+    """
+    if not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder)):
+        return False
+    resolved = path.resolve()
+    if resolved.is_relative_to(folder.resolve()):
+        return True
+    snapshots = next((above for above in Path(os.path.abspath(folder)).parents if above.name == "snapshots"), None)
+    store = None if snapshots is None else snapshots.parent / "blobs"
+    return store is not None and not store.is_symlink() and resolved.parent == store.resolve()
 
 
 def sha256_of(path: Path) -> str:

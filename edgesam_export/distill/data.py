@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from edgesam_export.errors import RunnerUnavailableError, UsageError, first_line
+from edgesam_export.files import lies_inside
 from edgesam_export.imaging.reading import open_image
 
 __all__ = ["ENDLESS", "CocoData", "Data", "FolderData", "Sample", "SceneData", "mask_of", "open_data"]
@@ -215,12 +216,13 @@ class FolderData:
 
 
 def inside(folder: Path, name: str, where: str) -> Path:
-    """Return a path below ``folder``, links followed, or refuse one that leaves it."""
+    """Return a path below ``folder``, links followed, or refuse one that leaves it (``files.lies_inside``)."""
     try:
         path = (folder / name).resolve()
+        leaves = Path(name).is_absolute() or not lies_inside(folder / name, folder)
     except (ValueError, OSError, RuntimeError) as error:
         raise UsageError(f"{where}: {shown(name)} is no file name: {first_line(error)}") from None
-    if Path(name).is_absolute() or not path.is_relative_to(folder.resolve()):
+    if leaves:
         raise UsageError(f"{where}: {shown(name)} leaves the folder '{folder}'; give names of files inside it")
     return path
 

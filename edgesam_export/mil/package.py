@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgesam_export.errors import ProgramError
+from edgesam_export.files import lies_inside
 
 __all__ = ["ModelFiles", "find_files"]
 
@@ -21,9 +22,9 @@ class ModelFiles:
     path: Path
     """What the caller gave."""
     model: Path
-    """The protobuf file."""
+    """The protobuf file; links are not resolved, as weights lie beside the link."""
     root: Path
-    """Folder that no reference may leave."""
+    """Folder that no reference may leave, see ``files.lies_inside``."""
 
     def resolve(self, reference: str) -> Path:
         """Return the file a program refers to as ``@model_path/...``.
@@ -45,13 +46,13 @@ def find_files(path: Path) -> ModelFiles:
     if path.suffix == ".mlmodelc":
         raise ProgramError(f"{path}: this is a compiled model; give the .mlpackage it was compiled from")
     if path.is_file():
-        return ModelFiles(path=path, model=path, root=path.parent.resolve())
+        return ModelFiles(path=path, model=path, root=path.parent)
     if not path.is_dir():
         raise ProgramError(f"{path}: no such file or folder; expected a .mlpackage or .mlmodel")
-    model = inside(path / "Data" / root_item_path(path), (path / "Data").resolve(), path)
+    model = inside(path / "Data" / root_item_path(path), path / "Data", path)
     if not model.is_file():
         raise ProgramError(f"{path}: damaged package: Manifest.json names {model.name}, which is not there")
-    return ModelFiles(path=path, model=model, root=path.resolve())
+    return ModelFiles(path=path, model=model, root=path)
 
 
 def root_item_path(package: Path) -> str:
@@ -78,18 +79,21 @@ def read_manifest(package: Path) -> dict[str, Any]:
 
 
 def inside(path: Path, root: Path, package: Path) -> Path:
-    """Return ``path`` with links resolved if it lies below ``root``.
+    """Return ``path`` if it lies below ``root``, its links followed.
 
     Raises:
         ProgramError: it does not.
     """
     try:
-        resolved = path.resolve()
+        allowed = lies_inside(path, root)
     except (OSError, RuntimeError, ValueError):
         raise ProgramError(f"{package}: cannot resolve '{printable(path.name)}'") from None
-    if not resolved.is_relative_to(root):
-        raise ProgramError(f"{package}: refers to a file outside of itself: '{printable(str(path))}'")
-    return resolved
+    if not allowed:
+        raise ProgramError(
+            f"{package}: refers to a file outside of itself: '{printable(str(path))}'; copy the package with its links"
+            " resolved (cp -rL)"
+        )
+    return path
 
 
 def printable(text: str) -> str:

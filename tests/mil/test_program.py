@@ -1,6 +1,7 @@
 """Loading: packages, references, types and constants of a program, and everything hostile that can stand in a file."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -150,6 +151,56 @@ def test_link_that_leaves_the_package_is_refused(package: Path) -> None:
     (package / WEIGHTS).symlink_to(outside)
     with pytest.raises(ProgramError, match="refers to a file outside of itself"):
         load_program(package)
+
+
+def hub_cache(package: Path, folder: Path) -> Path:
+    """Return a package as the Hugging Face Hub's cache lays it out: every file a relative link into ``blobs``."""
+    repository = folder / "models--someone--something"
+    snapshot = repository / "snapshots" / "0123abcd" / package.name
+    (repository / "blobs").mkdir(parents=True)
+    for number, file in enumerate(sorted(member for member in package.rglob("*") if member.is_file())):
+        blob = Path(shutil.copy(file, repository / "blobs" / f"{number:064x}"))
+        link = snapshot / file.relative_to(package)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    return snapshot
+
+
+def test_package_in_the_cache_of_the_hub_is_read(package: Path, tmp_path: Path, monkeypatch) -> None:
+    feed = {spec.name: np.ones(spec.shape, np.float32) for spec in load_program(package).inputs}
+    expected = load_program(package).predict(feed)
+    linked = hub_cache(package, tmp_path / "hub")
+    monkeypatch.chdir(linked.parent)
+    for path in (linked, Path(linked.name)):  # as an absolute and as a relative path
+        program = load_program(path)
+        assert program.sha256 == load_program(package).sha256
+        found = program.predict(feed)
+        assert all((found[name] == expected[name]).all() for name in expected)
+
+
+@pytest.mark.parametrize(
+    "target", ["/etc/hostname", "../../../../../other/blobs/w", "blobs to elsewhere", "below blobs"]
+)
+def test_link_out_of_the_cache_of_the_hub_is_refused(package: Path, tmp_path: Path, target: str) -> None:
+    linked = hub_cache(package, tmp_path / "hub")
+    repository, weights = linked.parents[2], linked / WEIGHTS
+    elsewhere = tmp_path / "hub" / "other" / "blobs"
+    if target == "blobs to elsewhere":
+        shutil.move(repository / "blobs", elsewhere)
+        (repository / "blobs").symlink_to(elsewhere)
+    else:
+        elsewhere.mkdir(parents=True)
+        shutil.copy(weights, elsewhere / "w")
+        deeper = repository / "blobs" / "deeper"
+        deeper.mkdir()
+        shutil.copy(weights, deeper / "w")
+        weights.unlink()
+        weights.symlink_to(deeper / "w" if target == "below blobs" else target)
+        if target.startswith(".."):
+            weights.unlink()
+            weights.symlink_to(elsewhere / "w")
+    with pytest.raises(ProgramError, match="refers to a file outside of itself.*cp -rL"):
+        load_program(linked)
 
 
 # ---------------------------------------------------------------- the weight file

@@ -41,7 +41,11 @@ def read_graph(path: Path) -> Any:
             named = ", ".join(repr(location[:100]) for location in locations) or "nowhere"
             raise UsageError(f"'{path}' wants weights from {named}; only '{data.name}' beside it is read")
     if outside and (data.is_symlink() or not data.is_file()):
-        raise UsageError(f"'{path}' has its weights in '{data.name}', which is no file beside it; copy both")
+        # ONNX Runtime looks for the data where a link leads, and finds none; so it is no use to follow one.
+        linked = (
+            " (a link, as in the cache of the Hugging Face Hub: download with --local-dir)" if data.is_symlink() else ""
+        )
+        raise UsageError(f"'{path}' has its weights in '{data.name}', which is no file beside it; copy both{linked}")
     return graph
 
 
