@@ -36,12 +36,17 @@ class ParityCommand(click.Command):
 @click.option(
     "--numerics", default=",".join(NUMERICS), show_default=True, help="Of Core ML: fp32, fp16, ane, native:all."
 )
+@click.option("--prompts", type=click.Path(path_type=Path), help="Your own prompts: JSON, or COCO instances.")
+@click.option("--gates", type=click.Path(path_type=Path), help="Your own gates: TOML.")
+@click.option("--baseline", type=click.Path(path_type=Path), help="parity.json to be no worse than, in half precision.")
 @weights
 @common(output="build/parity")
 def parity(artifacts: tuple[Path, ...], output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
     """Compare exported files with PyTorch; exit 1 when a gate fails."""
+    from edgesam_export.parity.bar import read_bar
     from edgesam_export.parity.verification import verify_files
 
+    bar = read_bar(prompts=options["prompts"], gates=options["gates"], baseline=options["baseline"])
     with steps(quiet, "parity") as progress:
         result = verify_files(
             artifacts,
@@ -51,6 +56,7 @@ def parity(artifacts: tuple[Path, ...], output: Path, as_json: bool, quiet: bool
             upsample=options["upsample"],
             images=options["images"] or None,
             numerics=tuple(options["numerics"].split(",")),
+            bar=bar,
             progress=progress,
         )
     show_verification(result, as_json=as_json, quiet=quiet)

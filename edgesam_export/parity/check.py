@@ -9,7 +9,7 @@ failed gate is a row of the report, never an exception; comparing nothing is an 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -23,12 +23,14 @@ from edgesam_export.parity.counterparts import counterpart, exported_networks, o
 from edgesam_export.parity.diagnosis import Diagnosis
 from edgesam_export.parity.gates import DEFAULT_GATES, Check, Gate, gates_on
 from edgesam_export.parity.inputs import (
+    Prompts,
     default_images,
     default_prompts,
     load_images,
     open_candidates,
     open_reference,
     pack,
+    prompts_for,
     trained_prompts,
 )
 from edgesam_export.parity.metrics import SURE, stability_slack
@@ -62,7 +64,7 @@ def check_parity(
     candidate: Any,
     *,
     images: Iterable[Any] | None = None,
-    prompts: Callable[[tuple[int, int]], Sequence[Prompt]] | None = None,
+    prompts: Prompts | None = None,
     gates: Sequence[Gate] = DEFAULT_GATES,
     numerics: Sequence[str] = NUMERICS,
     progress: Progress | None = None,
@@ -71,8 +73,9 @@ def check_parity(
 
     ``reference`` is a loaded model or a runner; ``candidate`` exported files (artifacts, a path, several) or runners.
     ``images`` are paths, Pillow images, uint8 (H, W, 3) arrays or pairs of a name and one of these; at least two.
-    ``prompts`` gives the prompts for an image of a height and width. Images and prompts are by default of the kinds
-    that the model was trained on. Core ML files run under each of ``numerics``; ``progress`` gets done, all, a text.
+    ``prompts`` gives the prompts for an image of a height and width, or has them by the image's name. By default images
+    and prompts are of the kinds that the model was trained on. Core ML files run under each of ``numerics``;
+    ``progress`` gets done, all, a text.
 
     Raises:
         UsageError: nothing to compare: no candidate, fewer than two images, no fitting prompt, no gate that applies;
@@ -91,7 +94,7 @@ def check_parity(
         for number, (name, image) in enumerate(loaded.items()):
             if progress:
                 progress(index * len(loaded) + number, total, f"{runner.name}: {name}")
-            check.compare(name, image, (prompts or trained_prompts(original.runner.info))(image.shape[:2]))
+            check.compare(name, image, prompts_for(name, image, prompts or trained_prompts(original.runner.info)))
         result += check.result()
         runner.release()
     if progress:
@@ -187,7 +190,7 @@ class ParityCheck:
                 self.findings += [self.compare_prompt(sample, prompt, s, decoder, "encoder") for s in judged]
             return
         if obstacle := self.obstacle(sample, prompt, self.runner):
-            self.findings.append(CheckResult(notes=(f"{self.runner.name}: prompt {prompt.kind}: {obstacle}",)))
+            self.findings.append(CheckResult(notes=(f"{self.runner.name}: prompt {prompt.label}: {obstacle}",)))
             return
         results = [self.compare_prompt(sample, prompt, source, self.runner, "decoder") for source in sources]
         self.findings += results
@@ -230,7 +233,7 @@ class ParityCheck:
         expected_scores = reference_scores(outputs, kept, decoder, self.reference.runner)
         best = int(expected_scores.argmax())
         masks_output = Output(
-            name="masks", component=component, image=sample.name, prompt=prompt.kind, embeddings=source.owner
+            name="masks", component=component, image=sample.name, prompt=prompt.label, embeddings=source.owner
         )
         masks = self.row(masks_output, expected_logits[None], logits, extent=sample.extent, best=best, noise=noise)
         fair = fair_scores(decoder.score_kind, expected_logits, logits, noise)

@@ -69,6 +69,9 @@ class HalfPrecisionRunner(TorchRunner):
     Fewer ``bits`` show what coarser arithmetic would cost.
     """
 
+    # A dispatch mode sees no inference tensors: views of rounded parameters would be refused.
+    without_gradients = torch.no_grad
+
     def __init__(self, model: SamModel, *, grid: float = 1.0, score: str | None = None, bits: int = BITS) -> None:
         super().__init__(model, score=score)
         self.name = "torch, half precision"

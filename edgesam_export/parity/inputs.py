@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgesam_export.modeling.sam import SamModel
 
 __all__ = [
+    "Prompts",
     "default_images",
     "default_prompts",
     "load_images",
@@ -30,10 +31,13 @@ __all__ = [
     "open_candidates",
     "open_reference",
     "pack",
+    "prompts_for",
     "trained_prompts",
 ]
 
 MIN_IMAGES = 2
+Prompts = Callable[[tuple[int, int]], Sequence[Prompt]] | Mapping[str, Sequence[Prompt]]
+"""From an image's height and width to its prompts, or from its name."""
 
 
 def default_prompts(size: tuple[int, int]) -> tuple[Prompt, ...]:
@@ -62,6 +66,27 @@ def trained_prompts(info: ModelInfo) -> Callable[[tuple[int, int]], tuple[Prompt
         return tuple(prompt for prompt in default_prompts(size) if prompt.kind in kinds)
 
     return prompts
+
+
+def prompts_for(name: str, image: np.ndarray, prompts: Prompts) -> Sequence[Prompt]:
+    """Return the prompts of one image.
+
+    Raises: UsageError when a user's own are missing, or lie outside the image.
+    """
+    height, width = image.shape[:2]
+    if not isinstance(prompts, Mapping):
+        return prompts((height, width))
+    if not prompts.get(name):
+        raise UsageError(
+            f"no prompt for the image '{name}'; there are some for {', '.join(list(prompts)[:3]) or 'none'}"
+        )
+    for prompt in prompts[name]:
+        for x, y in (*prompt.points, *((prompt.box[:2], prompt.box[2:]) if prompt.box else ())):
+            if not (0 <= x <= width and 0 <= y <= height):
+                raise UsageError(
+                    f"prompt '{prompt.label}' of '{name}' has {x:g}, {y:g}; the image has {width} x {height} pixels"
+                )
+    return prompts[name]
 
 
 def default_images(info: ModelInfo | None = None) -> tuple[tuple[str, np.ndarray], ...]:

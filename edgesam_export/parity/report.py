@@ -54,7 +54,7 @@ class ParityRow:
     """Whose embedding the decoder was given; empty for the encoder."""
     image: str
     prompt: str
-    """point, points, box, box+point or mask; empty for the encoder."""
+    """point, points, box, box+point, mask, or the name of a user's own; empty for the encoder."""
     output: str
     shape: tuple[int, ...]
     """Of what was compared: without the padding, where an output has some."""
@@ -104,6 +104,13 @@ class Prompt:
     points: tuple[tuple[float, float], ...] = ()
     labels: tuple[int, ...] = ()
     box: tuple[float, float, float, float] | None = None
+    name: str = ""
+    """What reports call it where an image has several prompts of a kind."""
+
+    @property
+    def label(self) -> str:
+        """The name, or else the kind."""
+        return self.name or self.kind
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

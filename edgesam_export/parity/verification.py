@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgesam_export.parity.check import check_parity
+from edgesam_export.parity.bar import Bar
 from edgesam_export.parity.inputs import load_reference
 from edgesam_export.parity.render import write_reports
 from edgesam_export.parity.render.table import to_table
@@ -47,12 +47,14 @@ def verify_files(
     upsample: str | None = None,
     images: Sequence[Path] | None = None,
     numerics: Sequence[str] = NUMERICS,
+    bar: Bar | None = None,
     progress: Progress | None = None,
 ) -> Verification:
     """Compare exported files with PyTorch and write the reports to ``folder``.
 
     Without ``reference`` the model is loaded as the files' contracts say, see ``load_reference`` for the three options.
     Without ``images`` the bundled ones are used; Core ML files are executed once under each of ``numerics``.
+    ``bar`` is what a user sets of prompts, gates and a baseline.
 
     Raises:
         UsageError: nothing to compare, weights other than the exported ones, or a folder that cannot be written.
@@ -63,5 +65,5 @@ def verify_files(
         reference = load_reference(
             files, checkpoint=checkpoint, random_weights=random_weights, upsample=upsample, progress=progress
         )
-    report = check_parity(reference, list(files), images=images, numerics=numerics, progress=progress)
+    report = (bar or Bar()).check(reference, list(files), images=images, numerics=numerics, progress=progress)
     return Verification(report=report, paths=write_reports(report, folder))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class TorchRunner(Runner):
 
     name = "torch"
     accepts_mask_input = True
+    without_gradients: Callable[[], AbstractContextManager[Any]] = torch.inference_mode
 
     def __init__(self, model: SamModel, *, device: str = "cpu", score: str | None = None) -> None:
         self.model: SamModel = model.to(device)
@@ -48,19 +49,19 @@ class TorchRunner(Runner):
         """Return a runner for the model on a device."""
         return cls(model, device=device)
 
-    @torch.inference_mode()
     def encode(self, prepared: PreparedImage) -> Embedding:
         """Return the embedding under the names of the default profile, float32."""
-        return self.named(self.model.encode(torch.from_numpy(prepared.tensor).to(self.device)))
+        with self.without_gradients():
+            return self.named(self.model.encode(torch.from_numpy(prepared.tensor).to(self.device)))
 
-    @torch.inference_mode()
     def encode_pixels(self, pixels: np.ndarray) -> Embedding:
         """Return the embedding of an 8-bit padded image (S, S, 3), normalised here as an image input normalises it."""
         frame = self.info.frame
         mean, std = (np.asarray(values, np.float32) for values in (frame.mean, frame.std))
         normalised = (pixels.astype(np.float32) - mean) / std
         tensor = torch.from_numpy(normalised.transpose(2, 0, 1)[None].copy())
-        return self.named(self.model.encode(tensor.to(self.device)))
+        with self.without_gradients():
+            return self.named(self.model.encode(tensor.to(self.device)))
 
     def named(self, encoded: Maps) -> Embedding:
         """Return the model's maps as arrays by name."""
@@ -70,7 +71,6 @@ class TorchRunner(Runner):
         """Return an array as float32 on the model's device."""
         return torch.from_numpy(np.asarray(array, np.float32)).to(self.device)
 
-    @torch.inference_mode()
     def decode(
         self,
         embedding: Embedding,
@@ -81,15 +81,16 @@ class TorchRunner(Runner):
         """Return logits (1, 4, 256, 256) and scores (1, 4), float32."""
         maps = match_maps(embedding, self.embedding_names).values()
         prompt = [self.tensor(array) for array in (point_coords, point_labels, mask_input) if array is not None]
-        logits, iou = self.model.decode(tuple(map(self.tensor, maps)), *prompt)
-        scores = stability_score(logits) if self.score_kind == "stability" else iou
+        with self.without_gradients():
+            logits, iou = self.model.decode(tuple(map(self.tensor, maps)), *prompt)
+            scores = stability_score(logits) if self.score_kind == "stability" else iou
         return logits.cpu().numpy(), scores.cpu().numpy()
 
-    @torch.inference_mode()
     def propose(self, embedding: Embedding) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes (1, K, 4) in pixels of the prompt frame and scores (1, K), of a model with a proposal head."""
         first, *_ = match_maps(embedding, self.embedding_names).values()
-        boxes, scores = self.model.propose(self.tensor(first))
+        with self.without_gradients():
+            boxes, scores = self.model.propose(self.tensor(first))
         return boxes.cpu().numpy(), scores.cpu().numpy()
 
 

@@ -170,7 +170,7 @@ def gallery(images: Sequence[MaskImage]) -> str:
         return ""
     groups: dict[tuple[str, str], list[MaskImage]] = {}
     for image in images:
-        groups.setdefault((image.image, image.prompt.kind), []).append(image)
+        groups.setdefault((image.image, image.prompt.label), []).append(image)
     legend = (
         "<p class=soft>Best mask by the reference's score, within the image. Differences are drawn thicker:"
         "<span class=key style='background:var(--missing)'></span>missing in the candidate"
