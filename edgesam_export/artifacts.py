@@ -44,7 +44,10 @@ def open_artifact(source: Artifact | str | Path) -> Artifact:
         raise UsageError(f"'{path}' is no exported file; give an existing {' or '.join(suffixes())}")
     text = format.read_metadata(path).get(CONTRACT_KEY)
     if text is None:
-        raise UsageError(f"'{path}' carries no contract of edgesam-export; only packages made by this tool can be used")
+        raise UsageError(
+            f"'{path}' carries no contract of edgesam-export; only packages made by this tool can be used"
+            " (parity --model NAME --profile NAME checks those of others)"
+        )
     contract = read_contract(text, str(path))
     digest = sha256_of(path)
     return Artifact(

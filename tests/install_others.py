@@ -2,8 +2,8 @@
 
 The pins are the dependency groups of pyproject.toml. None of their dependencies are installed: those would replace
 PyTorch, or bring windows and browsers. Weights go beside our own dependencies. Each program gets a folder of its own,
-``consumers/<name>`` of the virtual environment, because two of them have the same module; ``tests/consumers/programs.py``
-imports them from there. What cannot be installed is named, and its tests are skipped.
+``consumers/<name>`` of the virtual environment, because two of them have the same module; ``other_programs.py`` imports
+them from there. What cannot be installed is named, and its tests are skipped.
 """
 
 from __future__ import annotations

@@ -48,18 +48,22 @@ def stand_ins_for_timm() -> dict[str, ModuleType]:
 
 
 @contextmanager
-def importable(folders: Sequence[str] = (), stand_ins: dict[str, ModuleType] | None = None) -> Iterator[None]:
-    """Let modules be imported from folders and from stand-ins; afterwards none of them is known any more."""
-    before = set(sys.modules)
+def importable(
+    folders: Sequence[str] = (), *, stand_ins: dict[str, ModuleType] | None = None, forgotten: Sequence[str] = ()
+) -> Iterator[None]:
+    """Let modules be imported from folders and from stand-ins.
+
+    Afterwards none of them, nor of the packages ``forgotten``, is known any more.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for folder in folders:
             patch.syspath_prepend(folder)
         for name, module in (stand_ins or {}).items():
             patch.setitem(sys.modules, name, module)
         yield
-        for name in set(sys.modules) - before:
-            file = getattr(sys.modules[name], "__file__", None) or ""
-            if any(file.startswith(folder) for folder in folders):
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None) or ""
+            if name.partition(".")[0] in forgotten or file.startswith(tuple(folders)):
                 del sys.modules[name]
 
 
@@ -78,7 +82,7 @@ def segment_anything_and(*names: str) -> Iterator[None]:
     """Let segment-anything and programs that build on it be imported."""
     folders = require("torchvision", "opencv-python-headless", "segment-anything", *names)
     declare_torchvision_operators()
-    with importable(folders, stand_ins_for_timm()):
+    with importable(folders, stand_ins=stand_ins_for_timm()):
         yield
 
 

@@ -15,9 +15,10 @@ import numpy as np
 from edgesam_export.bench.parity import FeedRecorder
 from edgesam_export.bench.statistics import NS_PER_MS
 from edgesam_export.errors import UsageError
+from edgesam_export.imaging.feeds import cast
 from edgesam_export.imaging.geometry import PreparedImage, prepare
 from edgesam_export.imaging.prompts import pack_prompt
-from edgesam_export.runners import ArtifactRunner, Embedding, Runner, cast, open_runner
+from edgesam_export.runners import ArtifactRunner, Embedding, Runner, open_runner
 from edgesam_export.spec import Artifact
 
 if TYPE_CHECKING:

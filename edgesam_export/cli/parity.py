@@ -10,6 +10,7 @@ import click
 from edgesam_export.cli.app import cli
 from edgesam_export.cli.options import common, weights
 from edgesam_export.cli.output import EXIT_GATE, emit, note, steps
+from edgesam_export.errors import UsageError
 from edgesam_export.spec import NUMERICS
 
 if TYPE_CHECKING:
@@ -39,31 +40,44 @@ class ParityCommand(click.Command):
 @click.option("--prompts", type=click.Path(path_type=Path), help="Your own prompts: JSON, or COCO instances.")
 @click.option("--gates", type=click.Path(path_type=Path), help="Your own gates: TOML.")
 @click.option("--baseline", type=click.Path(path_type=Path), help="parity.json to be no worse than, in half precision.")
+@click.option("--model", help="Of files that another exporter made; with --profile.")
+@click.option("--profile", help="Tensor contract of another exporter's files; with --model.")
+@click.option("--score", type=click.Choice(["iou", "stability"]), help="With --profile: what the files' scores are.")
 @weights
 @common(output="build/parity")
 def parity(artifacts: tuple[Path, ...], output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
     """Compare exported files with PyTorch; exit 1 when a gate fails."""
     from edgesam_export.parity.bar import read_bar
-    from edgesam_export.parity.verification import verify_files
+    from edgesam_export.parity.verification import verify_files, verify_foreign_files
 
-    bar = read_bar(prompts=options["prompts"], gates=options["gates"], baseline=options["baseline"])
+    shared = {name: options[name] for name in ("checkpoint", "random_weights", "upsample")}
+    shared["images"] = options["images"] or None
+    shared["numerics"] = tuple(options["numerics"].split(","))
+    shared["bar"] = read_bar(prompts=options["prompts"], gates=options["gates"], baseline=options["baseline"])
+    foreign = foreign_options(options)
     with steps(quiet, "parity") as progress:
-        result = verify_files(
-            artifacts,
-            output,
-            checkpoint=options["checkpoint"],
-            random_weights=options["random_weights"],
-            upsample=options["upsample"],
-            images=options["images"] or None,
-            numerics=tuple(options["numerics"].split(",")),
-            bar=bar,
-            progress=progress,
-        )
+        if foreign:
+            result = verify_foreign_files(artifacts, output, **foreign, **shared, progress=progress)
+        else:
+            result = verify_files(artifacts, output, **shared, progress=progress)
     show_verification(result, as_json=as_json, quiet=quiet)
     if as_json:
         emit(result.document())
     if not result.report.passed:
         raise click.exceptions.Exit(EXIT_GATE)
+
+
+def foreign_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options for files of other exporters, none for ours.
+
+    Raises:
+        UsageError: one of them without the other.
+    """
+    chosen = {name: options[name] for name in ("model", "profile", "score") if options[name] is not None}
+    if chosen and not {"model", "profile"} <= set(chosen):
+        given = ", ".join(f"--{name}" for name in chosen)
+        raise UsageError(f"{given} alone: files of other exporters need --model and --profile; ours need neither")
+    return chosen
 
 
 def show_verification(result: Verification, *, as_json: bool, quiet: bool) -> None:

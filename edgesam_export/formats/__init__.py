@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from edgesam_export.errors import UsageError
 from edgesam_export.files import read_json, sha256_of, write_json
 from edgesam_export.registry import Registry, import_submodules
-from edgesam_export.spec import Artifact, ExportConfig
+from edgesam_export.spec import Artifact, ExportConfig, TensorSpec
 
 if TYPE_CHECKING:
     from edgesam_export.export.trace import TracedComponent
 
 __all__ = [
     "FORMATS",
+    "FileTensors",
     "Format",
     "component_path",
     "find_format",
@@ -38,6 +39,16 @@ SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
+class FileTensors:
+    """What a file takes and returns, by its own word; a size that it leaves free is a string."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    precision: str
+    """Type of most of its weights, ``fp16`` or ``fp32``."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Format:
     """Everything that the rest of the package knows about an export format."""
 
@@ -50,6 +61,8 @@ class Format:
     """``export(model, out_dir, config=None, *, progress=None)``; ``progress`` is called with a line for each step."""
     read_metadata: Callable[[Path], dict[str, str]]
     """User-defined metadata of a file, the contract among it; raises UsageError or ProgramError for a broken file."""
+    read_tensors: Callable[[Path], FileTensors] | None = None
+    """Tensors of any file of the format, ours or not; raises like ``read_metadata``. None: only our files are read."""
 
 
 FORMATS: Registry[Format] = Registry("format")

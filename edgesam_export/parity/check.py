@@ -19,6 +19,7 @@ import numpy as np
 from edgesam_export.errors import UsageError
 from edgesam_export.imaging.geometry import PreparedImage, prepare
 from edgesam_export.imaging.masks import stability
+from edgesam_export.parity.at_source import at_source_rows
 from edgesam_export.parity.counterparts import counterpart, exported_networks, original_reference
 from edgesam_export.parity.diagnosis import Diagnosis
 from edgesam_export.parity.gates import DEFAULT_GATES, Check, Gate, gates_on
@@ -308,7 +309,8 @@ class ParityCheck:
                 raise UsageError(f"{self.runner.name}: nothing of the {component} was compared ({reasons})")
             if not any(row.checks for row in rows):
                 raise UsageError(f"{self.runner.name}: no gate applies to the {component} under {self.runner.numerics}")
-        return result + CheckResult(explanations=tuple(self.end_to_end(result.rows)))
+        at_source = CheckResult(rows=at_source_rows(self.runner, self.reference))
+        return result + at_source + CheckResult(explanations=tuple(self.end_to_end(result.rows)))
 
     def end_to_end(self, rows: Sequence[ParityRow]) -> Iterator[Explanation]:
         """Yield an explanation for each component that fails on the candidate's own embedding only."""

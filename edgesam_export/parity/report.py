@@ -164,6 +164,8 @@ class ParityReport:
     rows: tuple[ParityRow, ...]
     skipped: tuple[str, ...] = ()
     """What was not compared, and why."""
+    differences: tuple[str, ...] = ()
+    """Of another exporter's files from the profile that they are checked by."""
     divergences: tuple[Divergence, ...] = ()
     explanations: tuple[Explanation, ...] = ()
     """Of the components that fail without a divergence."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgesam_export.parity.bar import Bar
+from edgesam_export.parity.foreign import open_foreign
 from edgesam_export.parity.inputs import load_reference
 from edgesam_export.parity.render import write_reports
 from edgesam_export.parity.render.table import to_table
@@ -17,7 +18,7 @@ from edgesam_export.spec import NUMERICS, Artifact, Progress
 if TYPE_CHECKING:
     from edgesam_export.modeling.sam import SamModel
 
-__all__ = ["Verification", "verify_files"]
+__all__ = ["Verification", "verify_files", "verify_foreign_files"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,4 +67,38 @@ def verify_files(
             files, checkpoint=checkpoint, random_weights=random_weights, upsample=upsample, progress=progress
         )
     report = (bar or Bar()).check(reference, list(files), images=images, numerics=numerics, progress=progress)
+    return Verification(report=report, paths=write_reports(report, folder))
+
+
+def verify_foreign_files(
+    files: Sequence[Path],
+    folder: Path,
+    *,
+    model: str,
+    profile: str,
+    score: str | None = None,
+    checkpoint: Path | None = None,
+    random_weights: int | None = None,
+    upsample: str | None = None,
+    images: Sequence[Path] | None = None,
+    numerics: Sequence[str] = NUMERICS,
+    bar: Bar | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Compare files that another exporter made with a model of ours, and write the reports to ``folder``.
+
+    The tensors are those of ``profile``; differences from it are in the report. ``score`` is what the files' scores
+    are, None for the profile's choice. The other options are those of ``verify_files``.
+
+    Raises:
+        UsageError: no such model or profile, files that do not match it, or nothing to compare.
+        CheckpointError: the checkpoint cannot be read or obtained.
+        RunnerUnavailableError: this machine cannot execute a file.
+    """
+    from edgesam_export.families import load_model
+
+    reference = load_model(model, checkpoint, random_weights=random_weights, upsample=upsample, progress=progress)
+    opened = open_foreign(files, reference, profile=profile, score=score, numerics=numerics)
+    report = (bar or Bar()).check(reference, list(opened.runners), images=images, progress=progress)
+    report = replace(report, differences=opened.differences, skipped=(*opened.skipped, *report.skipped))
     return Verification(report=report, paths=write_reports(report, folder))

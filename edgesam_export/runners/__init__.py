@@ -11,8 +11,9 @@ import numpy as np
 
 from edgesam_export.artifacts import embedding_specs, joined_contracts, list_files, open_artifact, pick_components
 from edgesam_export.errors import UsageError
+from edgesam_export.imaging.feeds import cast, encoder_input, fill_slots
 from edgesam_export.registry import Registry, import_submodules
-from edgesam_export.spec import EMPTY_SLOT, MASK_SIDE, PROMPT_KINDS, Artifact, ImageFrame, ModelInfo
+from edgesam_export.spec import MASK_SIDE, PROMPT_KINDS, Artifact, ImageFrame, ModelInfo
 
 if TYPE_CHECKING:
     from edgesam_export.imaging.geometry import PreparedImage
@@ -29,6 +30,7 @@ __all__ = [
     "numerics_choices",
     "open_artifact",
     "open_runner",
+    "runner_of",
 ]
 
 T = TypeVar("T")
@@ -70,6 +72,8 @@ class Runner(ABC):
     """What scores are: ``iou`` or ``stability``."""
     selects: bool = False
     """The decoder picks one of the candidates itself."""
+    at_source: bool = False
+    """The decoder also returns masks at the size of the source image; see ``decode_at_source``."""
     takes_image: bool = False
     """The encoder takes 8-bit pixels; see ``encode_pixels``."""
     proposes: bool = False
@@ -126,6 +130,16 @@ class Runner(ABC):
         """
         raise UsageError(f"{self.name}: no encoder with an image input")
 
+    def decode_at_source(
+        self, embedding: Embedding, point_coords: np.ndarray, point_labels: np.ndarray, size: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return mask logits (1, M, *size) of a source of ``size`` (height, width), and (1, M, 256, 256) beside them.
+
+        Raises:
+            UsageError: the decoder returns none of that size.
+        """
+        raise UsageError(f"{self.name}: no decoder of masks at the source's size")
+
     def propose(self, embedding: Embedding) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes (1, K, 4) in pixels of the prompt frame and their scores (1, K), float32.
 
@@ -171,7 +185,13 @@ def open_runner(source: Any, *, numerics: str | None = None, device: str = "cpu"
 
     if isinstance(source, SamModel):
         return RUNNERS["torch"].open_model(source, device=device)
-    artifacts = pick_components([open_artifact(file) for file in list_files(source)])
+    return runner_of([open_artifact(file) for file in list_files(source)], numerics=numerics, device=device)
+
+
+def runner_of(artifacts: Iterable[Artifact], *, numerics: str | None = None, device: str = "cpu") -> Runner:
+    """Return a runner for files by the contracts that their artifacts carry; see ``open_runner``."""
+    import_submodules(__name__)
+    artifacts = pick_components(list(artifacts))
     classes = {RUNNERS[name].prefix: RUNNERS[name] for name in RUNNERS if artifacts[0].format in RUNNERS[name].formats}
     prefix, _, rest = (numerics or "").partition(":")
     if prefix and prefix in classes:
@@ -210,6 +230,9 @@ class ArtifactRunner(Runner):
         self.mask_prompts = decoder.get("mask_prompts", True)
         self.candidates = tuple(decoder.get("candidates", ()))
         self.score_kind = decoder.get("score", "iou")
+        self.outputs_of = {"masks": "masks", "scores": "scores", **decoder.get("outputs_of", {})}
+        returned = {spec["name"] for spec in decoder.get("outputs", ())}
+        self.at_source = self.outputs_of["masks"] != "masks" and "masks" in returned
         self.selects = decoder.get("selection", "all") != "all"
         self.takes_image = self.contracts.get("encoder", {}).get("image_input", False)
         self.proposes = "proposals" in self.contracts
@@ -218,6 +241,13 @@ class ArtifactRunner(Runner):
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Execute one component on inputs by name; outputs by name."""
 
+    def execute(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Execute one component by the contract's names, which the file of another exporter may not have."""
+        names: dict[str, str] = self.contracts[component].get("names", {})
+        outputs = self.run(component, {names.get(name, name): value for name, value in feed.items()})
+        known = {own: name for name, own in names.items()}
+        return {known.get(own, own): value for own, value in outputs.items()}
+
     def encode(self, prepared: PreparedImage) -> Embedding:
         """Return the embedding by the names of the encoder's outputs, float32.
 
@@ -225,7 +255,7 @@ class ArtifactRunner(Runner):
             UsageError: no encoder among the files.
         """
         contract = self.contract_of("encoder")
-        outputs = self.run("encoder", {contract["inputs"][0]["name"]: encoder_input(prepared, contract)})
+        outputs = self.execute("encoder", {contract["inputs"][0]["name"]: encoder_input(prepared, contract)})
         return {name: outputs[name].astype(np.float32) for name in self.embedding_names}
 
     def encode_pixels(self, pixels: np.ndarray) -> Embedding:
@@ -237,7 +267,7 @@ class ArtifactRunner(Runner):
         contract = self.contract_of("encoder")
         if not self.takes_image:
             return super().encode_pixels(pixels)
-        outputs = self.run("encoder", {contract["inputs"][0]["name"]: pixels})
+        outputs = self.execute("encoder", {contract["inputs"][0]["name"]: pixels})
         return {name: outputs[name].astype(np.float32) for name in self.embedding_names}
 
     def decode(
@@ -252,6 +282,33 @@ class ArtifactRunner(Runner):
         Raises:
             UsageError: no decoder among the files, more prompts than slots, or a mask prompt it does not take.
         """
+        outputs = self.decoder_outputs(embedding, point_coords, point_labels, mask_input, None)
+        # Low-resolution logits and scores have other names in the contracts of some consumers.
+        masks, scores = outputs[self.outputs_of["masks"]], outputs[self.outputs_of["scores"]]
+        return masks.astype(np.float32), scores.astype(np.float32)
+
+    def decode_at_source(
+        self, embedding: Embedding, point_coords: np.ndarray, point_labels: np.ndarray, size: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return mask logits (1, M, *size) of a source of ``size`` (height, width), and (1, M, 256, 256) beside them.
+
+        Raises:
+            UsageError: the decoder returns none of that size.
+        """
+        if not self.at_source:
+            return super().decode_at_source(embedding, point_coords, point_labels, size)
+        outputs = self.decoder_outputs(embedding, point_coords, point_labels, None, size)
+        return outputs["masks"].astype(np.float32), outputs[self.outputs_of["masks"]].astype(np.float32)
+
+    def decoder_outputs(
+        self,
+        embedding: Embedding,
+        point_coords: np.ndarray,
+        point_labels: np.ndarray,
+        mask_input: np.ndarray | None,
+        size: tuple[int, int] | None,
+    ) -> dict[str, np.ndarray]:
+        """Return all outputs of the decoder for a source of ``size``, None: one that fills the prompt frame."""
         contract = self.contract_of("decoder")
         coords, labels = fill_slots(point_coords, point_labels, self.slots, fixed=self.fixed_slots)
         values = {**match_maps(embedding, self.embedding_names), "point_coords": coords, "point_labels": labels}
@@ -261,12 +318,9 @@ class ArtifactRunner(Runner):
             empty = np.zeros((1, 1, MASK_SIDE, MASK_SIDE), np.float32)
             values["mask_input"] = empty if mask_input is None else mask_input
             values["has_mask_input"] = np.full(1, mask_input is not None, np.float32)
-        values["orig_im_size"] = np.full(2, self.info.frame.prompt_size, np.float32)
+        values["orig_im_size"] = np.array(size or (self.info.frame.prompt_size,) * 2, np.float32)
         feed = {spec["name"]: cast(values[spec["name"]], spec) for spec in contract["inputs"]}
-        outputs = self.run("decoder", feed)
-        # Low-resolution logits and scores have other names in the contracts of some consumers.
-        names = {"masks": "masks", "scores": "scores", **contract.get("outputs_of", {})}
-        return outputs[names["masks"]].astype(np.float32), outputs[names["scores"]].astype(np.float32)
+        return self.execute("decoder", feed)
 
     def propose(self, embedding: Embedding) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes (1, K, 4) in pixels of the prompt frame and their scores (1, K), float32.
@@ -276,7 +330,7 @@ class ArtifactRunner(Runner):
         """
         inputs = self.contract_of("proposals")["inputs"]
         maps = match_maps(embedding, self.embedding_names)
-        outputs = self.run("proposals", {spec["name"]: cast(maps[spec["name"]], spec) for spec in inputs})
+        outputs = self.execute("proposals", {spec["name"]: cast(maps[spec["name"]], spec) for spec in inputs})
         return outputs["boxes"].astype(np.float32), outputs["scores"].astype(np.float32)
 
     def contract_of(self, component: str) -> dict[str, Any]:
@@ -328,41 +382,3 @@ def match_maps(embedding: Embedding, names: Sequence[str]) -> dict[str, np.ndarr
     if all(name in embedding for name in names):
         return {name: embedding[name] for name in names}
     return dict(zip(names, embedding.values()))
-
-
-def cast(value: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
-    """Return ``value`` in the type that a contract declares for a tensor."""
-    return np.asarray(value, {"fp16": np.float16, "uint8": np.uint8}.get(spec["dtype"], np.float32))
-
-
-def encoder_input(prepared: PreparedImage, contract: dict[str, Any]) -> np.ndarray:
-    """Return an image as the encoder's contract asks for it: 8-bit padded, unpadded pixels or normalised tensor."""
-    spec = contract["inputs"][0]
-    if contract.get("padded_by") == "graph":
-        height, width = prepared.scaled_size
-        bare = prepared.pixels[:height, :width]
-        return cast(bare if contract["input_layout"] == "HWC" else bare.transpose(2, 0, 1)[None], spec)
-    return prepared.pixels if spec["dtype"] == "image" else cast(prepared.tensor, spec)
-
-
-def fill_slots(
-    coords: np.ndarray, labels: np.ndarray, slots: int | None, *, fixed: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return prompts with empty slots appended up to ``slots``; ``fixed``: no export has another number of them.
-
-    Raises:
-        UsageError: more prompts than slots.
-    """
-    needed = labels.shape[1]
-    if slots is None or needed == slots:
-        return coords, labels
-    if needed > slots:
-        advice = (
-            "every export of the model has as many, give fewer points" if fixed else f"export with --points {needed}"
-        )
-        raise UsageError(f"the prompt needs {needed} slots, this decoder has {slots}; {advice}")
-    extra = slots - needed
-    return (
-        np.pad(coords, ((0, 0), (0, extra), (0, 0))),
-        np.pad(labels, ((0, 0), (0, extra)), constant_values=EMPTY_SLOT),
-    )

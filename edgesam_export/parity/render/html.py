@@ -79,7 +79,8 @@ def render(report: ParityReport) -> str:
         gallery(report.images),
         failures_table(report),
         ranges_table(near_limits(report)),
-        skipped_list(report.skipped),
+        bullets("Not as in the profile", report.differences),
+        bullets("Not compared", report.skipped),
         files_table(report),
     ]
     title = f"Parity of {escape(report.model)}"
@@ -250,10 +251,10 @@ def ranges_table(rows: Sequence[RangeRow]) -> str:
     return "<h2>Near the limits of FP16 and the ANE</h2>" + html_table(headings, cells, numeric=(4, 5))
 
 
-def skipped_list(reasons: Sequence[str]) -> str:
-    """Return what was not compared; empty when everything was."""
-    items = "".join(f"<li>{escape(reason)}</li>" for reason in reasons)
-    return f"<h2>Not compared</h2><ul>{items}</ul>" if reasons else ""
+def bullets(heading: str, lines: Sequence[str]) -> str:
+    """Return a heading and a list; empty without lines."""
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f"<h2>{heading}</h2><ul>{items}</ul>" if lines else ""
 
 
 def files_table(report: ParityReport) -> str:

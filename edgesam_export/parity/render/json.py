@@ -84,6 +84,7 @@ def report_of(data: Mapping[str, Any]) -> ParityReport:
         artifacts=each(data["artifacts"], lambda item: build(ArtifactDigest, item)),
         rows=each(data["rows"], row_of),
         skipped=tuple(data.get("skipped", ())),
+        differences=tuple(data.get("differences", ())),
         divergences=each(data.get("divergences", ()), divergence_of),
         explanations=each(data.get("explanations", ()), lambda item: build(Explanation, item)),
         ranges=each(data.get("ranges", ()), lambda item: build(RangeRow, item, magnitude=float(item["magnitude"]))),

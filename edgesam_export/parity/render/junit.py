@@ -27,6 +27,11 @@ def render(report: ParityReport) -> str:
             if not row.passed:
                 failure = ElementTree.SubElement(case, "failure", message=xml(reason_of(row)), type="ParityFailure")
                 failure.text = xml("\n".join([*metric_lines(row), *reasons(report, row)]))
+    if report.differences:
+        suite = suite_under(root, "profile", tests=len(report.differences))
+        for difference in report.differences:
+            case = ElementTree.SubElement(suite, "testcase", classname="profile", name=xml(difference))
+            ElementTree.SubElement(case, "system-out").text = "not as in the profile"
     if report.skipped:
         suite = suite_under(root, "not compared", tests=len(report.skipped), skipped=len(report.skipped))
         for reason in report.skipped:

@@ -32,6 +32,7 @@ def render(report: ParityReport) -> str:
         *failures(report),
         *bullets("Why", [str(item) for item in report.explanations]),
         *ranges(near_limits(report)),
+        *bullets("Not as in the profile", report.differences),
         *bullets("Not compared", report.skipped),
     ]
     files = [(item.file, item.format, item.component, item.sha256) for item in report.artifacts]

@@ -14,6 +14,7 @@ def to_table(report: ParityReport) -> str:
     lines = [text_table(HEADINGS, [cells(line) for line in gate_lines(report)])]
     lines += [f"{row.candidate}: {row.label}: {row.problem}" for row in problems(report)]
     lines += [f"why: {item}" for item in report.explanations]
+    lines += [f"not as in the profile: {difference}" for difference in report.differences]
     lines += [f"not compared: {reason}" for reason in report.skipped]
     return "\n".join([*lines, verdict(report)])
 

@@ -1,0 +1,56 @@
+"""From prepared images and packed prompts to the arrays that a contract asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgesam_export.errors import UsageError
+from edgesam_export.spec import EMPTY_SLOT
+
+if TYPE_CHECKING:
+    from edgesam_export.imaging.geometry import PreparedImage
+
+__all__ = ["cast", "encoder_input", "fill_slots"]
+
+DTYPES = {"fp16": np.float16, "uint8": np.uint8, "int32": np.int32, "int64": np.int64}
+"""Type of a tensor in a contract -> that of its array; float32 for every other."""
+
+
+def cast(value: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
+    """Return ``value`` in the type that a contract declares for a tensor."""
+    return np.asarray(value, DTYPES.get(spec["dtype"], np.float32))
+
+
+def encoder_input(prepared: PreparedImage, contract: dict[str, Any]) -> np.ndarray:
+    """Return an image as the encoder's contract asks for it: 8-bit padded, unpadded pixels or normalised tensor."""
+    spec = contract["inputs"][0]
+    if contract.get("padded_by") == "graph":
+        height, width = prepared.scaled_size
+        bare = prepared.pixels[:height, :width]
+        return cast(bare if contract["input_layout"] == "HWC" else bare.transpose(2, 0, 1)[None], spec)
+    return prepared.pixels if spec["dtype"] == "image" else cast(prepared.tensor, spec)
+
+
+def fill_slots(
+    coords: np.ndarray, labels: np.ndarray, slots: int | None, *, fixed: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return prompts with empty slots appended up to ``slots``; ``fixed``: no export has another number of them.
+
+    Raises:
+        UsageError: more prompts than slots.
+    """
+    needed = labels.shape[1]
+    if slots is None or needed == slots:
+        return coords, labels
+    if needed > slots:
+        advice = (
+            "every export of the model has as many, give fewer points" if fixed else f"export with --points {needed}"
+        )
+        raise UsageError(f"the prompt needs {needed} slots, this decoder has {slots}; {advice}")
+    extra = slots - needed
+    return (
+        np.pad(coords, ((0, 0), (0, extra), (0, 0))),
+        np.pad(labels, ((0, 0), (0, extra)), constant_values=EMPTY_SLOT),
+    )
