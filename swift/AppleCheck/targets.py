@@ -54,7 +54,7 @@ def targets(triple: str) -> list[Target]:
         framework("VideoToolbox", STUBS / "VideoToolbox.swift"),
         framework("os", STUBS / "os.swift"),
         framework(interface, *shared, STUBS / f"{interface}.swift"),
-        framework("SwiftUI", types / "SwiftUI.swift"),
+        framework("SwiftUI", types / "SwiftUI.swift", STUBS / "SwiftUIMore.swift"),
         *(own(name) for name in ("EdgeSAMCore", "EdgeSAM", "EdgeSAMUI")),
     ]
     if triple in TRIPLES:

@@ -43,8 +43,8 @@ public struct WindowGroup<Content: View>: Scene {
 }
 
 @MainActor @propertyWrapper public struct State<Value> {
-    public var wrappedValue: Value
-    public init(wrappedValue: Value) { self.wrappedValue = wrappedValue }
+    public var wrappedValue: Value { get { fatalError() } nonmutating set {} }
+    public init(wrappedValue: Value) {}
 }
 public struct EnvironmentValues { public let scenePhase: ScenePhase, dynamicTypeSize: DynamicTypeSize }
 @MainActor @propertyWrapper public struct Environment<Value> {
@@ -73,7 +73,7 @@ public struct Font: Sendable {
 }
 public enum HorizontalAlignment: Sendable { case leading, center, trailing }
 public enum VerticalAlignment: Sendable { case top, center, bottom }
-public enum Alignment: Sendable { case leading, center, trailing, bottom }
+public enum Alignment: Sendable { case leading, center, trailing, bottom, topLeading }
 public enum VerticalEdge: Sendable { case top, bottom }
 public enum EdgeSet: Sendable { case vertical, horizontal, all }
 public enum ControlSize: Sendable { case small, regular, large }

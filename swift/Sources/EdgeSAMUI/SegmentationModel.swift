@@ -55,6 +55,8 @@ public final class SegmentationModel {
     @ObservationIgnored private var answering: Task<Void, Never>?
     @ObservationIgnored private var drawing: Task<Void, Never>?
     @ObservationIgnored private var history = SelectionHistory()
+    /// The selection that ``State/choices`` belong to.
+    @ObservationIgnored private var answered: Selection?
     /// Changes so far; an answer to an earlier one is stale.
     @ObservationIgnored private var change = 0
     @ObservationIgnored private var drawings = 0
@@ -80,6 +82,7 @@ public final class SegmentationModel {
     public func show(_ image: RGBImage) {
         stop()
         history = SelectionHistory()
+        answered = nil
         state = State(image: image, picture: image)
         answer()
     }
@@ -93,7 +96,7 @@ public final class SegmentationModel {
     public func cancel() {
         guard state.isBusy else { return }
         stop()
-        (state.activity, state.choices, state.chosen) = (.idle, [], nil)
+        (state.activity, state.choices, state.chosen, answered) = (.idle, [], nil, nil)
         draw()
     }
 
@@ -187,27 +190,29 @@ public final class SegmentationModel {
         answering?.cancel()
         state.selection = history.current
         (state.canUndo, state.canRedo, state.failure) = (history.canUndo, history.canRedo, failure)
-        if history.current.isEmpty { (state.choices, state.chosen) = ([], nil) }
-        draw()
         let (mine, selection) = (change, history.current)
+        if selection.isEmpty, answered != selection { (state.choices, state.chosen, answered) = ([], nil, nil) }
+        draw()
+        if selection == answered {
+            state.activity = .idle
+            return
+        }
         answering = Task {
             do {
                 let encoded = try await encoded(image, for: mine)
                 guard mine == change else { return }
-                guard !selection.isEmpty else {
-                    state.activity = .idle
-                    return
-                }
+                if selection.isEmpty { return accept([], for: selection, mine) }
                 state.activity = .predicting
-                accept(try await encoded.masks(for: selection.prompt), for: mine)
+                accept(try await encoded.masks(for: selection.prompt), for: selection, mine)
             } catch {
                 reject(error, for: mine)
             }
         }
     }
 
-    private func accept(_ choices: [MaskChoice], for mine: Int) {
+    private func accept(_ choices: [MaskChoice], for selection: Selection, _ mine: Int) {
         guard mine == change else { return }
+        answered = selection
         state.activity = .idle
         state.choices = choices
         // The first of equals, as the predictor's own `best`; a score that is no number comes last.

@@ -24,7 +24,9 @@ public struct SelectionPicture: Sendable {
     public func render() async -> RGBImage? {
         var tinted = image
         if let mask {
-            guard let overlay = try? image.overlay(mask, color: style.mask, opacity: style.maskOpacity) else { return nil }
+            guard let overlay = try? image.overlay(mask, color: style.mask, opacity: style.maskOpacity) else {
+                return nil
+            }
             tinted = overlay
         }
         guard !Task.isCancelled else { return nil }

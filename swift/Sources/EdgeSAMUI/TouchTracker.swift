@@ -19,12 +19,11 @@ public struct TouchTracker: Sendable, Equatable {
         self.holdS = holdS
     }
 
-    /// The touch is at `point`; returns the drag so far once it is one.
-    public mutating func moved(to point: CGPoint, at time: TimeInterval) -> SelectionGesture? {
-        guard let start else {
-            (self.start, startedAt, isDragging, isSpent) = (point, time, false, false)
-            return nil
-        }
+    /// The touch that began at `start` is at `point`; returns the drag so far once it is one.
+    ///
+    /// Another start is another touch: the system may take one away without a word.
+    public mutating func moved(from start: CGPoint, to point: CGPoint, at time: TimeInterval) -> SelectionGesture? {
+        if self.start != start { (self.start, startedAt, isDragging, isSpent) = (start, time, false, false) }
         isDragging = isDragging || hypot(point.x - start.x, point.y - start.y) > slop
         return isDragging && !isSpent ? .drag(from: start, to: point) : nil
     }
@@ -37,14 +36,10 @@ public struct TouchTracker: Sendable, Equatable {
     }
 
     /// The touch has ended; returns what it was, nil when that was reported already.
-    public mutating func ended(at point: CGPoint, time: TimeInterval) -> SelectionGesture? {
-        defer { cancel() }
-        guard let start else { return nil }
-        let drag = moved(to: point, at: time)
+    public mutating func ended(from start: CGPoint, at point: CGPoint, time: TimeInterval) -> SelectionGesture? {
+        defer { self.start = nil }
+        let drag = moved(from: start, to: point, at: time)
         if isSpent { return nil }
         return drag ?? (time - startedAt >= holdS ? .longPress(start) : .tap(start))
     }
-
-    /// The system has taken the touch away.
-    public mutating func cancel() { start = nil }
 }

@@ -6,12 +6,13 @@ import Testing
 @Suite struct ImageFitTests {
     @Test(arguments: [
         // image, view, expected frame
-        (PixelSize(width: 200, height: 100), CGSize(width: 100, height: 100), CGRect(x: 0, y: 25, width: 100, height: 50)),
-        (PixelSize(width: 100, height: 200), CGSize(width: 300, height: 100), CGRect(x: 125, y: 0, width: 50, height: 100)),
-        (PixelSize(width: 50, height: 50), CGSize(width: 100, height: 100), CGRect(x: 0, y: 0, width: 100, height: 100)),
+        ((200, 100), (100, 100), CGRect(x: 0, y: 25, width: 100, height: 50)),
+        ((100, 200), (300, 100), CGRect(x: 125, y: 0, width: 50, height: 100)),
+        ((50, 50), (100, 100), CGRect(x: 0, y: 0, width: 100, height: 100)),
     ])
-    func anImageLiesWholeInTheMiddle(image: PixelSize, view: CGSize, frame: CGRect) {
-        let fit = ImageFit(image: image, view: view)
+    func anImageLiesWholeInTheMiddle(pixels: (Int, Int), points: (Int, Int), frame: CGRect) {
+        let image = PixelSize(width: pixels.0, height: pixels.1)
+        let fit = ImageFit(image: image, view: CGSize(width: points.0, height: points.1))
         #expect(fit.frame == frame)
         let corner = CGPoint(x: frame.minX, y: frame.minY)
         #expect(fit.pixel(at: corner) == CGPoint.zero)
@@ -54,51 +55,54 @@ import Testing
 
     private func touched(at time: TimeInterval = 5) -> TouchTracker {
         var tracker = TouchTracker(slop: 10, holdS: 0.5)
-        #expect(tracker.moved(to: start, at: time) == nil)
+        #expect(tracker.moved(from: start, to: start, at: time) == nil)
         return tracker
     }
 
     @Test func aShortTouchIsATapWhereItBegan() {
         var tracker = touched()
-        #expect(tracker.moved(to: CGPoint(x: 16, y: 18), at: 5.1) == nil)  // exactly 10 points away
+        #expect(tracker.moved(from: start, to: CGPoint(x: 16, y: 18), at: 5.1) == nil)  // exactly 10 points away
         #expect(tracker.held(until: 5.49) == nil)
-        #expect(tracker.ended(at: CGPoint(x: 16, y: 18), time: 5.49) == .tap(start))
+        #expect(tracker.ended(from: start, at: CGPoint(x: 16, y: 18), time: 5.49) == .tap(start))
     }
 
     @Test func aRestingTouchIsALongPressOnce() {
         var tracker = touched()
         #expect(tracker.held(until: 5.5) == .longPress(start))
         #expect(tracker.held(until: 6) == nil)
-        #expect(tracker.moved(to: CGPoint(x: 90, y: 90), at: 6.1) == nil)
-        #expect(tracker.ended(at: CGPoint(x: 90, y: 90), time: 6.2) == nil)
+        #expect(tracker.moved(from: start, to: CGPoint(x: 90, y: 90), at: 6.1) == nil)
+        #expect(tracker.ended(from: start, at: CGPoint(x: 90, y: 90), time: 6.2) == nil)
     }
 
     @Test func aLongTouchThatNobodyAskedAboutIsALongPressAtItsEnd() {
         var tracker = touched()
-        #expect(tracker.ended(at: start, time: 7) == .longPress(start))
+        #expect(tracker.ended(from: start, at: start, time: 7) == .longPress(start))
     }
 
     @Test func aTouchThatLeavesItsPlaceDrags() {
         var tracker = touched()
         let (far, near) = (CGPoint(x: 40, y: 50), CGPoint(x: 12, y: 10))
-        #expect(tracker.moved(to: far, at: 5.1) == .drag(from: start, to: far))
+        #expect(tracker.moved(from: start, to: far, at: 5.1) == .drag(from: start, to: far))
         #expect(tracker.held(until: 9) == nil)
-        #expect(tracker.moved(to: near, at: 9) == .drag(from: start, to: near))  // it stays a drag on its way back
-        #expect(tracker.ended(at: far, time: 9.1) == .drag(from: start, to: far))
+        // It stays a drag on its way back.
+        #expect(tracker.moved(from: start, to: near, at: 9) == .drag(from: start, to: near))
+        #expect(tracker.ended(from: start, at: far, time: 9.1) == .drag(from: start, to: far))
     }
 
     @Test func aFastFlickIsADragThoughOnlyItsEndIsFar() {
         var tracker = touched()
         let far = CGPoint(x: 300, y: 10)
-        #expect(tracker.ended(at: far, time: 5.05) == .drag(from: start, to: far))
+        #expect(tracker.ended(from: start, at: far, time: 5.05) == .drag(from: start, to: far))
     }
 
-    @Test func touchesDoNotMix() {
+    @Test func aTouchThatTheSystemTookAwayDoesNotMixWithTheNext() {
         var tracker = touched()
-        tracker.cancel()
-        #expect(tracker.ended(at: start, time: 6) == nil)
-        #expect(tracker.held(until: 6) == nil)
-        #expect(tracker.moved(to: CGPoint(x: 80, y: 80), at: 7) == nil)
-        #expect(tracker.ended(at: CGPoint(x: 80, y: 80), time: 7.1) == .tap(CGPoint(x: 80, y: 80)))
+        let next = CGPoint(x: 80, y: 80)
+        #expect(tracker.moved(from: next, to: next, at: 7) == nil)  // no drag from the first to the second
+        #expect(tracker.held(until: 7.4) == nil)
+        #expect(tracker.ended(from: next, at: next, time: 7.45) == .tap(next))
+        #expect(tracker.held(until: 9) == nil)  // nothing is down
+        // A touch of which only the end was seen.
+        #expect(tracker.ended(from: start, at: start, time: 10) == .tap(start))
     }
 }

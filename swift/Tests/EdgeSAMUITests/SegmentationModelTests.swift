@@ -159,6 +159,21 @@ import Testing
         #expect(model.state.selection.isEmpty && !model.state.canUndo && model.state.choices.isEmpty)
     }
 
+    @Test func undoingAtOnceWhatWasClearedBringsTheMaskBack() async throws {
+        let engine = FakeEngine()
+        let model = try await model(engine)
+        model.handle(tap(3, 2), in: fit)
+        await model.settle()
+        let mask = model.state.mask
+        model.clear()
+        model.undo()
+        await model.settle()
+        #expect(model.state.mask == mask && mask != nil)
+        model.handle(tap(4, 2), in: fit)
+        model.undo()  // before it was answered: the mask that is shown is the right one already
+        #expect(model.state.mask == mask && !model.state.isBusy)
+    }
+
     /// Any sequence of changes, against a list with a position.
     @Test(arguments: 0..<20) func anySequenceLeavesWhatAListWouldHold(seed: UInt64) async throws {
         var random = Stream(state: seed)
