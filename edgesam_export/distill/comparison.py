@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from edgesam_export.distill.data import Data
-from edgesam_export.distill.evaluation import PROMPTS, EvalReport, check_runner, evaluate, parse_prompts
+from edgesam_export.distill.data import Data, Reading
+from edgesam_export.distill.evaluation import PROMPTS, check_runner, evaluate, parse_prompts
+from edgesam_export.distill.processes import Processes
+from edgesam_export.distill.results import EvalReport
+from edgesam_export.distill.sharing import Journal, Share, everyones
 from edgesam_export.distill.subjects import Subject
 from edgesam_export.errors import UsageError
 from edgesam_export.spec import Progress
 
-__all__ = ["Comparison", "Evaluation", "MiouGate", "compare_subjects"]
+__all__ = ["Comparison", "Evaluation", "MiouGate", "compare_subjects", "identity_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,8 @@ class Evaluation:
     limit: int | None = None
     objects: int | None = None
     mask_prompt: bool = False
+    reading: Reading = field(default_factory=Reading)
+    """How the data's files are read; unless it is strict, an image that cannot be read is passed over."""
 
     def __post_init__(self) -> None:
         parse_prompts(self.prompts)
@@ -76,29 +81,54 @@ class Comparison:
 
 
 def compare_subjects(
-    subjects: Sequence[Subject], evaluation: Evaluation, *, progress: Progress | None = None
+    subjects: Sequence[Subject],
+    evaluation: Evaluation,
+    *,
+    where: Processes | None = None,
+    journal: Journal | None = None,
+    progress: Progress | None = None,
 ) -> Comparison:
-    """Evaluate every subject; see ``evaluate``.
+    """Evaluate every subject; see ``evaluate``. Each process of ``where`` does a part, and returns the whole.
 
     Raises:
-        UsageError: a prompt that a subject cannot take, before anything runs; no objects in the data.
+        UsageError: a prompt that a subject cannot take, before anything runs; no objects in the data; an evaluation in
+            the journal that is another one, or is not to be resumed.
     """
     kinds = parse_prompts(evaluation.prompts)
     for subject in subjects:
         check_runner(subject.runner, kinds, evaluation.mask_prompt)
-    reports = {
-        subject.label: evaluate(
+    finished = [row for rows in everyones(where, journal.read() if journal is not None else []) for row in rows]
+    reports = {}
+    for subject in subjects:
+        done = (result for label, result in finished if label == subject.label)
+        reports[subject.label] = evaluate(
             subject.runner,
             evaluation.data,
             prompts=evaluation.prompts,
             limit=evaluation.limit,
             objects=evaluation.objects,
             mask_prompt=evaluation.mask_prompt,
+            strict=evaluation.reading.strict,
+            share=Share(where, label=subject.label, journal=journal, finished=done),
             progress=labelled_progress(subject.label, progress),
         )
-        for subject in subjects
-    }
+    if where is None or where.first:
+        next(iter(reports.values())).skipped.warn(evaluation.reading.frame)
     return Comparison(reports=reports, gates=evaluation.gates)
+
+
+def identity_of(subjects: Sequence[Subject], evaluation: Evaluation) -> dict[str, Any]:
+    """Return what an evaluation is of: two of the same have the same results."""
+    return {
+        "data": evaluation.data.name,
+        "images": len(evaluation.data),
+        "prompts": list(evaluation.prompts),
+        "limit": evaluation.limit,
+        "objects": evaluation.objects,
+        "mask_prompt": evaluation.mask_prompt,
+        "annotations_frame": evaluation.reading.frame,
+        "subjects": {subject.label: subject.digests for subject in subjects},
+    }
 
 
 def labelled_progress(label: str, progress: Progress | None) -> Progress | None:

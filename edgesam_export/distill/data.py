@@ -1,48 +1,59 @@
 """Images with the masks of their objects, one at a time: drawn scenes, COCO files, folders.
 
-Files are untrusted. Sizes are compared with the image before anything is allocated, nothing outside the folder
-is read, and run lengths are decoded here, because pycocotools' C code trusts a file's numbers. Its polygons are used,
-as nobody else's cover exactly the pixels that COCO's do.
+Files are untrusted. Sizes are compared with the image before anything is allocated, and nothing outside the folder is
+read. Strict data raises for whatever is damaged. Other data raises for a damaged image when that is asked for, so that
+a reader of many can pass over it (``Skipped``), and leaves a damaged annotation out and notes it in the sample.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
-from PIL import Image
 
-from edgesam_export.errors import RunnerUnavailableError, UsageError, first_line
+from edgesam_export.distill.annotations import (
+    HUGE,
+    annotated,
+    labelled,
+    listed,
+    mask_of,
+    masks_of,
+    read_document,
+    shown,
+)
+from edgesam_export.errors import UsageError, first_line, warn
 from edgesam_export.files import lies_inside
+from edgesam_export.imaging.orientation import UPRIGHT, orientation_of, stored_size, turned_upright
 from edgesam_export.imaging.reading import open_image
 
-__all__ = ["ENDLESS", "CocoData", "Data", "FolderData", "Sample", "SceneData", "mask_of", "open_data"]
+__all__ = [
+    "ENDLESS",
+    "CocoData",
+    "Data",
+    "FolderData",
+    "Reading",
+    "Sample",
+    "SceneData",
+    "Skipped",
+    "mask_of",
+    "open_data",
+    "shortened",
+]
 
 ENDLESS = 1 << 31
 """Length of data that never ends."""
 MAX_SEED = (1 << 32) - 1
-MAX_OBJECTS = 2000
-"""Most objects of one image; a mask file with more distinct values is a photograph."""
-MAX_MASK_BYTES = 2 << 30
-"""Most memory for the masks of one image: 2 GiB are 600 objects of 3.5 megapixels."""
 MAX_INDEX_BYTES = 1 << 30
 """Largest COCO file; that of COCO's training set has 450 MB."""
-MAX_SIDECAR_BYTES = 32 << 20
-"""Largest .json beside one image."""
-MAX_OUTLINE = 20_000_000
-"""Most points of an object's polygons after pycocotools has made them five times finer."""
-FINER = 5
-HUGE = 1e9
-"""No coordinate of any image that can be opened."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-MASK_MODES = {"1", "L", "P", "I;16", "I;16B", "I", "RGB"}
+LISTED = 3
+"""Damaged items that a warning names; reports list all."""
 SCENES = re.compile(r"scenes:(\d{1,10})(?::(\d{1,10}))?", re.ASCII)
 
 
@@ -56,6 +67,77 @@ class Sample:
     name: str
     image: np.ndarray
     masks: np.ndarray
+    damaged: tuple[str, ...] = ()
+    """A line for each annotation that was left out."""
+    orientation: int = UPRIGHT
+    """EXIF orientation of the file; the image is upright, whatever it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How files are read."""
+
+    strict: bool = True
+    """Whatever is damaged is an error, not left out."""
+    frame: Literal["upright", "raw"] | None = None
+    """Which pixels annotations are of: the upright image's (also without a choice), or those of the file as stored,
+    before its EXIF orientation is applied."""
+
+    def sizes(self, path: Path) -> tuple[np.ndarray, int, tuple[int, int]]:
+        """Return the upright image of a file, its orientation, and height and width of what annotations are of."""
+        image = open_image(path)
+        orientation = orientation_of(path)
+        size = (image.shape[0], image.shape[1])
+        return image, orientation, stored_size(size, orientation) if self.frame == "raw" else size
+
+    def sample(
+        self, name: str, image: np.ndarray, orientation: int, masks: np.ndarray, damaged: Sequence[str]
+    ) -> Sample:
+        """Return a sample whose masks are of the upright image."""
+        masks = turned_upright(masks, orientation) if self.frame == "raw" else masks
+        return Sample(name, image, masks, tuple(damaged), orientation)
+
+
+@dataclass(kw_only=True)
+class Skipped:
+    """What a reader of many samples passed over, and what it may have read otherwise than meant."""
+
+    images: list[str] = field(default_factory=list)
+    """A line for each image."""
+    annotations: list[str] = field(default_factory=list)
+    turned: list[str] = field(default_factory=list)
+    """Annotated images with an EXIF orientation."""
+
+    def add(self, sample: Sample) -> None:
+        """Note what a sample lacks."""
+        self.annotations += sample.damaged
+        if sample.orientation != UPRIGHT and len(sample.masks):
+            self.turned.append(sample.name)
+
+    def extend(self, other: Skipped) -> None:
+        """Note what another reader noted."""
+        for mine, theirs in ((self.images, other.images), (self.annotations, other.annotations)):
+            mine += theirs
+        self.turned += other.turned
+
+    def warn(self, frame: str | None) -> None:
+        """Issue a warning for what was passed over, and for orientations unless ``frame`` was chosen."""
+        lines = [*self.images, *self.annotations]
+        if lines:
+            counts = f"{len(self.images)} images and {len(self.annotations)} annotations"
+            warn(f"{counts} are damaged and were left out (--strict stops at the first): {shortened(lines)}")
+        if self.turned and frame is None:
+            warn(
+                f"{len(self.turned)} annotated images have an EXIF orientation: annotations are taken to be of the"
+                " upright image; give --annotations-frame raw where they are of the pixels as stored, or upright where"
+                f" they are not: {shortened(self.turned)}"
+            )
+
+
+def shortened(lines: Sequence[str]) -> str:
+    """Return the first of some lines, and how many more there are."""
+    more = f"; and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
+    return "; ".join(lines[:LISTED]) + more
 
 
 class Data(Protocol):
@@ -68,12 +150,13 @@ class Data(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
 
-def open_data(text: str, *, size: int = 512) -> Data:
+def open_data(text: str, *, size: int = 512, reading: Reading | None = None) -> Data:
     """Return the data that a specification names.
 
     ``scenes:SEED:COUNT`` are drawn scenes of ``size`` pixels, ``scenes:SEED`` never ends; a ``.json`` is a COCO
     instances file with its images beside it, in ``images/``, or laid out as COCO's are; a folder holds images, each
     with ``NAME.json`` as in SA-1B, with ``NAME_mask.png`` or ``masks/NAME.png``, or with nothing (no objects).
+    ``reading`` says how files are read, strictly by default.
 
     Raises: UsageError when it is none of these, or its index cannot be read.
     """
@@ -88,9 +171,9 @@ def open_data(text: str, *, size: int = 512) -> Data:
         return SceneData(seed, count, size)
     path = Path(text)
     if path.is_dir():
-        return FolderData(path)
+        return FolderData(path, reading or Reading())
     if path.suffix.lower() == ".json":
-        return CocoData(path)
+        return CocoData(path, reading or Reading())
     raise UsageError(f"data '{text}' is neither scenes:SEED:COUNT, nor an existing folder, nor a COCO .json file")
 
 
@@ -131,43 +214,44 @@ class CocoData:
     Python's numbers take.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.name = path, path.name
+    def __init__(self, path: Path, reading: Reading) -> None:
+        self.path, self.name, self.reading = path, path.name, reading
         document = read_document(path, MAX_INDEX_BYTES)
         images, annotations = (listed(document, key, path) for key in ("images", "annotations"))
-        self.images: list[tuple[str, tuple[int, int]]] = []
+        self.images: list[tuple[str, tuple[int, int]] | str] = []
+        """Name and size of each image, or what is wrong with its entry."""
         self.geometry: list[list[tuple[Any, str]]] = [[] for _ in images]
         indexes: dict[Any, int] = {}
-        for index, image in enumerate(images):
-            where = f"{path}: image {shown(image.get('id', f'number {index}'))}"
-            if not isinstance(image.get("id"), int | str) or image["id"] in indexes:
-                raise UsageError(f"{where}: its id is missing or used twice; give every image one of its own")
-            if not isinstance(image.get("file_name"), str):
-                raise UsageError(f"{where}: file_name is {shown(image.get('file_name'))}; give the image's name")
-            indexes[image["id"]] = index
-            self.images.append((image["file_name"], declared_size(image, where)))
-        for index, annotation in enumerate(annotations):
-            number = annotation.get("id", f"number {index}")
-            owner = annotation.get("image_id")
-            if not isinstance(owner, int | str) or owner not in indexes:
-                raise UsageError(f"{path}: annotation {shown(number)}: image_id {shown(owner)} is none of the images")
-            if not annotation.get("iscrowd"):
-                text = json.dumps(annotation.get("segmentation"), separators=(",", ":"))
-                self.geometry[indexes[owner]].append((number, text))
+        for row in enumerate(images):
+            self.images.append(self.or_raised(self.entry, *row, indexes))
+        strays = [line for row in enumerate(annotations) if (line := self.or_raised(self.place, *row, indexes))]
+        if strays:
+            warn(f"{path.name}: {len(strays)} annotations belong to no image and were left out: {shortened(strays)}")
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
-        name, size = self.images[checked_index(index, len(self))]
-        image = open_image(self.find(name))
-        if image.shape[:2] != size:
-            raise UsageError(
-                f"{self.path}: {shown(name)} is declared as {size[1]}x{size[0]}, but the image is "
-                f"{image.shape[1]}x{image.shape[0]}; annotations must belong to the image as it is"
-            )
+        entry = self.images[checked_index(index, len(self))]
+        if isinstance(entry, str):
+            raise UsageError(entry)
+        name, size = entry
+        image, orientation, found = self.reading.sizes(self.find(name))
+        if found != size:
+            raise UsageError(self.other_size(name, size, found, orientation))
         segments = [(number, json.loads(text)) for number, text in self.geometry[index]]
-        return Sample(name, image, masks_of(segments, size, f"{self.path}"))
+        damaged: list[str] = []
+        masks = masks_of(segments, size, f"{self.path}", None if self.reading.strict else damaged)
+        return self.reading.sample(name, image, orientation, masks, damaged)
+
+    def or_raised(self, read: Callable[..., Any], *operands: Any) -> Any:
+        """Return what ``read`` returns, or, unless the reading is strict, the line that it raises."""
+        try:
+            return read(*operands)
+        except UsageError as error:
+            if self.reading.strict:
+                raise
+            return str(error)
 
     def find(self, name: str) -> Path:
         """Return the path of an image."""
@@ -176,19 +260,54 @@ class CocoData:
         split = re.fullmatch(r"instances_(\w+)", self.path.stem)
         if split:  # COCO's own layout: annotations/instances_val2017.json, val2017/
             folders += [folder.parent / split[1], folder.parent / "images" / split[1]]
-        paths = [inside(candidate, name, str(self.path)) for candidate in folders]
+        names = dict.fromkeys([name, name.replace("\\", "/")])  # as Windows writes it
+        paths = [inside(candidate, spelled, str(self.path)) for candidate in folders for spelled in names]
         found = next((path for path in paths if os.path.isfile(path)), None)  # False for a name too long
         if found is None:
             looked = ", ".join(f"'{candidate}'" for candidate in folders)
             raise UsageError(f"{self.path}: image {shown(name)} is in none of {looked}")
         return found
 
+    def entry(self, index: int, image: dict[str, Any], indexes: dict[Any, int]) -> tuple[str, tuple[int, int]]:
+        """Return name and size of an image, and note its index by its id."""
+        number = image.get("id")
+        where = f"{self.path}: image {shown(image.get('id', f'number {index}'))}"
+        if not isinstance(number, int | float | str) or number in indexes:
+            raise UsageError(f"{where}: its id is missing or used twice; give every image one of its own")
+        indexes[number] = index
+        if not isinstance(image.get("file_name"), str):
+            raise UsageError(f"{where}: file_name is {shown(image.get('file_name'))}; give the image's name")
+        return image["file_name"], declared_size(image, where)
+
+    def place(self, index: int, annotation: dict[str, Any], indexes: dict[Any, int]) -> None:
+        """Keep an annotation with its image."""
+        number, owner = annotation.get("id", f"number {index}"), annotation.get("image_id")
+        if not isinstance(owner, int | float | str) or owner not in indexes:
+            raise UsageError(f"{self.path}: annotation {shown(number)}: image_id {shown(owner)} is none of the images")
+        if not annotation.get("iscrowd"):
+            text = json.dumps(annotation.get("segmentation"), separators=(",", ":"))
+            self.geometry[indexes[owner]].append((number, text))
+
+    def other_size(self, name: str, size: tuple[int, int], found: tuple[int, int], orientation: int) -> str:
+        """Return the message for an image that has another size than its entry."""
+        text = (
+            f"{self.path}: {shown(name)} is declared as {size[1]}x{size[0]}, but the image is "
+            f"{found[1]}x{found[0]}; annotations must belong to the image as it is"
+        )
+        if orientation == UPRIGHT or found[::-1] != size:
+            return text
+        now, other = ("as stored", "upright") if self.reading.frame == "raw" else ("upright", "raw")
+        return (
+            f"{text}, which is {now}: its EXIF orientation is {orientation}; give --annotations-frame {other} if its"
+            " annotations are of the other pixels"
+        )
+
 
 class FolderData:
     """A folder of images, sorted by name, and what lies beside them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.name = folder, folder.resolve().name
+    def __init__(self, folder: Path, reading: Reading) -> None:
+        self.folder, self.name, self.reading = folder, folder.resolve().name, reading
         try:
             names = sorted(
                 entry.name for entry in folder.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file()
@@ -205,14 +324,15 @@ class FolderData:
     def __getitem__(self, index: int) -> Sample:
         name = self.images[checked_index(index, len(self))]
         stem = Path(name).stem
-        image = open_image(inside(self.folder, name, str(self.folder)))
-        size = image.shape[:2]
+        image, orientation, size = self.reading.sizes(inside(self.folder, name, str(self.folder)))
+        damaged: list[str] = []
         for beside in (f"{stem}.json", f"{stem}_mask.png", f"masks/{stem}.png"):
             path = inside(self.folder, beside, str(self.folder))
             if path.is_file():
-                masks = annotated(path, size) if path.suffix == ".json" else labelled(path, size)
-                return Sample(name, image, masks)
-        return Sample(name, image, np.zeros((0, *size), bool))
+                found = None if self.reading.strict else damaged
+                masks = annotated(path, size, found) if path.suffix == ".json" else labelled(path, size)
+                return self.reading.sample(name, image, orientation, masks, damaged)
+        return Sample(name, image, np.zeros((0, *image.shape[:2]), bool))
 
 
 def inside(folder: Path, name: str, where: str) -> Path:
@@ -227,174 +347,14 @@ def inside(folder: Path, name: str, where: str) -> Path:
     return path
 
 
-def read_document(path: Path, limit: int) -> dict[str, Any]:
-    """Return the object in an untrusted JSON file."""
-    try:
-        size = path.stat().st_size
-        if size > limit:
-            raise UsageError(f"'{path}' has {size / 1e6:.0f} MB, more than {limit >> 20} MiB; split it")
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"cannot read '{path}': {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"'{path}' is not JSON: {first_line(error)}") from None
-    if not isinstance(document, dict):
-        raise UsageError(f"'{path}' holds {shown(document)}, not an object with images and annotations")
-    return document
-
-
-def listed(document: dict[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
-    """Return a list of objects of a document."""
-    rows = document.get(key)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UsageError(f"'{path}': '{key}' is {shown(rows)}; annotations of objects have a list of objects there")
-    return rows
-
-
 def declared_size(image: dict[str, Any], where: str) -> tuple[int, int]:
-    """Return the height and width that a file declares."""
+    """Return the height and width that a file declares; of floats the integer part, as pycocotools takes it."""
     height, width = image.get("height"), image.get("width")
-    if type(height) is int and type(width) is int and height > 0 and width > 0:
-        return height, width
+    sides = [
+        int(side)
+        for side in (height, width)
+        if isinstance(side, int | float) and type(side) is not bool and 1 <= side < HUGE
+    ]
+    if len(sides) == 2:
+        return sides[0], sides[1]
     raise UsageError(f"{where}: height {shown(height)} and width {shown(width)} are no sizes in pixels")
-
-
-def shown(value: Any) -> str:
-    """Return an untrusted value for an error line, cut short."""
-    if isinstance(value, list | dict):
-        return f"a {'list' if isinstance(value, list) else 'dictionary'} of {len(value)}"
-    return f"{value!r:.60}"
-
-
-# ------------------------------------------------------------------------------------------------------------ the masks
-
-
-def annotated(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Return the masks of a SA-1B file: ``annotations`` with ``segmentation``, crowd left out."""
-    rows = listed(read_document(path, MAX_SIDECAR_BYTES), "annotations", path)
-    kept = [(n, row) for n, row in enumerate(rows) if not row.get("iscrowd")]
-    return masks_of([(row.get("id", f"number {n}"), row.get("segmentation")) for n, row in kept], size, str(path))
-
-
-def labelled(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Return the masks of a PNG whose distinct values or colours, zero and black left out, are the objects."""
-    try:
-        with Image.open(path) as image:
-            if (image.height, image.width) != tuple(size):
-                found = f"{image.width}x{image.height}"
-                raise UsageError(f"{path}: is {found}, its image {size[1]}x{size[0]}; a mask has the image's size")
-            if image.mode not in MASK_MODES:
-                raise UsageError(f"{path}: has mode {image.mode}; save masks in grey, with a palette or as RGB")
-            values = np.asarray(image).astype(np.int64)
-    except UsageError:
-        raise
-    except Exception as error:  # decoders raise whatever a broken file makes them run into
-        raise UsageError(f"{path}: not an image that can be read: {first_line(error)}") from None
-    if values.ndim == 3:
-        values = values @ np.array([1 << 16, 1 << 8, 1])
-    objects = np.unique(values[values != 0])
-    check_count(len(objects), size, str(path))
-    masks: np.ndarray = values[None] == objects[:, None, None]
-    return masks
-
-
-def masks_of(segments: Sequence[tuple[Any, Any]], size: tuple[int, int], where: str) -> np.ndarray:
-    """Return the masks of annotations (id, segmentation) that cover at least one pixel, bool (K, H, W)."""
-    check_count(len(segments), size, where)
-    masks = (mask_of(segment, size, f"{where}: annotation {shown(number)}") for number, segment in segments)
-    kept = [mask for mask in masks if mask.any()]
-    return np.stack(kept) if kept else np.zeros((0, *size), bool)
-
-
-def check_count(count: int, size: tuple[int, int], where: str) -> None:
-    """Raise UsageError for more masks than the limits of number and memory allow."""
-    if count > MAX_OBJECTS:
-        raise UsageError(f"{where}: {count} objects in one image, at most {MAX_OBJECTS} are read; is it a mask?")
-    if count * math.prod(size) > MAX_MASK_BYTES:
-        raise UsageError(
-            f"{where}: {count} masks of {size[1]}x{size[0]} take more than {MAX_MASK_BYTES >> 30} GiB; "
-            "scale image and masks down"
-        )
-
-
-def mask_of(segment: Any, size: tuple[int, int], where: str) -> np.ndarray:
-    """Return the mask of one annotation: polygons, or run lengths as a list or as COCO's text.
-
-    Shapes: size (H, W) of the image; returns bool (H, W)
-    Raises: UsageError, begun with ``where``, for geometry that is malformed or does not fit the image.
-    """
-    if isinstance(segment, list):
-        return polygon_mask(segment, size, where)
-    if not isinstance(segment, dict):
-        raise UsageError(f"{where}: segmentation is {shown(segment)}; give polygons or run lengths")
-    declared, counts = segment.get("size"), segment.get("counts")
-    if declared != list(size):
-        stated = declared if isinstance(declared, list) and len(declared) == 2 else shown(declared)
-        raise UsageError(f"{where}: run lengths have size {stated}, the image {list(size)} (height, width)")
-    pixels = math.prod(size)
-    if isinstance(counts, str):
-        runs = unpacked(counts, where)
-    elif isinstance(counts, list) and all(type(run) is int and 0 <= run <= pixels for run in counts):
-        runs = np.array(counts, np.int64)
-    else:
-        raise UsageError(f"{where}: counts are {shown(counts)}; give integers from 0 to {pixels}, or COCO's text")
-    if not len(runs) or runs.min() < 0 or runs.max() > pixels or runs.sum() != pixels:
-        total = int(runs.sum()) if len(runs) else 0
-        raise UsageError(f"{where}: run lengths cover {total} pixels, the image has {pixels}; the file is damaged")
-    inside_run = np.arange(len(runs)) % 2 == 1
-    return np.ascontiguousarray(np.repeat(inside_run, runs).reshape(size[1], size[0]).T)
-
-
-def unpacked(text: str, where: str) -> np.ndarray:
-    """Return the run lengths in COCO's text.
-
-    Each character from '0' on carries 5 bits, lowest first, and 32 when more of the number follow; 16 in the last
-    is the sign. From the fourth on, a number is the difference to the one two before.
-    Source: the format of pycocotools' ``rleToString``.
-    """
-    codes = np.frombuffer(text.encode("ascii", "replace"), np.uint8).astype(np.int64) - ord("0")
-    if not len(codes) or codes.min() < 0 or codes.max() >= 64 or codes[-1] & 32 or not text.isascii():
-        raise UsageError(f"{where}: counts {shown(text)} are not COCO's run lengths; the file is damaged")
-    ends = np.flatnonzero((codes & 32) == 0)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts + 1
-    if lengths.max() > 7:  # 35 bits; an image has fewer than 27
-        raise UsageError(f"{where}: counts hold a number of {lengths.max()} characters; the file is damaged")
-    positions = np.arange(len(codes)) - np.repeat(starts, lengths)
-    runs = np.add.reduceat((codes & 31) << (5 * positions), starts)
-    runs -= ((codes[ends] & 16) >> 4) << (5 * lengths)
-    for first in (1, 2):
-        runs[first::2] = np.cumsum(runs[first::2])
-    return runs
-
-
-def polygon_mask(polygons: list[Any], size: tuple[int, int], where: str) -> np.ndarray:
-    """Return the mask of polygons together, by COCO's rule for pixels at the border."""
-    try:
-        from pycocotools import mask as coco
-    except ImportError:
-        raise RunnerUnavailableError(
-            "polygons need pycocotools, which is not installed; pip install 'edgesam-export[distill]'"
-        ) from None
-    height, width = size
-    points = 0.0
-    for polygon in polygons:
-        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-            raise UsageError(f"{where}: a polygon is {shown(polygon)}; give x, y of at least three points")
-        if not all(type(value) in (int, float) and abs(value) < HUGE for value in polygon):  # NaN is not
-            raise UsageError(f"{where}: a polygon has coordinates that are no numbers of pixels; the file is damaged")
-        # A little outside is common; far outside, C's integers overflow.
-        for values, side, axis in ((polygon[::2], width, "x"), (polygon[1::2], height, "y")):
-            if min(values) < -side or max(values) > 2 * side:
-                raise UsageError(
-                    f"{where}: a polygon reaches from {axis} {min(values):.6g} to {max(values):.6g}, far outside the "
-                    f"image of {width}x{height} pixels"
-                )
-        corners = np.array(polygon, np.float64).reshape(-1, 2)
-        steps = np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1)
-        points += float((FINER * steps + 2).sum())
-    if not polygons or points > MAX_OUTLINE:
-        what = f"outlines of {points:.3g} points" if polygons else "no polygon"
-        raise UsageError(f"{where}: {what}, at most {MAX_OUTLINE:.3g} are drawn; leave the annotation out")
-    drawn = coco.merge(coco.frPyObjects(polygons, height, width))
-    return mask_of({"size": [height, width], "counts": drawn["counts"].decode("ascii")}, size, where)

@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgesam_export.distill.data import ENDLESS, Data, Sample
+from edgesam_export.distill.data import ENDLESS, Data, Sample, Skipped, shortened
+from edgesam_export.distill.results import EvalReport, ImageResult, ObjectResult, merged
+from edgesam_export.distill.sharing import Share
 from edgesam_export.errors import RunnerUnavailableError, UsageError
 from edgesam_export.imaging.masks import bounding_box, iou
 from edgesam_export.predict.predictor import Masks, Predictor
@@ -35,9 +36,6 @@ from edgesam_export.spec import Progress
 
 __all__ = [
     "PROMPTS",
-    "EvalReport",
-    "ObjectResult",
-    "Summary",
     "centre_point",
     "evaluate",
     "parse_prompts",
@@ -48,104 +46,6 @@ PROMPTS = ("box", "point", "point+2")
 """Prompts that are evaluated by default."""
 KIND = re.compile(r"(box|point)(?:\+(?:([1-9]\d?)|(mask)))?", re.ASCII)
 MAX_ROUNDS = 32
-SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, None)}
-"""COCO's classes by area in pixels of the image, the upper bound excluded."""
-ALTERNATIVES = ("oracle", "first_token")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Summary:
-    """IoU over objects; what cannot be computed from so few is None."""
-
-    objects: int
-    miou: float | None
-    standard_error: float | None
-    """Of the mean, objects taken as independent."""
-    quartiles: tuple[float, float, float] | None
-
-    @staticmethod
-    def of(values: Sequence[float]) -> Summary:
-        """Return the summary of some IoUs."""
-        if not len(values):
-            return Summary(objects=0, miou=None, standard_error=None, quartiles=None)
-        found = np.asarray(values, np.float64)
-        low, middle, high = (float(value) for value in np.percentile(found, [25, 50, 75]))
-        return Summary(
-            objects=len(found),
-            miou=float(found.mean()),
-            standard_error=float(found.std(ddof=1) / np.sqrt(len(found))) if len(found) > 1 else None,
-            quartiles=(low, middle, high),
-        )
-
-    def document(self) -> dict[str, Any]:
-        """Return the summary as JSON data."""
-        return {**asdict(self), "quartiles": self.quartiles and list(self.quartiles)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectResult:
-    """One object: its image, its area, and its IoU by prompt; ``point oracle`` and the like beside ``point``."""
-
-    image: str
-    index: int
-    """Of the object among the image's masks."""
-    area: int
-    iou: dict[str, float]
-
-    def document(self) -> dict[str, Any]:
-        """Return the result as JSON data."""
-        return {"picture": self.image, "index": self.index, "area": self.area, "iou": dict(self.iou)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalReport:
-    """The IoU of every object of some data, for one runner."""
-
-    model: str
-    runner: str
-    data: str
-    prompts: tuple[str, ...]
-    mask_prompt: bool
-    """Refinement rounds also got the logits of the round before."""
-    images: int
-    """Images that had objects."""
-    objects: tuple[ObjectResult, ...]
-
-    def values(self, prompt: str, size: str | None = None) -> list[float]:
-        """Return the IoUs of a prompt in the order of the objects, of one class of size or all."""
-        low, high = SIZES[size] if size else (0, None)
-        chosen = (one for one in self.objects if low <= one.area and (high is None or one.area < high))
-        return [one.iou[prompt] for one in chosen if prompt in one.iou]
-
-    def summary(self, prompt: str, size: str | None = None) -> Summary:
-        """Return mean, standard error and quartiles of a prompt."""
-        return Summary.of(self.values(prompt, size))
-
-    @property
-    def rows(self) -> tuple[str, ...]:
-        """The prompts, and after ``point`` what another choice of the mask would have given."""
-        extra = {"point": [f"point {name}" for name in ALTERNATIVES]}
-        rows = [row for prompt in self.prompts for row in (prompt, *extra.get(prompt, ()))]
-        return tuple(row for row in rows if row in self.prompts or self.values(row))
-
-    def document(self, *, objects: bool = False) -> dict[str, Any]:
-        """Return the report as JSON data, with every object if asked."""
-        results = {
-            row: {
-                **self.summary(row).document(),
-                "by_size": {size: self.summary(row, size).document() for size in SIZES},
-            }
-            for row in self.rows
-        }
-        document = {
-            "model": self.model,
-            "runner": self.runner,
-            "data": self.data,
-            "mask_prompt": self.mask_prompt,
-            "pictures": self.images,
-            "results": results,
-        }
-        return {**document, "objects": [one.document() for one in self.objects]} if objects else document
 
 
 # -------------------------------------------------------------------------------------------------------------- prompts
@@ -229,38 +129,66 @@ def evaluate(
     limit: int | None = None,
     objects: int | None = None,
     mask_prompt: bool = False,
+    strict: bool = True,
+    share: Share | None = None,
     progress: Progress | None = None,
 ) -> EvalReport:
     """Evaluate anything that encodes and decodes, on some data; images without objects are passed over.
 
     ``limit``: so many images from the first on. ``objects``: at most so many of an image, the largest.
     ``mask_prompt``: refinement rounds also get the logits of the round before, as a mask prompt.
+    ``strict``: an image that cannot be read is an error, not passed over. ``share``: the part of the images that this
+    process does; the report is of all.
     Raises: UsageError for prompts that the runner cannot take, before anything runs; endless data; no objects at all.
     """
     kinds = parse_prompts(prompts)
     check_runner(runner, kinds, mask_prompt)
     total = counted(data, limit, objects)
-    predictor = Predictor(runner=runner)
-    images = 0
-    results: list[ObjectResult] = []
-    for index in range(total):
+    predictor, share = Predictor(runner=runner), share or Share()
+    indexes = share.indexes(total)
+    for number, index in enumerate(indexes):
         if progress is not None:
-            progress(index, total, f"evaluating {index + 1} of {total}")
-        sample = data[index]
-        if len(sample.masks):
-            images += 1
-            results += object_results(predictor, sample, kinds, objects, mask_prompt)
+            progress(number, len(indexes), f"evaluating {number + 1} of {len(indexes)}")
+        share.add(image_result(predictor, data, index, kinds, objects, mask_prompt, strict))
+    images = share.gathered()
+    results, skipped = merged(images)
     if not results:
-        raise UsageError(f"data '{data.name}': {total} images without a single object; give annotations, see --data")
+        why = f" ({shortened(lines)})" if (lines := [*skipped.images, *skipped.annotations]) else ""
+        raise UsageError(
+            f"data '{data.name}': {total} images without a single object{why}; give annotations, see --data"
+        )
     return EvalReport(
         model=runner.info.name,
         runner=runner.name,
         data=data.name,
         prompts=tuple(kinds),
         mask_prompt=mask_prompt,
-        images=images,
-        objects=tuple(results),
+        images=sum(bool(image.objects) for image in images),
+        objects=results,
+        skipped=skipped,
     )
+
+
+def image_result(
+    predictor: Predictor,
+    data: Data,
+    index: int,
+    kinds: dict[str, PromptKind],
+    objects: int | None,
+    mask_prompt: bool,
+    strict: bool,
+) -> ImageResult:
+    """Return what is found on one image; one that cannot be read is noted, unless ``strict``."""
+    try:
+        sample = data[index]
+    except UsageError as error:
+        if strict:
+            raise
+        return ImageResult(index=index, skipped=Skipped(images=[str(error)]))
+    skipped = Skipped()
+    skipped.add(sample)
+    found = object_results(predictor, sample, kinds, objects, mask_prompt) if len(sample.masks) else []
+    return ImageResult(index=index, objects=tuple(found), skipped=skipped)
 
 
 def counted(data: Data, limit: int | None, objects: int | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 
@@ -26,8 +27,8 @@ class Processes:
         return self.rank == 0
 
     @staticmethod
-    def find(device: str | None = None) -> Processes:
-        """Join the others that ``torchrun`` started, if it did.
+    def find(device: str | None = None, *, patience: timedelta | None = None) -> Processes:
+        """Join the others that ``torchrun`` started, if it did; ``patience`` is how long each waits for the others.
 
         Raises:
             UsageError: CUDA is asked for and there is none, or fewer devices than processes.
@@ -46,7 +47,7 @@ class Processes:
                 )
             device = f"cuda:{local_rank}"
         if several and not distributed.is_initialized():
-            distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+            distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=patience)
         rank, world = (distributed.get_rank(), distributed.get_world_size()) if several else (0, 1)
         return Processes(rank=rank, world=world, device=torch.device(device))
 

@@ -25,6 +25,13 @@ class Subject:
     provenance: Provenance | None = None
     """Of the weights of a model in PyTorch; files name theirs in their contracts."""
 
+    @property
+    def digests(self) -> list[str]:
+        """SHA-256 of the files; of a model in PyTorch, origin, SHA-256 and seed of its weights."""
+        if self.provenance is None:
+            return [artifact.sha256 for artifact in self.runner.artifacts]
+        return [self.provenance.source, str(self.provenance.sha256), str(self.provenance.random_seed)]
+
 
 def open_subjects(
     sources: Sequence[str],

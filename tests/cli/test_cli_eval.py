@@ -16,8 +16,9 @@ from torch import nn
 from edgesam_export import families
 from edgesam_export.cli.app import cli
 from edgesam_export.distill.comparison import Comparison, MiouGate
-from edgesam_export.distill.evaluation import PROMPTS, EvalReport, ObjectResult
+from edgesam_export.distill.evaluation import PROMPTS
 from edgesam_export.distill.render.table import to_table
+from edgesam_export.distill.results import EvalReport, ObjectResult
 from edgesam_export.distill.subjects import open_subjects
 from edgesam_export.errors import UsageError
 from edgesam_export.families import FAMILIES, load_model, register_model

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from pycocotools import mask as coco
 
-from edgesam_export.distill import data, scenes
-from edgesam_export.distill.data import ENDLESS, Sample, mask_of, open_data
-from edgesam_export.errors import EdgeSAMExportError, UsageError
+from edgesam_export.distill import annotations, data, scenes
+from edgesam_export.distill.data import ENDLESS, Reading, Sample, Skipped, mask_of, open_data
+from edgesam_export.errors import EdgeSAMExportError, EdgeSAMExportWarning, UsageError
 
 SIZE = (3, 4)
 DRAWN = np.array([[0, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0]], bool)
@@ -147,9 +147,9 @@ def test_a_coco_file_gives_every_object_but_crowds_and_empty_ones(tmp_path):
 
 def test_images_beside_the_file_go_before_those_in_images(tmp_path):
     path = coco_file(tmp_path, [])
-    Image.new("RGB", (4, 3), (9, 8, 7)).save(tmp_path / "a.png")
+    Image.new("RGB", (4, 3), (90, 80, 70)).save(tmp_path / "a.png")
     sample = open_data(str(path))[0]
-    assert (sample.image == (9, 8, 7)).all() and sample.masks.shape == (0, 3, 4)
+    assert (sample.image == (90, 80, 70)).all() and sample.masks.shape == (0, 3, 4)
 
 
 @pytest.mark.parametrize("images", ["val2017", "images/val2017"])
@@ -228,10 +228,108 @@ def test_files_and_objects_without_limit_are_refused(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="2001 objects in one image, at most 2000"):
         open_data(str(path))[0]
     with pytest.raises(UsageError, match="200 masks of 10000x5000 take more than 2 GiB"):
-        data.check_count(200, (5000, 10000), "a")
+        annotations.check_count(200, (5000, 10000), "a")
     monkeypatch.setattr(data, "MAX_INDEX_BYTES", 1000)
     with pytest.raises(UsageError, match="more than 0 MiB; split it"):
         open_data(str(path))
+
+
+LENIENT = Reading(strict=False)
+
+
+def test_names_and_sizes_are_read_as_other_programs_write_them(tmp_path):
+    path = coco_file(
+        tmp_path,
+        [{"segmentation": {"size": [3.0, 4.0], "counts": [float(run) for run in COUNTS]}}],
+        file_name="deep\\a.png",
+        height=3.0,
+        width=4.0,
+    )
+    save_image(tmp_path / "images" / "deep" / "a.png")
+    assert (open_data(str(path))[0].masks == [DRAWN]).all()
+
+
+def test_a_backslash_does_not_lead_out_of_the_folder(tmp_path):
+    save_image(tmp_path / "outside.png")
+    path = coco_file(tmp_path / "inner", [], file_name="..\\outside.png")
+    with pytest.raises(UsageError, match=OUTSIDE):
+        open_data(str(path))[0]
+
+
+def test_a_damaged_annotation_is_left_out_and_noted(tmp_path):
+    path = coco_file(tmp_path, [{"id": 5, "segmentation": []}, {"id": 6, "segmentation": RLE}])
+    sample = open_data(str(path), reading=LENIENT)[0]
+    assert (sample.masks == [DRAWN]).all()
+    assert sample.damaged == (f"{path}: annotation 5: no polygon, at most 2e+07 are drawn; leave the annotation out",)
+    with pytest.raises(UsageError, match="annotation 5: no polygon"):
+        open_data(str(path), reading=Reading(strict=True))[0]
+
+
+def test_a_damaged_entry_is_that_image_alone(tmp_path):
+    save_image(tmp_path / "a.png")
+    entries = [{"id": 1, "file_name": 5}, {"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "a.png"}]
+    entries = [{"height": 3, "width": 4, **entry} for entry in entries]
+    rows = [{"id": 9, "image_id": 2, "segmentation": RLE}, {"id": 10, "image_id": 3, "segmentation": RLE}]
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps({"images": entries, "annotations": rows}))
+    with pytest.warns(EdgeSAMExportWarning, match=r"1 annotations belong to no image .* image_id 3 is none"):
+        found = open_data(str(path), reading=LENIENT)
+    assert (found[2].masks == [DRAWN]).all()
+    for index, line in enumerate(("file_name is 5", "used twice")):
+        with pytest.raises(UsageError, match=line):
+            found[index]
+
+
+ORIENTATIONS = range(1, 9)
+
+
+def oriented(path: Path, orientation: int, size: tuple[int, int]) -> None:
+    """Save an image of ``size`` as stored that notes an orientation."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.arange(size[0] * size[1] * 3, dtype=np.uint8).reshape(*size, 3)
+    Image.fromarray(pixels).save(path, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_masks_of_stored_pixels_are_turned_as_pillow_turns_the_image(tmp_path, orientation):
+    save_image(tmp_path / "images" / "a.png")
+    path = coco_file(tmp_path, [{"segmentation": RLE}])
+    oriented(tmp_path / "images" / "a.png", orientation, SIZE)
+    sample = open_data(str(path), reading=Reading(frame="raw"))[0]
+    drawn = Image.fromarray(DRAWN.astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    drawn.info["exif"] = exif.tobytes()
+    drawn.getexif()[0x0112] = orientation
+    assert (sample.masks == [np.asarray(ImageOps.exif_transpose(drawn)).astype(bool)]).all()
+    assert sample.masks.shape[1:] == sample.image.shape[:2] and sample.orientation == orientation
+
+
+def test_another_orientation_than_the_annotations_is_named(tmp_path):
+    path = coco_file(tmp_path, [{"segmentation": RLE}])
+    oriented(tmp_path / "images" / "a.png", 6, SIZE)
+    with pytest.raises(UsageError, match=r"upright: its EXIF orientation is 6; give --annotations-frame raw if"):
+        open_data(str(path))[0]
+    path = coco_file(tmp_path, [{"segmentation": {"size": [4, 3], "counts": [12]}}], height=4, width=3)
+    oriented(tmp_path / "images" / "a.png", 6, SIZE)
+    with pytest.raises(UsageError, match=r"as stored: its EXIF orientation is 6; give --annotations-frame upright if"):
+        open_data(str(path), reading=Reading(frame="raw"))[0]
+    assert open_data(str(path))[0].image.shape == (4, 3, 3)
+
+
+def test_what_was_passed_over_is_counted_and_listed(tmp_path):
+    skipped = Skipped(images=[f"{name}.jpg: damaged" for name in "abcd"], annotations=["x: annotation 5: bad"])
+    with pytest.warns(EdgeSAMExportWarning) as found:
+        skipped.warn(None)
+    assert str(found[0].message) == (
+        "4 images and 1 annotations are damaged and were left out (--strict stops at the first): "
+        "a.jpg: damaged; b.jpg: damaged; c.jpg: damaged; and 2 more"
+    )
+    turned = Skipped(turned=["a.jpg"])
+    turned.warn("upright")
+    with pytest.warns(EdgeSAMExportWarning, match=r"1 annotated images have an EXIF orientation.*: a\.jpg"):
+        turned.warn(None)
 
 
 # --------------------------------------------------------------------------------------------------------------- folder

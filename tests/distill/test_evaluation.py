@@ -13,14 +13,12 @@ from torch import nn
 
 from edgesam_export.distill.data import ENDLESS, Sample, open_data
 from edgesam_export.distill.evaluation import (
-    EvalReport,
-    ObjectResult,
-    Summary,
     centre_point,
     evaluate,
     parse_prompts,
     refinement_point,
 )
+from edgesam_export.distill.results import EvalReport, ObjectResult, Summary
 from edgesam_export.errors import UsageError
 from edgesam_export.formats.onnx import export_onnx
 from edgesam_export.modeling.mask_decoder import MaskDecoder

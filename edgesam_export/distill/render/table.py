@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgesam_export.distill.comparison import Comparison
-from edgesam_export.distill.evaluation import Summary
+from edgesam_export.distill.results import Summary
 from edgesam_export.rendering import text_table
 
 __all__ = ["to_table"]
