@@ -178,7 +178,7 @@ def check_supported(function: Function) -> None:
     """Check that there is an op for everything in the function, before any of it runs.
 
     Raises:
-        UnsupportedOpError: the first missing op, its location and the file to add it to; the names of the others.
+        UnsupportedOpError: the first missing op, its location and the way out; the names of the others.
     """
     missing: dict[str, str] = {}
     for operation in function.block.walk():
@@ -191,7 +191,7 @@ def check_supported(function: Function) -> None:
             missing.setdefault(operation.type, f"{first}, at {operation.location} '{operation.label}'. {advice}")
     if missing:
         first, *others = missing
-        more = f" Also missing: {', '.join(sorted(others))}." if others else ""
+        more = f". Also missing: {', '.join(sorted(others))}" if others else ""
         raise UnsupportedOpError(missing[first] + more)
 
 

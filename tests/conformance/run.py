@@ -40,7 +40,6 @@ TORCH_CLASSES = (
     "TestScaledDotProductAttention",
 )
 """Classes of coremltools' PyTorch tests whose ops an exported Segment Anything model consists of."""
-EXCLUDED = {"test_recurrent.py": "the executor has no recurrent ops"}
 COLUMNS = ("passed", "failed", "listed", "n/a")
 TIMEOUT_SECONDS = 7200
 
@@ -69,8 +68,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def test_files(root: Path = OP_TESTS) -> list[str]:
     """Return the files with op tests, relative to ``root``."""
-    found = sorted(path.relative_to(root).as_posix() for path in root.glob("*/test_*.py"))
-    return [name for name in found if Path(name).name not in EXCLUDED]
+    return sorted(path.relative_to(root).as_posix() for path in root.glob("*/test_*.py"))
 
 
 def run_file(name: str, options: argparse.Namespace, root: Path, only: Path | None) -> dict[str, dict[str, Any]]:

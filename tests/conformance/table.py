@@ -17,12 +17,7 @@ __all__ = ["README", "known_ops", "render"]
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 README = ROOT / "edgesam_export" / "mil" / "ops" / "README.md"
-ABSENT = {
-    "const": "the loader",
-    "gru": "no",
-    "lstm": "no",
-    "rnn": "no",
-}
+ABSENT = {"const": "the loader"}
 """Ops without a function: who deals with them."""
 INTRODUCTION = """# MIL operations
 

@@ -10,8 +10,6 @@ import pytest
 
 from edgesam_export.mil.ops import OPS
 
-RECURRENT = {"gru", "lstm", "rnn"}
-
 
 @pytest.fixture(scope="module")
 def table() -> ModuleType:
@@ -25,9 +23,9 @@ def test_readme_is_what_the_generator_writes(table: ModuleType) -> None:
     assert table.README.read_text(encoding="utf-8") == table.render(), "run python tests/conformance/table.py"
 
 
-def test_every_op_of_coremltools_but_the_recurrent_ones_has_a_function(table: ModuleType) -> None:
+def test_every_op_of_coremltools_has_a_function(table: ModuleType) -> None:
     OPS.load()
-    assert set(table.known_ops()) - set(OPS.versions) == RECURRENT | {"const"}
+    assert set(table.known_ops()) - set(OPS.versions) == {"const"}
 
 
 def test_every_op_has_a_literal_case(table: ModuleType) -> None:

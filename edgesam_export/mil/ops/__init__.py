@@ -95,16 +95,14 @@ class OpTable:
         """Return the newest version of ``op_type`` that ``opset`` contains.
 
         Raises:
-            UnsupportedOpError: there is none; the message names the file to add it to.
+            UnsupportedOpError: there is none.
         """
         self.load()
         by_opset = self.versions.get(op_type, {})
         for candidate in reversed(OPSETS[: OPSETS.index(opset) + 1]):
             if candidate in by_opset:
                 return by_opset[candidate]
-        raise UnsupportedOpError(
-            f"no interpreter op for '{op_type}' ({opset}). Add a function to mil/ops/{chapter_of(op_type)}.py."
-        )
+        raise UnsupportedOpError(unknown_op(op_type, opset))
 
     def lookup(self, op_type: str, opset: str) -> Callable[..., Any]:
         """Return the function of ``find``."""
@@ -114,6 +112,16 @@ class OpTable:
         self.load()
         for name in sorted(self.versions):
             yield from (self.versions[name][opset] for opset in OPSETS if opset in self.versions[name])
+
+
+def unknown_op(op_type: str, opset: str) -> str:
+    """Return the message for an operation that has no function; its first sentence names it, the rest the way out."""
+    chapter = chapter_of(op_type)
+    known = f"of coremltools' chapter '{chapter}'" if chapter != "custom" else "not in coremltools' documentation"
+    return (
+        f"operation '{op_type}' ({opset}) cannot be executed here. It is {known}; `analyze` reads the package all the"
+        " same, Core ML on a Mac runs it, and register_op of edgesam_export.mil.ops adds a function for it"
+    )
 
 
 OPS = OpTable(__name__)
