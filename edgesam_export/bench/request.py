@@ -207,7 +207,7 @@ def check_workload(artifacts: Iterable[Artifact], workload: Workload) -> None:
                     f"stage '{stage}' needs the {role}, given: {names}; give it too, or leave out the stage"
                 )
     contract = by_role["decoder"].contract if "decoder" in by_role else {}
-    slots, padding = contract.get("slots"), int(bool(contract.get("padding_point", True)))
+    slots, padding = contract.get("slots"), int(contract.get("padding_point", True))
     most = max(workload.n_points)
     if slots is not None and most + padding > slots:
         extra = " and SAM's padding point" if padding else ""

@@ -302,7 +302,7 @@ def info_of(contract: Mapping[str, Any], shapes: Sequence[Sequence[int]]) -> Mod
             fit=frame.get("fit", "longest_side"),
             mask_resize=frame.get("mask_resize", "bilinear"),
         ),
-        padding_point=contract.get("padding_point", True),
+        padding_point="always" if contract.get("box_padding_point") else contract.get("padding_point", True),
         embedding_dim=shapes[0][1],
         further_maps=tuple((shape[1], shape[2], shape[3]) for shape in shapes[1:]),
     )
