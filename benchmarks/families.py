@@ -91,6 +91,7 @@ def calls_of(name: str, folder: Path, threads: int) -> dict[str, Any]:
     import torch
 
     from edgesam_export import OnnxConfig, export_onnx, load_model
+    from edgesam_export.profiles import embedding_names
 
     model = load_model(name, random_weights=0)
     slots = model.info.slots or 2
@@ -103,11 +104,13 @@ def calls_of(name: str, folder: Path, threads: int) -> dict[str, Any]:
     random = np.random.default_rng(0)
     size = model.info.frame.size
     image = random.standard_normal((1, 3, size, size)).astype(np.float32)
-    embedding = random.standard_normal(model.info.embedding_shapes[0]).astype(np.float32)
+    shapes = zip(embedding_names(len(model.info.embedding_shapes)), model.info.embedding_shapes)
+    maps = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes}
     coords = np.full((1, slots, 2), 500, np.float32)
     labels = np.array([[1, *[-1] * (slots - 1)]], np.float32)
-    feed = {"image_embeddings": embedding, "point_coords": coords, "point_labels": labels}
-    tensors = [torch.from_numpy(value) for value in feed.values()]
+    feed = {**maps, "point_coords": coords, "point_labels": labels}
+    embedding = tuple(map(torch.from_numpy, maps.values()))
+    prompt = [torch.from_numpy(value) for value in (coords, labels)]
 
     @torch.inference_mode()
     def torch_encoder() -> None:
@@ -115,7 +118,7 @@ def calls_of(name: str, folder: Path, threads: int) -> dict[str, Any]:
 
     @torch.inference_mode()
     def torch_decoder() -> None:
-        model.decode(*tensors)
+        model.decode(embedding, *prompt)
 
     return {
         "parameters": sum(value.numel() for value in model.parameters()),

@@ -24,6 +24,7 @@ PUBLISHED_NAMES: dict[str, str | None] = {
     "edge_sam_3x": "EdgeSAM",
     "edge_sam_rpn": "EdgeSAM-RPN",
     "edge_sam_tiny": None,
+    "edgetam": "EdgeTAM",
     "efficient_sam_vits": "EfficientSAM-S",
     "efficient_sam_vitt": "EfficientSAM-Ti",
     "efficientvit_sam_l0": "EfficientViT-SAM-L0",

@@ -28,6 +28,7 @@ __all__ = [
     "ImageFrame",
     "ModelInfo",
     "OnnxConfig",
+    "PaddingPoint",
     "Progress",
     "Provenance",
     "TensorSpec",
@@ -69,6 +70,8 @@ COMPRESSIONS = {
 }
 """Schemes of weight compression and the oldest system that reads each; ``export/compression.py`` knows the rest."""
 
+PaddingPoint = bool | Literal["always"]
+"""When a prompt is followed by one not-a-point token, see ``ModelInfo.padding_point``."""
 Progress = Callable[[int, int, str], None]
 """Called with the steps done, the steps in all (0 when unknown) and what is being done."""
 
@@ -83,11 +86,17 @@ class ImageFrame:
     """Side of the frame that prompt coordinates live in, pixels."""
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
-    fit: Literal["longest_side", "stretch"] = "longest_side"
+    fit: Literal["longest_side", "stretch", "stretch_antialias"] = "longest_side"
     """``longest_side``: proportions are kept, bilinear with antialiasing on 8 bits. ``stretch``: both sides become
-    ``size``, bilinear without antialiasing; nothing is padded."""
-    mask_resize: Literal["bilinear", "bicubic"] = "bilinear"
-    """How logits come to source size: ``bilinear`` to the prompt frame, crop, bilinear; ``bicubic`` in one step."""
+    ``size``, bilinear without antialiasing; nothing is padded. ``stretch_antialias``: the same with antialiasing, on
+    unrounded values."""
+    mask_resize: Literal["bilinear", "bicubic", "bilinear_direct"] = "bilinear"
+    """How logits come to source size: ``bilinear`` to the prompt frame, crop, bilinear; the others in one step."""
+
+    @property
+    def stretches(self) -> bool:
+        """Both sides become ``size``, each axis by its own factor."""
+        return self.fit != "longest_side"
 
     @property
     def pad_colour(self) -> tuple[int, int, int]:
@@ -106,8 +115,9 @@ class ModelInfo:
     default_score: Literal["iou", "stability"] = "iou"
     """What ``scores`` are unless the export says otherwise."""
     upsample: Literal["bicubic", "bilinear"] = "bicubic"
-    padding_point: bool = True
-    """Points without a box are followed by one not-a-point token."""
+    padding_point: PaddingPoint = True
+    """Points without a box are followed by one not-a-point token. ``always``: so is a box, whose corners then precede
+    the points."""
     slots: int | None = None
     """The only number of prompt slots the decoder knows, None when it takes any."""
     embedding_dim: int = 256

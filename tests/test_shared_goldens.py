@@ -36,6 +36,7 @@ SOURCES = {  # name: (height, width, prompt_size)
     "prompts 512": (333, 777, 512),
 }
 STRETCHED = {"stretched landscape": (300, 451), "stretched larger": (1300, 1777), "stretched same": (256, 256)}
+FITS = ("longest_side", "stretch", "stretch_antialias")
 RESIZED = {  # name: height, width, size
     "up": (30, 45, 64),
     "down": (300, 451, 64),
@@ -133,12 +134,12 @@ def torch_masks(logits: np.ndarray, source: tuple[int, int], side: int) -> np.nd
     return interpolate(whole[..., :height, :width], source, mode="bilinear", align_corners=False)[0, 0].numpy()
 
 
-def torch_bicubic(logits: np.ndarray, source: tuple[int, int]) -> np.ndarray:
+def torch_direct(logits: np.ndarray, source: tuple[int, int], mode: str) -> np.ndarray:
     """What Swift does for stretched frames; straight to source size."""
     import torch
     from torch.nn.functional import interpolate
 
-    return interpolate(torch.from_numpy(logits)[None, None], source, mode="bicubic", align_corners=False)[0, 0].numpy()
+    return interpolate(torch.from_numpy(logits)[None, None], source, mode=mode, align_corners=False)[0, 0].numpy()
 
 
 def spots(values: np.ndarray) -> list:
@@ -149,20 +150,23 @@ def spots(values: np.ndarray) -> list:
 
 def mask_cases() -> list[dict]:
     cases = []
-    seeds = enumerate([*SOURCES, *STRETCHED], start=1)
-    for seed, name in seeds:
-        stretched = name in STRETCHED
-        height, width, prompt_size = (*STRETCHED[name], 1024) if stretched else SOURCES[name]
+    stretches = [(name, "stretch", "bicubic") for name in STRETCHED]
+    stretches += [(name, "stretch_antialias", "bilinear_direct") for name in STRETCHED]
+    sources = [*((name, "longest_side", "bilinear") for name in SOURCES), *stretches]
+    for seed, (name, fit, mode) in enumerate(sources, start=1):
+        height, width, prompt_size = (*STRETCHED[name], 1024) if name in STRETCHED else SOURCES[name]
         for kind, make in LOGITS.items():
             logits = make(seed)
             source = (height, width)
-            whole = torch_bicubic(logits, source) if stretched else torch_masks(logits, source, prompt_size)
+            direct = mode.removesuffix("_direct")
+            whole = (
+                torch_masks(logits, source, prompt_size) if mode == "bilinear" else torch_direct(logits, source, direct)
+            )
             inner, outer = int((logits > 1).sum()), int((logits > -1).sum())
             cases.append(
                 {
-                    "name": f"{name}, {kind}", "seed": seed, "kind": kind, "source_size": [height, width],
-                    "prompt_size": prompt_size, "fit": "stretch" if stretched else "longest_side",
-                    "mask_resize": "bicubic" if stretched else "bilinear",
+                    "name": f"{name}, {mode}, {kind}" if "direct" in mode else f"{name}, {kind}", "seed": seed, "kind": kind, "source_size": [height, width],
+                    "prompt_size": prompt_size, "fit": fit, "mask_resize": mode,
                     "spots": spots(whole), "mask": mask_facts(whole > 0), "stability": [inner, outer],
                 }
             )  # fmt: skip
@@ -175,13 +179,13 @@ def resized_by_pillow(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(across.resize((width, height), Image.Resampling.BILINEAR))
 
 
-def stretched_by_torch(image: np.ndarray, side: int) -> np.ndarray:
-    """Both sides to ``side`` without antialiasing, halves to even."""
+def stretched_by_torch(image: np.ndarray, side: int, *, antialias: bool) -> np.ndarray:
+    """Both sides to ``side``, halves to even."""
     import torch
     from torch.nn.functional import interpolate
 
     pixels = torch.from_numpy(image.astype(np.float64).transpose(2, 0, 1)[None].copy())
-    whole = interpolate(pixels, (side, side), mode="bilinear", align_corners=False)[0]
+    whole = interpolate(pixels, (side, side), mode="bilinear", align_corners=False, antialias=antialias)[0]
     return whole.round().to(torch.uint8).numpy().transpose(1, 2, 0).copy()
 
 
@@ -189,11 +193,17 @@ def resize_cases() -> list[dict]:
     cases = []
     for seed, (name, (height, width, size)) in enumerate(RESIZED.items(), start=101):
         # Of the large pictures one is enough: over millions of sums, some lie so near the middle between two bytes that
-        # the order of operations decides, which is torch's own.
-        for fit in ("longest_side", "stretch") if "portrait" not in name else ("longest_side",):
+        # the order of operations decides, which is torch's own. With antialiasing that is true of both.
+        left_out = "stretch" if "portrait" in name else "stretch_antialias" if "larger" in name else "none"
+        for fit in (fit for fit in FITS if not fit.startswith(left_out)):
             image = picture(height, width, seed)
-            new = (size, size) if fit == "stretch" else extent_of(height, width, size)
-            resized = stretched_by_torch(image, size) if fit == "stretch" else resized_by_pillow(image, *new)
+            stretched = fit.startswith("stretch")
+            new = (size, size) if stretched else extent_of(height, width, size)
+            resized = (
+                stretched_by_torch(image, size, antialias=fit != "stretch")
+                if stretched
+                else resized_by_pillow(image, *new)
+            )
             cases.append(
                 {
                     "name": f"{name}, {fit}", "seed": seed, "source_size": [height, width], "size": size, "fit": fit,
@@ -308,7 +318,10 @@ def test_masks_are_those_of_the_file(case):
     logits = LOGITS[case["kind"]](case["seed"])
     source = tuple(case["source_size"])
     if case["mask_resize"] == "bicubic":
-        whole = torch_bicubic(logits, source)
+        whole = torch_direct(logits, source, "bicubic")
+    elif case["mask_resize"] == "bilinear_direct":
+        frame = ImageFrame(size=64, prompt_size=case["prompt_size"], fit=case["fit"], mask_resize=case["mask_resize"])
+        whole = masks_to_source(logits[None], prepare(np.zeros((*source, 3), np.uint8), frame))[0]
     else:
         prepared = prepare(np.zeros((*source, 3), np.uint8), ImageFrame(size=64, prompt_size=case["prompt_size"]))
         whole = masks_to_source(logits[None], prepared)[0]

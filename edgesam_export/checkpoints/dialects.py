@@ -62,6 +62,8 @@ TRANSFORMERS = Dialect(
 SAM2_STYLE = Dialect(
     name="SAM 2's names",
     renamings=(
+        (r"^image_encoder\.neck\.(conv_s[01])\.", r"sam_mask_decoder.\1."),
+        (r"^image_encoder\.neck\.no_mem_embed$", "no_mem_embed"),
         (r"^prompt_encoder\.", "sam_prompt_encoder."),
         (r"^mask_decoder\.", "sam_mask_decoder."),
         (r"\.transformer\.layers\.(\d+)\.mlp\.lin1\.", r".transformer.layers.\1.mlp.layers.0."),

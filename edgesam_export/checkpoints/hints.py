@@ -12,9 +12,10 @@ NAMED_KEYS = 3
 
 # family, fragments of which every one occurs in some key, fragments of which none does (a leading dot: anywhere)
 SIGNATURES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("EdgeTAM", ("spatial_perceiver.",), ()),
-    ("sam2 (or EdgeTAM)", ("memory_encoder.",), ()),
-    ("sam2 (or EdgeTAM)", ("image_encoder.trunk.",), ()),
+    ("edgetam", ("image_encoder.trunk.body.",), ()),
+    ("edgetam (its video part)", ("spatial_perceiver.",), ("image_encoder.",)),
+    ("sam2", ("image_encoder.trunk.patch_embed.",), ()),
+    ("sam2 or edgetam (the video part)", ("memory_encoder.",), ("image_encoder.",)),
     ("HQ-SAM", ("mask_decoder.hf_token.",), ()),
     ("edge_sam_tiny", ("image_encoder.features.", "image_encoder.fuse_stage1.", "image_encoder.fuse_stage2."), ()),
     ("edge_sam", ("image_encoder.features.", "image_encoder.fuse_stage2."), ()),

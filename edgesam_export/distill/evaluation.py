@@ -30,6 +30,7 @@ from edgesam_export.distill.results import EvalReport, ImageResult, ObjectResult
 from edgesam_export.distill.sharing import Share
 from edgesam_export.errors import RunnerUnavailableError, UsageError
 from edgesam_export.imaging.masks import bounding_box, iou
+from edgesam_export.imaging.prompts import is_padded
 from edgesam_export.predict.predictor import Masks, Predictor
 from edgesam_export.runners import Runner
 from edgesam_export.spec import Progress
@@ -223,7 +224,9 @@ def check_runner(runner: Runner, kinds: dict[str, PromptKind], mask_prompt: bool
     fixed = runner.info.slots
     slots = fixed if runner.slots is None else runner.slots
     for prompt, kind in kinds.items():
-        needed = kind.rounds + (2 if kind.base == "box" else 1 + bool(runner.info.padding_point))
+        boxed = kind.base == "box"
+        needed = kind.rounds + 1 + boxed
+        needed += is_padded(runner.info.padding_point, has_points=not boxed, has_box=boxed)
         if slots is not None and needed > slots:
             advice = "" if fixed else f", or export it again with --points {needed}"
             raise UsageError(

@@ -20,10 +20,15 @@ SCHEMA_VERSION = 1
 RESIZE = {
     "longest_side": "longest side to size, each side int(side * scale + 0.5), bilinear with antialiasing, 8-bit RGB",
     "stretch": "both sides to size, bilinear with half-pixel centres, no antialiasing",
+    "stretch_antialias": (
+        "both sides to size, bilinear with antialiasing on unrounded values; an 8-bit image input rounds once, at the"
+        " end, which is at most 0.5 of 255"
+    ),
 }
 PAD = {
     "longest_side": "right and bottom; zeros after normalisation, pad_colour in an 8-bit image",
     "stretch": "none",
+    "stretch_antialias": "none",
 }
 LABELS = {
     "1": "foreground point",
@@ -33,6 +38,8 @@ LABELS = {
     "-1": "not a point: SAM's padding token, added once when points come without a box",
     "-2": "empty slot: takes no part in anything",
 }
+ALWAYS_PADDED = "not a point: SAM's padding token, added once to points and to a box"
+"""Meaning of label -1 for a model whose boxes are followed by the padding point too."""
 
 
 def tool_versions() -> dict[str, str]:
@@ -65,12 +72,13 @@ def make_contract(
         "export": asdict(config),
         "frame": frame_entry(info.frame),
         "upsample": info.upsample,
-        "padding_point": info.padding_point,
+        "padding_point": bool(info.padding_point),
+        "box_padding_point": info.padding_point == "always",
         "trained_prompts": list(info.trained_prompts or PROMPT_KINDS),
         "image_domain": info.image_domain,
         "inputs": [tensor_entry(spec) for spec in inputs],
         "outputs": [tensor_entry(spec) for spec in outputs],
-        "labels": LABELS,
+        "labels": {**LABELS, "-1": ALWAYS_PADDED} if info.padding_point == "always" else LABELS,
         "weights": {
             "source": provenance.source,
             "sha256": provenance.sha256,

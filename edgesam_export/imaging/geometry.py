@@ -58,7 +58,7 @@ def scaled_size(source_size: tuple[int, int], side: int) -> tuple[int, int]:
 
 def fitted_size(source_size: tuple[int, int], side: int, fit: str) -> tuple[int, int]:
     """Return height and width of an image inside a square of ``side``, see ``ImageFrame.fit``."""
-    return (side, side) if fit == "stretch" else scaled_size(source_size, side)
+    return scaled_size(source_size, side) if fit == "longest_side" else (side, side)
 
 
 def stretched(image: np.ndarray, side: int) -> np.ndarray:
@@ -77,6 +77,41 @@ def stretched(image: np.ndarray, side: int) -> np.ndarray:
     return result.astype(np.float32)
 
 
+def stretched_with_antialiasing(image: np.ndarray, side: int) -> np.ndarray:
+    """Return the image with both sides ``side``: bilinear, antialiased where it shrinks, float32 0..255.
+
+    The triangle filter of Pillow and of PyTorch's ``antialias=True``, without rounding between the axes; in double
+    precision, so that rounding to 8 bits gives the same image in Swift.
+    """
+    result = image
+    for axis in (1, 0):
+        taps, weights = triangle_taps(image.shape[axis], side)
+        shape = [1] * result.ndim
+        shape[axis] = side
+        sides = [side if at == axis else length for at, length in enumerate(result.shape)]
+        total = np.zeros(sides, np.float64)
+        for tap, weight in zip(taps.T, weights.T):  # image by image: all taps of a large image would be gigabytes
+            total += result.take(tap, axis) * weight.reshape(shape)
+        result = total
+    return result.astype(np.float32)
+
+
+def triangle_taps(length: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indexes and weights of the source values that make each output value of one axis, both (side, K).
+
+    Weights sum to 1; indexes of unused taps repeat the last one, with weight 0.
+    Source: the triangle filter of Pillow's ``Resample.c``, which PyTorch's antialiased ``interpolate`` follows.
+    """
+    scale = length / side
+    support = max(scale, 1.0)
+    centre = (np.arange(side) + 0.5) * scale
+    first = np.maximum((centre - support + 0.5).astype(np.int64), 0)
+    last = np.minimum((centre + support + 0.5).astype(np.int64), length)
+    taps = first[:, None] + np.arange((last - first).max())
+    weights = np.clip(1.0 - np.abs(taps - centre[:, None] + 0.5) / support, 0.0, None) * (taps < last[:, None])
+    return np.minimum(taps, length - 1), weights / weights.sum(1, keepdims=True)
+
+
 def prepare(image: np.ndarray, frame: ImageFrame) -> PreparedImage:
     """Resize an image to the frame, pad it right and bottom, and normalise it; see ``ImageFrame``.
 
@@ -90,8 +125,9 @@ def prepare(image: np.ndarray, frame: ImageFrame) -> PreparedImage:
         raise UsageError(f"image has size {image.shape[1]}x{image.shape[0]}; both sides must be at least 1 pixel")
     source_size = (image.shape[0], image.shape[1])
     height, width = fitted_size(source_size, frame.size, frame.fit)
-    if frame.fit == "stretch":
-        resized = stretched(image, frame.size)
+    if frame.stretches:
+        stretch = stretched if frame.fit == "stretch" else stretched_with_antialiasing
+        resized = stretch(image, frame.size)
     else:
         resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
     pixels = np.empty((frame.size, frame.size, 3), np.uint8)

@@ -14,15 +14,15 @@ def masks_to_source(logits: np.ndarray, prepared: PreparedImage) -> np.ndarray:
     """Return logits at the size of the source image, as SAM's post-processing makes them.
 
     To the prompt frame, crop the padding, to source size; both steps bilinear with half-pixel centres. Frames with
-    ``mask_resize="bicubic"`` go to source size in one bicubic step.
+    ``mask_resize`` "bicubic" or "bilinear_direct" go to source size in one step of that kind.
 
     Shapes: logits (M, 256, 256); returns float32 (M, h, w)
     Source: ``Sam.postprocess_masks`` of segment-anything.
     """
     side = prepared.frame.prompt_size
     height, width = prepared.prompt_extent
-    if prepared.frame.mask_resize == "bicubic":
-        return resized(logits, prepared.source_size, "bicubic")
+    if prepared.frame.mask_resize != "bilinear":
+        return resized(logits, prepared.source_size, prepared.frame.mask_resize.removesuffix("_direct"))
     return resized(resized(logits, (side, side))[:, :height, :width], prepared.source_size)
 
 

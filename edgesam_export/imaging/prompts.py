@@ -9,9 +9,9 @@ import numpy as np
 
 from edgesam_export.errors import UsageError, warn
 from edgesam_export.imaging.geometry import PointsLike, PreparedImage, to_frame
-from edgesam_export.spec import EMPTY_SLOT, NOT_A_POINT, ModelInfo
+from edgesam_export.spec import EMPTY_SLOT, NOT_A_POINT, ModelInfo, PaddingPoint
 
-__all__ = ["NumbersLike", "is_trained_on", "kind_of", "numbers", "pack_prompt", "untrained_text"]
+__all__ = ["NumbersLike", "is_padded", "is_trained_on", "kind_of", "numbers", "pack_prompt", "untrained_text"]
 
 BACKGROUND, FOREGROUND = 0, 1
 BOX_LABELS = (2, 3)
@@ -28,13 +28,14 @@ def pack_prompt(
     box: NumbersLike | None = None,
     slots: int | None = None,
     has_mask: bool = False,
-    padding_point: bool = True,
+    padding_point: PaddingPoint = True,
     fixed_slots: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return decoder inputs for one prompt: points, then the box's corners, then empty slots.
 
     Points without a box are followed by one not-a-point token, as SAM was trained, unless ``padding_point`` is False;
-    a mask prompt alone (``has_mask``) is that token and nothing else. ``labels`` default to foreground.
+    a mask prompt alone (``has_mask``) is that token and nothing else. With "always" the corners precede the points, a
+    box is followed by that token too, and a mask alone is an empty slot. ``labels`` default to foreground.
     ``fixed_slots``: every export of the model has this number of slots.
 
     Shapes:
@@ -47,25 +48,42 @@ def pack_prompt(
     corners = checked_box(box, prepared.source_size)
     if not len(points) and not len(corners) and not has_mask:
         raise UsageError("no prompt: give at least one point, a box or a mask")
-    coords = to_frame(np.concatenate([points, corners]), prepared)
     kinds = [*labels, *BOX_LABELS[: len(corners)]]
-    padded = padding_point and not len(corners)
+    if padding_point == "always":
+        points, corners, kinds = corners, points, [*BOX_LABELS[: len(corners)], *labels]
+    coords = to_frame(np.concatenate([points, corners]), prepared)
+    padded = is_padded(padding_point, has_points=bool(labels), has_box=box is not None)
     if padded:
-        coords = np.concatenate([coords, np.zeros((1, 2), np.float32)])
         kinds.append(NOT_A_POINT)
     if slots is not None and len(kinds) > slots:
-        extra = ", the box takes 2" if len(corners) else ", 1 more because there is no box" if padded else ""
-        raise too_many(len(kinds), slots, f"points: {len(points)}{extra}", fixed=fixed_slots)
-    free = 0 if slots is None else slots - len(kinds)
-    coords = np.concatenate([coords, np.zeros((free, 2), np.float32)])
+        raise too_many(len(kinds), slots, made_of(len(labels), box is not None, padded), fixed=fixed_slots)
+    free = int(not kinds) if slots is None else slots - len(kinds)  # exported decoders take one point at least
+    coords = np.concatenate([coords, np.zeros((padded + free, 2), np.float32)])
     return coords[None], np.array([[*kinds, *[EMPTY_SLOT] * free]], np.float32)
 
 
-def too_many(needed: int, slots: int, made_of: str, *, fixed: bool) -> UsageError:
+def is_padded(padding_point: PaddingPoint, *, has_points: bool, has_box: bool) -> bool:
+    """Return whether a prompt is followed by a not-a-point token; without points and box it is a mask alone."""
+    if padding_point == "always":
+        return has_points or has_box
+    return padding_point and not has_box
+
+
+def made_of(points: int, has_box: bool, padded: bool) -> str:
+    """Return what fills the slots of a prompt, in words."""
+    parts = [f"points: {points}"]
+    if has_box:
+        parts.append("the box takes 2")
+    if padded:
+        parts.append("1 more for the padding point" if has_box else "1 more because there is no box")
+    return ", ".join(parts)
+
+
+def too_many(needed: int, slots: int, parts: str, *, fixed: bool) -> UsageError:
     """Return the error for a prompt that needs more slots than the decoder has."""
     has = f"the model always has {slots};" if fixed else f"the decoder has {slots};"
     advice = "" if fixed else f" export it again with --points {needed} or"
-    return UsageError(f"the prompt needs {needed} slots ({made_of}) but {has}{advice} give fewer points")
+    return UsageError(f"the prompt needs {needed} slots ({parts}) but {has}{advice} give fewer points")
 
 
 def checked_points(

@@ -42,6 +42,9 @@ class MaskDecoder(nn.Module):
     Mask token 0 is the single-mask answer, tokens 1 to 3 the candidates of an ambiguous prompt. All are returned.
     """
 
+    leading_tokens = 0
+    """Output tokens before that of the predicted IoU."""
+
     def __init__(
         self,
         transformer_dim: int = 256,
@@ -86,26 +89,41 @@ class MaskDecoder(nn.Module):
             further: maps beside the embedding, of a decoder whose ``upscale`` takes them
             returns logits (B, M, 4H, 4W); predicted IoU (B, M), not clamped
         """
+        return self.read(*self.attend(embedding, image_pe, sparse, dense, token_bias), further)
+
+    def attend(
+        self, embedding: Tensor, image_pe: Tensor, sparse: Tensor, dense: Tensor, token_bias: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return all tokens (B, T, D) and the image (B, D, H, W) after the transformer; inputs as in ``forward``."""
         tokens = self.add_output_tokens(sparse)
         bias = None if token_bias is None else self.add_output_bias(token_bias)
         source = repeat_batch(embedding + dense, tokens.shape[0])
-        tokens, image = self.transformer(source, image_pe, tokens, bias)
-        hyper = self.output_hypernetworks_mlps(tokens[:, 1 : 1 + self.num_mask_tokens])
+        attended: tuple[Tensor, Tensor] = self.transformer(source, image_pe, tokens, bias)
+        return attended
+
+    def read(self, tokens: Tensor, image: Tensor, further: tuple[Tensor, ...] = ()) -> tuple[Tensor, Tensor]:
+        """Return logits and predicted IoU, see ``forward``, of what ``attend`` returns."""
+        quality = self.leading_tokens
+        hyper = self.output_hypernetworks_mlps(tokens[:, quality + 1 : quality + 1 + self.num_mask_tokens])
         logits = self.mask_product(hyper, self.upscale(image, *further))
-        return logits, self.iou_prediction_head(tokens[:, 0])
+        return logits, self.iou_prediction_head(tokens[:, quality])
 
     def upscale(self, image: Tensor) -> Tensor:
         """Four times the size: (B, D, H, W) -> (B, D / 8, 4H, 4W)."""
         return self.output_upscaling(image)
 
+    def output_tokens(self) -> tuple[Tensor, ...]:
+        """Return the learned tokens that precede the prompt, (1, D) or (M, D) each."""
+        return self.iou_token.weight, self.mask_tokens.weight
+
     def add_output_tokens(self, sparse: Tensor) -> Tensor:
         """Put the IoU token and the mask tokens before the prompt: (B, N, D) -> (B, 1 + M + N, D)."""
-        output = torch.cat([self.iou_token.weight, self.mask_tokens.weight], dim=0)
+        output = torch.cat(self.output_tokens(), dim=0)
         return torch.cat([repeat_batch(output.unsqueeze(0), sparse.shape[0]), sparse], dim=1)
 
     def add_output_bias(self, token_bias: Tensor) -> Tensor:
         """Output tokens always count: (B, 1, 1, N) -> (B, 1, 1, 1 + M + N)."""
-        zeros = token_bias.new_zeros(1, 1, 1, 1 + self.num_mask_tokens)
+        zeros = token_bias.new_zeros(1, 1, 1, self.leading_tokens + 1 + self.num_mask_tokens)
         return torch.cat([repeat_batch(zeros, token_bias.shape[0]), token_bias], dim=-1)
 
 

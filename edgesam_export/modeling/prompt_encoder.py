@@ -57,6 +57,9 @@ class BasePromptEncoder(nn.Module):
     ``grid`` is the size of the image embedding, ``prompt_size`` the side of the frame of the coordinates, in pixels.
     """
 
+    mask_limit: float | None = None
+    """Logits of a mask prompt are clamped to this magnitude first; None: they are taken as they are."""
+
     def __init__(self, dim: int = 256, grid: tuple[int, int] = (64, 64), prompt_size: int = 1024) -> None:
         super().__init__()
         self.dim = dim
@@ -126,7 +129,8 @@ class PromptEncoder(BasePromptEncoder):
             mask_input (B, 1, 4 * grid, 4 * grid) logits -> (B, D, *grid); None -> (1, D, *grid), the same everywhere
         """
         if mask_input is not None:
-            return self.mask_downscaling(mask_input)
+            limit = self.mask_limit
+            return self.mask_downscaling(mask_input if limit is None else mask_input.clamp(-limit, limit))
         return self.no_mask_embed.weight.reshape(1, self.dim, 1, 1).expand(1, self.dim, *self.grid)
 
 

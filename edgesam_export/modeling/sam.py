@@ -84,6 +84,17 @@ class SamModel(nn.Module):
         Raises:
             UsageError: shapes that do not fit, an unknown label, or neither a point nor a mask.
         """
+        *inputs, further = self.decoder_inputs(embedding, point_coords, point_labels, mask_input)
+        return self.mask_decoder(*inputs, further)
+
+    def decoder_inputs(
+        self, embedding: Maps, point_coords: Tensor, point_labels: Tensor, mask_input: Tensor | None = None
+    ) -> tuple[Any, ...]:
+        """Return the inputs of ``MaskDecoder.forward``, in order, for a prompt as ``decode`` takes it.
+
+        Raises:
+            UsageError: see ``decode``.
+        """
         first, *further = as_maps(embedding)
         check_prompt(first, point_coords, point_labels, mask_input)
         empty = point_labels == EMPTY_SLOT
@@ -98,7 +109,7 @@ class SamModel(nn.Module):
             token_bias = token_bias[:, None, None, :]
         sparse = self.prompt_encoder.encode_points(point_coords.to(first.dtype), point_labels)
         dense = self.prompt_encoder.dense(mask_input)
-        return self.mask_decoder(first, self.prompt_encoder.dense_pe(), sparse, dense, token_bias, tuple(further))
+        return first, self.prompt_encoder.dense_pe(), sparse, dense, token_bias, tuple(further)
 
 
 def check_prompt(embedding: Tensor, point_coords: Tensor, point_labels: Tensor, mask_input: Tensor | None) -> None:

@@ -197,6 +197,7 @@ class DecoderForExport(nn.Module):
         self.prompt: nn.Module = ExactPrompt(model) if exact_prompt is None else exact_prompt()
         self.mask_decoder = model.mask_decoder
         self.mask_downscaling: nn.Module | None = getattr(model.prompt_encoder, "mask_downscaling", None)
+        self.mask_limit = model.prompt_encoder.mask_limit
         self.maps = len(model.info.embedding_shapes)
         self.tokens = token_indexes(candidates)
         self.stability = StabilityScore() if score == "stability" else None
@@ -224,6 +225,8 @@ class DecoderForExport(nn.Module):
         if mask_input is None or has_mask_input is None or self.mask_downscaling is None:
             return self.no_mask
         has = has_mask_input.reshape(1, 1, 1, 1)
+        if self.mask_limit is not None:
+            mask_input = mask_input.clamp(-self.mask_limit, self.mask_limit)
         return self.mask_downscaling(mask_input) * has + self.no_mask * (1.0 - has)
 
 

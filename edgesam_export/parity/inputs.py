@@ -17,7 +17,7 @@ from edgesam_export.imaging.reading import any_image, open_image
 from edgesam_export.parity.phantoms import phantoms
 from edgesam_export.parity.report import Prompt
 from edgesam_export.runners import Runner, numerics_choices, open_artifact, open_runner
-from edgesam_export.spec import PROMPT_KINDS, Artifact, ModelInfo, Progress
+from edgesam_export.spec import PROMPT_KINDS, Artifact, ModelInfo, PaddingPoint, Progress
 
 if TYPE_CHECKING:
     from edgesam_export.modeling.sam import SamModel
@@ -144,7 +144,7 @@ def open_candidates(candidate: Any, numerics: tuple[str, ...]) -> list[Runner]:
 
 
 def pack(
-    prepared: PreparedImage, prompt: Prompt, slots: int | None, padding_point: bool
+    prepared: PreparedImage, prompt: Prompt, slots: int | None, padding_point: PaddingPoint
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the decoder inputs of a prompt. Shapes: point_coords (1, S, 2), point_labels (1, S)"""
     points = prompt.points or None

@@ -44,7 +44,7 @@ def encoder(model: SamModel, config: ExportConfig) -> Component:
 def image_meaning(frame: ImageFrame, *, as_image: bool) -> str:
     """Return the description of the encoder's input."""
     size = frame.size
-    if frame.fit == "stretch":
+    if frame.stretches:
         resized = f"stretched to {size} x {size}"
         return f"RGB image, {resized}" if as_image else f"RGB, {resized}, normalised with the contract's mean and std"
     resized = f"longest side resized to {size}"
@@ -109,7 +109,8 @@ def decoder(model: SamModel, config: ExportConfig) -> Component:
 
 def mask_resize_meaning(frame: ImageFrame) -> str:
     """Return the way of logits to source size, in a few words; the contract's frame has it for programs."""
-    return "upsample, crop" if frame.mask_resize == "bilinear" else f"{frame.mask_resize} to source size"
+    kind = frame.mask_resize.removesuffix("_direct")
+    return "upsample, crop" if frame.mask_resize == "bilinear" else f"{kind} to source size"
 
 
 def unsupported_options(info: ModelInfo, module: DecoderForExport) -> dict[str, bool]:

@@ -6,10 +6,14 @@ import torch
 from torch import nn
 
 from edgesam_export.modeling.common import bias_of
+from edgesam_export.modeling.mask_decoder import MaskProduct
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.rewrites import register_rewrite
 
-__all__ = ["PhaseMaskProduct", "mask_product_by_phases"]
+__all__ = ["PhaseMaskProduct", "RowMaskProduct", "mask_product_by_phases"]
+
+COLUMNS = 16384
+"""Longest axis that the Neural Engine takes (``hardware.toml``)."""
 
 
 class PhaseMaskProduct(nn.Module):
@@ -31,6 +35,15 @@ class PhaseMaskProduct(nn.Module):
         return nn.functional.pixel_shuffle(product, 2)
 
 
+class RowMaskProduct(MaskProduct):
+    """The mask product band by band: as many rows at once as have ``COLUMNS`` pixels."""
+
+    def forward(self, hyper: torch.Tensor, upscaled: torch.Tensor) -> torch.Tensor:
+        """Return logits (1, M, H, W) from hyper (1, M, C) and upscaled (1, C, H, W)."""
+        bands = upscaled.split(COLUMNS // upscaled.shape[-1], dim=2)
+        return torch.cat([super(RowMaskProduct, self).forward(hyper, band) for band in bands], dim=2)
+
+
 def as_phase_convolution(upscale: nn.ConvTranspose2d) -> nn.Conv2d:
     """Return the 1x1 convolution whose output, phase-major, holds the pixels of ``upscale`` (kernel 2, stride 2)."""
     inputs, outputs = upscale.in_channels, upscale.out_channels
@@ -44,10 +57,14 @@ def as_phase_convolution(upscale: nn.ConvTranspose2d) -> nn.Conv2d:
 # 1e-6: the same products, summed in another order.
 @register_rewrite(tolerance=1e-6)
 def mask_product_by_phases(model: SamModel) -> None:
-    """Take the mask product before the last 2x2 interleaving, so that no matmul is 65536 wide."""
-    if model.info.further_maps:
-        return  # the decoder adds maps while it upscales, which needs rows and columns in their order
+    """Take the mask product before the last 2x2 interleaving, so that no matmul is 65536 wide.
+
+    A decoder that adds maps while it upscales needs rows and columns in their order; its product is taken in bands.
+    """
     decoder = model.mask_decoder
+    if model.info.further_maps:
+        decoder.mask_product = RowMaskProduct()
+        return
     path, upscale = [item for item in decoder.named_modules() if isinstance(item[1], nn.ConvTranspose2d)][-1]
     rows, columns = model.prompt_encoder.grid
     decoder.set_submodule(path, as_phase_convolution(upscale))

@@ -356,7 +356,7 @@ def info_of(contract: Mapping[str, Any], shapes: Sequence[Sequence[int]]) -> Mod
             fit=frame.get("fit", "longest_side"),
             mask_resize=frame.get("mask_resize", "bilinear"),
         ),
-        padding_point=contract.get("padding_point", True),
+        padding_point="always" if contract.get("box_padding_point") else contract.get("padding_point", True),
         trained_prompts=trained_kinds(contract),
         image_domain=str(contract.get("image_domain", "photographs")),
         embedding_dim=shapes[0][1],

@@ -495,7 +495,9 @@ FAMILY_KEYS = {
         "image_encoder.blocks.0.attn.qkv.weight",
         "mask_decoder.final_output_upscaling_layers.0.0.weight",
     ],
-    "sam2 (or EdgeTAM)": ["image_encoder.trunk.patch_embed.proj.weight", "memory_encoder.fuser.layers.0.gamma"],
+    "sam2": ["image_encoder.trunk.patch_embed.proj.weight", "memory_encoder.fuser.layers.0.gamma"],
+    "edgetam": ["image_encoder.trunk.body.stem.conv1.c.weight", "spatial_perceiver.latents"],
+    "sam2 or edgetam (the video part)": ["memory_encoder.fuser.layers.0.gamma"],
     "repvit_sam": ["image_encoder.features.0.0.c.weight", "image_encoder.neck.0.weight"],
 }
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch.nn.functional import interpolate
 
 from edgesam_export.errors import UsageError
 from edgesam_export.imaging.geometry import prepare, scaled_size, to_frame
@@ -330,6 +332,43 @@ def test_a_stretched_frame_has_no_padding_and_each_axis_its_own_factor():
     np.testing.assert_array_equal(prepared.tensor[0, 0, 3], [0, 25, 75, 125, 175, 160, 80, 40])
     assert prepared.scaled_size == (8, 8) and prepared.prompt_extent == (16, 16)
     np.testing.assert_array_equal(to_frame([(1, 1)], prepared), [[4, 8]])
+
+
+@pytest.mark.parametrize("size", [(300, 451), (1403, 1029), (31, 2900), (1, 1)], ids=str)
+def test_antialiased_stretching_is_that_of_pytorch(size):
+    image = np.random.default_rng(3).integers(0, 256, (*size, 3), np.uint8)
+    frame = ImageFrame(size=256, fit="stretch_antialias", mean=(0, 0, 0), std=(1, 1, 1))
+    planes = torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float64))
+    expected = interpolate(planes, (256, 256), mode="bilinear", align_corners=False, antialias=True).numpy()
+    prepared = prepare(image, frame)
+    np.testing.assert_allclose(prepared.tensor, expected, rtol=0, atol=2e-5)
+    assert prepared.scaled_size == (256, 256)
+    # One rounding, at the end: at most half a step of 255.
+    assert np.abs(prepared.pixels.transpose(2, 0, 1) - expected).max() <= 0.5 + 1e-6
+
+
+def test_masks_of_a_direct_frame_go_to_source_size_in_one_bilinear_step():
+    frame = ImageFrame(fit="stretch_antialias", mask_resize="bilinear_direct")
+    logits = np.random.default_rng(4).standard_normal((2, 256, 256)).astype(np.float32)
+    found = masks_to_source(logits, prepare(np.zeros((300, 200, 3), np.uint8), frame))
+    expected = interpolate(torch.from_numpy(logits)[None], (300, 200), mode="bilinear", align_corners=False)[0]
+    np.testing.assert_array_equal(found, expected.numpy())
+
+
+def test_with_padding_always_a_box_comes_first_and_is_padded_too():
+    prepared = blank(20, 30)
+    coords, labels = pack_prompt(
+        prepared, points=[(1, 2)], labels=[0], box=(3, 4, 5, 6), slots=5, padding_point="always"
+    )
+    assert labels.tolist() == [[2, 3, 0, -1, -2]]
+    expected = to_frame([(3, 4), (5, 6), (1, 2)], prepared)
+    np.testing.assert_array_equal(coords[0], [*expected, (0, 0), (0, 0)])
+    assert pack_prompt(prepared, points=[(1, 2)], padding_point="always")[1].tolist() == [[1, -1]]
+    # A mask alone is no token, not even padding; a decoder of any number of slots gets one that is empty.
+    assert pack_prompt(prepared, has_mask=True, padding_point="always")[1].tolist() == [[-2]]
+    assert pack_prompt(prepared, has_mask=True, slots=3, padding_point="always")[1].tolist() == [[-2, -2, -2]]
+    with pytest.raises(UsageError, match=r"needs 4 slots \(points: 1, the box takes 2, 1 more for the padding point\)"):
+        pack_prompt(prepared, points=[(1, 2)], box=(3, 4, 5, 6), slots=3, padding_point="always")
 
 
 def test_bicubic_masks_go_to_source_size_in_one_step():

@@ -87,7 +87,8 @@ public struct Contract: Sendable, Hashable {
         component = try Self.choice(fields.component, field: "component")
         part = try fields.part.map { numbers throws(ContractError) in try Self.checked(part: numbers) }
         profile = fields.profile
-        frame = try ImageFrame(fields.frame, paddingPoint: fields.paddingPoint ?? true)
+        frame = try ImageFrame(
+            fields.frame, paddingPoint: fields.paddingPoint ?? true, boxPaddingPoint: fields.boxPaddingPoint ?? false)
         inputs = try Self.tensors(fields.inputs, field: "inputs")
         outputs = try Self.tensors(fields.outputs, field: "outputs")
         slots = try fields.slots.map { slots throws(ContractError) in

@@ -50,6 +50,7 @@ struct ContractFields: Decodable {
     let profile: String
     let frame: Frame
     let paddingPoint: Bool?
+    let boxPaddingPoint: Bool?
     let inputs: [Tensor]
     let outputs: [Tensor]
     let slots: Int?

@@ -112,7 +112,7 @@ extension ContractError {
 }
 
 extension ImageFrame {
-    init(_ fields: ContractFields.Frame, paddingPoint: Bool) throws(ContractError) {
+    init(_ fields: ContractFields.Frame, paddingPoint: Bool, boxPaddingPoint: Bool) throws(ContractError) {
         func three(_ values: [Double], field: String, above lowest: Double) throws(ContractError) -> [Double] {
             guard values.count == 3, values.allSatisfy({ $0.isFinite && $0 > lowest }) else {
                 let allowed = lowest == 0 ? "three numbers above 0" : "three numbers"
@@ -139,6 +139,6 @@ extension ImageFrame {
             maskResize: try fields.maskResize.map { name throws(ContractError) in
                 try Contract.choice(name, field: "frame.mask_resize")
             } ?? .bilinear,
-            paddingPoint: paddingPoint)
+            paddingPoint: paddingPoint, boxPaddingPoint: boxPaddingPoint)
     }
 }

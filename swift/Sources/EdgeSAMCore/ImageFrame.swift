@@ -6,6 +6,8 @@ public struct ImageFrame: Sendable, Hashable {
         case longestSide = "longest_side"
         /// Both sides become the frame's side; nothing is padded.
         case stretch
+        /// The same with antialiasing, rounded to 8 bits once, at the end.
+        case stretchAntialias = "stretch_antialias"
     }
 
     /// How mask logits are brought to the size of the source picture.
@@ -14,6 +16,8 @@ public struct ImageFrame: Sendable, Hashable {
         case bilinear
         /// The part without padding straight to source size, cubic convolution with a = -0.75.
         case bicubic
+        /// The part without padding straight to source size, bilinear.
+        case bilinearDirect = "bilinear_direct"
     }
 
     /// Side of the encoder's input, pixels.
@@ -30,6 +34,8 @@ public struct ImageFrame: Sendable, Hashable {
     public var maskResize: MaskResize
     /// Whether points without a box are followed by one point (0, 0) with label -1.
     public var paddingPoint: Bool
+    /// Whether a box is followed by that point too; its corners then precede the points.
+    public var boxPaddingPoint: Bool
 
     /// The defaults are the frame of the Segment Anything models.
     public init(
@@ -40,7 +46,8 @@ public struct ImageFrame: Sendable, Hashable {
         padColour: [UInt8] = [124, 116, 104],
         fit: Fit = .longestSide,
         maskResize: MaskResize = .bilinear,
-        paddingPoint: Bool = true
+        paddingPoint: Bool = true,
+        boxPaddingPoint: Bool = false
     ) {
         self.size = size
         self.promptSize = promptSize
@@ -50,5 +57,6 @@ public struct ImageFrame: Sendable, Hashable {
         self.fit = fit
         self.maskResize = maskResize
         self.paddingPoint = paddingPoint
+        self.boxPaddingPoint = boxPaddingPoint
     }
 }

@@ -17,7 +17,7 @@ public struct ImageGeometry: Sendable, Hashable {
         self.source = source
         self.frame = frame
         switch frame.fit {
-        case .stretch:
+        case .stretch, .stretchAntialias:
             scaledSize = PixelSize(width: frame.size, height: frame.size)
             promptExtent = PixelSize(width: frame.promptSize, height: frame.promptSize)
         case .longestSide:

@@ -6,14 +6,17 @@ public struct ImagePreparer: Sendable {
 
     /// Resize a picture as the frame says and pad it right and bottom.
     ///
-    /// Proportions kept: a triangle filter over 8-bit channels, as Pillow does. Stretched: bilinear without
-    /// antialiasing, rounded to 8 bits.
+    /// Proportions kept: a triangle filter over 8-bit channels, as Pillow does. Stretched: bilinear with or without
+    /// antialiasing, rounded to 8 bits at the end.
     public func prepare(_ image: RGBImage) -> PreparedImage {
         let geometry = ImageGeometry(source: image.size, frame: frame)
         let (width, height, side) = (geometry.scaledSize.width, geometry.scaledSize.height, frame.size)
         let resized =
-            frame.fit == .stretch
-            ? stretched(image) : TriangleFilter.resize(image.pixels, from: image.size, to: geometry.scaledSize)
+            switch frame.fit {
+            case .longestSide: TriangleFilter.resize(image.pixels, from: image.size, to: geometry.scaledSize)
+            case .stretch: stretched(image)
+            case .stretchAntialias: AntialiasedStretch.resize(image, side: side)
+            }
         if width == side && height == side { return PreparedImage(geometry: geometry, pixels: resized) }
         let pixels = [UInt8](unsafeUninitializedCapacity: side * side * 3) { target, count in
             var at = 0

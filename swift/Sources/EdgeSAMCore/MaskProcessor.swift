@@ -72,9 +72,10 @@ public struct MaskProcessor: Sendable {
                 for y in 0..<source.height {
                     body(y, whole.row(y) { inner in prompt.row(inner) { base + $0 * side } })
                 }
-            case .bicubic:
+            case .bicubic, .bilinearDirect:
                 let part = partWithoutPadding(side)
-                var whole = RowSampler(from: part, to: source, columns: source.width, kind: .bicubic)
+                let kind: RowSampler.Kind = geometry.frame.maskResize == .bicubic ? .bicubic : .bilinear
+                var whole = RowSampler(from: part, to: source, columns: source.width, kind: kind)
                 for y in 0..<source.height { body(y, whole.row(y) { base + $0 * side }) }
             }
         }

@@ -29,7 +29,8 @@ extension PromptError: LocalizedError {
             return "\(shown(box)) is reversed or empty; give x0 y0 x1 y1 with x0 below x1 and y0 below y1"
         case .tooManySlots(let needed, let slots, let points, let hasBox):
             let others = needed - points
-            let why = hasBox ? ", the box takes 2" : others > 0 ? ", 1 more because there is no box" : ""
+            let padding = others > 2 ? ", 1 more for the padding point" : ""
+            let why = hasBox ? ", the box takes 2\(padding)" : others > 0 ? ", 1 more because there is no box" : ""
             return "the prompt needs \(needed) slots (points: \(points)\(why)) but the decoder has \(slots);"
                 + " export it again with --points \(needed) or give fewer points"
         case .maskSize(let count):

@@ -26,7 +26,8 @@ public enum PromptPacker {
     /// Pack a prompt; `slots` is the decoder's number of prompt slots, nil where it is free.
     ///
     /// Points without a box are followed by one not-a-point token when the frame says so; a mask prompt alone is that
-    /// token and nothing else.
+    /// token and nothing else. With the frame's `boxPaddingPoint` the corners precede the points, a box is followed by
+    /// that token too, and a mask alone is an empty slot.
     public static func pack(
         _ prompt: Prompt, geometry: ImageGeometry, slots: Int?
     ) throws(PromptError) -> PackedPrompt {
@@ -37,14 +38,16 @@ public enum PromptPacker {
             packed.coords += [moved.x, moved.y]
             packed.labels.append(label)
         }
-        for point in prompt.points { append(point.x, point.y, Float(point.label.rawValue)) }
-        if let box = prompt.box {
+        func appendBox() {
+            guard let box = prompt.box else { return }
             append(box.x0, box.y0, boxLabels[0])
             append(box.x1, box.y1, boxLabels[1])
-        } else if geometry.frame.paddingPoint || prompt.points.isEmpty {
-            append(0, 0, notAPoint)
         }
-        guard let slots else { return packed }
+        if geometry.frame.boxPaddingPoint { appendBox() }
+        for point in prompt.points { append(point.x, point.y, Float(point.label.rawValue)) }
+        if !geometry.frame.boxPaddingPoint { appendBox() }
+        if isPadded(prompt, frame: geometry.frame) { append(0, 0, notAPoint) }
+        let slots = slots ?? max(packed.slots, 1)
         let used = packed.slots
         guard used <= slots else {
             throw .tooManySlots(needed: used, slots: slots, points: prompt.points.count, hasBox: prompt.box != nil)
@@ -52,6 +55,11 @@ public enum PromptPacker {
         packed.coords += [Float](repeating: 0, count: 2 * (slots - used))
         packed.labels += [Float](repeating: emptySlot, count: slots - used)
         return packed
+    }
+
+    private static func isPadded(_ prompt: Prompt, frame: ImageFrame) -> Bool {
+        if frame.boxPaddingPoint { return !prompt.points.isEmpty || prompt.box != nil }
+        return prompt.box == nil && (frame.paddingPoint || prompt.points.isEmpty)
     }
 
     static func check(_ prompt: Prompt, in size: PixelSize) throws(PromptError) {

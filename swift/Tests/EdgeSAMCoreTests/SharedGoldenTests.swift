@@ -51,7 +51,7 @@ struct SharedGoldenTests {
     func picturesAreResizedAsPillowDoes(_ golden: SharedGoldens.ResizeCase) throws {
         let (height, width) = (golden.sourceSize[0], golden.sourceSize[1])
         let bytes = lcgBytes(golden.seed, count: height * width * 3)
-        let fit: ImageFrame.Fit = golden.fit == "stretch" ? .stretch : .longestSide
+        let fit = try #require(ImageFrame.Fit(rawValue: golden.fit))
         let frame = ImageFrame(size: golden.size, fit: fit)
         let prepared = ImagePreparer(frame: frame).prepare(try RGBImage(width: width, height: height, pixels: bytes))
         let scaled = prepared.geometry.scaledSize

@@ -32,8 +32,8 @@ struct SharedGoldens: Decodable, Sendable {
 
         var geometry: ImageGeometry {
             let frame = ImageFrame(
-                promptSize: promptSize, fit: fit == "stretch" ? .stretch : .longestSide,
-                maskResize: maskResize == "bicubic" ? .bicubic : .bilinear)
+                promptSize: promptSize, fit: ImageFrame.Fit(rawValue: fit) ?? .longestSide,
+                maskResize: ImageFrame.MaskResize(rawValue: maskResize) ?? .bilinear)
             return ImageGeometry(source: PixelSize(width: sourceSize[1], height: sourceSize[0]), frame: frame)
         }
     }
