@@ -25,7 +25,8 @@ from edgesam_export.runners.torch import TorchRunner
 __all__ = ["HalfPrecisionRunner"]
 
 BITS = 11
-"""Of an FP16 number's fraction, the leading one included; float32 has 24."""
+FP32_BITS = 24
+"""Of the fraction of an FP16 and a float32 number, the leading one included."""
 NORMS = (LayerNorm2d, OneGroupNorm)
 
 
@@ -38,7 +39,7 @@ class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]  # in torch
     def __init__(self, grid: float, bits: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # in torch
         self.grid = grid
-        self.dropped = 24 - bits
+        self.factor = 2.0 ** (FP32_BITS - bits) + 1.0
         self.active = False
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -56,11 +57,11 @@ class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]  # in torch
         """Return a floating-point tensor rounded; anything else as it is."""
         if not isinstance(value, Tensor) or value.dtype != torch.float32 or not value.numel():
             return value
-        scaled = value.contiguous() if self.grid == 1 else value * self.grid
-        bits = scaled.contiguous().view(torch.int32)
-        half = (1 << (self.dropped - 1)) - 1 + ((bits >> self.dropped) & 1)  # ties to even
-        rounded = ((bits + half) & -(1 << self.dropped)).view(torch.float32)
-        return rounded if self.grid == 1 else rounded / self.grid
+        scaled = value if self.grid == 1 else value * self.grid
+        # Dekker 1971, "A floating-point technique for extending the available precision": the upper half of a number.
+        large = scaled * self.factor
+        large -= large - scaled
+        return large if self.grid == 1 else large.div_(self.grid)
 
 
 class HalfPrecisionRunner(TorchRunner):
@@ -115,8 +116,10 @@ class HalfPrecisionRunner(TorchRunner):
             self.mode.active = on
 
         def after(_: nn.Module, __: Any, result: Any) -> Any:
+            self.mode.active = False
+            rounded = result if on else self.mode.rounded(result)
             self.mode.active = not on
-            return result if on else self.mode.rounded(result)
+            return rounded
 
         yield module.register_forward_pre_hook(before)
         yield module.register_forward_hook(after)
