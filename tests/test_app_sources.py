@@ -17,7 +17,7 @@ SWIFT_FOLDER = Path(__file__).resolve().parents[1] / "swift"
 APPS = SWIFT_FOLDER / "Apps"
 STUBS = APPS / "TypeCheck"
 SOURCES = sorted((APPS / "EdgeSAMBench" / "Sources").glob("*.swift"))
-COMPILE = ["swiftc", "-swift-version", "6", "-parse-as-library"]
+COMPILE = ["swiftc", "-swift-version", "6", "-parse-as-library", "-package-name", "edgesam"]
 TYPE_CHECK = [*COMPILE, "-warnings-as-errors", "-typecheck", "-module-name", "EdgeSAMBench"]
 # Bodies matter to whoever tests the package; the app sees only declarations.
 DECLARATIONS = ["-Xfrontend", "-experimental-skip-all-function-bodies"]

@@ -23,6 +23,8 @@ from targets import SWIFT, TRIPLES, Target, targets
 from toolchain import Toolchain, UnsuitableToolchainError
 
 FINDING = re.compile(r"^\S.*: (error|warning): ")
+PACKAGE = ("-package-name", "edgesam")
+"""All targets are of one package, so that they may use what is declared ``package``."""
 Report = Callable[[str], None]
 
 
@@ -74,7 +76,7 @@ class Check:
             "-emit-sil", "-swift-version", "6", *([] if program else ["-parse-as-library"]),
             # nothing is linked: the modules made from interfaces hold no bodies for the linker pass
             "-Xllvm", "-sil-disable-pass=mandatory-linker",
-            "-module-name", target.name, *files, "-o", work / "out.sil", at=work,
+            *PACKAGE, "-module-name", target.name, *files, "-o", work / "out.sil", at=work,
         )  # fmt: skip
         return diagnostics(done)
 
@@ -86,8 +88,8 @@ class Check:
             files[-1].write_text(target.imports + "\n")
         done = self.sdk.frontend(
             "-emit-module", "-swift-version", "6", "-disable-availability-checking",
-            "-experimental-skip-all-function-bodies", "-parse-as-library", "-module-name", target.name, *files,
-            "-o", self.sdk.modules / f"{target.name}.swiftmodule", at=self.sdk.folder,
+            "-experimental-skip-all-function-bodies", "-parse-as-library", *PACKAGE, "-module-name", target.name,
+            *files, "-o", self.sdk.modules / f"{target.name}.swiftmodule", at=self.sdk.folder,
         )  # fmt: skip
         return diagnostics(done) if done.returncode else []
 

@@ -8,6 +8,9 @@ struct ContentKey {
     /// 32 hexadecimal digits.
     var text: String { Self.hex(first) + Self.hex(second) }
 
+    /// Whether a name may be the text of a key.
+    static func isKey(_ name: String) -> Bool { name.utf8.count == 32 && name.allSatisfy(\.isHexDigit) }
+
     private var first: UInt64 = 0x9E37_79B9_7F4A_7C15
     private var second: UInt64 = 0xC2B2_AE3D_27D4_EB4F
 

@@ -29,8 +29,16 @@ public enum EdgeSAMError: Error, Equatable, Sendable {
     case unknownFunction(name: String, known: [String])
     case systemTooOld(feature: String, needs: String)
     case picture(ImageError)
-    /// A pixel buffer of another format than 32BGRA; four-character code.
+    /// A pixel buffer of another format than 32BGRA, 420f and 420v; four-character code.
     case pixelFormat(found: String)
+    /// A video frame made with a matrix that is not known here.
+    case colourMatrix(found: String)
+    /// A file or its bytes that Image I/O cannot read; `source` is the file's name, or "data".
+    case unreadableImage(source: String, detail: String)
+    /// An array of a type that models of edgesam-export do not have; the raw value of Core ML's.
+    case elementType(code: Int)
+    /// A package of which files are missing, as after a download that was cut off.
+    case incompletePackage(file: String, missing: String)
     case noPixels(detail: String)
     case prompt(PromptError)
     case maskPromptNotTaken
@@ -75,9 +83,19 @@ extension EdgeSAMError: LocalizedError {
         case .picture(let error):
             error.errorDescription
         case .pixelFormat(let found):
-            "pixel buffer has format '\(found)'; ask the camera or decoder for kCVPixelFormatType_32BGRA"
+            "pixel buffer has format '\(found)'; ask the camera or decoder for kCVPixelFormatType_32BGRA or"
+                + " kCVPixelFormatType_420YpCbCr8BiPlanarFullRange"
+        case .colourMatrix(let found):
+            "video frame was made with the matrix '\(found)'; ask for ITU-R BT.601, BT.709 or BT.2020, or for 32BGRA"
+        case .unreadableImage(let source, let detail):
+            "image '\(source)' cannot be read: \(oneLine(detail)); check that it is complete and of a format that the"
+                + " system reads"
+        case .elementType(let code):
+            "array has elements of Core ML's type \(code); give 16, 32 or 64-bit floats or 32-bit integers"
+        case .incompletePackage(let file, let missing):
+            "'\(file)' is incomplete, it has no '\(missing)'; copy or download the whole package again"
         case .noPixels(let detail):
-            "picture cannot be read: \(detail)"
+            "image cannot be read: \(detail)"
         case .prompt(let error):
             error.errorDescription
         case .maskPromptNotTaken:
@@ -89,7 +107,7 @@ extension EdgeSAMError: LocalizedError {
         case .badScores(let error):
             error.errorDescription
         case .unloaded:
-            "the models were unloaded; call load() before the next picture or prompt"
+            "the models were unloaded; call load() before the next image or prompt"
         }
     }
 

@@ -29,6 +29,11 @@ public struct EdgeSAMOptions: Sendable {
     public var decoderFunction: String?
     /// Where compiled models are kept; nil is `EdgeSAM/CompiledModels` in Application Support.
     public var compiledModels: URL?
+    /// How many compiled models are kept there, the last used first; those in use are kept in any case.
+    public var compiledModelLimit: Int
+
+    /// Two models of an encoder and a decoder.
+    public static let defaultCompiledModelLimit = 4
 
     public init(
         encoderUnits: MLComputeUnits = .cpuAndNeuralEngine,
@@ -36,7 +41,8 @@ public struct EdgeSAMOptions: Sendable {
         reshapeFrequency: ReshapeFrequency? = nil,
         specialization: Specialization? = nil,
         decoderFunction: String? = nil,
-        compiledModels: URL? = nil
+        compiledModels: URL? = nil,
+        compiledModelLimit: Int = EdgeSAMOptions.defaultCompiledModelLimit
     ) {
         self.encoderUnits = encoderUnits
         self.decoderUnits = decoderUnits
@@ -44,6 +50,7 @@ public struct EdgeSAMOptions: Sendable {
         self.specialization = specialization
         self.decoderFunction = decoderFunction
         self.compiledModels = compiledModels
+        self.compiledModelLimit = compiledModelLimit
     }
 
     /// Core ML's configuration of one model.

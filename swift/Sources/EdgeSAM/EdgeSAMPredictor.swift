@@ -5,14 +5,20 @@ import Foundation
 #if canImport(CoreGraphics)
     import CoreGraphics
 #endif
+#if canImport(UIKit)
+    import UIKit
+#elseif canImport(AppKit)
+    import AppKit
+#endif
 
-/// Masks for prompts on pictures, from an encoder and a decoder that edgesam-export made.
+/// Masks for prompts on images, from an encoder and a decoder that edgesam-export made.
 ///
-/// Encode a picture once with `setImage`, then ask for masks with `predict` as often as you like, on any number of
+/// Encode an image once with `setImage`, then ask for masks with `predict` as often as you like, on any number of
 /// embeddings and from any task: calls overlap, and nothing but the loaded models is shared between them.  Prompts are in
-/// pixels of the picture as it was given, origin at the top left.
+/// pixels of the image as it was given, origin at the top left.
 ///
-/// Cancelling the task that waits ends the work at the next stage with `CancellationError`.
+/// Cancelling the task that waits ends the work at the next stage with `CancellationError` and leaves the predictor as it
+/// was.
 public actor EdgeSAMPredictor {
     /// Name of the model that both files hold, such as `edge_sam_3x`.
     public nonisolated let model: String
@@ -27,6 +33,10 @@ public actor EdgeSAMPredictor {
     private let decoder: URL
     private let options: EdgeSAMOptions
     private var networks: Networks?
+    /// A load that goes on, for whoever asks meanwhile.
+    private var loading: Task<Networks, any Error>?
+    /// How often `load` started to load.
+    private(set) var loadCount = 0
 
     /// Load both models; packages are compiled first, once for each content.
     ///
@@ -48,52 +58,126 @@ public actor EdgeSAMPredictor {
         slots = networks.slots
     }
 
-    /// Run both models once, so that the first picture does not wait for buffers and the Neural Engine.
+    /// Run both models once, so that the first image does not wait for buffers and the Neural Engine.
     public func warmUp() async throws {
         let black = try RGBImage(width: 1, height: 1, pixels: [0, 0, 0])
         let embedding = try await setImage(black)
         _ = try await predict(.point(0, 0), on: embedding)
     }
 
-    /// Let go of both models; embeddings and masks stay valid.
+    /// Release both models; embeddings and masks stay valid.
     public func unload() {
         networks = nil
+        loading = nil
     }
 
     /// Load the models again after `unload`; does nothing when they are loaded.
+    ///
+    /// Callers at the same time share one load, which goes on when one of them is cancelled.
     public func load() async throws {
-        if networks == nil {
-            let loaded = try await Networks(encoder: encoder, decoder: decoder, options: options)
-            networks = loaded
+        if networks != nil { return }
+        let task = loading ?? startLoading()
+        let outcome = await task.result
+        // Otherwise it was unloaded meanwhile, or another caller was here first.
+        if loading == task {
+            loading = nil
+            networks = try? outcome.get()
+        }
+        try Task.checkCancellation()
+        _ = try outcome.get()
+    }
+
+    private func startLoading() -> Task<Networks, any Error> {
+        let (encoder, decoder, options) = (encoder, decoder, options)
+        let task = Task { try await Networks(encoder: encoder, decoder: decoder, options: options) }
+        loading = task
+        loadCount += 1
+        return task
+    }
+
+    // MARK: Images
+
+    /// Prepare and encode an image.
+    public func setImage(
+        _ image: RGBImage, preparation: ImagePreparation = .exact
+    ) async throws -> ImageEmbedding {
+        _ = try loaded()  // before the work of preparing
+        try Task.checkCancellation()
+        return try await encode(await prepare(image, preparation))
+    }
+
+    /// Copy, prepare and encode a pixel buffer of format 32BGRA, 420f or 420v.
+    ///
+    /// It is copied where the caller is, before anything else happens, so that the buffer goes nowhere.
+    ///
+    /// - Parameters:
+    ///   - orientation: how the buffer is to be turned; prompts and masks are then in pixels of the upright image.
+    ///   - preparation: `.fast` for video: converted and shrunk in one step where the system can, and then in any format
+    ///     that Video Toolbox reads.
+    public func setImage(
+        _ pixelBuffer: CVPixelBuffer, orientation: ImageOrientation = .up, preparation: ImagePreparation = .exact,
+        isolation: isolated (any Actor)? = #isolation
+    ) async throws -> ImageEmbedding {
+        switch preparation {
+        case .exact:
+            let copy = try RGBImage(pixelBuffer, orientation: orientation)
+            return try await setImage(copy)
+        case .fast:
+            let prepared = try FastPreparation.prepare(
+                pixelBuffer, orientation: orientation, frame: encoderContract.frame)
+            return try await encode(prepared)
         }
     }
 
-    // MARK: Pictures
-
-    /// Prepare and encode a picture.
-    public func setImage(_ image: RGBImage) async throws -> ImageEmbedding {
-        _ = try loaded()  // before the work of preparing
-        try Task.checkCancellation()
-        return try await encode(await prepare(image))
-    }
-
-    /// Copy, prepare and encode a pixel buffer of format 32BGRA.
-    ///
-    /// It is copied where the caller is, before anything else happens, so that the buffer goes nowhere.
-    public func setImage(
-        _ pixelBuffer: CVPixelBuffer, isolation: isolated (any Actor)? = #isolation
-    ) async throws -> ImageEmbedding {
-        let copy = try RGBImage(pixelBuffer)
-        return try await setImage(copy)
-    }
-
     #if canImport(CoreGraphics)
-        /// Draw as 8-bit sRGB, prepare and encode a picture; the orientation in a photo's metadata is the caller's.
+        /// Draw as 8-bit sRGB, prepare and encode an image.
+        ///
+        /// - Parameters:
+        ///   - orientation: what a photo's metadata say; prompts and masks are then in pixels of the upright image.
+        ///   - maximumSide: longest side in pixels of the copy that prompts and masks refer to; nil keeps the size.
         public func setImage(
-            _ image: CGImage, isolation: isolated (any Actor)? = #isolation
+            _ image: CGImage, orientation: ImageOrientation = .up, maximumSide: Int? = nil,
+            isolation: isolated (any Actor)? = #isolation
         ) async throws -> ImageEmbedding {
-            let copy = try RGBImage(image)
+            let copy = try RGBImage(image, orientation: orientation, maximumSide: maximumSide)
             return try await setImage(copy)
+        }
+    #endif
+
+    #if canImport(UIKit)
+        /// Copy upright, prepare and encode an image; sizes are in pixels, not points.
+        public func setImage(
+            _ image: UIImage, maximumSide: Int? = nil, isolation: isolated (any Actor)? = #isolation
+        ) async throws -> ImageEmbedding {
+            let copy = try RGBImage(image, maximumSide: maximumSide)
+            return try await setImage(copy)
+        }
+    #elseif canImport(AppKit)
+        /// Copy, prepare and encode an image; sizes are in pixels, not points.
+        public func setImage(
+            _ image: NSImage, maximumSide: Int? = nil, isolation: isolated (any Actor)? = #isolation
+        ) async throws -> ImageEmbedding {
+            let copy = try RGBImage(image, maximumSide: maximumSide)
+            return try await setImage(copy)
+        }
+    #endif
+
+    #if canImport(ImageIO)
+        /// Read a file upright, prepare and encode it; `geometry.source` of the embedding says the size that prompts and
+        /// masks refer to.
+        ///
+        /// - Parameter maximumSide: longest side in pixels; larger files are shrunk while they are decoded.
+        public nonisolated func setImage(
+            contentsOf url: URL, maximumSide: Int = RGBImage.defaultMaximumSide
+        ) async throws -> ImageEmbedding {
+            try await setImage(try RGBImage(contentsOf: url, maximumSide: maximumSide))
+        }
+
+        /// The same for the bytes of a file.
+        public nonisolated func setImage(
+            data: Data, maximumSide: Int = RGBImage.defaultMaximumSide
+        ) async throws -> ImageEmbedding {
+            try await setImage(try RGBImage(data: data, maximumSide: maximumSide))
         }
     #endif
 
@@ -101,18 +185,31 @@ public actor EdgeSAMPredictor {
 
     /// Masks for one prompt, in the order in which the model returns them; see `best`.
     ///
-    /// A mask at the size of the picture is made when it is first asked for.
+    /// A mask at the size of the image is made when it is first asked for.
     ///
-    /// - Throws: `EdgeSAMError` for a prompt that is empty, outside the picture or too large for the decoder.
+    /// - Throws: `EdgeSAMError` for a prompt that is empty, outside the image or too large for the decoder.
     public func predict(_ prompt: Prompt, on embedding: ImageEmbedding) async throws -> [MaskCandidate] {
         try await loaded().decode(prompt, on: embedding)
+    }
+
+    /// Masks for several prompts, one after the other; the result has their order.
+    ///
+    /// - Throws: as for one prompt, before any of them is run.
+    public func predict(_ prompts: [Prompt], on embedding: ImageEmbedding) async throws -> [[MaskCandidate]] {
+        let networks = try loaded()
+        for prompt in prompts { try networks.check(prompt, on: embedding) }
+        var found: [[MaskCandidate]] = []
+        for prompt in prompts { found.append(try await networks.decode(prompt, on: embedding)) }
+        return found
     }
 
     // MARK: Stages, for measuring
 
     /// First stage of `setImage`: resize and pad; not on the actor, so that predictions go on meanwhile.
-    public nonisolated func prepare(_ image: RGBImage) async -> PreparedImage {
-        ImagePreparer(frame: encoderContract.frame).prepare(image)
+    public nonisolated func prepare(
+        _ image: RGBImage, _ preparation: ImagePreparation = .exact
+    ) async -> PreparedImage {
+        ImagePreparer(frame: encoderContract.frame).prepare(image, preparation)
     }
 
     /// Second stage of `setImage`: run the encoder.

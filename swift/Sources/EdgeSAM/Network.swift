@@ -2,12 +2,13 @@
 import EdgeSAMCore
 import Foundation
 
-/// One loaded model: values in, values out, so that no object of Core ML leaves a call.
+/// One loaded model.
 ///
 /// Unchecked: Core ML's models take asynchronous predictions from several tasks at once, and the model is never changed.
 struct Network: @unchecked Sendable {
     let file: String
     private let model: MLModel
+    private let pool = MemoryPool()
 
     /// - Parameter url: a compiled model.
     init(compiled url: URL, file: String, configuration: MLModelConfiguration) async throws {
@@ -38,7 +39,7 @@ struct Network: @unchecked Sendable {
                     detail: "it has \(found.keys.sorted()) where the contract has \(promised.map(\.name).sorted())")
             }
             for tensor in promised where (tensor.dtype == "image") != (found[tensor.name]?.type == .image) {
-                throw .contractBroken(file: file, detail: "'\(tensor.name)' is a picture in one, a tensor in the other")
+                throw .contractBroken(file: file, detail: "'\(tensor.name)' is an image in one, a tensor in the other")
             }
         }
         guard let slots else { return }
@@ -48,53 +49,61 @@ struct Network: @unchecked Sendable {
         }
     }
 
-    /// Run the model; outputs by name, each a dense row-major copy as float32 with its shape.
-    func predict(_ inputs: [String: NetworkInput], stage: EdgeSAMError.Stage) async throws -> [String: Output] {
+    /// The type of an input in the program; 32-bit floats where the program does not say.
+    func inputType(_ name: String) -> MLMultiArrayDataType {
+        model.modelDescription.inputDescriptionsByName[name]?.multiArrayConstraint?.dataType ?? .float32
+    }
+
+    /// Run the model; outputs by name, in memory from the pool where Core ML takes it.
+    ///
+    /// - Parameter promised: the outputs of the contract, whose memory is offered to Core ML.
+    func predict(
+        _ inputs: [String: NetworkInput], promised: [Contract.Tensor], stage: EdgeSAMError.Stage
+    ) async throws -> [String: SharedTensor] {
         try Task.checkCancellation()
         do {
-            let features = try MLDictionaryFeatureProvider(dictionary: inputs.mapValues { try $0.feature() })
+            let features = try NetworkInputs(inputs, pool: pool)
+            let provider = try features.provider()
+            let options = MLPredictionOptions()
+            let backings = try outputBackings(promised)
+            options.outputBackings = backings
             try Task.checkCancellation()
-            let outputs = try await model.prediction(from: features, options: MLPredictionOptions())
-            var read: [String: Output] = [:]
+            let outputs = try await model.prediction(from: provider, options: options)
+            var read: [String: SharedTensor] = [:]
             for name in outputs.featureNames {
                 guard let array = outputs.featureValue(for: name)?.multiArrayValue else { continue }
-                read[name] = try Output(array)
+                read[name] = try own(array, backing: backings[name])
             }
+            features.giveBack()
             try Task.checkCancellation()
             return read
         } catch {
             // Core ML reports a cancelled prediction with an error of its own.
             try Task.checkCancellation()
+            if let known = error as? EdgeSAMError { throw known }
             throw EdgeSAMError.predictionFailed(stage, reason: error.localizedDescription)
         }
     }
 
-    /// One output.
-    struct Output: Sendable {
-        let shape: [Int]
-        let values: [Float]
-
-        /// Copies: Core ML may use an output's memory again.
-        init(_ array: MLMultiArray) throws {
-            let type: ElementType
-            switch array.dataType {
-            case .float16: type = .float16
-            case .float32: type = .float32
-            case .double: type = .float64
-            case .int32: type = .int32
-            default: throw EdgeSAMError.contractBroken(file: "output", detail: "element type \(array.dataType)")
-            }
-            let shape = array.shape.map(\.intValue)
-            let strides = Self.strides(reported: array.strides.map(\.intValue), shape: shape)
-            self.shape = shape
-            values = try array.withUnsafeBytes { bytes in
-                try TensorView(bytes: bytes, shape: shape, strides: strides, type: type).floats()
-            }
+    /// Arrays for outputs of fixed shapes.
+    private func outputBackings(_ promised: [Contract.Tensor]) throws -> [String: MLMultiArray] {
+        var backings: [String: MLMultiArray] = [:]
+        let described = model.modelDescription.outputDescriptionsByName
+        for tensor in promised {
+            let shape = tensor.shape.compactMap { if case .fixed(let size) = $0 { size } else { nil } }
+            guard shape.count == tensor.shape.count, !shape.isEmpty,
+                let type = described[tensor.name]?.multiArrayConstraint?.dataType
+            else { continue }
+            backings[tensor.name] = try pool.array(shape: shape, type: type)
         }
+        return backings
+    }
 
-        /// Strides to read with: zeros throughout were reported of dense outputs, and no output repeats one element.
-        static func strides(reported: [Int], shape: [Int]) -> [Int] {
-            reported.allSatisfy { $0 == 0 } ? TensorLayout.contiguousStrides(shape) : reported
-        }
+    /// An output that stays as it is: the memory that Core ML was offered, or a copy, because its own it may use again.
+    private func own(_ array: MLMultiArray, backing: MLMultiArray?) throws -> SharedTensor {
+        if array === backing { return SharedTensor(array, pool: pool) }
+        let copy = try pool.array(shape: array.sizes, type: array.dataType)
+        try copy.store(try array.withTensor { $0.floats() })
+        return SharedTensor(copy, pool: pool)
     }
 }

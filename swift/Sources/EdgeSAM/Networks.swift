@@ -17,7 +17,7 @@ struct Networks: Sendable {
     var frame: ImageFrame { encoderContract.frame }
 
     init(encoder: URL, decoder: URL, options: EdgeSAMOptions) async throws {
-        let cache = try CompiledModelCache(folder: options.compiledModels)
+        let cache = try CompiledModelCache(folder: options.compiledModels, limit: options.compiledModelLimit)
         async let first = Self.open(encoder, units: options.encoderUnits, function: nil, options: options, cache: cache)
         async let second = Self.open(
             decoder, units: options.decoderUnits, function: options.decoderFunction, options: options, cache: cache)
@@ -68,49 +68,59 @@ struct Networks: Sendable {
         let side = frame.size
         let value: NetworkInput =
             encoderContract.imageInput
-            ? .picture(rgb: prepared.pixels, side: side)
-            : .tensor(prepared.tensor(), shape: [1, 3, side, side], type: Self.elementType(input))
-        let outputs = try await encoder.predict([input.name: value], stage: .encoder)
+            ? .image(rgb: prepared.pixels, side: side)
+            : .values(prepared.tensor(), shape: [1, 3, side, side], type: encoder.inputType(input.name))
+        let outputs = try await encoder.predict(
+            [input.name: value], promised: encoderContract.outputs, stage: .encoder)
         let maps = try encoderContract.outputs.map { promised throws(EdgeSAMError) in
             let map = try output(promised.name, of: outputs, from: encoder, promised: encoderContract)
-            return ImageEmbedding.Map(name: promised.name, shape: map.shape, values: map.values)
+            return ImageEmbedding.Map(name: promised.name, tensor: map)
         }
         return ImageEmbedding(model: model, geometry: prepared.geometry, maps: maps)
     }
 
     /// Masks of one prompt, in the decoder's order.
     func decode(_ prompt: Prompt, on embedding: ImageEmbedding) async throws -> [MaskCandidate] {
-        guard embedding.model == model, embedding.geometry.frame == frame else {
-            throw EdgeSAMError.foreignEmbedding(embedding: embedding.model, predictor: model)
-        }
-        let outputs = try await decoder.predict(try inputs(prompt, embedding), stage: .decoder)
+        let outputs = try await decoder.predict(
+            try inputs(prompt, embedding), promised: decoderContract.outputs, stage: .decoder)
         let masks = try output("masks", of: outputs, from: decoder, promised: decoderContract)
-        let scores = try output("scores", of: outputs, from: decoder, promised: decoderContract)
+        let scores = try output("scores", of: outputs, from: decoder, promised: decoderContract).floats()
         let area = Prompt.maskSide * Prompt.maskSide
         let tokens = decoderContract.candidates
-        guard masks.values.count == tokens.count * area else {
+        let logits = try masks.floats()
+        guard logits.count == tokens.count * area else {
             throw EdgeSAMError.contractBroken(
-                file: decoder.file, detail: "masks have shape \(masks.shape), the contract \(tokens.count) candidates")
+                file: decoder.file,
+                detail: "masks have shape \(masks.array.sizes), the contract \(tokens.count) candidates")
         }
         do {
-            _ = try MaskScore.best(scores: scores.values, candidates: tokens.count)
+            _ = try MaskScore.best(scores: scores, candidates: tokens.count)
         } catch {
             throw EdgeSAMError.badScores(error)
         }
         return tokens.indices.map { index in
             MaskCandidate(
-                token: tokens[index], score: scores.values[index],
-                logits: Array(masks.values[index * area..<(index + 1) * area]), geometry: embedding.geometry)
+                token: tokens[index], score: scores[index],
+                logits: Array(logits[index * area..<(index + 1) * area]), geometry: embedding.geometry)
         }
+    }
+
+    /// Check a prompt without running anything.
+    func check(_ prompt: Prompt, on embedding: ImageEmbedding) throws(EdgeSAMError) {
+        _ = try inputs(prompt, embedding)
     }
 
     /// The decoder's inputs for one prompt.
     private func inputs(_ prompt: Prompt, _ embedding: ImageEmbedding) throws(EdgeSAMError) -> [String: NetworkInput] {
+        guard embedding.model == model, embedding.geometry.frame == frame else {
+            throw .foreignEmbedding(embedding: embedding.model, predictor: model)
+        }
         guard prompt.maskLogits == nil || decoderContract.maskInput else { throw .maskPromptNotTaken }
         let packed = try pack(prompt, geometry: embedding.geometry)
         let side = Prompt.maskSide
         var inputs: [String: NetworkInput] = [:]
         for tensor in decoderContract.inputs {
+            let type = decoder.inputType(tensor.name)
             let (values, shape): ([Float], [Int])
             switch tensor.name {
             case "point_coords": (values, shape) = (packed.coords, [1, packed.slots, 2])
@@ -124,9 +134,14 @@ struct Networks: Sendable {
                 guard let map = embedding.maps.first(where: { $0.name == tensor.name }) else {
                     throw .contractBroken(file: decoder.file, detail: "input '\(tensor.name)' is unknown")
                 }
-                (values, shape) = (map.values, map.shape)
+                guard map.tensor.array.dataType == type else {
+                    (values, shape) = (map.values, map.shape)
+                    break
+                }
+                inputs[tensor.name] = .tensor(map.tensor)
+                continue
             }
-            inputs[tensor.name] = .tensor(values, shape: shape, type: Self.elementType(tensor))
+            inputs[tensor.name] = .values(values, shape: shape, type: type)
         }
         return inputs
     }
@@ -147,17 +162,14 @@ struct Networks: Sendable {
     }
 
     private func output(
-        _ name: String, of outputs: [String: Network.Output], from network: Network, promised contract: Contract
-    ) throws(EdgeSAMError) -> Network.Output {
+        _ name: String, of outputs: [String: SharedTensor], from network: Network, promised contract: Contract
+    ) throws(EdgeSAMError) -> SharedTensor {
         let shape = contract.outputs.first { $0.name == name }?.shape
-        guard let found = outputs[name], let shape, shape == found.shape.map(Contract.Dimension.fixed) else {
+        guard let found = outputs[name], let shape, shape == found.array.sizes.map(Contract.Dimension.fixed) else {
             throw .contractBroken(
-                file: network.file, detail: "output '\(name)' is missing or of shape \(outputs[name]?.shape ?? [])")
+                file: network.file,
+                detail: "output '\(name)' is missing or of shape \(outputs[name]?.array.sizes ?? [])")
         }
         return found
-    }
-
-    private static func elementType(_ tensor: Contract.Tensor) -> ElementType {
-        tensor.dtype == "fp16" ? .float16 : .float32
     }
 }

@@ -49,40 +49,11 @@ extension Hints {
 }
 
 extension MLMultiArray {
-    /// A dense, row-major copy as float32; `index` alone where one element is asked for.
-    func read() throws -> [Float] { try withView { $0.floats() } }
+    /// A dense, row-major copy as float32.
+    func read() throws -> [Float] { try withTensor { $0.floats() } }
 
     /// The element in the middle of every dimension.
-    func middle() throws -> Float { try withView { try $0.value(at: shape.map { $0.intValue / 2 }) } }
-
-    func fill(_ values: [Float]) throws {
-        let (shape, type) = (shape.map(\.intValue), try elementType())
-        try withUnsafeMutableBytes { bytes, strides in
-            try MutableTensorView(bytes: bytes, shape: shape, strides: strides, type: type).store(values)
-        }
-    }
-
-    private func withView<Result>(_ body: (TensorView) throws -> Result) throws -> Result {
-        let (shape, type) = (shape.map(\.intValue), try elementType())
-        var strides = strides.map(\.intValue)
-        // Strides of zero throughout were seen on dense outputs; no output repeats one element.
-        if strides.allSatisfy({ $0 == 0 }) { strides = TensorLayout.contiguousStrides(shape) }
-        return try withUnsafeBytes { bytes in
-            try body(TensorView(bytes: bytes, shape: shape, strides: strides, type: type))
-        }
-    }
-
-    private func elementType() throws -> ElementType {
-        switch dataType {
-        case .float16: return .float16
-        case .float32: return .float32
-        case .double: return .float64
-        case .int32: return .int32
-        default:
-            throw BenchFailure(
-                stage: "tensors", code: "element_type", message: "element type \(dataType.rawValue) is not supported")
-        }
-    }
+    func middle() throws -> Float { try withTensor { try $0.value(at: sizes.map { $0 / 2 }) } }
 }
 
 extension MLFeatureDescription {

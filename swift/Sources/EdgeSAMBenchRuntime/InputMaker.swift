@@ -124,7 +124,7 @@ struct InputMaker {
             throw failure("input_type", "input '\(description.name)' is neither an image nor a tensor with a shape")
         }
         let array = try TensorMemory.make(shape: shape, type: constraint.dataType, memory: memory)
-        try array.fill(values(shape.reduce(1, *)))
+        try array.store(values(shape.reduce(1, *)))
         return MLFeatureValue(multiArray: array)
     }
 

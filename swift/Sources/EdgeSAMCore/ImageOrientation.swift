@@ -12,6 +12,11 @@ public enum ImageOrientation: Int, Sendable, Hashable, CaseIterable {
     /// Whether width and height change places.
     public var swapsSides: Bool { rawValue >= ImageOrientation.leftMirrored.rawValue }
 
+    /// The size of the upright image for that of the stored one, and the other way round.
+    public func applied(to size: PixelSize) -> PixelSize {
+        swapsSides ? PixelSize(width: size.height, height: size.width) : size
+    }
+
     /// The stored pixel that is seen at a place of the upright image.
     func stored(_ x: Int, _ y: Int, _ stored: PixelSize) -> (x: Int, y: Int) {
         let (right, bottom) = (stored.width - 1, stored.height - 1)
@@ -32,7 +37,7 @@ extension RGBImage {
     /// The image turned upright; pixels are moved and not changed.
     public func oriented(_ orientation: ImageOrientation) -> RGBImage {
         if orientation == .up { return self }
-        let upright = orientation.swapsSides ? PixelSize(width: height, height: width) : size
+        let upright = orientation.applied(to: size)
         let origin = orientation.stored(0, 0, size)
         let (across, down) = (orientation.stored(1, 0, size), orientation.stored(0, 1, size))
         // Both steps are constant over the whole image.

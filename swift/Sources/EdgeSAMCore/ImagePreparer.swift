@@ -1,22 +1,45 @@
-/// Resizes pictures to a frame and pads them.
+/// How an image is brought to the encoder's frame.
+public enum ImagePreparation: Sendable, Hashable {
+    /// Pixel for pixel what edgesam-export's Python side does: every pixel of the image counts.
+    case exact
+    /// For camera frames: neighbouring pixels only, by Video Toolbox where the system has it. Fine detail of an image much
+    /// larger than the frame may alias, which moves masks by about a pixel.
+    case fast
+}
+
+/// Resizes images to a frame and pads them.
 public struct ImagePreparer: Sendable {
     public let frame: ImageFrame
 
     public init(frame: ImageFrame) { self.frame = frame }
 
-    /// Resize a picture as the frame says and pad it right and bottom.
+    /// Resize an image as the frame says and pad it right and bottom.
     ///
-    /// Proportions kept: a triangle filter over 8-bit channels, as Pillow does. Stretched: bilinear with or without
-    /// antialiasing, rounded to 8 bits at the end.
-    public func prepare(_ image: RGBImage) -> PreparedImage {
+    /// Exact, proportions kept: a triangle filter over 8-bit channels, as Pillow does. Exact, stretched: bilinear with or
+    /// without antialiasing, rounded to 8 bits at the end. Fast: bilinear without antialiasing.
+    public func prepare(_ image: RGBImage, _ preparation: ImagePreparation = .exact) -> PreparedImage {
         let geometry = ImageGeometry(source: image.size, frame: frame)
-        let (width, height, side) = (geometry.scaledSize.width, geometry.scaledSize.height, frame.size)
         let resized =
-            switch frame.fit {
-            case .longestSide: TriangleFilter.resize(image.pixels, from: image.size, to: geometry.scaledSize)
-            case .stretch: stretched(image)
-            case .stretchAntialias: AntialiasedStretch.resize(image, side: side)
+            switch (frame.fit, preparation) {
+            case (.longestSide, .exact):
+                TriangleFilter.resize(image.pixels, from: image.size, to: geometry.scaledSize)
+            case (.stretch, .exact): stretched(image)
+            case (.stretchAntialias, .exact): AntialiasedStretch.resize(image, side: frame.size)
+            case (_, .fast): BilinearFilter.resize(image.pixels, from: image.size, to: geometry.scaledSize)
             }
+        return padded(resized, geometry)
+    }
+
+    /// An image that somebody else resized to `geometry.scaledSize`, padded right and bottom.
+    ///
+    /// - Precondition: it has that size.
+    public func pad(_ resized: RGBImage, _ geometry: ImageGeometry) -> PreparedImage {
+        precondition(geometry.frame == frame && resized.size == geometry.scaledSize, "an image of the scaled size")
+        return padded(resized.pixels, geometry)
+    }
+
+    private func padded(_ resized: [UInt8], _ geometry: ImageGeometry) -> PreparedImage {
+        let (width, height, side) = (geometry.scaledSize.width, geometry.scaledSize.height, frame.size)
         if width == side && height == side { return PreparedImage(geometry: geometry, pixels: resized) }
         let pixels = [UInt8](unsafeUninitializedCapacity: side * side * 3) { target, count in
             var at = 0

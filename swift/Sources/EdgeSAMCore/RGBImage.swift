@@ -38,15 +38,7 @@ public struct RGBImage: Sendable, Hashable {
         quads bytes: UnsafeRawBufferPointer, bytesPerRow: Int, width: Int, height: Int, order: (Int, Int, Int)
     ) throws(ImageError) {
         try Self.check(width, height)
-        guard bytesPerRow >= width * 4 else {
-            throw .rowTooShort(needed: width * 4, given: bytesPerRow, width: width)
-        }
-        // The last row may end before its padding does.
-        let (before, overflow) = bytesPerRow.multipliedReportingOverflow(by: height - 1)
-        guard !overflow, before <= bytes.count, bytes.count - before >= width * 4 else {
-            let needed = overflow ? Int.max : before + width * 4
-            throw .byteCount(needed: needed, given: bytes.count, width: width, height: height)
-        }
+        try Self.check(bytes, bytesPerRow: bytesPerRow, needed: width * 4, width: width, height: height)
         self.width = width
         self.height = height
         pixels = [UInt8](unsafeUninitializedCapacity: width * height * 3) { target, count in
@@ -62,6 +54,19 @@ public struct RGBImage: Sendable, Hashable {
                 }
             }
             count = next
+        }
+    }
+
+    /// Check that `height` rows of `needed` bytes each lie inside `bytes`.
+    static func check(
+        _ bytes: UnsafeRawBufferPointer, bytesPerRow: Int, needed: Int, width: Int, height: Int
+    ) throws(ImageError) {
+        guard bytesPerRow >= needed else { throw .rowTooShort(needed: needed, given: bytesPerRow, width: width) }
+        // The last row may end before its padding does.
+        let (before, overflow) = bytesPerRow.multipliedReportingOverflow(by: height - 1)
+        guard !overflow, before <= bytes.count, bytes.count - before >= needed else {
+            let all = overflow || before > Int.max - needed ? Int.max : before + needed
+            throw .byteCount(needed: all, given: bytes.count, width: width, height: height)
         }
     }
 

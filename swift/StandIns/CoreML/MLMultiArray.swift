@@ -96,18 +96,23 @@ public class MLMultiArray: NSObject {
     /// <https://developer.apple.com/documentation/coreml/mlmultiarray/count>
     public var count: Int { layout.count }
 
-    /// Calls `body` with all of the memory, gaps included.
+    /// Calls `body` with the memory, gaps included; as many bytes as Core ML counts, the first stride times the first
+    /// size, which is none for an array without strides.
     ///
     /// <https://developer.apple.com/documentation/coreml/mlmultiarray/withunsafebytes(_:)>
     public func withUnsafeBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
-        try body(UnsafeRawBufferPointer(start: dataPointer, count: layout.byteCount))
+        try body(UnsafeRawBufferPointer(start: dataPointer, count: reportedByteCount))
+    }
+
+    private var reportedByteCount: Int {
+        (layout.strides.first ?? 1) * (layout.shape.first ?? 1) * layout.elementSize
     }
 
     /// Calls `body` with all of the memory and the strides.
     ///
     /// <https://developer.apple.com/documentation/coreml/mlmultiarray/withunsafemutablebytes(_:)>
     public func withUnsafeMutableBytes<R>(_ body: (UnsafeMutableRawBufferPointer, [Int]) throws -> R) rethrows -> R {
-        try body(UnsafeMutableRawBufferPointer(start: dataPointer, count: layout.byteCount), layout.strides)
+        try body(UnsafeMutableRawBufferPointer(start: dataPointer, count: reportedByteCount), layout.strides)
     }
 
     /// <https://developer.apple.com/documentation/coreml/mlmultiarray/withunsafebufferpointer(oftype:_:)>

@@ -18,3 +18,6 @@ public typealias CFDictionary = [AnyHashable: Any]
 
 /// Stand-in for <https://developer.apple.com/documentation/kernel/ostype>.
 public typealias OSType = UInt32
+
+/// Stand-in for <https://developer.apple.com/documentation/corefoundation/cftyperef>.
+public typealias CFTypeRef = AnyHashable

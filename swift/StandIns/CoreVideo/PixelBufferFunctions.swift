@@ -38,10 +38,10 @@ public func CVPixelBufferCreate(
     _ allocator: CFAllocator?, _ width: Int, _ height: Int, _ pixelFormatType: OSType,
     _ pixelBufferAttributes: CFDictionary?, _ pixelBufferOut: UnsafeMutablePointer<CVPixelBuffer?>
 ) -> CVReturn {
-    guard let bytes = bytesPerPixel[pixelFormatType] else { return kCVReturnInvalidPixelFormat }
+    guard let layout = PixelLayout.all[pixelFormatType] else { return kCVReturnInvalidPixelFormat }
     guard (1...(1 << 16)).contains(width), (1...(1 << 16)).contains(height) else { return kCVReturnInvalidSize }
     pixelBufferOut.pointee = CVPixelBuffer(
-        width: width, height: height, pixelFormat: pixelFormatType, bytesPerPixel: bytes)
+        width: width, height: height, pixelFormat: pixelFormatType, layout: layout)
     return kCVReturnSuccess
 }
 
@@ -70,7 +70,7 @@ public func CVPixelBufferGetBaseAddress(_ pixelBuffer: CVPixelBuffer) -> UnsafeM
 
 /// Stand-in for <https://developer.apple.com/documentation/corevideo/cvpixelbuffergetbytesperrow(_:)>.
 public func CVPixelBufferGetBytesPerRow(_ pixelBuffer: CVPixelBuffer) -> Int {
-    pixelBuffer.bytesPerRow
+    pixelBuffer.planes[0].bytesPerRow
 }
 
 /// Stand-in for <https://developer.apple.com/documentation/corevideo/cvpixelbuffergetwidth(_:)>.
@@ -90,5 +90,36 @@ public func CVPixelBufferGetPixelFormatType(_ pixelBuffer: CVPixelBuffer) -> OST
 
 /// Stand-in for <https://developer.apple.com/documentation/corevideo/cvpixelbuffergetdatasize(_:)>.
 public func CVPixelBufferGetDataSize(_ pixelBuffer: CVPixelBuffer) -> Int {
-    pixelBuffer.bytesPerRow * pixelBuffer.height
+    pixelBuffer.byteCount
+}
+
+// MARK: Planes
+
+/// Stand-in for <https://developer.apple.com/documentation/corevideo/cvpixelbufferisplanar(_:)>.
+public func CVPixelBufferIsPlanar(_ pixelBuffer: CVPixelBuffer) -> Bool {
+    pixelBuffer.isPlanar
+}
+
+/// Stand-in for <https://developer.apple.com/documentation/corevideo/cvpixelbuffergetplanecount(_:)>; 0 for an image that
+/// is not planar.
+public func CVPixelBufferGetPlaneCount(_ pixelBuffer: CVPixelBuffer) -> Int {
+    pixelBuffer.isPlanar ? pixelBuffer.planes.count : 0
+}
+
+/// Stand-in for <https://developer.apple.com/documentation/corevideo/cvpixelbuffergetbaseaddressofplane(_:_:)>.
+public func CVPixelBufferGetBaseAddressOfPlane(
+    _ pixelBuffer: CVPixelBuffer, _ planeIndex: Int
+) -> UnsafeMutableRawPointer? {
+    pixelBuffer.planes.indices.contains(planeIndex)
+        ? pixelBuffer.storage + pixelBuffer.planes[planeIndex].offset : nil
+}
+
+/// Stand-in for <https://developer.apple.com/documentation/corevideo/cvpixelbuffergetbytesperrowofplane(_:_:)>.
+public func CVPixelBufferGetBytesPerRowOfPlane(_ pixelBuffer: CVPixelBuffer, _ planeIndex: Int) -> Int {
+    pixelBuffer.planes.indices.contains(planeIndex) ? pixelBuffer.planes[planeIndex].bytesPerRow : 0
+}
+
+/// Stand-in for <https://developer.apple.com/documentation/corevideo/cvpixelbuffergetheightofplane(_:_:)>.
+public func CVPixelBufferGetHeightOfPlane(_ pixelBuffer: CVPixelBuffer, _ planeIndex: Int) -> Int {
+    pixelBuffer.planes.indices.contains(planeIndex) ? pixelBuffer.planes[planeIndex].height : 0
 }

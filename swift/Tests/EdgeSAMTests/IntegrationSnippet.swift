@@ -1,6 +1,5 @@
 import CoreVideo
 import EdgeSAM
-import EdgeSAMCore
 import Foundation
 
 // The lines between the marks are those of docs/integrating.md; `DocumentTests` compares them.

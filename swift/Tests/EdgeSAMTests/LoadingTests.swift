@@ -38,11 +38,35 @@ import Testing
         let folder = FileManager.default.temporaryDirectory.appending(path: "\(UUID().uuidString).mlpackage")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: folder) }
-        guard case .cannotCompile(let file, _) = try await failure(encoder: folder) else {
-            Issue.record("an empty package was accepted")
+        let file = folder.lastPathComponent
+        #expect(
+            try await failure(encoder: folder) == .incompletePackage(file: file, missing: "Manifest.json"))
+        // A manifest that lists nothing is complete, and still no model.
+        try Data(#"{"itemInfoEntries": {}}"#.utf8).write(to: folder.appending(path: "Manifest.json"))
+        guard case .cannotCompile(file, _) = try await failure(encoder: folder) else {
+            Issue.record("a package without a model was accepted")
             return
         }
-        #expect(file == folder.lastPathComponent)
+    }
+
+    @Test func packageOfADownloadThatWasCutOff() async throws {
+        let home = try folder()
+        defer { try? FileManager.default.removeItem(at: home) }
+        let package = home.appending(path: "half.mlpackage")
+        try FileManager.default.copyItem(at: try await session.exports().encoder(.maps), to: package)
+        let data = package.appending(path: "Data/com.apple.CoreML")
+        try FileManager.default.removeItem(at: data.appending(path: "weights"))
+        #expect(
+            try await failure(encoder: package)
+                == .incompletePackage(file: "half.mlpackage", missing: "Data/com.apple.CoreML/weights"))
+        try FileManager.default.removeItem(at: data)
+        #expect(
+            try await failure(encoder: package)
+                == .incompletePackage(file: "half.mlpackage", missing: "Data/com.apple.CoreML/model.mlmodel"))
+        try Data("{\"itemInfoEntr".utf8).write(to: package.appending(path: "Manifest.json"))
+        #expect(
+            try await failure(encoder: package)
+                == .incompletePackage(file: "half.mlpackage", missing: "readable Manifest.json"))
     }
 
     @Test func packagesWithoutAUsableContract() async throws {
@@ -143,6 +167,38 @@ import Testing
         try FileManager.default.removeItem(at: package)
         try FileManager.default.copyItem(at: try await session.exports().broken("other_model"), to: package)
         #expect(try await cache.compiled(package) != first)
+    }
+
+    @Test func modelsNotUsedForLongMakeRoom() async throws {
+        let home = try folder()
+        defer { try? FileManager.default.removeItem(at: home) }
+        let files = FileManager.default
+        let cache = try CompiledModelCache(folder: home.appending(path: "compiled"), limit: 3)
+        /// An entry of an earlier process, `days` old.
+        func entry(_ digit: Character, days: Double) throws -> URL {
+            let entry = cache.folder.appending(path: String(repeating: digit, count: 32))
+            try files.createDirectory(
+                at: entry.appending(path: "old.mlmodelc"), withIntermediateDirectories: true)
+            try files.setAttributes(
+                [.modificationDate: Date(timeIntervalSinceNow: -86400 * days)], ofItemAtPath: entry.path)
+            return entry
+        }
+        let (oldest, old, recent) = (try entry("a", days: 3), try entry("b", days: 2), try entry("c", days: 1))
+        let foreign = cache.folder.appending(path: "notes")
+        try files.createDirectory(at: foreign, withIntermediateDirectories: true)
+        func exist() -> [Bool] { [oldest, old, recent, foreign].map { files.fileExists(atPath: $0.path) } }
+
+        let package = home.appending(path: "tiny.mlpackage")
+        try files.copyItem(at: try await session.exports().broken("no_contract"), to: package)
+        let compiled = try await cache.compiled(package)
+        #expect(exist() == [false, true, true, true], "three are kept, and what is no model of the cache")
+        // No room at all, but what this process uses stays.
+        let second = home.appending(path: "second.mlpackage")
+        try files.copyItem(at: try await session.exports().broken("newer_schema"), to: second)
+        let full = try CompiledModelCache(folder: cache.folder, limit: 0)
+        let other = try await full.compiled(second)
+        #expect(exist() == [false, false, false, true])
+        #expect(files.fileExists(atPath: compiled.path) && files.fileExists(atPath: other.path))
     }
 
     @Test func damagedCompiledModelIsMadeAgain() async throws {

@@ -1,5 +1,6 @@
 import CoreVideo
 import EdgeSAMCore
+import Foundation
 import Testing
 
 @testable import EdgeSAM
@@ -80,13 +81,77 @@ import Testing
 
     @Test func pixelBufferWithPaddedRowsIsThePicture() async throws {
         let picture = try await session.picture("landscape")
-        let buffer = try PixelBuffers.bgra(rgb: picture.pixels, width: picture.width, height: picture.height)
+        let buffer = try testBuffer(picture)
         #expect(CVPixelBufferGetBytesPerRow(buffer) > picture.width * 4, "rows without padding would prove nothing")
         #expect(try RGBImage(buffer) == picture)
         let embedding = try await session.predictor().setImage(buffer)
         let expected = try await session.embedding("landscape")
         #expect(embedding.values == expected.values)
         #expect(embedding.geometry == expected.geometry)
+    }
+
+    @Test func videoFrameIsTheImage() async throws {
+        // Grey has no colour differences, so that nothing is lost.
+        let small = try await session.picture("small")
+        let grey = try RGBImage(
+            width: 97, height: 97, pixels: (0..<97 * 97).flatMap { [UInt8](repeating: small.pixels[3 * $0], count: 3) })
+        let buffer = try testVideoBuffer(grey)
+        #expect(try RGBImage(buffer) == grey)
+        let predictor = try await session.predictor(.maps)
+        let expected = try await predictor.setImage(grey)
+        #expect(try await predictor.setImage(buffer).values == expected.values)
+        let coloured = try RGBImage(testVideoBuffer(small))
+        let errors = zip(coloured.pixels, small.pixels).map { abs(Double($0) - Double($1)) }
+        #expect(errors.reduce(0, +) / Double(errors.count) < 12, "noise of up to 48 with a quarter of its colours")
+    }
+
+    @Test func turnedBufferIsTheUprightImage() async throws {
+        let portrait = try await session.picture("portrait")
+        let predictor = try await session.predictor(.maps)
+        let upright = try await session.embedding("portrait", .maps)
+        // Stored as a camera does it: its right side is up.
+        let stored = portrait.oriented(.left)
+        let embedding = try await predictor.setImage(try testBuffer(stored), orientation: .right)
+        #expect(embedding.geometry == upright.geometry)
+        #expect(embedding.values == upright.values)
+        for orientation in ImageOrientation.allCases {
+            let fast = try FastPreparation.prepare(
+                try testBuffer(stored), orientation: orientation, frame: ImageFrame())
+            #expect(fast.geometry.source == orientation.applied(to: stored.size))
+        }
+    }
+
+    @Test func fastPreparationHardlyChangesThePixels() async throws {
+        let landscape = try await session.picture("landscape")
+        let predictor = try await session.predictor(.maps)
+        let exact = await predictor.prepare(landscape)
+        let fast = await predictor.prepare(landscape, .fast)
+        #expect(fast.geometry == exact.geometry)
+        var squares = 0.0
+        for (left, right) in zip(fast.pixels, exact.pixels) {
+            squares += (Double(left) - Double(right)) * (Double(left) - Double(right))
+        }
+        let psnr = 10 * log10(255 * 255 * Double(exact.pixels.count) / max(squares, 1))
+        #expect(psnr > 35, "PSNR \(psnr) dB")
+        let embedding = try await predictor.setImage(try testBuffer(landscape), preparation: .fast)
+        #expect(embedding.values == (try await predictor.encode(fast)).values)
+    }
+
+    @Test func matrixComesFromTheAttachmentElseFromTheSize() throws {
+        let format = kCVPixelFormatType_420YpCbCr8BiPlanarVideoRange
+        let small = try PixelBuffers.make(width: 64, height: 48, format: format)
+        #expect(try PixelBuffers.matrix(of: small) == .bt601)
+        #expect(try PixelBuffers.matrix(of: PixelBuffers.make(width: 1280, height: 720, format: format)) == .bt709)
+        #expect(PixelBuffers.range(of: format) == .video)
+        for (name, matrix) in [
+            (kCVImageBufferYCbCrMatrix_ITU_R_709_2, YCbCrEncoding.Matrix.bt709),
+            (kCVImageBufferYCbCrMatrix_ITU_R_2020, .bt2020), (kCVImageBufferYCbCrMatrix_ITU_R_601_4, .bt601),
+        ] {
+            CVBufferSetAttachment(small, kCVImageBufferYCbCrMatrixKey, name, .shouldPropagate)
+            #expect(try PixelBuffers.matrix(of: small) == matrix)
+        }
+        CVBufferSetAttachment(small, kCVImageBufferYCbCrMatrixKey, "SMPTE_240M_1995" as CFString, .shouldPropagate)
+        #expect(throws: EdgeSAMError.colourMatrix(found: "SMPTE_240M_1995")) { try RGBImage(small) }
     }
 
     @Test func pixelBufferOfAnotherFormatIsRefused() throws {
@@ -138,6 +203,31 @@ import Testing
 
     @Test func warmUpRunsBothModels() async throws {
         try await session.predictor().warmUp()
+    }
+
+    @Test func severalPromptsAreAnsweredInTheirOrder() async throws {
+        let (predictor, embedding) = (try await session.predictor(.maps), try await session.embedding("small", .maps))
+        let prompts: [Prompt] = [.point(20, 30), .box(5, 5, 60, 70), .point(20, 30)]
+        let found = try await predictor.predict(prompts, on: embedding)
+        for (prompt, masks) in zip(prompts, found) {
+            let alone = try await predictor.predict(prompt, on: embedding)
+            #expect(masks.map(\.logits) == alone.map(\.logits))
+        }
+        #expect(try await predictor.predict([], on: embedding).isEmpty)
+        await #expect(throws: EdgeSAMError.prompt(.empty)) {
+            try await predictor.predict([.point(1, 1), Prompt()], on: embedding)
+        }
+    }
+
+    @Test func embeddingsKeepTheirValuesWhileMemoryIsUsedAgain() async throws {
+        let predictor = try await session.predictor(.maps)
+        let first = try await predictor.setImage(try await session.picture("small"))
+        let before = first.values
+        for _ in 0..<3 { _ = try await predictor.setImage(try await session.picture("portrait")) }
+        #expect(first.values == before)
+        #expect(before == (try await session.embedding("small", .maps)).values)
+        #expect(first.maps[0].tensor.array.dataType == .float16, "as the encoder wrote it")
+        #expect(first.maps[0].tensor.array.pixelBuffer != nil, "in a surface of ours")
     }
 
     // MARK: Prompts that cannot be answered
@@ -206,6 +296,29 @@ import Testing
             return try await predictor.setImage(picture).shape
         }
         await #expect(throws: CancellationError.self) { try await encoding.value }
+    }
+
+    @Test func loadsAtTheSameTimeAreOne() async throws {
+        let exports = try await session.exports()
+        let predictor = try await EdgeSAMPredictor(
+            encoder: exports.encoder(.maps), decoder: exports.decoder(.maps), options: exports.options())
+        await predictor.unload()
+        let counted = await predictor.loadCount
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for _ in 0..<5 { group.addTask { try await predictor.load() } }
+            try await group.waitForAll()
+        }
+        #expect(await predictor.loadCount == counted + 1)
+        // A caller that gives up leaves the predictor usable.
+        await predictor.unload()
+        let impatient = Task {
+            withUnsafeCurrentTask { $0?.cancel() }
+            try await predictor.load()
+        }
+        await #expect(throws: CancellationError.self) { try await impatient.value }
+        try await predictor.load()
+        let embedding = try await predictor.setImage(try await session.picture("small"))
+        #expect(try await predictor.predict(.point(1, 1), on: embedding).isEmpty == false)
     }
 
     @Test func unloadedModelsRefuseUntilLoadedAgain() async throws {

@@ -17,40 +17,79 @@ struct ValueTests {
         for (index, value) in [Float(1), -2, 0.5, 3, 65504, 0.25].enumerated() {
             memory[index / 3 * 32 + index % 3] = HalfBits.bits(value)
         }
-        let output = try memory.withUnsafeMutableBytes { bytes in
-            try Network.Output(
+        let values = try memory.withUnsafeMutableBytes { bytes in
+            try SharedTensor(
                 MLMultiArray(
                     dataPointer: #require(bytes.baseAddress), shape: [2, 3], dataType: .float16, strides: [32, 1],
-                    deallocator: nil))
+                    deallocator: nil)
+            ).floats()
         }
-        #expect(output.shape == [2, 3])
-        #expect(output.values == [1, -2, 0.5, 3, 65504, 0.25])
+        #expect(values == [1, -2, 0.5, 3, 65504, 0.25])
     }
 
-    @Test func outputWithoutStridesIsDense() {
-        #expect(Network.Output.strides(reported: [0], shape: [4]) == [1])
-        #expect(Network.Output.strides(reported: [0, 0, 0], shape: [2, 3, 4]) == [12, 4, 1])
-        #expect(Network.Output.strides(reported: [64, 1], shape: [2, 3]) == [64, 1])
+    @Test func outputWithoutStridesIsDense() throws {
+        #expect(MLMultiArray.readable(strides: [0], shape: [4]) == [1])
+        #expect(MLMultiArray.readable(strides: [0, 0, 0], shape: [2, 3, 4]) == [12, 4, 1])
+        #expect(MLMultiArray.readable(strides: [64, 1], shape: [2, 3]) == [64, 1])
+        // The stand-in reports no bytes for it, as Core ML does.
+        var memory: [Float] = [1, 2, 3, 4, 5, 6]
+        let values = try memory.withUnsafeMutableBytes { bytes in
+            let array = try MLMultiArray(
+                dataPointer: #require(bytes.baseAddress), shape: [2, 3], dataType: .float32, strides: [0, 0],
+                deallocator: nil)
+            array.withUnsafeBytes { #expect($0.count == 0) }
+            return try SharedTensor(array).floats()
+        }
+        #expect(values == [1, 2, 3, 4, 5, 6])
     }
 
-    @Test(arguments: [ElementType.float16, .float32])
-    func inputHasTheDeclaredType(type: ElementType) throws {
-        let feature = try NetworkInput.tensor([1, 2.5, -3, 0.1], shape: [2, 2], type: type).feature()
-        let array = try #require(feature.multiArrayValue)
-        #expect(array.dataType == (type == .float16 ? .float16 : .float32))
-        #expect(array.shape == [2, 2])
-        let tenth: Float = type == .float16 ? 0.099975586 : 0.1  // the half nearest to 0.1
-        #expect(try Network.Output(array).values == [1, 2.5, -3, tenth])
+    @Test(arguments: [MLMultiArrayDataType.float16, .float32])
+    func inputHasTheDeclaredType(type: MLMultiArrayDataType) throws {
+        for shape in [[2, 2], [1, 4], [4]] {
+            let array = try MemoryPool().array(shape: shape, type: type)
+            try array.store([1, 2.5, -3, 0.1])
+            #expect(array.dataType == type)
+            #expect(array.sizes == shape)
+            let tenth: Float = type == .float16 ? 0.099975586 : 0.1  // the half nearest to 0.1
+            #expect(try SharedTensor(array).floats() == [1, 2.5, -3, tenth])
+        }
+    }
+
+    @Test func wideHalvesLieInASurface() throws {
+        let array = try MemoryPool().array(shape: [1, 2, 3, 40], type: .float16)
+        #expect(array.pixelBuffer != nil)
+        let values = (0..<240).map { Float($0) }
+        try array.store(values)
+        #expect(try SharedTensor(array).floats() == values)
+    }
+
+    @Test func memoryIsUsedAgainOnceItsLastUserIsGone() throws {
+        let pool = MemoryPool()
+        var shared: SharedTensor? = SharedTensor(try pool.array(shape: [4], type: .float32), pool: pool)
+        let first = ObjectIdentifier(try #require(shared?.array))
+        let other = try pool.array(shape: [4], type: .float32)
+        #expect(ObjectIdentifier(other) != first)
+        shared = nil
+        #expect(try pool.array(shape: [8], type: .float32) !== other)
+        #expect(ObjectIdentifier(try pool.array(shape: [4], type: .float32)) == first)
+        let image = try pool.image(PixelSize(width: 4, height: 2))
+        pool.giveBack(image)
+        #expect(try pool.image(PixelSize(width: 2, height: 4)) !== image)
+        #expect(try pool.image(PixelSize(width: 4, height: 2)) === image)
     }
 
     @Test func inputWithTooFewValuesIsRefused() {
-        #expect(throws: TensorError.self) { try NetworkInput.tensor([1], shape: [2, 2], type: .float32).feature() }
-        #expect(throws: EdgeSAMError.self) { try NetworkInput.picture(rgb: [1, 2, 3], side: 2).feature() }
+        let pool = MemoryPool()
+        #expect(throws: TensorError.self) {
+            try NetworkInputs(["a": .values([1], shape: [2, 2], type: .float32)], pool: pool)
+        }
+        #expect(throws: EdgeSAMError.self) { try NetworkInputs(["a": .image(rgb: [1, 2, 3], side: 2)], pool: pool) }
     }
 
-    @Test func pictureBecomesOpaqueBlueGreenRed() throws {
-        let feature = try NetworkInput.picture(rgb: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], side: 2).feature()
-        let buffer = try #require(feature.imageBufferValue)
+    @Test func imageBecomesOpaqueBlueGreenRed() throws {
+        let pixels: [UInt8] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+        let inputs = try NetworkInputs(["a": .image(rgb: pixels, side: 2)], pool: MemoryPool())
+        let buffer = try #require(try inputs.provider().featureValue(for: "a")?.imageBufferValue)
         let base = try #require(CVPixelBufferGetBaseAddress(buffer))
         let row = base + CVPixelBufferGetBytesPerRow(buffer)
         #expect(Array(UnsafeRawBufferPointer(start: base, count: 8)) == [3, 2, 1, 255, 6, 5, 4, 255])
@@ -123,6 +162,8 @@ struct ValueTests {
             .contractBroken(file: "a", detail: "b"),
             .unknownFunction(name: "a", known: ["b"]), .systemTooOld(feature: "a", needs: "b"),
             .picture(.size(width: 0, height: 0)), .pixelFormat(found: "a"), .noPixels(detail: "a"), .prompt(.empty),
+            .colourMatrix(found: "a"), .unreadableImage(source: "a", detail: "b\nc"), .elementType(code: 1),
+            .incompletePackage(file: "a", missing: "b"),
             .maskPromptNotTaken, .foreignEmbedding(embedding: "a", predictor: "b"),
             .predictionFailed(.decoder, reason: "b\nc"), .badScores(.allNaN(candidates: 4)), .unloaded,
         ]
