@@ -66,6 +66,7 @@ def targets(triple: str) -> list[Target]:
         found += [own(name) for name in ("EdgeSAMDigest", "EdgeSAMBenchCore", "EdgeSAMBenchRuntime")]
     if triple == MAC:
         found.append(Target("edgesam_bench_host", (SWIFT / "Sources" / "edgesam-bench-host",)))
+        found.append(Target("demo_states", (SWIFT / "Tools" / "Sources" / "demo-states",)))
     if phone:
         apps = sorted(path.parent for path in (SWIFT / "Apps").glob("*/Sources"))
         found += [Target(app.name, (app / "Sources",)) for app in apps]
