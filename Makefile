@@ -15,7 +15,7 @@ WEIGHTS := $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 PICTURE ?= edgesam_export/samples/scene.png
 PROMPT ?= --point 425,384
 
-.PHONY: help setup demo test pytest coverage lint fmt check conformance conformance-sample bench model-table families tiny distillation op-table swift-test swift-apple-check loc wheel clean
+.PHONY: help setup demo test pytest coverage lint fmt check conformance conformance-sample bench model-table families tiny distillation op-table swift-test swift-apple-check demo-app demo-states loc wheel clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -85,6 +85,13 @@ swift-test: setup  ## Swift: build and test both packages, the predictor on real
 # Other systems: make swift-apple-check TRIPLE=arm64-apple-xros1.0
 swift-apple-check: setup  ## Swift: type-check everything for iOS 17 and macOS 14, on Linux; minutes once, then seconds
 	@$(RUN)/python swift/AppleCheck/check.py --folder out/swift-apple-check $(if $(TRIPLE),--triple $(TRIPLE))
+
+demo-app: setup  ## Export the bundled model into the iOS demo; then open swift/Apps/EdgeSAMDemo/EdgeSAMDemo.xcodeproj
+	$(RUN)/edgesam-export coreml $(MODEL) $(WEIGHTS) --no-verify --output out/demo-app/$(MODEL)
+	$(RUN)/python swift/Apps/make_xcodeproj.py --models out/demo-app/$(MODEL)
+
+demo-states: demo-app  ## Draw docs/demo_states.jpg with the demo's own Swift code
+	$(RUN)/python benchmarks/demo_states.py
 
 conformance-sample: setup  ## A sample of coremltools' own op tests against the executor
 	$(RUN)/python tests/conformance/run.py --sample

@@ -43,6 +43,28 @@ def test_the_workflow_runs_every_part_of_make_test():
     assert set(re.findall(r"^PARTS := (.*)$", MAKEFILE, re.MULTILINE)[0].split()) <= targets
 
 
+def test_the_apple_workflow_runs_on_push_with_one_xcode_and_what_the_tests_open():
+    file = workflow("ios")
+    triggers = file[True]  # YAML reads the key "on" as a truth value
+    assert set(triggers) == {"push", "pull_request", "workflow_dispatch"}
+    assert re.fullmatch(r"/Applications/Xcode_\d+\.\d+\.app/Contents/Developer", file["env"]["DEVELOPER_DIR"])
+    runs = [step.get("run", "") for step in file["jobs"]["package"]["steps"]]
+    order = [
+        next(i for i, run in enumerate(runs) if word in run)
+        for word in ("make setup", "swift_fixtures", "make swift-test")
+    ]
+    assert order == sorted(order)
+    apps = file["jobs"]["app"]["strategy"]["matrix"]["app"]
+    assert apps == sorted(path.parent.name for path in (ROOT / "swift" / "Apps").glob("*/Sources"))
+
+
+def test_the_apple_workflow_uses_the_identifier_of_a_build_without_a_team():
+    settings = (ROOT / "swift/Apps/EdgeSAMBench/Config/Base.xcconfig").read_text(encoding="utf-8")
+    (identifier,) = re.findall(r"^PRODUCT_BUNDLE_IDENTIFIER = (\S+)$", settings, re.MULTILINE)
+    without_team = re.sub(r"\$\(DEVELOPMENT_TEAM:default=(\w+)\)", r"\1", identifier)
+    assert workflow("ios")["env"]["BUNDLE_ID"] == without_team
+
+
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="the lock's other half is for this version")
 def test_every_requirement_is_locked_once_for_each_python():
     lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()

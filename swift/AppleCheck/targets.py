@@ -45,22 +45,28 @@ def targets(triple: str) -> list[Target]:
     phone = "-ios" in triple and not triple.endswith("-macabi")
     interface = "AppKit" if "-macos" in triple else "UIKit"
     shared = [types / "UIKit.swift"] if interface == "UIKit" else []
+    more = {
+        name: [STUBS / f"{name}.swift"] if phone else [] for name in ("ImageIOWriting", "UIKitPhone", "SwiftUIPhone")
+    }
     found = [
         framework("CoreFoundation", core_video / names, STUBS / "CoreFoundation.swift"),
         framework("CoreGraphics", STUBS / "CoreGraphics.swift"),
-        framework("ImageIO", STUBS / "ImageIO.swift"),
+        framework("ImageIO", STUBS / "ImageIO.swift", *more["ImageIOWriting"]),
         framework("CoreVideo", core_video, without=(names,), imports="@_exported import CoreFoundation"),
         framework("CoreML", SWIFT / "StandIns" / "CoreML"),
         framework("VideoToolbox", STUBS / "VideoToolbox.swift"),
         framework("os", STUBS / "os.swift"),
-        framework(interface, *shared, STUBS / f"{interface}.swift"),
-        framework("SwiftUI", types / "SwiftUI.swift", STUBS / "SwiftUIMore.swift"),
+        framework(interface, *shared, STUBS / f"{interface}.swift", *more["UIKitPhone"]),
+        *(framework(name, STUBS / f"{name}.swift") for name in ("UniformTypeIdentifiers", "CoreTransferable")),
+        framework("SwiftUI", types / "SwiftUI.swift", STUBS / "SwiftUIMore.swift", *more["SwiftUIPhone"]),
+        framework("PhotosUI", STUBS / "PhotosUI.swift"),
         *(own(name) for name in ("EdgeSAMCore", "EdgeSAM", "EdgeSAMUI")),
     ]
     if triple in TRIPLES:
         found += [own(name) for name in ("EdgeSAMDigest", "EdgeSAMBenchCore", "EdgeSAMBenchRuntime")]
     if triple == MAC:
         found.append(Target("edgesam_bench_host", (SWIFT / "Sources" / "edgesam-bench-host",)))
+        found.append(Target("demo_states", (SWIFT / "Tools" / "Sources" / "demo-states",)))
     if phone:
         apps = sorted(path.parent for path in (SWIFT / "Apps").glob("*/Sources"))
         found += [Target(app.name, (app / "Sources",)) for app in apps]

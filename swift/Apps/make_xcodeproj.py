@@ -1,7 +1,11 @@
-"""Writes EdgeSAMBench.xcodeproj from the files in EdgeSAMBench/.
+"""Writes the Xcode project of each app from the files in its folder, and copies models into the demo.
 
-    python swift/Apps/make_xcodeproj.py            rewrite the project
-    python swift/Apps/make_xcodeproj.py --check    exit 1 if the project on disk is not what would be written
+    python swift/Apps/make_xcodeproj.py                    rewrite the projects
+    python swift/Apps/make_xcodeproj.py --check            exit 1 if a project on disk is not what would be written
+    python swift/Apps/make_xcodeproj.py --models FOLDER    copy the packages of an export into the demo
+
+The demo's project lists Models/Encoder.mlpackage and Models/Decoder.mlpackage, whatever was exported; Xcode compiles
+them into the app. They are not in the repository: `make demo-app` exports edge_sam_tiny and copies it.
 
 The output depends on the file names alone: identifiers are hashes of what they name, so adding a file changes only the
 lines about that file.  Settings live in Config/*.xcconfig, not here.
@@ -9,18 +13,48 @@ lines about that file.  Settings live in Config/*.xcconfig, not here.
 
 from __future__ import annotations
 
-import hashlib
-import re
+import shutil
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-NAME = "EdgeSAMBench"
+from pbxproj import Project, Ref, Value, pbxproj
+
 HERE = Path(__file__).resolve().parent
-APP = HERE / NAME
-PACKAGE_PATH = "../.."  # from the folder of the project to swift/, where Package.swift lies
-PRODUCTS = ("EdgeSAM", "EdgeSAMBench")
-CONFIGURATION = "Release"  # the only one: a debug build is not worth measuring
+
+
+@dataclass(frozen=True)
+class App:
+    """One app: its name is that of its folder, project, target and scheme."""
+
+    name: str
+    package_path: str
+    """From the folder of the project to that of Package.swift."""
+    products: tuple[str, ...]
+    configurations: tuple[str, ...] = ("Release",)
+    """The first is that of every action of the scheme."""
+    debugger: bool = False
+    models: tuple[str, ...] = ()
+    """Packages that are compiled into the app, present or not."""
+    folder: Path | None = None
+    """None: beside this file."""
+
+    @property
+    def home(self) -> Path:
+        return self.folder or HERE / self.name
+
+
+BENCH = App("EdgeSAMBench", "../..", ("EdgeSAM", "EdgeSAMBench"))  # only Release: a debug build is not worth measuring
+DEMO = App(
+    "EdgeSAMDemo",
+    "../../..",
+    ("EdgeSAM", "EdgeSAMUI"),
+    configurations=("Release", "Debug"),  # runs Release: unoptimised, an image takes seconds to prepare
+    debugger=True,
+    models=("Models/Encoder.mlpackage", "Models/Decoder.mlpackage"),
+)
+APPS = (BENCH, DEMO)
+MODELS = "Models"
 IGNORED = {"Local.xcconfig", ".gitignore", ".DS_Store"}
 FILE_TYPES = {
     ".swift": "sourcecode.swift",
@@ -29,71 +63,16 @@ FILE_TYPES = {
     ".xcconfig": "text.xcconfig",
     ".example": "text.xcconfig",
     ".entitlements": "text.plist.entitlements",
+    ".mlpackage": "folder.mlpackage",
 }
-ONE_LINE = {"PBXBuildFile", "PBXFileReference"}
-PLAIN = re.compile(r"[A-Za-z0-9_./$]+")
-
-Value = "str | Ref | list[Value] | dict[str, Value]"
 
 
-@dataclass(frozen=True)
-class Ref:
-    """An identifier, and what Xcode writes behind it as a comment."""
-
-    id: str
-    comment: str = ""
-
-
-@dataclass
-class Project:
-    objects: dict[str, tuple[Ref, dict[str, Value]]] = field(default_factory=dict)
-
-    def add(self, isa: str, key: str, comment: str = "", **fields: Value) -> Ref:
-        """Add an object; ``isa`` and ``key`` together name it for ever."""
-        ref = Ref(hashlib.sha256(f"{isa}:{key}".encode()).hexdigest()[:24].upper(), comment)
-        if ref.id in self.objects:
-            raise ValueError(f"two objects are called {isa} {key}")
-        self.objects[ref.id] = (ref, {"isa": isa, **dict(sorted(fields.items()))})
-        return ref
-
-
-def quoted(text: str) -> str:
-    if PLAIN.fullmatch(text) and "//" not in text:
-        return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
-
-
-def rendered(value: Value, depth: int, one_line: bool = False) -> str:
-    """An OpenStep property list value, indented the way Xcode does it."""
-    if isinstance(value, str):
-        return quoted(value)
-    if isinstance(value, Ref):
-        return f"{value.id} /* {value.comment} */" if value.comment else value.id
-    gap, end = (" ", "") if one_line else ("\n" + "\t" * (depth + 1), "\n" + "\t" * depth)
-    if isinstance(value, list):
-        return "(" + "".join(f"{gap}{rendered(item, depth + 1)}," for item in value) + f"{end})"
-    inner = "".join(f"{gap}{quoted(k)} = {rendered(v, depth + 1)};" for k, v in value.items())
-    return "{" + (inner.lstrip() + " " if one_line else inner + end) + "}"
-
-
-def pbxproj(project: Project, root: Ref) -> str:
-    lines = ["// !$*UTF8*$!", "{", "\tarchiveVersion = 1;", "\tclasses = {", "\t};", "\tobjectVersion = 60;"]
-    lines += ["\tobjects = {"]
-    for isa in sorted({str(fields["isa"]) for _, fields in project.objects.values()}):
-        lines += ["", f"/* Begin {isa} section */"]
-        for _, (ref, fields) in sorted(project.objects.items()):
-            if fields["isa"] == isa:
-                lines.append(f"\t\t{rendered(ref, 2)} = {rendered(fields, 2, one_line=isa in ONE_LINE)};")
-        lines.append(f"/* End {isa} section */")
-    return "\n".join([*lines, "\t};", f"\trootObject = {rendered(root, 1)};", "}", ""])
-
-
-def app_files() -> list[str]:
-    """Every file of the app, relative to its folder; an asset catalogue is one file."""
-    found = set()
-    for path in APP.rglob("*"):
-        relative = path.relative_to(APP)
-        if relative.parts[0].endswith(".xcodeproj") or path.name in IGNORED:
+def app_files(app: App) -> list[str]:
+    """Every file of the app, relative to its folder; an asset catalogue and a model are one file each."""
+    found = set(app.models)
+    for path in app.home.rglob("*"):
+        relative = path.relative_to(app.home)
+        if relative.parts[0].endswith(".xcodeproj") or relative.parts[0] == MODELS or path.name in IGNORED:
             continue
         parts = [i for i, part in enumerate(relative.parts) if part.endswith(".xcassets")]
         if parts:
@@ -144,33 +123,39 @@ def phase(project: Project, isa: str, title: str, members: dict[str, tuple[str, 
     )
 
 
-def configurations(project: Project, owner: str, settings: dict[str, Value], base: Ref | None = None) -> Ref:
-    fields: dict[str, Value] = {"buildSettings": settings, "name": CONFIGURATION}
-    if base is not None:
-        fields["baseConfigurationReference"] = base
-    one = project.add("XCBuildConfiguration", f"{owner}/{CONFIGURATION}", CONFIGURATION, **fields)
+def configurations(project: Project, app: App, owner: str, settings: dict[str, Value], base: Ref | None = None) -> Ref:
+    every: list[Value] = []
+    for name in app.configurations:
+        fields: dict[str, Value] = {"buildSettings": settings, "name": name}
+        if base is not None:
+            fields["baseConfigurationReference"] = base
+        every.append(project.add("XCBuildConfiguration", f"{owner}/{name}", name, **fields))
     return project.add(
         "XCConfigurationList",
         owner,
         f"Build configuration list for {owner}",
-        buildConfigurations=[one],
+        buildConfigurations=every,
         defaultConfigurationIsVisible="0",
-        defaultConfigurationName=CONFIGURATION,
+        defaultConfigurationName=app.configurations[0],
     )
 
 
-def target(project: Project, references: dict[str, Ref], product: Ref, package: Ref) -> Ref:
+def target(project: Project, app: App, references: dict[str, Ref], product: Ref, package: Ref) -> Ref:
     packaged = {
         name: project.add("XCSwiftPackageProductDependency", name, name, package=package, productName=name)
-        for name in PRODUCTS
+        for name in app.products
     }
-    sources = {name: ("fileRef", ref) for name, ref in references.items() if name.endswith(".swift")}
+    # Models are sources: as resources Xcode would copy them without compiling them.
+    compiled = (".swift", ".mlpackage")
+    sources = {name: ("fileRef", ref) for name, ref in references.items() if name.endswith(compiled)}
     assets = {name: ("fileRef", ref) for name, ref in references.items() if name.endswith(".xcassets")}
     return project.add(
         "PBXNativeTarget",
-        NAME,
-        NAME,
-        buildConfigurationList=configurations(project, f'PBXNativeTarget "{NAME}"', {"PRODUCT_NAME": "$(TARGET_NAME)"}),
+        app.name,
+        app.name,
+        buildConfigurationList=configurations(
+            project, app, f'PBXNativeTarget "{app.name}"', {"PRODUCT_NAME": "$(TARGET_NAME)"}
+        ),
         buildPhases=[
             phase(project, "PBXSourcesBuildPhase", "Sources", sources),
             phase(
@@ -183,42 +168,42 @@ def target(project: Project, references: dict[str, Ref], product: Ref, package: 
         ],
         buildRules=[],
         dependencies=[],
-        name=NAME,
+        name=app.name,
         packageProductDependencies=list(packaged.values()),
-        productName=NAME,
+        productName=app.name,
         productReference=product,
         productType="com.apple.product-type.application",
     )
 
 
-def make_project() -> tuple[str, str]:
+def make_project(app: App) -> tuple[str, str]:
     """The text of project.pbxproj, and the identifier of the app's target."""
     project = Project()
     product = project.add(
         "PBXFileReference",
         "product",
-        f"{NAME}.app",
+        f"{app.name}.app",
         explicitFileType="wrapper.application",
         includeInIndex="0",
-        path=f"{NAME}.app",
+        path=f"{app.name}.app",
         sourceTree="BUILT_PRODUCTS_DIR",
     )
-    main_group, references = file_tree(project, app_files(), product)
+    main_group, references = file_tree(project, app_files(app), product)
     package = project.add(
         "XCLocalSwiftPackageReference",
-        PACKAGE_PATH,
-        f'XCLocalSwiftPackageReference "{PACKAGE_PATH}"',
-        relativePath=PACKAGE_PATH,
+        app.package_path,
+        f'XCLocalSwiftPackageReference "{app.package_path}"',
+        relativePath=app.package_path,
     )
-    app = target(project, references, product, package)
+    native = target(project, app, references, product, package)
     products_group = next(ref for ref, fields in project.objects.values() if fields.get("name") == "Products")
     root = project.add(
         "PBXProject",
-        NAME,
+        app.name,
         "Project object",
         attributes={"BuildIndependentTargetsInParallel": "1", "LastUpgradeCheck": "1600"},
         buildConfigurationList=configurations(
-            project, f'PBXProject "{NAME}"', {}, base=references["Config/Base.xcconfig"]
+            project, app, f'PBXProject "{app.name}"', {}, base=references["Config/Base.xcconfig"]
         ),
         compatibilityVersion="Xcode 15.0",
         developmentRegion="en",
@@ -229,9 +214,9 @@ def make_project() -> tuple[str, str]:
         productRefGroup=products_group,
         projectDirPath="",
         projectRoot="",
-        targets=[app],
+        targets=[native],
     )
-    return pbxproj(project, root), app.id
+    return pbxproj(project, root), native.id
 
 
 def element(name: str, attributes: dict[str, str], children: list[str] | None = None) -> str:
@@ -241,25 +226,27 @@ def element(name: str, attributes: dict[str, str], children: list[str] | None = 
     return "\n".join([head, *body, f"</{name}>"])
 
 
-def scheme(target_id: str) -> str:
-    """Release in every action and no debugger: both change what is measured."""
-    app = element(
+def scheme(app: App, target_id: str) -> str:
+    """One configuration in every action; no debugger where it would change what is measured."""
+    built_app = element(
         "BuildableReference",
         {
             "BuildableIdentifier": "primary",
             "BlueprintIdentifier": target_id,
-            "BuildableName": f"{NAME}.app",
-            "BlueprintName": NAME,
-            "ReferencedContainer": f"container:{NAME}.xcodeproj",
+            "BuildableName": f"{app.name}.app",
+            "BlueprintName": app.name,
+            "ReferencedContainer": f"container:{app.name}.xcodeproj",
         },
     )
-    runnable = element("BuildableProductRunnable", {"runnableDebuggingMode": "0"}, [app])
+    runnable = element("BuildableProductRunnable", {"runnableDebuggingMode": "0"}, [built_app])
     built = {f"buildFor{action}": "YES" for action in ("Testing", "Running", "Profiling", "Archiving", "Analyzing")}
-    entries = element("BuildActionEntries", {}, [element("BuildActionEntry", built, [app])])
-    release = {"buildConfiguration": CONFIGURATION}
-    no_debugger = {
-        "selectedDebuggerIdentifier": "",
-        "selectedLauncherIdentifier": "Xcode.IDEFoundation.Launcher.PosixSpawn",
+    entries = element("BuildActionEntries", {}, [element("BuildActionEntry", built, [built_app])])
+    release = {"buildConfiguration": app.configurations[0]}
+    debugger = {
+        "selectedDebuggerIdentifier": "Xcode.DebuggerFoundation.Debugger.LLDB" if app.debugger else "",
+        "selectedLauncherIdentifier": (
+            "Xcode.DebuggerFoundation.Launcher.LLDB" if app.debugger else "Xcode.IDEFoundation.Launcher.PosixSpawn"
+        ),
     }
     test = {"shouldUseLaunchSchemeArgsEnv": "YES"}
     launch = {
@@ -279,8 +266,8 @@ def scheme(target_id: str) -> str:
     }
     actions = [
         element("BuildAction", {"parallelizeBuildables": "YES", "buildImplicitDependencies": "YES"}, [entries]),
-        element("TestAction", release | no_debugger | test, ["<Testables>\n</Testables>"]),
-        element("LaunchAction", release | no_debugger | launch, [runnable]),
+        element("TestAction", release | debugger | test, ["<Testables>\n</Testables>"]),
+        element("LaunchAction", release | debugger | launch, [runnable]),
         element("ProfileAction", release | profile, [runnable]),
         element("AnalyzeAction", release),
         element("ArchiveAction", release | {"revealArchiveInOrganizer": "YES"}),
@@ -289,7 +276,7 @@ def scheme(target_id: str) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{whole}\n'
 
 
-# The package's product EdgeSAMBench would get a scheme of the same name as the app's.
+# A package's product of the app's name would get a scheme of the same name as the app's.
 WORKSPACE_SETTINGS = """<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
 <plist version="1.0">
@@ -301,10 +288,10 @@ WORKSPACE_SETTINGS = """<?xml version="1.0" encoding="UTF-8"?>
 """
 
 
-def make_files() -> dict[str, str]:
-    """Path inside EdgeSAMBench/ -> text."""
-    text, target_id = make_project()
-    bundle = f"{NAME}.xcodeproj"
+def make_files(app: App) -> dict[str, str]:
+    """Path inside the app's folder -> text."""
+    text, target_id = make_project(app)
+    bundle = f"{app.name}.xcodeproj"
     workspace = element("Workspace", {"version": "1.0"}, [element("FileRef", {"location": "self:"})])
     return {
         f"{bundle}/project.pbxproj": text,
@@ -312,23 +299,49 @@ def make_files() -> dict[str, str]:
             f'<?xml version="1.0" encoding="UTF-8"?>\n{workspace}\n'
         ),
         f"{bundle}/project.xcworkspace/xcshareddata/WorkspaceSettings.xcsettings": WORKSPACE_SETTINGS,
-        f"{bundle}/xcshareddata/xcschemes/{NAME}.xcscheme": scheme(target_id),
+        f"{bundle}/xcshareddata/xcschemes/{app.name}.xcscheme": scheme(app, target_id),
     }
 
 
-def main(arguments: list[str]) -> int:
+def write(app: App, check: bool) -> list[str]:
+    """Write the app's project unless it is only checked; return what was not up to date."""
+    stale = []
+    for name, text in make_files(app).items():
+        path = app.home / name
+        if path.is_file() and path.read_bytes() == text.encode():
+            continue
+        stale.append(f"{app.name}/{name}")
+        if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text.encode())
+    return stale
+
+
+def copy_models(app: App, folder: Path) -> str | None:
+    """Copy the encoder's and the decoder's package of an export into an app; return the problem, if any."""
+    found = {}
+    for name in app.models:
+        component = Path(name).stem.lower()
+        matches = sorted(folder.glob(f"*_{component}.mlpackage"))
+        if len(matches) != 1 or not (matches[0] / "Manifest.json").is_file():
+            there = ", ".join(path.name for path in matches) or "none"
+            return f"{folder}: expected one whole *_{component}.mlpackage, found: {there}; export one model into it"
+        found[name] = matches[0]
+    for name, package in found.items():
+        shutil.rmtree(app.home / name, ignore_errors=True)
+        shutil.copytree(package, app.home / name)
+    return None
+
+
+def main(arguments: list[str], apps: tuple[App, ...] = APPS) -> int:
+    if len(arguments) == 2 and arguments[0] == "--models":
+        problems = [problem for app in apps if app.models and (problem := copy_models(app, Path(arguments[1])))]
+        sys.stderr.writelines(f"{problem}\n" for problem in problems)
+        return 1 if problems else 0
     if arguments not in ([], ["--check"]):
         sys.stderr.write(f"{__doc__}\n")
         return 2
-    stale = []
-    for name, text in make_files().items():
-        path = APP / name
-        if path.is_file() and path.read_bytes() == text.encode():
-            continue
-        stale.append(name)
-        if not arguments:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(text.encode())
+    stale = [name for app in apps for name in write(app, bool(arguments))]
     if arguments and stale:
         sys.stderr.write(f"not up to date: {', '.join(stale)}; run python swift/Apps/make_xcodeproj.py\n")
         return 1

@@ -39,12 +39,6 @@ extension Button where Title == Text {
     public init(_ title: String, action: @escaping @MainActor () -> Void) { fatalError() }
 }
 
-@MainActor @propertyWrapper public struct Binding<Value> {
-    public var wrappedValue: Value { get { fatalError() } nonmutating set {} }
-    public var projectedValue: Binding<Value> { self }
-    public init(projectedValue: Binding<Value>) {}
-}
-extension State { public var projectedValue: Binding<Value> { fatalError() } }
 public enum LabelStyle: Sendable { case iconOnly, titleAndIcon }
 
 /// <https://developer.apple.com/documentation/swiftui/draggesture>

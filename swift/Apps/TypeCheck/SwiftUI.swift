@@ -43,8 +43,20 @@ public struct WindowGroup<Content: View>: Scene {
 }
 
 @MainActor @propertyWrapper public struct State<Value> {
-    public var wrappedValue: Value { get { fatalError() } nonmutating set {} }
+    public var wrappedValue: Value {
+        get { fatalError() }
+        nonmutating set {}
+    }
+    public var projectedValue: Binding<Value> { fatalError() }
     public init(wrappedValue: Value) {}
+}
+@MainActor @propertyWrapper public struct Binding<Value> {
+    public var wrappedValue: Value {
+        get { fatalError() }
+        nonmutating set {}
+    }
+    public var projectedValue: Binding<Value> { self }
+    public init(projectedValue: Binding<Value>) {}
 }
 public struct EnvironmentValues { public let scenePhase: ScenePhase, dynamicTypeSize: DynamicTypeSize }
 @MainActor @propertyWrapper public struct Environment<Value> {

@@ -2,7 +2,7 @@ import EdgeSAM
 
 /// Colours and sizes of what is drawn over an image.
 public struct SelectionStyle: Sendable, Hashable {
-    public var mask = RGBColor(red: 30, green: 144, blue: 255)
+    public var mask = RGBColor(red: 255, green: 45, blue: 130)
     /// 0 leaves the image as it is, 1 fills the mask.
     public var maskOpacity = 0.45
     public var outline = RGBColor(red: 255, green: 255, blue: 255)
