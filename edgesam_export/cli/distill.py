@@ -20,6 +20,8 @@ CONFIG_OPTIONS: dict[str, tuple[Any, str]] = {
     "stage": (click.Choice(["encoder", "prompts", "recover"]), "Match embeddings, masks, or win back."),
     "teacher": (str, "Model whose masks to match; default: the masks of the data."),
     "data": (str, "scenes:SEED[:COUNT], a COCO .json, or a folder of images."),
+    "strict": (bool, "End at a damaged image or annotation."),
+    "annotations_frame": (click.Choice(["upright", "raw"]), "Pixels that annotations are of, where EXIF turns them."),
     "schedule": (str, "SIZE:BATCH:STEPS[:ROUNDS],...: side of the images, images in a step."),
     "objects": (INTEGER, "Prompts drawn for each image."),
     "rounds": (INTEGER, "Rounds of points drawn where student and teacher differ."),

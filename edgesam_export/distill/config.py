@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 STAGES = ("encoder", "prompts", "recover")
+FRAMES = (None, "upright", "raw")
 AMP = ("off", "bf16", "fp16")
 PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
 MAX_STEPS = 10_000_000
@@ -69,6 +70,10 @@ class DistillConfig:
     """Model whose masks are the target; None: the masks of the data."""
     data: str = "scenes:0"
     """Training data, as ``open_data`` reads it."""
+    strict: bool = False
+    """A damaged image or annotation ends the run; else the next image stands in, and the annotation is left out."""
+    annotations_frame: Literal["upright", "raw"] | None = None
+    """Pixels that annotations are of, where EXIF has an orientation: upright (also without a choice), or as stored."""
     schedule: tuple[Phase, ...] = (Phase(size=512, batch=8, steps=1000),)
     objects: int = 4
     """Prompts drawn for every image of a step."""
@@ -127,9 +132,11 @@ class DistillConfig:
 
     def __post_init__(self) -> None:
         choices = (("stage", STAGES), ("mask_tokens", ("first", "all")), ("amp", AMP))
-        for name, allowed in choices:
+        for name, allowed in (*choices, ("annotations_frame", FRAMES)):
             if getattr(self, name) not in allowed:
-                raise UsageError(f"{name} is '{getattr(self, name)}'; choose one of: {', '.join(allowed)}")
+                raise UsageError(
+                    f"{name} is '{getattr(self, name)}'; choose one of: {', '.join(filter(None, allowed))}"
+                )
         for name in ("freeze", "inherit"):
             for part in getattr(self, name):
                 if part not in PARTS:

@@ -9,8 +9,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from edgesam_export.distill.config import DistillConfig
-from edgesam_export.distill.data import open_data
-from edgesam_export.distill.dataset import square
+from edgesam_export.distill.data import open_data, readable
+from edgesam_export.distill.dataset import reading_of, square
 from edgesam_export.distill.loop import decode, network_input
 from edgesam_export.distill.prompts import box_corners, to_frame
 from edgesam_export.files import write_beside
@@ -66,12 +66,12 @@ def sample_source(data: str) -> str:
 def draw_samples(student: SamModel, config: DistillConfig, path: Path) -> None:
     """Write an image of two rows: masks from a box, masks from one point; right outline white, prompt in yellow."""
     side = config.schedule[-1].size
-    data = open_data(sample_source(config.data), size=side)
+    data = open_data(sample_source(config.data), size=side, reading=reading_of(config))
     mode = [(module, module.training) for module in student.modules()]
     student.eval()
     columns = []
     for index in range(min(SHOWN, len(data))):
-        image, masks, size = square(data[index], side)
+        image, masks, size = square(readable(data, index, strict=config.strict)[0], side)
         if not masks.any(axis=(1, 2)).any():
             masks = middle(side, size)
         mask = max(masks, key=lambda one: one.sum())

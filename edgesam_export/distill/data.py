@@ -43,6 +43,7 @@ __all__ = [
     "Skipped",
     "mask_of",
     "open_data",
+    "readable",
     "shortened",
 ]
 
@@ -52,6 +53,8 @@ MAX_SEED = (1 << 32) - 1
 MAX_INDEX_BYTES = 1 << 30
 """Largest COCO file; that of COCO's training set has 450 MB."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+MOST_DAMAGED = 100
+"""Images in a row that may be damaged; beyond that the data is not what it should be."""
 LISTED = 3
 """Damaged items that a warning names; reports list all."""
 SCENES = re.compile(r"scenes:(\d{1,10})(?::(\d{1,10}))?", re.ASCII)
@@ -120,18 +123,47 @@ class Skipped:
             mine += theirs
         self.turned += other.turned
 
+    def without_repeats(self) -> Skipped:
+        """Return each line once, sorted: of data that was read several times, in any order."""
+        return Skipped(**{name: sorted(set(getattr(self, name))) for name in ("images", "annotations", "turned")})
+
     def warn(self, frame: str | None) -> None:
         """Issue a warning for what was passed over, and for orientations unless ``frame`` was chosen."""
         lines = [*self.images, *self.annotations]
         if lines:
-            counts = f"{len(self.images)} images and {len(self.annotations)} annotations"
-            warn(f"{counts} are damaged and were left out (--strict stops at the first): {shortened(lines)}")
+            counts = [
+                f"{len(rows)} damaged {noun}{'s' if len(rows) > 1 else ''}"
+                for rows, noun in ((self.images, "image"), (self.annotations, "annotation"))
+                if rows
+            ]
+            warn(f"{' and '.join(counts)} left out (--strict stops at the first): {shortened(lines)}")
         if self.turned and frame is None:
             warn(
                 f"{len(self.turned)} annotated images have an EXIF orientation: annotations are taken to be of the"
                 " upright image; give --annotations-frame raw where they are of the pixels as stored, or upright where"
                 f" they are not: {shortened(self.turned)}"
             )
+
+
+def readable(data: Data, index: int, *, strict: bool) -> tuple[Sample, int, Skipped]:
+    """Return a sample, its index and what was passed over: for a damaged image the next one stands in.
+
+    Raises:
+        UsageError: many damaged ones in a row, or one, when ``strict``.
+    """
+    skipped = Skipped()
+    for number in range(min(len(data), MOST_DAMAGED)):
+        chosen = (index + number) % len(data)
+        try:
+            sample = data[chosen]
+        except UsageError as error:
+            if strict:
+                raise
+            skipped.images.append(str(error))
+        else:
+            skipped.add(sample)
+            return sample, chosen, skipped
+    raise UsageError(f"{len(skipped.images)} damaged images in a row: {shortened(skipped.images)}")
 
 
 def shortened(lines: Sequence[str]) -> str:

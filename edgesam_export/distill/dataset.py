@@ -6,7 +6,7 @@ The samples of a step depend on the seed, the step and the process, and on nothi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from edgesam_export.distill.config import DistillConfig
-from edgesam_export.distill.data import Data, Sample, open_data
-from edgesam_export.errors import UsageError
+from edgesam_export.distill.data import Data, Reading, Sample, Skipped, open_data, readable
+from edgesam_export.errors import EdgeSAMExportError, UsageError
 from edgesam_export.imaging.geometry import scaled_size
 from edgesam_export.spec import ImageFrame
 
-__all__ = ["Batch", "batches", "square"]
+__all__ = ["Batch", "batches", "reading_of", "square"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,8 @@ class Batch:
     dots: Tensor
     """True where the data has no masks: each of ``masks`` then is one pixel, a point to ask the teacher for."""
     indexes: list[int]
+    skipped: Skipped = field(default_factory=Skipped)
+    """What was passed over for this batch."""
 
 
 def square(sample: Sample, side: int) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
@@ -56,11 +58,16 @@ def square(sample: Sample, side: int) -> tuple[np.ndarray, np.ndarray, tuple[int
     return image, masks, (height, width)
 
 
-Drawn = tuple[np.ndarray, np.ndarray, bool, int]
-"""Image, masks, whether each mask is one pixel, index of the sample."""
+Drawn = tuple[np.ndarray, np.ndarray, bool, int, Skipped]
+"""Image, masks, whether each mask is one pixel, index of the sample, what was passed over."""
 
 
-class StepSamples(Dataset[Drawn]):
+def reading_of(config: DistillConfig) -> Reading:
+    """Return how a run reads its data."""
+    return Reading(strict=config.strict, frame=config.annotations_frame)
+
+
+class StepSamples(Dataset[Drawn | EdgeSAMExportError]):
     """Samples by (step, position, index of the data, side of the square); objects are drawn by the first two."""
 
     def __init__(self, data: str, config: DistillConfig) -> None:
@@ -70,13 +77,24 @@ class StepSamples(Dataset[Drawn]):
 
     def data(self, side: int) -> Data:
         """Return the data at a size; only drawn scenes have several."""
-        if side not in self.opened:
-            self.opened[side] = open_data(self.text, size=side)
-        return self.opened[side]
+        key = side if self.text.startswith("scenes:") else 0
+        if key not in self.opened:
+            self.opened[key] = open_data(self.text, size=side, reading=reading_of(self.config))
+        return self.opened[key]
 
-    def __getitem__(self, key: tuple[int, int, int, int]) -> Drawn:
-        step, position, index, side = key
-        sample = self.data(side)[index]
+    def __getitem__(self, key: tuple[int, int, int, int]) -> Drawn | EdgeSAMExportError:
+        try:
+            return self.drawn(*key)
+        except EdgeSAMExportError as error:
+            return error  # PyTorch would wrap what a worker raises in its traceback
+
+    def drawn(self, step: int, position: int, index: int, side: int) -> Drawn:
+        """Return what a step sees of a sample.
+
+        Raises:
+            UsageError: a damaged image; an image without masks, and no teacher to make them.
+        """
+        sample, index, skipped = readable(self.data(side), index, strict=self.config.strict)
         image, masks, (height, width) = square(sample, side)
         masks = masks[masks.any(axis=(1, 2))]
         rng = np.random.default_rng([self.config.seed, step, position])
@@ -90,17 +108,26 @@ class StepSamples(Dataset[Drawn]):
         else:
             masks = np.zeros((count, side, side), bool)
             masks[np.arange(count), rng.integers(0, height, count), rng.integers(0, width, count)] = True
-        return image, masks, dots, index
+        return image, masks, dots, index, skipped
 
 
-def collate(items: list[Drawn]) -> Batch:
-    """Put samples together."""
-    images, masks, dots, indexes = zip(*items)
+def collate(items: list[Drawn | EdgeSAMExportError]) -> Batch | EdgeSAMExportError:
+    """Put samples together; an error stands for the batch."""
+    drawn: list[Drawn] = []
+    for item in items:
+        if isinstance(item, EdgeSAMExportError):
+            return item
+        drawn.append(item)
+    images, masks, dots, indexes, notes = zip(*drawn)
+    skipped = Skipped()
+    for one in notes:
+        skipped.extend(one)
     return Batch(
         images=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),  # (B, S, S, 3) -> (B, 3, S, S)
         masks=torch.from_numpy(np.stack(masks)),
         dots=torch.tensor(dots),
         indexes=list(indexes),
+        skipped=skipped,
     )
 
 
@@ -145,8 +172,8 @@ def order_of(seed: int, epoch: int, length: int) -> np.ndarray:
 
 def batches(
     config: DistillConfig, *, start: int = 0, side: int | None = None, rank: int = 0, world: int = 1
-) -> DataLoader[Drawn]:
-    """Return an iterable over the batches of all steps from ``start`` on.
+) -> Iterator[Batch]:
+    """Yield the batches of all steps from ``start`` on.
 
     ``side`` is the size of the squares, None for the student's own (a teacher may see larger images).
 
@@ -157,7 +184,7 @@ def batches(
     length = len(samples.data(side or config.schedule[0].size))
     if length == 0:
         raise UsageError(f"data '{config.data}' holds no images; give a folder or file with images")
-    return DataLoader(
+    loader = DataLoader(
         samples,
         batch_sampler=Steps(config, length, start=start, side=side, rank=rank, world=world),
         collate_fn=collate,
@@ -165,6 +192,10 @@ def batches(
         worker_init_fn=one_thread,
         prefetch_factor=4 if config.workers else None,
     )
+    for batch in loader:
+        if isinstance(batch, EdgeSAMExportError):
+            raise batch
+        yield batch
 
 
 def one_thread(number: int) -> None:

@@ -95,7 +95,9 @@ class RunFolder:
     def difference(self, before: dict[str, Any]) -> str | None:
         """Return the first difference to another run's configuration, None if it is this one's."""
         now = config_document(self.config)
-        return next((f"{n} {before.get(n)}, not {now[n]}" for n in now if n not in before or now[n] != before[n]), None)
+        # A run of an older version lacks the fields that came later; it ran with their defaults.
+        before = {**config_document(DistillConfig(student=self.config.student)), **before}
+        return next((f"{n} {before[n]}, not {now[n]}" for n in now if now[n] != before[n]), None)
 
     def names(self) -> str:
         return ", ".join(path.name for path in self.checkpoints()) or "none"

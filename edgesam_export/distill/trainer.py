@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from edgesam_export.distill.config import DistillConfig, Phase, config_document
+from edgesam_export.distill.data import Skipped
 from edgesam_export.distill.dataset import Batch, batches
 from edgesam_export.distill.loop import PromptStep, fill_dots, network_input
 from edgesam_export.distill.pool import ScenePool
@@ -94,6 +95,8 @@ class Trainer:
         self.scenes = 0
         """Scenes that were put into the pool."""
         self.history: list[dict[str, float]] = []
+        self.skipped = Skipped()
+        """What was passed over of the data, each time that it was."""
         self.lines: list[dict[str, Any]] = []
         """Steps that are not in the history yet."""
         self.parallel = step
@@ -166,6 +169,7 @@ class Trainer:
         if self.average is not None:
             self.student.load_state_dict(self.average.state_dict())
         self.calibrate()
+        self.skipped.without_repeats().warn(self.config.annotations_frame)
 
     def make_pool(self) -> ScenePool | None:
         """Return the pool of scenes, None if images are prepared for each step."""
@@ -208,7 +212,10 @@ class Trainer:
 
     def counted_batches(self, start: int) -> Iterator[Batch]:
         """Yield the batches of all steps from ``start`` on, prepared ahead by their numbers."""
-        yield from batches(self.config, start=start, side=self.side, rank=self.where.rank, world=self.where.world)
+        where = self.where
+        for batch in batches(self.config, start=start, side=self.side, rank=where.rank, world=where.world):
+            self.skipped.extend(batch.skipped)
+            yield batch
 
     def generator(self, number: int, salt: int = 0) -> torch.Generator:
         """Return the generator of a step's random numbers."""

@@ -323,7 +323,7 @@ def test_what_was_passed_over_is_counted_and_listed(tmp_path):
     with pytest.warns(EdgeSAMExportWarning) as found:
         skipped.warn(None)
     assert str(found[0].message) == (
-        "4 images and 1 annotations are damaged and were left out (--strict stops at the first): "
+        "4 damaged images and 1 damaged annotation left out (--strict stops at the first): "
         "a.jpg: damaged; b.jpg: damaged; c.jpg: damaged; and 2 more"
     )
     turned = Skipped(turned=["a.jpg"])
