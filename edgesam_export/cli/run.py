@@ -16,14 +16,14 @@ from edgesam_export.spec import NUMERICS
 
 @cli.command()
 @click.argument("package", type=click.Path(path_type=Path))
-@click.option("--input", "inputs", multiple=True, metavar="NAME=FILE", help="A .npy array or an image.")
+@click.option("--input", "inputs", multiple=True, metavar="NAME=FILE", help="A .npy array or an image; of a state, what it holds before.")
 @click.option("--function", default=None, help="Function of a package that has several.")
 @click.option("--numerics", type=click.Choice(NUMERICS), default="fp16", show_default=True)
 @click.option("--probe", "probes", multiple=True, metavar="NAME", help="Also save this value of the program.")
 @click.option("--time", "repeats", type=int, metavar="N", help="Run N more times and print the times.")
 @common(output="out")
 def run(package: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
-    """Run any ML Program on this machine: inputs from .npy or image files, outputs to .npy."""
+    """Run any ML Program on this machine: inputs from .npy or image files; outputs to .npy, .png and .json."""
     from edgesam_export.predict.run import run_package
 
     with steps(quiet, f"running {package.name}"):

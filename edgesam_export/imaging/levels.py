@@ -18,7 +18,7 @@ import numpy as np
 
 from edgesam_export.errors import UsageError, warn
 
-__all__ = ["array_pixels", "brightened", "grey_to_rgb", "over_white", "to_8_bits", "warn_if_black"]
+__all__ = ["NEARLY_BLACK", "array_pixels", "brightened", "grey_to_rgb", "over_white", "to_8_bits", "warn_if_black"]
 
 WHITES = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 65535.0)
 """Largest values of what cameras and programs write: floats to 1; 8, 10, 12, 14 and 16 bits."""

@@ -9,23 +9,43 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from edgesam_export.errors import UsageError, first_line
+from edgesam_export.errors import UsageError, first_line, warn
 from edgesam_export.files import write_beside
-from edgesam_export.imaging.levels import array_pixels, brightened, grey_to_rgb, over_white, to_8_bits, warn_if_black
+from edgesam_export.imaging.levels import (
+    NEARLY_BLACK,
+    array_pixels,
+    brightened,
+    grey_to_rgb,
+    over_white,
+    to_8_bits,
+    warn_if_black,
+)
 
-__all__ = ["MAX_PIXELS", "any_image", "mask_image", "open_image", "read_array", "rgb_array", "save_png"]
+__all__ = [
+    "MAX_PIXELS",
+    "any_image",
+    "grey_floats",
+    "mask_image",
+    "open_image",
+    "read_array",
+    "rgb_array",
+    "save_png",
+    "warn_if_turned",
+]
 
 MAX_PIXELS = 100_000_000
 """Pixels of the largest image that is opened; decoded, it takes 300 MB."""
 BRAND_BYTES = 64
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 """Major or compatible brands of ISO/IEC 23008-12 files, of which Pillow alone reads none but AVIF."""
+ORIENTATION = 274
+"""EXIF tag."""
 DEEP_MODES = ("RGB", "RGBA", "LA")
 """Modes whose files may hold 16 bits per channel, which Pillow has no mode for."""
 
 
 def open_image(path_or_file: str | Path | BinaryIO) -> np.ndarray:
-    """Decode an image file to upright 8-bit RGB; of an animation the first frame. Conversions: see ``rgb_array``.
+    """Decode an image file to upright 8-bit RGB; of several frames the first. Conversions: see ``rgb_array``.
 
     Shapes: returns uint8 (H, W, 3)
     Raises: UsageError when there is no such file, or it is no image, cut short, or larger than ``MAX_PIXELS``.
@@ -52,7 +72,37 @@ def open_image(path_or_file: str | Path | BinaryIO) -> np.ndarray:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise too_large(name, f" {width}x{height}")
+        frames = frame_count(image)
+        if frames > 1:
+            warn(f"{name}: has {frames} frames, the first is used; save the others as files of their own")
         return rgb_array(image, name)
+
+
+def frame_count(image: Image.Image) -> int:
+    """Return the frames of an animation or a stack; the second image of a camera's MPO is a preview, and counts not."""
+    try:
+        return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+    except Exception:  # decoders raise any exception for a broken file; decoding it will say so
+        return 1
+
+
+def warn_if_turned(image: str | Path | Image.Image) -> None:
+    """Warn of an image that is stored turned: coordinates given with it may be those of the pixels as stored."""
+    try:
+        opened_here = not isinstance(image, Image.Image)
+        stored = Image.open(image) if opened_here else image
+        orientation, size = stored.getexif().get(ORIENTATION, 1), stored.size
+        if opened_here:
+            stored.close()
+    except Exception:  # whoever reads the image says what is wrong with it
+        return
+    if orientation in range(2, 9):
+        width, height = size[::-1] if orientation > 4 else size
+        name = "image" if isinstance(image, Image.Image) else image
+        warn(
+            f"{name}: is stored turned or mirrored (EXIF orientation {orientation}) and read upright, {width}x{height};"
+            " coordinates are those of the upright image"
+        )
 
 
 def any_image(image: np.ndarray | Image.Image | str | Path, name: str = "image") -> np.ndarray:
@@ -120,11 +170,31 @@ def rgb_array(image: Image.Image, name: str = "image") -> np.ndarray:
             pixels = brightened(pixels, name)
         else:
             warn_if_black(pixels[..., :3], name)
-        return over_white(pixels) if transparent else pixels
+        if not transparent:
+            return pixels
+        if pixels[..., 3].max() < NEARLY_BLACK:
+            warn(f"{name}: is transparent everywhere and read as white; remove its transparency if there is an image")
+        return over_white(pixels)
     except UsageError:
         raise
     except Exception as error:  # decoders raise any exception for a broken file
         raise UsageError(f"{name}: cannot be decoded, the file is damaged or cut short: {first_line(error)}") from None
+
+
+def grey_floats(path: Path) -> np.ndarray:
+    """Return one channel as the numbers that a file stores: no scaling, 8-bit colours as their luma, 0 to 255.
+
+    Shapes: returns float32 (H, W)
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as image:
+                if image.mode.startswith(("I", "F")) and image.width * image.height <= MAX_PIXELS:
+                    return np.asarray(ImageOps.exif_transpose(image), np.float32)
+        except OSError:  # ``open_image`` names what is wrong
+            pass
+    return np.asarray(Image.fromarray(open_image(path)).convert("L"), np.float32)
 
 
 def grey_values(image: Image.Image) -> np.ndarray:

@@ -23,7 +23,10 @@ OTHER_KINDS: dict[str, FeatureKind] = {
     "doubleType": "double",
     "stringType": "string",
     "dictionaryType": "dictionary",
+    "sequenceType": "sequence",
 }
+NUMBERS = {"int64Type": ("int64", "int32"), "doubleType": ("fp64", "fp32", "fp16")}
+"""Kinds that a scalar of the program may be described as, such as the label of a classifier -> its element types."""
 MAX_RANK = 64
 
 
@@ -75,7 +78,8 @@ def decode_feature(message: Any, declared: dict[str, ValueType], where: str) -> 
         return array_feature(message, message.type.multiArrayType, value_type, where, "tensor")
     if kind == "imageType":
         return image_feature(message, message.type.imageType, value_type, where)
-    if kind not in OTHER_KINDS or value_type.is_tensor:
+    numeric = value_type.shape == () and value_type.dtype in NUMBERS.get(kind or "", ())
+    if kind not in OTHER_KINDS or (value_type.is_tensor and not numeric):
         raise ProgramError(f"{where} is described as {kind or 'nothing'}, the program declares {value_type}")
     other = OTHER_KINDS[kind]
     return FeatureSpec(name=message.name, kind=other, dtype=other, shape=(), description=message.shortDescription)

@@ -27,7 +27,7 @@ COLOURS = {"RGB": 3, "BGR": 3, "GRAYSCALE": 1, "GRAYSCALE_FLOAT16": 1}
 IMAGE_MODES = {"RGB": "RGB", "BGR": "RGB", "GRAYSCALE": "L", "GRAYSCALE_FLOAT16": "F"}
 """Colour layout -> mode of a PIL image that fits it."""
 
-FeatureKind = Literal["tensor", "image", "state", "dictionary", "string", "int64", "double"]
+FeatureKind = Literal["tensor", "image", "state", "dictionary", "sequence", "string", "int64", "double"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,9 +215,14 @@ def read_output(spec: FeatureSpec, value: Any, held_dtype: str) -> Any:
 
     ``held_dtype`` is the element type that numerics left the value in: ``fp32`` numerics keep FP16 outputs as float32.
     """
-    if not hasattr(value, "detach"):  # a string, list or dict
+    if isinstance(value, list):
+        items = [value.element(index) for index in range(len(value))] if hasattr(value, "element") else value
+        return [item.detach().cpu().tolist() if hasattr(item, "detach") else item for item in items]
+    if not hasattr(value, "detach"):  # a string or dict
         return value
     array = value.detach().cpu().numpy()
+    if spec.kind in ("int64", "double"):
+        return array.item()
     if spec.kind == "image":
         return read_image(spec, array)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -136,6 +136,8 @@ def conform(value: Any, declared: ValueType, name: str) -> Any:
         if not isinstance(value, PYTHON_TYPES[declared.dtype]) and not (declared.dtype == "string" and declared.shape):
             raise ProgramError(f"output '{name}' is a {type(value).__name__}, the program declares {declared}")
         return value
+    if isinstance(value, int) and declared.shape == ():
+        value = torch.tensor(value)  # the label of a classifier whose classes are integers
     if not isinstance(value, torch.Tensor):
         raise ProgramError(f"output '{name}' is a {type(value).__name__}, the program declares {declared}")
     if value.dtype != carrier:

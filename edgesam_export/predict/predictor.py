@@ -13,7 +13,7 @@ from edgesam_export.errors import UsageError, warn
 from edgesam_export.imaging.geometry import PointsLike, PreparedImage, prepare
 from edgesam_export.imaging.masks import best_mask, masks_to_source
 from edgesam_export.imaging.prompts import NumbersLike, is_trained_on, kind_of, numbers, pack_prompt, untrained_text
-from edgesam_export.imaging.reading import any_image
+from edgesam_export.imaging.reading import any_image, warn_if_turned
 from edgesam_export.runners import Embedding, Runner
 from edgesam_export.spec import MASK_SIDE
 
@@ -65,6 +65,8 @@ class Predictor:
         """
         # An image that fails must not leave the prompts of the next call to the image before it.
         self.prepared = self.embedding = None
+        if not isinstance(image, np.ndarray):
+            warn_if_turned(image)
         prepared = prepare(any_image(image), self.runner.info.frame)
         self.embedding = self.runner.encode(prepared)
         self.prepared = prepared

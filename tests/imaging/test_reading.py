@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image, UnidentifiedImageError
 
-from edgesam_export.errors import EdgeSAMExportWarning, UsageError
+from edgesam_export.errors import EdgeSAMExportWarning, UsageError, collected_warnings
 from edgesam_export.imaging import reading
-from edgesam_export.imaging.reading import mask_image, open_image, rgb_array, save_png
+from edgesam_export.imaging.reading import mask_image, open_image, rgb_array, save_png, warn_if_turned
 
 
 def stored(image: Image.Image, form: str = "PNG", **options) -> io.BytesIO:
@@ -85,6 +85,27 @@ def palette_image() -> Image.Image:
     image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
     image.putdata([0, 1, 2])
     return image
+
+
+def test_an_image_without_any_opacity_is_warned_of():
+    with pytest.warns(EdgeSAMExportWarning, match="transparent everywhere and read as white"):
+        assert (open_image(stored(Image.new("RGBA", (3, 2), (200, 9, 9, 0)))) == 255).all()
+
+
+@pytest.mark.parametrize("orientation", range(9))
+def test_an_image_that_is_stored_turned_is_warned_of(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    image = Image.new("RGB", (7, 4))
+    image.save(tmp_path / "a.jpg", exif=exif.tobytes())
+    with collected_warnings(silent=True) as found:
+        warn_if_turned(tmp_path / "a.jpg")
+        with Image.open(tmp_path / "a.jpg") as opened:
+            warn_if_turned(opened)
+        warn_if_turned(tmp_path / "none.jpg")  # reading it says so
+    assert len(found) == (2 if orientation > 1 else 0)
+    upright = "4x7" if orientation > 4 else "7x4"
+    assert all(f"EXIF orientation {orientation}) and read upright, {upright};" in text for text in found)
 
 
 def test_palette_is_resolved():
@@ -236,7 +257,8 @@ def test_cmyk_is_converted():
 def test_animation_gives_its_first_frame(form):
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     options = {"lossless": True} if form == "WEBP" else {}
-    array = open_image(stored(frames[0], form, save_all=True, append_images=frames[1:], **options))
+    with pytest.warns(EdgeSAMExportWarning, match="has 2 frames, the first is used"):
+        array = open_image(stored(frames[0], form, save_all=True, append_images=frames[1:], **options))
     np.testing.assert_array_equal(array, np.broadcast_to([255, 0, 0], (4, 4, 3)))
 
 

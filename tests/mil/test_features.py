@@ -280,3 +280,30 @@ def test_description_that_contradicts_the_program_is_refused(handmade, change, m
     change(handmade)
     with pytest.raises(ProgramError, match=message):
         load_program(handmade.save())
+
+
+def test_sequence_comes_back_as_a_list(handmade) -> None:
+    passing(handmade, shape=(2,))
+    made = handmade.op(
+        "make_list", {}, init_length=np.int32(2), elem_shape=[np.int32(2)], dynamic_length=np.bool_(False)
+    )
+    handmade.op("list_write", {}, ls="l", index=np.int32(1), value="x")
+    for name, operation in (("l", made), ("out", handmade.block.operations[-1])):
+        declared = operation.outputs.add(name=name).type.listType
+        declared.length.constant.size = 2
+        handmade.declare(declared.type, "fp32", (2,))
+    handmade.block.outputs.append("out")
+    handmade.model.description.output.add(name="out").type.sequenceType.int64Type.SetInParent()
+    program = load_program(handmade.save())
+    assert program.outputs[-1].kind == "sequence"
+    assert program.predict({"x": np.array([3.0, 4.0])})["out"] == [[0.0, 0.0], [3.0, 4.0]]
+
+
+def test_integer_and_double_features_are_numbers(handmade) -> None:
+    handmade.input("x", "fp32", ())
+    handmade.model.description.input[0].type.multiArrayType.shape.append(1)
+    handmade.output("x", "fp32", ())
+    feature = handmade.model.description.output[0]
+    feature.type.doubleType.SetInParent()
+    value = load_program(handmade.save()).predict({"x": 2.5})["x"]
+    assert value == 2.5 and isinstance(value, float)

@@ -10,20 +10,20 @@ import pytest
 
 from edgesam_export.errors import ProgramError, UsageError
 from edgesam_export.imaging.reading import read_array
-from edgesam_export.predict.run import read_input, run_package, save_value
+from edgesam_export.predict.run import run_package
 from edgesam_export.predict.segment import choose_files
+from edgesam_export.predict.values import ValueFiles, read_inputs
 
 
 @pytest.mark.parametrize("text", ["image", "=photo.png", "image=", ""])
 def test_an_input_is_name_and_file(text):
     with pytest.raises(UsageError, match=r"is not NAME=FILE, for example image=photo\.jpg"):
-        read_input(text)
+        read_inputs([text], {})
 
 
 def test_a_file_name_may_hold_an_equals_sign(tmp_path):
     np.save(tmp_path / "a=b.npy", np.arange(3))
-    name, value = read_input(f"x={tmp_path / 'a=b.npy'}")
-    assert name == "x" and value.tolist() == [0, 1, 2]
+    assert read_inputs([f"x={tmp_path / 'a=b.npy'}"], {})["x"].tolist() == [0, 1, 2]
 
 
 def test_arrays_that_are_pickles_run_nothing(tmp_path):
@@ -53,11 +53,19 @@ def test_a_missing_array_is_named(tmp_path):
 
 
 def test_a_value_is_saved_under_a_name_that_is_a_file_name(tmp_path):
-    saved = save_value("probe", "../layer/1:x", np.array([[-2.0, 3.5]], np.float16), tmp_path, Path("final"))
+    files = ValueFiles(tmp_path, Path("final"))
+    saved = files.save("probe", "../layer/1:x", np.array([[-2.0, 3.5]], np.float16))
     assert saved.path == Path("final/.._layer_1_x.npy") and saved.shape_text == "1x2"
     assert (saved.smallest, saved.largest, saved.range_text) == (-2.0, 3.5, "-2 .. 3.5")
     assert np.load(tmp_path / saved.path.name).tolist() == [[-2.0, 3.5]]
-    assert save_value("output", "s", np.float32(2), tmp_path, tmp_path).shape_text == "scalar"
+    assert files.save("output", "s", np.float32(2)).shape_text == "scalar"
+
+
+def test_values_whose_names_make_one_file_name_get_one_each(tmp_path):
+    files = ValueFiles(tmp_path, Path("final"))
+    paths = [files.save("output", name, np.full(1, n)).path.name for n, name in enumerate(("a/b", "a:b", "A_b"))]
+    assert paths == ["a_b.npy", "a_b_2.npy", "A_b_3.npy"]
+    assert [int(np.load(tmp_path / path)[0]) for path in paths] == [0, 1, 2]
 
 
 def test_values_that_are_not_finite_become_text_in_json(make_relu, tmp_path):

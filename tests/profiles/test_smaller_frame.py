@@ -65,7 +65,7 @@ def test_masks_of_a_host_that_feeds_1024_pixels_are_the_predictors(trained, expo
     encoder, decoder = opened(folder, "encoder"), opened(folder, "decoder")
     image = open_image(SCENE)
     canvas, scale = on_canvas(image)
-    box = np.array([[300.0, 260.0], [545.0, 505.0]])
+    box = np.array([[346.0, 305.0], [496.0, 459.0]])
     feed = canvas.astype(np.float32) if layout == "HWC" else canvas.transpose(2, 0, 1)[None]
     (embedding,) = encoder.run(None, {encoder.get_inputs()[0].name: feed})
     inputs = {
