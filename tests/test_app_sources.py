@@ -122,6 +122,19 @@ def test_the_model_behaves(tmp_path):
     assert {line.removeprefix("ok ") for line in lines} == CHECKS
 
 
+@pytest.mark.parametrize("name", ["EdgeSAMDemoApp.swift", "BundledModels.swift"])
+def test_the_document_shows_the_demos_files(name):
+    document = (SWIFT_FOLDER.parent / "docs" / "integrating.md").read_text(encoding="utf-8")
+    source = (APPS / "EdgeSAMDemo" / "Sources" / name).read_text(encoding="utf-8")
+    assert f"<!-- {name} -->\n```swift\n{source}```\n" in document
+
+
+def test_the_user_interfaces_model_knows_none():
+    sources = sorted((SWIFT_FOLDER / "Sources" / "EdgeSAMUI").glob("*.swift"))
+    with_interface = {path.name for path in sources if "import SwiftUI" in path.read_text(encoding="utf-8")}
+    assert with_interface == {"SegmentationView.swift"}
+
+
 def test_only_the_views_know_a_user_interface():
     with_interface = {
         path.name for path in SOURCES if {"import SwiftUI", "import UIKit"} & set(path.read_text().split("\n"))
