@@ -154,10 +154,7 @@ def evaluate(
     images = share.gathered()
     results, skipped = merged(images)
     if not results:
-        why = f" ({shortened(lines)})" if (lines := [*skipped.images, *skipped.annotations]) else ""
-        raise UsageError(
-            f"data '{data.name}': {total} images without a single object{why}; give annotations, see --data"
-        )
+        raise nothing_found(data, total, skipped)
     return EvalReport(
         model=runner.info.name,
         runner=runner.name,
@@ -168,6 +165,13 @@ def evaluate(
         objects=results,
         skipped=skipped,
     )
+
+
+def nothing_found(data: Data, total: int, skipped: Skipped) -> UsageError:
+    """Return the error for data without an object that could be evaluated."""
+    lines = [*skipped.images, *skipped.annotations]
+    found = f"{total} images without a single object" + (f" ({shortened(lines)})" if lines else "")
+    return UsageError(f"data '{data.name}': {found}; give annotations, see --data")
 
 
 def image_result(
