@@ -146,10 +146,7 @@ def evaluate(
     check_runner(runner, kinds, mask_prompt)
     total = counted(data, limit, objects)
     predictor, share = Predictor(runner=runner), share or Share()
-    indexes = share.indexes(total)
-    for number, index in enumerate(indexes):
-        if progress is not None:
-            progress(number, len(indexes), f"evaluating {number + 1} of {len(indexes)}")
+    for index in share.indexes(total, progress):
         share.add(image_result(predictor, data, index, kinds, objects, mask_prompt, strict))
     images = share.gathered()
     results, skipped = merged(images)
