@@ -36,7 +36,9 @@ def weights(command: Command) -> Command:
     for option in (
         click.option("--upsample", type=click.Choice(["bicubic", "bilinear"]), help="Override the neck's upsampling."),
         click.option("--random-weights", type=int, metavar="SEED", help="Stand-in weights: timing and tests only."),
-        click.option("--checkpoint", type=click.Path(path_type=Path), help="Your file; else the published one."),
+        click.option(
+            "--checkpoint", type=click.Path(path_type=Path), help="Yours; FILE#KEY: one set in it. Else published."
+        ),
     ):
         command = option(command)
     return command

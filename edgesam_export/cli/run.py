@@ -16,7 +16,13 @@ from edgesam_export.spec import NUMERICS
 
 @cli.command()
 @click.argument("package", type=click.Path(path_type=Path))
-@click.option("--input", "inputs", multiple=True, metavar="NAME=FILE", help="A .npy array or an image; of a state, what it holds before.")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="A .npy array or an image; of a state, what it holds before.",
+)
 @click.option("--function", default=None, help="Function of a package that has several.")
 @click.option("--numerics", type=click.Choice(NUMERICS), default="fp16", show_default=True)
 @click.option("--probe", "probes", multiple=True, metavar="NAME", help="Also save this value of the program.")

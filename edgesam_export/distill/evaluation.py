@@ -146,18 +146,12 @@ def evaluate(
     check_runner(runner, kinds, mask_prompt)
     total = counted(data, limit, objects)
     predictor, share = Predictor(runner=runner), share or Share()
-    indexes = share.indexes(total)
-    for number, index in enumerate(indexes):
-        if progress is not None:
-            progress(number, len(indexes), f"evaluating {number + 1} of {len(indexes)}")
+    for index in share.indexes(total, progress):
         share.add(image_result(predictor, data, index, kinds, objects, mask_prompt, strict))
     images = share.gathered()
     results, skipped = merged(images)
     if not results:
-        why = f" ({shortened(lines)})" if (lines := [*skipped.images, *skipped.annotations]) else ""
-        raise UsageError(
-            f"data '{data.name}': {total} images without a single object{why}; give annotations, see --data"
-        )
+        raise nothing_found(data, total, skipped)
     return EvalReport(
         model=runner.info.name,
         runner=runner.name,
@@ -168,6 +162,13 @@ def evaluate(
         objects=results,
         skipped=skipped,
     )
+
+
+def nothing_found(data: Data, total: int, skipped: Skipped) -> UsageError:
+    """Return the error for data without an object that could be evaluated."""
+    lines = [*skipped.images, *skipped.annotations]
+    found = f"{total} images without a single object" + (f" ({shortened(lines)})" if lines else "")
+    return UsageError(f"data '{data.name}': {found}; give annotations, see --data")
 
 
 def image_result(

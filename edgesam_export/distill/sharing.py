@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from edgesam_export.distill.processes import Processes
 from edgesam_export.distill.results import ImageResult
 from edgesam_export.errors import UsageError
+from edgesam_export.spec import Progress
 
 __all__ = ["Journal", "Share", "everyones"]
 
@@ -111,10 +112,14 @@ class Share:
         self.results = {result.index: result for result in finished}
         """By index; those of other processes once they are gathered."""
 
-    def indexes(self, total: int) -> list[int]:
-        """Return the images that are left for this process to do."""
+    def indexes(self, total: int, progress: Progress | None = None) -> Iterator[int]:
+        """Yield the images that are left for this process to do."""
         left = [index for index in range(total) if index not in self.results]
-        return left if self.where is None else left[self.where.rank :: self.where.world]
+        mine = left if self.where is None else left[self.where.rank :: self.where.world]
+        for number, index in enumerate(mine, start=1):
+            if progress is not None:
+                progress(number - 1, len(mine), f"evaluating {number} of {len(mine)}")
+            yield index
 
     def add(self, result: ImageResult) -> None:
         """Keep the result of an image."""

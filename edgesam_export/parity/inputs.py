@@ -225,11 +225,16 @@ def load_reference(
 def require_weights(model: SamModel, expected: Mapping[str, Any]) -> None:
     """Raise UsageError unless a model's parameters are those that a contract names."""
     loaded = model.provenance
-    if loaded is None or (loaded.sha256, loaded.random_seed) != (expected["sha256"], expected["random_seed"]):
+    if loaded is None or identity(asdict(loaded)) != identity(expected):
         actual = "of unknown origin" if loaded is None else weights_text(asdict(loaded))
         raise UsageError(
             f"reference is {actual}, the files were exported from {weights_text(expected)}; give that with --checkpoint"
         )
+
+
+def identity(weights: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what tells weights apart: the file, the set of weights in it that was asked for, or the seed."""
+    return weights["sha256"], str(weights["source"]).partition("#")[2], weights["random_seed"]
 
 
 def weights_text(weights: Mapping[str, Any]) -> str:
