@@ -9,7 +9,7 @@ fills a sixteenth of the range, and a network would see a black image. The rule,
 * if all but a thousandth of the pixels stay below ``DARK`` of that white, white is the value that they stay below.
 
 8-bit values are used as they are. Whatever differs from the full range of the type (65535 for 16 bits; 255 or 65535
-for wider integers; 1, 255 or 65535 for floats) is said in a warning.
+for wider integers; 1, 255 or 65535 for floats), or does not reach ``PLAIN_USE`` of it, is said in a warning.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ WHITES = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 65535.0)
 FULL_RANGES = {"u2": (65535.0,), "i": (255.0, 65535.0), "f": (1.0, 255.0, 65535.0)}
 """Whites that need no warning: of 16-bit pixels, of wider integers, of floats."""
 LEAST_USE = 0.5
+PLAIN_USE = 0.75
+"""Share of white that the largest value of most photographs reaches; below it the range may be another one."""
 DARK = 0.125
 OUTLIERS = 0.001
 NEARLY_BLACK = 16
@@ -50,7 +52,8 @@ def to_8_bits(values: np.ndarray, name: str) -> np.ndarray:
         raise UsageError(f"{name}: has NaN or infinite pixel values; replace them before")
     low, high = float(levels.min()), float(levels.max())
     black, white = black_and_white(levels, low, high, floats=kind == "f")
-    if high > low and (black, white) not in [(0.0, full) for full in FULL_RANGES[kind]]:
+    plain = (black, white) in [(0.0, full) for full in FULL_RANGES[kind]] and high >= PLAIN_USE * white
+    if high > low and not plain:
         warn(
             f"{name}: {values.dtype} values from {low:g} to {high:g} are read with {black:g} as black and {white:g} as"
             " white; scale them to 8 bits before if that is not what they mean"

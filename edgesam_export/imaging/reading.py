@@ -88,14 +88,14 @@ def frame_count(image: Image.Image) -> int:
 
 def warn_if_turned(image: str | Path | Image.Image) -> None:
     """Warn of an image that is stored turned: coordinates given with it may be those of the pixels as stored."""
-    try:
-        opened_here = not isinstance(image, Image.Image)
-        stored = Image.open(image) if opened_here else image
-        orientation, size = stored.getexif().get(ORIENTATION, 1), stored.size
-        if opened_here:
-            stored.close()
-    except Exception:  # whoever reads the image says what is wrong with it
-        return
+    if isinstance(image, Image.Image):
+        orientation, size = orientation_of(image), image.size
+    else:
+        try:
+            with Image.open(image) as stored:
+                orientation, size = orientation_of(stored), stored.size
+        except Exception:  # whoever reads the image says what is wrong with it
+            return
     if orientation in range(2, 9):
         width, height = size[::-1] if orientation > 4 else size
         name = "image" if isinstance(image, Image.Image) else image
@@ -103,6 +103,12 @@ def warn_if_turned(image: str | Path | Image.Image) -> None:
             f"{name}: is stored turned or mirrored (EXIF orientation {orientation}) and read upright, {width}x{height};"
             " coordinates are those of the upright image"
         )
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return the orientation that an image's EXIF data state, 1 (upright) when there is none."""
+    orientation = image.getexif().get(ORIENTATION, 1)
+    return orientation if isinstance(orientation, int) else 1
 
 
 def any_image(image: np.ndarray | Image.Image | str | Path, name: str = "image") -> np.ndarray:

@@ -50,9 +50,7 @@ def test_any_range_gives_the_same_image_or_a_warning(number, top, kind, scale, o
     spread = np.corrcoef(pixels.ravel(), grey.ravel())[0, 1]
     assert spread > 0.999  # never clipped, inverted or flattened: an affine image of the original
     if not found:
-        # Without a word it is the image of before, brightened or darkened less than an ordinary exposure
-        ratio = pixels.astype(np.float64).max() / 255
-        assert ratio >= 0.499
+        assert pixels.max() >= 0.74 * 255  # darkened by no more than a usual exposure
     else:
         assert len(found) == 1 and pixels.max() >= 127
 

@@ -19,8 +19,8 @@ from edgesam_export.predict.predictor import Predictor
 
 SCENE = Path(__file__).parents[2] / "edgesam_export" / "samples" / "scene.png"
 BOX = (346, 305, 496, 459)
-WARNED = 0.05
-"""Loss of IoU that a warning excuses: brightness may change, but the image stays."""
+EXPOSED, WARNED = 0.02, 0.05
+"""Loss of IoU of an image that is darker by a quarter at most, and of one that a warning names."""
 
 
 @pytest.fixture(scope="module")
@@ -91,4 +91,4 @@ def test_any_range_of_an_array_gives_its_mask_or_a_warning(predictor, grey, expe
     values = (grey * scale).astype(kind)
     mask, found = mask_of(predictor, np.stack([values] * 3, axis=-1) if colours else values)
     assert len(found) <= 1
-    assert iou(mask, expected) > (1 - WARNED if found else 0.99)
+    assert iou(mask, expected) > 1 - (WARNED if found else EXPOSED)
