@@ -88,19 +88,32 @@ def check_parity(
     original = original_reference(open_reference(reference), candidates)
     loaded = load_images(default_images(original.runner.info) if images is None else images)
     candidates = [*exported_networks(candidates, original), *candidates]
-    total = len(candidates) * len(loaded)
+    asked = prompts or trained_prompts(original.runner.info)
+    shown = [(name, image, prompts_for(name, image, asked)) for name, image in loaded.items()]
+    return assemble(original, candidates, compared(original, candidates, shown, tuple(gates), progress))
+
+
+def compared(
+    original: Reference,
+    candidates: Sequence[Runner],
+    images: Sequence[tuple[str, np.ndarray, Sequence[Prompt]]],
+    gates: tuple[Gate, ...],
+    progress: Progress | None,
+) -> CheckResult:
+    """Return the findings about every candidate on every image with its prompts; a candidate's memory is freed."""
+    total = len(candidates) * len(images)
     result, ranged = CheckResult(), set[str]()
     for index, runner in enumerate(candidates):
-        check = ParityCheck(runner, counterpart(runner, original), tuple(gates), ranged)
-        for number, (name, image) in enumerate(loaded.items()):
+        check = ParityCheck(runner, counterpart(runner, original), gates, ranged)
+        for number, (name, image, prompts) in enumerate(images):
             if progress:
-                progress(index * len(loaded) + number, total, f"{runner.name}: {name}")
-            check.compare(name, image, prompts_for(name, image, prompts or trained_prompts(original.runner.info)))
+                progress(index * len(images) + number, total, f"{runner.name}: {name}")
+            check.compare(name, image, prompts)
         result += check.result()
         runner.release()
     if progress:
         progress(total, total, "done")
-    return assemble(original, candidates, result)
+    return result
 
 
 def require_outputs(gates: Sequence[Gate], candidates: Sequence[Runner]) -> None:

@@ -478,7 +478,7 @@ def test_a_lone_encoder_in_half_precision_is_judged_by_the_masks_made_of_its_emb
     assert "visible_change" in failed_metrics(check(candidate, **QUICK))
 
 
-def test_core_ml_files_are_opened_once_for_each_numerics_and_onnx_once(monkeypatch):
+def test_core_ml_files_are_opened_once_for_each_numerics_and_onnx_as_typed(monkeypatch):
     opened = []
 
     def open_runner(source, numerics=None):
@@ -492,8 +492,15 @@ def test_core_ml_files_are_opened_once_for_each_numerics_and_onnx_once(monkeypat
         artifact("encoder", kind="onnx"),
         artifact("decoder", kind="onnx"),
     ]
-    assert len(open_candidates(files, ("fp32", "fp16", "ane"))) == 4
-    assert opened == [(2, "fp32"), (2, "fp16"), (2, "ane"), (2, None)]
+    assert len(open_candidates(files, ("fp32", "fp16", "ane"))) == 5
+    assert opened == [(2, "fp32"), (2, "fp16"), (2, "ane"), (2, "fp32"), (2, None)], (
+        "ONNX in FP16: exactly, and as typed"
+    )
+    opened.clear()
+    exact = [artifact("encoder", kind="onnx", precision="fp32"), artifact("decoder", kind="onnx", precision="fp32")]
+    open_candidates(exact, ("fp32", "fp16", "ane"))
+    open_candidates(files[2:], ("fp16",))
+    assert opened == [(2, None), (2, None)]
 
 
 def test_a_runner_that_this_machine_lacks_is_never_a_silent_pass(monkeypatch):

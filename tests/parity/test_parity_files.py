@@ -16,6 +16,7 @@ from edgesam_export.parity.gate_file import read_gates
 from edgesam_export.parity.gates import DEFAULT_GATES, Check, Gate
 from edgesam_export.parity.instances import inner_point, mask_of
 from edgesam_export.parity.prompt_file import read_prompts
+from edgesam_export.parity.render.summary import gate_lines
 from edgesam_export.parity.report import ParityReport, ParityRow
 
 
@@ -241,6 +242,15 @@ def test_only_what_became_worse_than_the_baseline_fails():
         report = against_baseline(report_of(after), report_of(before))
         assert report.passed is passes
         assert report.rows[0].checks[0].gate.maximum == pytest.approx(before + 0.005)
+
+
+def test_a_report_against_a_baseline_has_one_line_for_a_gate_with_the_bound_of_its_worst_row():
+    rows = report_of(0.004).rows + tuple(replace(row, image="other") for row in report_of(0.02).rows)
+    both = replace(report_of(0.0), rows=rows)
+    before = replace(both, rows=(rows[0], replace(rows[1], metrics={"visible_change": 0.011})))
+    (line,) = gate_lines(against_baseline(both, before))
+    assert (line.row.image, line.count, line.passed) == ("other", 2, False)
+    assert line.gate.maximum == pytest.approx(0.016)
 
 
 def test_a_minimum_is_lowered_by_what_is_allowed():

@@ -55,19 +55,21 @@ class GateLine:
 
 def gate_lines(report: ParityReport) -> list[GateLine]:
     """Return a line for each candidate, component, embedding and gate; those that failed come last."""
-    groups: dict[tuple[str, str, str, Gate], list[tuple[Check, ParityRow]]] = {}
+    groups: dict[tuple[str, ...], list[tuple[Check, ParityRow]]] = {}
     for row in report.rows:
         for check in row.checks:
-            groups.setdefault((row.candidate, row.component, row.embeddings, check.gate), []).append((check, row))
+            kind = "minimum" if check.gate.minimum is not None else "maximum"
+            gate = check.gate.output, check.gate.metric, kind  # a baseline gives every row a bound of its own
+            groups.setdefault((row.candidate, row.component, row.embeddings, *gate), []).append((check, row))
     lines = []
-    for (candidate, component, embeddings, gate), found in groups.items():
+    for (candidate, component, embeddings, *_), found in groups.items():
         worst, row = max(found, key=lambda pair: pair[0].gate.shortfall(pair[0].value))
         lines.append(
             GateLine(
                 candidate=candidate,
                 component=component,
                 embeddings=embeddings,
-                gate=gate,
+                gate=worst.gate,
                 count=len(found),
                 worst=worst,
                 row=row,
