@@ -1,9 +1,9 @@
 """What every model of the project is and what its export looks like: models/figures.json and docs/models.md.
 
 Each model goes through ``edgesam-export coreml`` and ``onnx``, each command in a process of its own, on stand-in
-weights unless its own are bundled; the saved files are analysed and checked. Nothing is timed. models/figures.json
-keeps figures of models that are not named. Published figures come from benchmarks/published.toml, our own times from
-benchmarks/families.json.
+weights unless its own are bundled or part of a Python package; the saved files are analysed and checked. Nothing is
+timed. models/figures.json keeps figures of models that are not named. Published figures come from
+benchmarks/published.toml, our own times from benchmarks/families.json.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from edgesam_export.parity.inputs import load_reference
 from edgesam_export.parity.render.summary import bound, component_of, gate_lines, measured
 folder, pattern, pictures = sys.argv[1:]
 files = sorted(Path(folder).glob(pattern))
-report = check_parity(load_reference(files), files, images=default_images()[: int(pictures)])
+model = load_reference(files)
+report = check_parity(model, files, images=default_images(model.info)[: int(pictures)])
 lines = [line for line in gate_lines(report) if not line.passed]
 result = {
     "passed": report.passed,
@@ -91,7 +92,8 @@ def measure(name: str, before: dict[str, Any], *, check: bool) -> dict[str, Any]
     parts = (model.image_encoder, model.prompt_encoder, model.mask_decoder)
     counts = [sum(parameter.numel() for parameter in part.parameters()) for part in parts]
     released = checkpoint_for(name)
-    weights = [] if released is not None and released.bundled else ["--random-weights", "0"]
+    at_hand = released is not None and (released.bundled or released.package is not None)
+    weights = [] if at_hand else ["--random-weights", "0"]
     mask_input = ["--mask-input"] if model.info.slots is None else []
     with tempfile.TemporaryDirectory() as folder:
         made = {
