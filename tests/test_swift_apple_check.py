@@ -116,3 +116,14 @@ def test_a_dropped_declaration_goes_with_its_attributes_and_its_body():
 )
 def test_printed_variables_become_those_of_an_interface(printed, expected):
     assert interfaces.declaration(printed, "Foundation") == expected
+
+
+def test_declarations_get_the_release_of_vision_os():
+    text = "@available(macOS 14.4, iOS 17.4, *)\n@available(macOS 10.10, iOS 8.0, *)\n@available(macOS 26, iOS 26, *)\n"
+    expected = (
+        "@available(macOS 14.4, visionOS 1.4, iOS 17.4, *)\n@available(macOS 10.10, visionOS 1.0, iOS 8.0, *)\n"
+        "@available(macOS 26, visionOS 26.0, iOS 26.0, *)\n"
+    )
+    assert interfaces.with_vision_os(text) == expected
+    stated = "@available(macOS 15.0, iOS 18.0, visionOS 2.0, *)\n@available(iOS, introduced: 2.0, deprecated: 26.0)\n"
+    assert interfaces.with_vision_os(stated) == stated

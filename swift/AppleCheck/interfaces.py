@@ -13,6 +13,25 @@ ROUNDS = 12
 """Dropping one declaration can break another; Foundation takes five rounds."""
 
 
+VISION_OS = {17: 1, 18: 2}
+"""Release of iOS -> the visionOS that came with it; what is older is in visionOS 1, from 26 on they agree."""
+
+
+def with_vision_os(text: str) -> str:
+    """Return an interface whose ``@available`` also say since when visionOS has a declaration.
+
+    An Apple SDK brings the table that the compiler would do this with. The months between releases are kept as minor
+    versions, which is late rather than early: iOS 17.4 came with visionOS 1.1.
+    """
+
+    def since(match: re.Match[str]) -> str:
+        major, minor = int(match[2]), int(match[3] or 0)
+        release = f"{VISION_OS.get(major, major)}.{minor}" if major >= 17 else "1.0"
+        return f"{match[1]}visionOS {release}, iOS {match[2]}.{minor}"
+
+    return re.sub(r"(@available\((?![^)]*visionOS)[^)]*?)\biOS (\d+)(?:\.(\d+))?(?:\.\d+)?", since, text)
+
+
 def standard_library(text: str, triple: str) -> str:
     """Return an interface of the standard library for another triple.
 
@@ -30,7 +49,7 @@ def standard_library(text: str, triple: str) -> str:
     )
     for pattern, replacement in replacements:
         text = re.sub(pattern, replacement, text)
-    return text
+    return with_vision_os(text) if "-xros" in triple else text
 
 
 def as_interface(name: str, printed: str, *, triple: str, compiler: str, more: str = "") -> str:
@@ -52,7 +71,8 @@ def as_interface(name: str, printed: str, *, triple: str, compiler: str, more: s
         "import _StringProcessing",
         *(["@_exported import ObjectiveC"] if name == "Foundation" else []),
     ]
-    return "\n".join([*head, *lines, more]) + "\n"
+    text = "\n".join([*head, *lines, more]) + "\n"
+    return with_vision_os(text) if "-xros" in triple else text
 
 
 def declaration(line: str, module: str) -> str:

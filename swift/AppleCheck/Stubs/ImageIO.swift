@@ -10,7 +10,7 @@ public func CGImageSourceCreateWithURL(_ url: CFURL, _ options: CFDictionary?) -
 /// <https://developer.apple.com/documentation/imageio/cgimagesourcecreatewithdata(_:_:)>
 public func CGImageSourceCreateWithData(_ data: CFData, _ options: CFDictionary?) -> CGImageSource? { nil }
 /// <https://developer.apple.com/documentation/imageio/cgimagesourcegetprimaryimageindex(_:)>
-@available(iOS 12.0, macOS 10.14, *)
+@available(iOS 12.0, macOS 10.14, visionOS 1.0, *)
 public func CGImageSourceGetPrimaryImageIndex(_ isrc: CGImageSource) -> Int { 0 }
 /// <https://developer.apple.com/documentation/imageio/cgimagesourcecopypropertiesatindex(_:_:_:)>
 public func CGImageSourceCopyPropertiesAtIndex(

@@ -298,6 +298,26 @@ import Testing
         await #expect(throws: CancellationError.self) { try await encoding.value }
     }
 
+    @Test func cancellingAtAnyTimeLeavesThePredictorUsable() async throws {
+        let predictor = try await session.predictor(.maps)
+        let small = try await session.picture("small")
+        let expected = try await predictor.predict(.point(20, 30), on: session.embedding("small", .maps))
+        for milliseconds in [0, 1, 5, 20, 80, 300] {
+            let task = Task {
+                let embedding = try await predictor.setImage(small)
+                return try await predictor.predict([.point(20, 30), .point(20, 30)], on: embedding)
+            }
+            try await Task.sleep(for: .milliseconds(milliseconds))
+            task.cancel()
+            switch await task.result {
+            case .success(let found): #expect(found.allSatisfy { $0.map(\.logits) == expected.map(\.logits) })
+            case .failure(let error): #expect(error is CancellationError, "\(error)")
+            }
+        }
+        let after = try await predictor.predict(.point(20, 30), on: predictor.setImage(small))
+        #expect(after.map(\.logits) == expected.map(\.logits))
+    }
+
     @Test func loadsAtTheSameTimeAreOne() async throws {
         let exports = try await session.exports()
         let predictor = try await EdgeSAMPredictor(
