@@ -44,7 +44,7 @@
         var body: some View {
             ZStack(alignment: .topLeading) {
                 Color.clear
-                if let picture = model.state.picture?.displayed {
+                if let picture = model.state.picture?.cgImage() {
                     Image(decorative: picture, scale: 1)
                         .resizable()
                         .frame(width: fit.frame.width, height: fit.frame.height)

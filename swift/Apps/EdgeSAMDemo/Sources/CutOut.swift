@@ -17,26 +17,18 @@ struct CutOut: Transferable, Sendable {
 
     /// A PNG of the mask's bounding box, transparent around the object.
     func png() throws -> Data {
-        let pixels = try image.cutOut(mask)
         guard let box = mask.boundingBox else { throw EdgeSAMError.noPixels(detail: "the mask is empty") }
         let area = CGRect(x: box.x0, y: box.y0, width: box.x1 - box.x0, height: box.y1 - box.y0)
         let file = NSMutableData()
-        guard let provider = CGDataProvider(data: Data(pixels.pixels) as CFData),
-            let space = CGColorSpace(name: CGColorSpace.sRGB),
-            let whole = CGImage(
-                width: pixels.width, height: pixels.height, bitsPerComponent: 8, bitsPerPixel: 32,
-                bytesPerRow: pixels.width * 4, space: space,
-                bitmapInfo: CGBitmapInfo(rawValue: CGImageAlphaInfo.last.rawValue), provider: provider, decode: nil,
-                shouldInterpolate: false, intent: .defaultIntent),
-            let part = whole.cropping(to: area),
+        guard let object = try image.cutOut(mask).cgImage()?.cropping(to: area),
             let target = CGImageDestinationCreateWithData(
                 file as CFMutableData, UTType.png.identifier as CFString, 1, nil)
         else {
-            throw EdgeSAMError.noPixels(detail: "the system cannot write a PNG file of \(image.width) pixels' width")
+            throw EdgeSAMError.noPixels(detail: "no PNG can be made of \(mask.size.width)x\(mask.size.height) pixels")
         }
-        CGImageDestinationAddImage(target, part, nil)
+        CGImageDestinationAddImage(target, object, nil)
         guard CGImageDestinationFinalize(target) else {
-            throw EdgeSAMError.noPixels(detail: "the system did not finish the PNG file")
+            throw EdgeSAMError.noPixels(detail: "the PNG was not finished")
         }
         return Data(referencing: file)
     }

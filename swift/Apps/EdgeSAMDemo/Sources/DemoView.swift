@@ -45,9 +45,12 @@ struct DemoView: View {
     private func show(_ load: @Sendable () async throws -> Data?) async {
         do {
             guard let data = try await load() else { throw EdgeSAMError.noPixels(detail: "the library sent no image") }
-            model.show(try await Photo.image(from: data))
+            model.show(try await Self.image(from: data))
         } catch {
             model.report(error)
         }
     }
+
+    /// Reads a photo upright, no larger than 2048 pixels; not on the main actor.
+    private nonisolated static func image(from data: Data) async throws -> RGBImage { try RGBImage(data: data) }
 }
