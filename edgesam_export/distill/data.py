@@ -140,7 +140,7 @@ class Skipped:
         if self.turned and frame is None:
             warn(
                 f"annotated images that EXIF turns: {len(self.turned)} ({shortened(self.turned)}); annotations are"
-                " taken to be of the upright image: give --annotations-frame raw where they are of the pixels as stored,"
+                " taken to be of the upright image: give --annotations-frame raw where they are of pixels as stored,"
                 " or upright where they are not"
             )
 
