@@ -28,12 +28,18 @@ SIGNATURES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 )
 ADDITIONS: tuple[tuple[tuple[str, ...], str], ...] = (
     (
-        ("lora_A", "lora_B", ".lora_", "linear_a_q", "linear_b_q", "w_a_linear", "base_layer."),
+        ("lora_a", "lora_b", ".lora_", "linear_a_q", "linear_b_q", "w_a_0", "base_layer."),
         "it has LoRA matrices beside the weights: merge them into the weights where they were trained (in PEFT"
         " merge_and_unload()) and save the merged model",
     ),
     (
-        ("mask_decoder.hf_token", "compress_vit_feat", "embedding_maskfeature", "mask_decoder.hf_mlp"),
+        (
+            "mask_decoder.hf_token",
+            "compress_vit_feat",
+            "embedding_maskfeature",
+            "mask_decoder.hf_mlp",
+            "mask_decoder.hq_",
+        ),
         "HQ-SAM's decoder has a token and features that this model lacks; it is not exported yet, the SAM it was made"
         " from is",
     ),
@@ -47,7 +53,8 @@ ADDITIONS: tuple[tuple[tuple[str, ...], str], ...] = (
         "its weights are quantised: save the float weights",
     ),
 )
-"""Fragments of names, and what they mean."""
+"""Fragments of names in small letters, and what they mean."""
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "positional_encoding_gaussian_matrix")
 
 
 def family_of_keys(keys: Collection[str]) -> str | None:
@@ -67,7 +74,7 @@ def family_of_keys(keys: Collection[str]) -> str | None:
 def addition_in(names: Collection[str]) -> str | None:
     """Return the meaning of names that change what the other weights compute, None if there are none."""
     for fragments, meaning in ADDITIONS:
-        if any(fragment in name for name in names for fragment in fragments):
+        if any(fragment in name.lower() for name in names for fragment in fragments):
             return meaning
     return None
 
@@ -106,7 +113,10 @@ def difference(
     parts = [f"{len(keys)} {what}: {listing(keys)}" for keys, what in problems if keys]
     if not parts:
         return ""
-    text = hint(shapes, names, unexpected) or parts_text
+    text = hint(shapes, names, unexpected)
+    if not text and missing and not unexpected and all(key.endswith(BUFFERS) for key in missing):
+        text = "it holds parameters and no buffers: save model.state_dict(), not model.parameters()"
+    text = text or parts_text
     return f"the checkpoint does not fit the model{text and '; '}{text}; {'; '.join(parts)}{where}"
 
 

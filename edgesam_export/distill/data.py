@@ -139,9 +139,9 @@ class Skipped:
             warn(f"{' and '.join(counts)} left out (--strict stops at the first): {shortened(lines)}")
         if self.turned and frame is None:
             warn(
-                f"{len(self.turned)} annotated images have an EXIF orientation: annotations are taken to be of the"
-                " upright image; give --annotations-frame raw where they are of the pixels as stored, or upright where"
-                f" they are not: {shortened(self.turned)}"
+                f"annotated images that EXIF turns: {len(self.turned)} ({shortened(self.turned)}); annotations are"
+                " taken to be of the upright image: give --annotations-frame raw where they are of pixels as stored,"
+                " or upright where they are not"
             )
 
 

@@ -162,6 +162,12 @@ REFUSALS = {
     "LoRA inside": (weights() | {"image_encoder.0.lora_A.weight": torch.ones(1)}, "merge_and_unload"),
     "LoRA beside": ({"model": weights(), "extra": {"q.lora_A.weight": torch.ones(1)}}, "merge_and_unload"),
     "adapters": (weights() | {"image_encoder.adapter.0.weight": torch.ones(1)}, "it has adapters"),
+    "adapters of another spelling": (
+        weights() | {"image_encoder.0.MLP_Adapter.weight": torch.ones(1)},
+        "it has adapters",
+    ),
+    "HQ-SAM of transformers": (weights() | {"mask_decoder.hq_token.weight": torch.ones(1)}, "HQ-SAM"),
+    "parameters alone": (dict(Toy().named_parameters()), "it holds parameters and no buffers: save model.state_dict()"),
     "HQ-SAM": (weights() | {"mask_decoder.hf_token.weight": torch.ones(1)}, "HQ-SAM"),
     "other statistics": (weights() | {"pixel_mean": torch.zeros(3)}, "pixel_mean is 0, 0, 0, the model's images have"),
     "an encoder twice": (

@@ -104,5 +104,5 @@ def test_annotations_of_stored_pixels_are_evaluated_as_such(tmp_path, capsys):
     assert evaluated(stored, "--annotations-frame", "raw") == (pytest.approx(expected, abs=1e-6), [])
     wrong, warnings = evaluated(stored)
     assert wrong < expected - 0.2
-    assert len(warnings) == 1 and warnings[0].startswith("1 annotated images have an EXIF orientation: ")
+    assert len(warnings) == 1 and warnings[0].startswith("annotated images that EXIF turns: 1 (a.png); ")
     assert evaluated(stored, "--annotations-frame", "upright") == (wrong, [])

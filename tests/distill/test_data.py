@@ -328,7 +328,9 @@ def test_what_was_passed_over_is_counted_and_listed(tmp_path):
     )
     turned = Skipped(turned=["a.jpg"])
     turned.warn("upright")
-    with pytest.warns(EdgeSAMExportWarning, match=r"1 annotated images have an EXIF orientation.*: a\.jpg"):
+    with pytest.warns(
+        EdgeSAMExportWarning, match=r"annotated images that EXIF turns: 1 \(a\.jpg\); annotations are taken"
+    ):
         turned.warn(None)
 
 
