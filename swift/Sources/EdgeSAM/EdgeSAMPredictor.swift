@@ -33,6 +33,8 @@ public actor EdgeSAMPredictor {
     private let decoder: URL
     private let options: EdgeSAMOptions
     private var networks: Networks?
+    /// Warnings that were logged; each is logged once.
+    private var warned: Set<String> = []
     /// A load that goes on, for whoever asks meanwhile.
     private var loading: Task<Networks, any Error>?
     /// How often `load` started to load.
@@ -62,7 +64,7 @@ public actor EdgeSAMPredictor {
     public func warmUp() async throws {
         let black = try RGBImage(width: 1, height: 1, pixels: [0, 0, 0])
         let embedding = try await setImage(black)
-        _ = try await predict(.point(0, 0), on: embedding)
+        _ = try await loaded().decode(.point(0, 0), on: embedding)
     }
 
     /// Release both models; embeddings and masks stay valid.
@@ -189,7 +191,8 @@ public actor EdgeSAMPredictor {
     ///
     /// - Throws: `EdgeSAMError` for a prompt that is empty, outside the image or too large for the decoder.
     public func predict(_ prompt: Prompt, on embedding: ImageEmbedding) async throws -> [MaskCandidate] {
-        try await loaded().decode(prompt, on: embedding)
+        logWarning(for: prompt)
+        return try await loaded().decode(prompt, on: embedding)
     }
 
     /// Masks for several prompts, one after the other; the result has their order.
@@ -199,7 +202,10 @@ public actor EdgeSAMPredictor {
         let networks = try loaded()
         for prompt in prompts { try networks.check(prompt, on: embedding) }
         var found: [[MaskCandidate]] = []
-        for prompt in prompts { found.append(try await networks.decode(prompt, on: embedding)) }
+        for prompt in prompts {
+            logWarning(for: prompt)
+            found.append(try await networks.decode(prompt, on: embedding))
+        }
         return found
     }
 
@@ -220,5 +226,12 @@ public actor EdgeSAMPredictor {
     private func loaded() throws(EdgeSAMError) -> Networks {
         guard let networks else { throw .unloaded }
         return networks
+    }
+
+    /// Log, once, that the weights were not trained on prompts of this kind.
+    private func logWarning(for prompt: Prompt) {
+        if let warning = decoderContract.warning(for: prompt), warned.insert(warning).inserted {
+            NSLog("EdgeSAM: " + warning.replacingOccurrences(of: "%", with: "%%"))
+        }
     }
 }

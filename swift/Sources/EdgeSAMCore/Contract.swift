@@ -67,6 +67,10 @@ public struct Contract: Sendable, Hashable {
     public let candidates: [Int]
     /// What a decoder's scores are, `iou` or `stability`; nil for an encoder.
     public let score: String?
+    /// Kinds of prompt that the weights were trained on, as `Prompt.kind` names them; nil when the file does not say.
+    public let trainedPrompts: [String]?
+    /// Kind of images that the weights were trained on, as a phrase; nil when the file does not say.
+    public let imageDomain: String?
     /// Whether an encoder takes an 8-bit image instead of a tensor.
     public let imageInput: Bool
     public let weights: Weights
@@ -97,9 +101,20 @@ public struct Contract: Sendable, Hashable {
         maskInput = fields.maskInput ?? false
         candidates = try Self.checked(candidates: fields.candidates ?? [], component)
         score = fields.score
+        trainedPrompts = fields.trainedPrompts
+        imageDomain = fields.imageDomain
         imageInput = fields.imageInput ?? false
         weights = Weights(
             source: fields.weights.source, sha256: fields.weights.sha256, licence: fields.weights.licence,
             randomSeed: fields.weights.randomSeed)
+    }
+}
+
+extension Contract {
+    /// What a developer should know of a prompt that the weights were not trained on; nil for any other.
+    public func warning(for prompt: Prompt) -> String? {
+        guard let trainedPrompts, !trainedPrompts.isEmpty, !trainedPrompts.contains(prompt.kind) else { return nil }
+        return "the weights of \(model) were trained on prompts of kind \(trainedPrompts.joined(separator: ", ")), "
+            + "not \(prompt.kind); masks may be wrong"
     }
 }

@@ -57,6 +57,8 @@ struct ContractFields: Decodable {
     let maskInput: Bool?
     let candidates: [Int]?
     let score: String?
+    let trainedPrompts: [String]?
+    let imageDomain: String?
     let imageInput: Bool?
     let weights: Weights
 }

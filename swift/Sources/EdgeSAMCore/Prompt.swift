@@ -48,6 +48,13 @@ public struct Prompt: Sendable, Hashable {
         self.maskLogits = maskLogits
     }
 
+    /// Its kind as contracts name it: `point`, `points`, `box`, `box+point` or `mask`.
+    public var kind: String {
+        if maskLogits != nil { return "mask" }
+        if box != nil { return points.isEmpty ? "box" : "box+point" }
+        return points.count > 1 ? "points" : "point"
+    }
+
     /// One point in source pixels.
     public static func point(_ x: Double, _ y: Double, _ label: PromptLabel = .foreground) -> Prompt {
         Prompt(points: [PromptPoint(x: x, y: y, label: label)])

@@ -49,6 +49,26 @@ struct ContractTests {
         }
     }
 
+    @Test func promptThatTheWeightsWereNotTrainedOnIsNamed() throws {
+        let plain = try Contract(json: text("decoder"))
+        let boxes = try Contract(
+            json: changed("\"component\":", "\"trained_prompts\": [\"box\", \"box+point\"], \"component\":"))
+        let point = PromptPoint(x: 1, y: 2)
+        let corners = PromptBox(x0: 0, y0: 0, x1: 9, y1: 9)
+        let kinds: [(Prompt, String)] = [
+            (.point(1, 2), "point"), (Prompt(points: [point, point]), "points"), (.box(0, 0, 9, 9), "box"),
+            (Prompt(points: [point], box: corners), "box+point"), (Prompt(points: [point], maskLogits: [0]), "mask"),
+        ]
+        for (prompt, kind) in kinds {
+            #expect(prompt.kind == kind && plain.warning(for: prompt) == nil)
+            #expect((boxes.warning(for: prompt) == nil) == kind.hasPrefix("box"))
+        }
+        #expect(
+            boxes.warning(for: .point(1, 2)) == "the weights of edge_sam were trained on prompts of kind box, box+point, "
+                + "not point; masks may be wrong")
+        #expect(plain.trainedPrompts == nil && boxes.trainedPrompts == ["box", "box+point"])
+    }
+
     @Test func proposalsAreReadWithoutCandidates() throws {
         let text = try text("encoder").replacingOccurrences(of: "\"encoder\"", with: "\"proposals\"")
         #expect(try Contract(json: text).component == .proposals)
