@@ -165,7 +165,8 @@ def mask_cases() -> list[dict]:
             inner, outer = int((logits > 1).sum()), int((logits > -1).sum())
             cases.append(
                 {
-                    "name": f"{name}, {mode}, {kind}" if "direct" in mode else f"{name}, {kind}", "seed": seed, "kind": kind, "source_size": [height, width],
+                    "name": f"{name}, {mode}, {kind}" if "direct" in mode else f"{name}, {kind}",
+                    "seed": seed, "kind": kind, "source_size": [height, width],
                     "prompt_size": prompt_size, "fit": fit, "mask_resize": mode,
                     "spots": spots(whole), "mask": mask_facts(whole > 0), "stability": [inner, outer],
                 }

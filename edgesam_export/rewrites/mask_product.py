@@ -40,7 +40,7 @@ class RowMaskProduct(MaskProduct):
 
     def forward(self, hyper: torch.Tensor, upscaled: torch.Tensor) -> torch.Tensor:
         """Return logits (1, M, H, W) from hyper (1, M, C) and upscaled (1, C, H, W)."""
-        bands = upscaled.split(COLUMNS // upscaled.shape[-1], dim=2)
+        bands = torch.split(upscaled, COLUMNS // upscaled.shape[-1], dim=2)
         return torch.cat([super(RowMaskProduct, self).forward(hyper, band) for band in bands], dim=2)
 
 
