@@ -11,6 +11,7 @@ import pytest
 
 from edgesam_export.catalogue import PUBLISHED_NAMES, catalogue
 from edgesam_export.families import NOT_EXPORTED, model_names
+from edgesam_export.parity.gates import DEFAULT_GATES
 
 ROOT = Path(__file__).parents[1]
 PART = {"multiply_adds": 2e9, "coreml_bytes": 3_000_000, "errors": 0, "warnings": 1}
@@ -45,7 +46,9 @@ def test_a_model_without_parity_or_host_figures_says_so(model_table):
 
 
 def test_a_failed_gate_is_told_with_its_worst_value_and_why(model_table):
+    metrics = sorted({gate.metric for gate in DEFAULT_GATES})
     passed = {"passed": True, "outputs": 63, "failed_outputs": 0, "failed": [], "why": [], "sign_margin": 0.0}
+    passed["gates"] = metrics
     gate = {"candidate": "executor fp16", "component": "decoder", "metric": "sign_agreement", "at": "cat.jpg box"}
     failed = passed | {
         "passed": False,
@@ -67,6 +70,8 @@ def test_a_failed_gate_is_told_with_its_worst_value_and_why(model_table):
     ).splitlines()
     assert lines[0].startswith("| model | input | parameters |")
     assert "| all gates |" in lines[2] and "| Core ML: 2 of 63 fail |" in lines[3]
+    stale = model_table.table({"sam_vit_h": common | {"parity": {"coreml": passed | {"gates": ["mask_iou"]}}}})
+    assert "| not checked |" in stale, "a verdict by other gates is none"
     assert lines[-1] == (
         "* `sam_vit_b`, Core ML: sign_agreement 0.99844 (gate >= 0.999) under executor fp16, executor ane;"
         " psnr_db 38.5 dB (gate >= 40 dB) under executor fp16."
