@@ -7,17 +7,17 @@ import PackageDescription
 // predictions are answered by edgesam-export's executor in a Python process, so that everything above them is compiled
 // and run on real packages.  On Apple systems the stand-ins are not part of the package.
 #if os(Linux)
-let frameworks: [Target.Dependency] = ["CoreML", "CoreVideo"]
-let standIns: [Target] = [
-    .target(name: "CoreVideo", path: "swift/StandIns/CoreVideo"),
-    .target(name: "CoreML", dependencies: ["CoreVideo"], path: "swift/StandIns/CoreML"),
-    .testTarget(
-        name: "CoreMLStandInTests", dependencies: ["CoreML", "CoreVideo", "FixtureSupport"],
-        path: "swift/Tests/CoreMLStandInTests"),
-]
+    let frameworks: [Target.Dependency] = ["CoreML", "CoreVideo"]
+    let standIns: [Target] = [
+        .target(name: "CoreVideo", path: "swift/StandIns/CoreVideo"),
+        .target(name: "CoreML", dependencies: ["CoreVideo"], path: "swift/StandIns/CoreML"),
+        .testTarget(
+            name: "CoreMLStandInTests", dependencies: ["CoreML", "CoreVideo", "FixtureSupport"],
+            path: "swift/Tests/CoreMLStandInTests"),
+    ]
 #else
-let frameworks: [Target.Dependency] = []
-let standIns: [Target] = []
+    let frameworks: [Target.Dependency] = []
+    let standIns: [Target] = []
 #endif
 
 let package = Package(

@@ -4,14 +4,14 @@ import PackageDescription
 // The benchmark: a package of its own, so that apps which add the repository's Package.swift see none of it.  The
 // predictor's targets are the same sources as there.
 #if os(Linux)
-let frameworks: [Target.Dependency] = ["CoreML", "CoreVideo"]
-let standIns: [Target] = [
-    .target(name: "CoreVideo", path: "StandIns/CoreVideo"),
-    .target(name: "CoreML", dependencies: ["CoreVideo"], path: "StandIns/CoreML"),
-]
+    let frameworks: [Target.Dependency] = ["CoreML", "CoreVideo"]
+    let standIns: [Target] = [
+        .target(name: "CoreVideo", path: "StandIns/CoreVideo"),
+        .target(name: "CoreML", dependencies: ["CoreVideo"], path: "StandIns/CoreML"),
+    ]
 #else
-let frameworks: [Target.Dependency] = []
-let standIns: [Target] = []
+    let frameworks: [Target.Dependency] = []
+    let standIns: [Target] = []
 #endif
 
 let package = Package(

@@ -9,7 +9,7 @@ public struct MaskCandidate: Sendable {
     public let score: Float
     /// 256 x 256, row-major, in the model's prompt frame with its padding; above 0 is inside. Fit for `Prompt.mask`.
     public let logits: [Float]
-    /// Size of the picture and its place in the model's frame.
+    /// Size of the image and its place in the model's frame.
     public let geometry: ImageGeometry
 
     private let cache: MaskCache
@@ -22,7 +22,7 @@ public struct MaskCandidate: Sendable {
         cache = MaskCache()
     }
 
-    /// The mask at the size of the picture; made when first asked for, then kept (one byte for each pixel).
+    /// The mask at the size of the image; made when first asked for, then kept (one byte for each pixel).
     public var mask: BinaryMask {
         cache.value { MaskProcessor(geometry: geometry).mask(logits) }
     }
@@ -33,7 +33,7 @@ public struct MaskCandidate: Sendable {
     /// How little the mask changes when its threshold moves by 1 up or down, 0 to 1; from the logits.
     public var stabilityScore: Float { MaskScore.stability(logits) }
 
-    /// Smallest box around the mask in pixels of the picture, nil when the mask is empty; makes the mask.
+    /// Smallest box around the mask in pixels of the image, nil when the mask is empty; makes the mask.
     public var boundingBox: BinaryMask.BoundingBox? { mask.boundingBox }
 }
 

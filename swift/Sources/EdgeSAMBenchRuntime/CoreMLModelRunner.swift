@@ -26,7 +26,8 @@ public actor CoreMLModelRunner: ModelRunner {
         endToEnd = nil
         loaded[model.role] = nil
         loaded[model.role] = try await LoadedModel(
-            compiled: compiledModels.location(of: model), configuration: hints.configuration(units: units), clock: clock)
+            compiled: compiledModels.location(of: model), configuration: hints.configuration(units: units), clock: clock
+        )
     }
 
     public func unload(_ role: ModelRole) {

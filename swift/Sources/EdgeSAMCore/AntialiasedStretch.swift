@@ -1,4 +1,4 @@
-/// Both sides of a picture to one length: bilinear, antialiased where it shrinks, in double precision between the axes
+/// Both sides of an image to one length: bilinear, antialiased where it shrinks, in double precision between the axes
 /// and rounded to 8 bits once, halves to even. `stretched_with_antialiasing` in Python gives the same bytes.
 enum AntialiasedStretch {
     static func resize(_ image: RGBImage, side: Int) -> [UInt8] {

@@ -55,7 +55,7 @@ public struct Contract: Sendable, Hashable {
     /// Which part of its component the file is; nil for a whole one.
     public let part: Part?
     public let profile: String
-    /// The frame with everything that pictures, prompts and masks need, `padding_point` included.
+    /// The frame with everything that images, prompts and masks need, `padding_point` included.
     public let frame: ImageFrame
     public let inputs: [Tensor]
     public let outputs: [Tensor]

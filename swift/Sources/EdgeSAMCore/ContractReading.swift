@@ -98,7 +98,7 @@ extension ContractError {
 
     private static func name(of type: Any.Type) -> String {
         switch type {
-        case is Int.Type: "a whole number"
+        case is Int.Type: "an integer"
         case is Double.Type: "a number"
         case is Bool.Type: "true or false"
         case is String.Type: "a text"

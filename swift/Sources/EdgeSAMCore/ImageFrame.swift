@@ -1,6 +1,6 @@
-/// The square picture a network sees, and the square in which its prompts are given.
+/// The square image a network sees, and the square in which its prompts are given.
 public struct ImageFrame: Sendable, Hashable {
-    /// How a picture is brought into the frame.
+    /// How an image is brought into the frame.
     public enum Fit: String, Sendable, Hashable, CaseIterable {
         /// Longest side becomes the frame's side; the rest is padded right and bottom.
         case longestSide = "longest_side"
@@ -10,7 +10,7 @@ public struct ImageFrame: Sendable, Hashable {
         case stretchAntialias = "stretch_antialias"
     }
 
-    /// How mask logits are brought to the size of the source picture.
+    /// How mask logits are brought to the size of the source image.
     public enum MaskResize: String, Sendable, Hashable, CaseIterable {
         /// To the prompt frame, padding cropped, then to source size: SAM's post-processing.
         case bilinear
@@ -28,7 +28,7 @@ public struct ImageFrame: Sendable, Hashable {
     public var mean: [Double]
     /// Standard deviation of each channel, red, green, blue, in 0 to 255.
     public var std: [Double]
-    /// Colour of the padding in an 8-bit picture, red, green, blue.
+    /// Colour of the padding in an 8-bit image, red, green, blue.
     public var padColour: [UInt8]
     public var fit: Fit
     public var maskResize: MaskResize

@@ -1,19 +1,19 @@
-/// Where one picture lies in the picture frame and in the prompt frame.
+/// Where one image lies in the image frame and in the prompt frame.
 ///
-/// *Source*: pixels of the picture as it was given. *Picture frame*: the `frame.size` square that the encoder sees.
+/// *Source*: pixels of the image as it was given. *Image frame*: the `frame.size` square that the encoder sees.
 /// *Prompt frame*: the `frame.promptSize` square in which prompt coordinates and low-resolution masks live.
 public struct ImageGeometry: Sendable, Hashable {
-    /// Size of the picture as it was given.
+    /// Size of the image as it was given.
     public let source: PixelSize
     public let frame: ImageFrame
-    /// Size of the picture inside the picture frame.
+    /// Size of the image inside the image frame.
     public let scaledSize: PixelSize
-    /// Size of the picture inside the prompt frame.
+    /// Size of the image inside the prompt frame.
     public let promptExtent: PixelSize
 
     /// - Precondition: both sides of `source` are at least 1.
     public init(source: PixelSize, frame: ImageFrame) {
-        precondition(source.width > 0 && source.height > 0, "a picture has at least one pixel")
+        precondition(source.width > 0 && source.height > 0, "an image has at least one pixel")
         self.source = source
         self.frame = frame
         switch frame.fit {
@@ -35,7 +35,7 @@ public struct ImageGeometry: Sendable, Hashable {
         return PixelSize(width: length(source.width), height: length(source.height))
     }
 
-    /// A point of the source picture in the prompt frame.
+    /// A point of the source image in the prompt frame.
     ///
     /// Each axis has its own factor, new side / old side, because the new sides are whole pixels.
     public func toPromptFrame(x: Double, y: Double) -> (x: Float, y: Float) {

@@ -3,7 +3,7 @@ public enum ImagePreparation: Sendable, Hashable {
     /// Pixel for pixel what edgesam-export's Python side does: every pixel of the image counts.
     case exact
     /// For camera frames: neighbouring pixels only, by Video Toolbox where the system has it. Fine detail of an image much
-    /// larger than the frame may alias, which moves masks by about a pixel.
+    /// larger than the frame may alias: masks change a little, how much swift/README.md says.
     case fast
 }
 

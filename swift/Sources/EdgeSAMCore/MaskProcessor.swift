@@ -1,4 +1,4 @@
-/// Brings low-resolution mask logits to the size of the source picture.
+/// Brings low-resolution mask logits to the size of the source image.
 ///
 /// Single precision, each product of the sums below rounded once or not at all exactly as PyTorch's `interpolate` does
 /// on processors with fused multiply-add, so that masks agree with Python's bit for bit.
@@ -81,7 +81,7 @@ public struct MaskProcessor: Sendable {
         }
     }
 
-    /// Size of the picture inside a low-resolution map.
+    /// Size of the image inside a low-resolution map.
     private func partWithoutPadding(_ side: Int) -> PixelSize {
         var frame = geometry.frame
         frame.promptSize = side

@@ -1,10 +1,10 @@
-/// One picture in the form the encoder takes, with what is needed to map prompts and masks.
+/// One image in the form the encoder takes, with what is needed to map prompts and masks.
 public struct PreparedImage: Sendable {
     public let geometry: ImageGeometry
-    /// Red, green, blue bytes of the picture frame: (size, size, 3), padded right and bottom with the frame's colour.
+    /// Red, green, blue bytes of the image frame: (size, size, 3), padded right and bottom with the frame's colour.
     public let pixels: [UInt8]
 
-    /// The picture normalised, then padded with zeros: (1, 3, size, size).
+    /// The image normalised, then padded with zeros: (1, 3, size, size).
     public func tensor() -> [Float] {
         let side = geometry.frame.size
         let plane = side * side

@@ -43,7 +43,7 @@ extension PromptError: LocalizedError {
         }
     }
 
-    /// Shortest text of a number, whole numbers without a point.
+    /// Shortest text of a number, integers without a point.
     private func shown(_ value: Double) -> String {
         let text = "\(value)"
         return text.hasSuffix(".0") ? String(text.dropLast(2)) : text

@@ -1,6 +1,6 @@
 import Foundation
 
-/// An 8-bit picture, red, green, blue, row after row without padding.
+/// An 8-bit image, red, green, blue, row after row without padding.
 public struct RGBImage: Sendable, Hashable {
     public let width: Int
     public let height: Int
@@ -85,7 +85,7 @@ public struct RGBImage: Sendable, Hashable {
     }
 }
 
-/// Why bytes are not a picture.
+/// Why bytes are not an image.
 public enum ImageError: Error, Equatable, Sendable, LocalizedError {
     case size(width: Int, height: Int)
     case byteCount(needed: Int, given: Int, width: Int, height: Int)

@@ -42,7 +42,7 @@ enum TensorElements {
         }
     }
 
-    /// The nearest whole number that fits, ties to even; NaN is 0.
+    /// The nearest integer that fits, ties to even; NaN is 0.
     private static func whole<T: FixedWidthInteger>(_ value: Float, _: T.Type) -> T {
         let rounded = value.rounded(.toNearestOrEven)
         if let exact = T(exactly: rounded) { return exact }

@@ -1,10 +1,10 @@
-/// Resizing of 8-bit RGB with a triangle filter whose support grows when a picture shrinks, bit for bit as Pillow's
+/// Resizing of 8-bit RGB with a triangle filter whose support grows when an image shrinks, bit for bit as Pillow's
 /// `Image.resize(size, BILINEAR)` does it.
 ///
 /// Horizontal pass, rounded to 8 bits, then vertical pass; a side that keeps its length is left alone. Coefficients are
 /// computed in double precision and rounded to fixed point.
 enum TriangleFilter {
-    /// Fraction bits of the coefficients: a 32-bit sum holds 8 bits of picture and 2 bits of room beside them.
+    /// Fraction bits of the coefficients: a 32-bit sum holds 8 bits of image and 2 bits of room beside them.
     static let fractionBits: Int32 = 32 - 8 - 2
     private static let half: Int32 = 1 << (fractionBits - 1)
 

@@ -81,22 +81,22 @@ struct FeatureEncoder {
                 ServiceFeature(
                     name: name, kind: "array", dtype: array.dataType.serviceName, shape: array.layout.shape,
                     offset: offset, bytes: payload.count - offset))
-        } else if let picture = value.imageBufferValue {
-            let pixels = try append(picture, name: name)
+        } else if let image = value.imageBufferValue {
+            let pixels = try append(image, name: name)
             features.append(
                 ServiceFeature(
-                    name: name, kind: "image", format: pixels.rawValue, width: CVPixelBufferGetWidth(picture),
-                    height: CVPixelBufferGetHeight(picture), offset: offset, bytes: payload.count - offset))
+                    name: name, kind: "image", format: pixels.rawValue, width: CVPixelBufferGetWidth(image),
+                    height: CVPixelBufferGetHeight(image), offset: offset, bytes: payload.count - offset))
         }
     }
 
-    private mutating func append(_ picture: CVPixelBuffer, name: String) throws -> ServicePixels {
-        guard let pixels = ServicePixels(format: CVPixelBufferGetPixelFormatType(picture)),
-            let address = CVPixelBufferGetBaseAddress(picture)
+    private mutating func append(_ image: CVPixelBuffer, name: String) throws -> ServicePixels {
+        guard let pixels = ServicePixels(format: CVPixelBufferGetPixelFormatType(image)),
+            let address = CVPixelBufferGetBaseAddress(image)
         else { throw MLModelError(.featureType, message: "input '\(name)' has a pixel format that is not known here") }
-        let row = CVPixelBufferGetWidth(picture) * pixels.bytesPerPixel
-        for y in 0..<CVPixelBufferGetHeight(picture) {
-            let start = address + y * CVPixelBufferGetBytesPerRow(picture)
+        let row = CVPixelBufferGetWidth(image) * pixels.bytesPerPixel
+        for y in 0..<CVPixelBufferGetHeight(image) {
+            let start = address + y * CVPixelBufferGetBytesPerRow(image)
             payload.append(UnsafeRawBufferPointer(start: start, count: row).bindMemory(to: UInt8.self))
         }
         return pixels
@@ -114,7 +114,7 @@ struct FeatureDecoder {
         }
         return try payload.withUnsafeBytes { whole in
             let bytes = UnsafeRawBufferPointer(rebasing: whole[feature.offset..<feature.offset + feature.bytes])
-            return feature.kind == "image" ? try picture(feature, bytes) : try array(feature, bytes)
+            return feature.kind == "image" ? try image(feature, bytes) : try array(feature, bytes)
         }
     }
 
@@ -143,7 +143,7 @@ struct FeatureDecoder {
         return array
     }
 
-    private func picture(_ feature: ServiceFeature, _ bytes: UnsafeRawBufferPointer) throws -> MLFeatureValue {
+    private func image(_ feature: ServiceFeature, _ bytes: UnsafeRawBufferPointer) throws -> MLFeatureValue {
         guard let pixels = feature.format.flatMap(ServicePixels.init(rawValue:)), let width = feature.width,
             let height = feature.height, (1...(1 << 16)).contains(width), (1...(1 << 16)).contains(height),
             width * height * pixels.bytesPerPixel == bytes.count

@@ -12,7 +12,7 @@ public class MLDictionaryFeatureProvider: NSObject, MLFeatureProvider {
                 switch value {
                 case let value as MLFeatureValue: (name, value)
                 case let array as MLMultiArray: (name, MLFeatureValue(multiArray: array))
-                case let picture as CVPixelBuffer: (name, MLFeatureValue(pixelBuffer: picture))
+                case let image as CVPixelBuffer: (name, MLFeatureValue(pixelBuffer: image))
                 default:
                     throw MLModelError(
                         .featureType,

@@ -1,4 +1,4 @@
-/// An array or a picture; numbers, strings and dictionaries are left out.
+/// An array or an image; numbers, strings and dictionaries are left out.
 ///
 /// Stand-in for <https://developer.apple.com/documentation/coreml/mlfeaturevalue>.
 public class MLFeatureValue: NSObject {

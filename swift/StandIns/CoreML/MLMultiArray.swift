@@ -64,7 +64,7 @@ public class MLMultiArray: NSObject {
         self.init(layout: layout, dataPointer: dataPointer, deallocator: deallocator)
     }
 
-    /// Uses the memory of a picture with one half-precision number a pixel: the last dimension is its width, the others
+    /// Uses the memory of an image with one half-precision number a pixel: the last dimension is its width, the others
     /// together are its height.
     ///
     /// <https://developer.apple.com/documentation/coreml/mlmultiarray/init(pixelbuffer:shape:)>

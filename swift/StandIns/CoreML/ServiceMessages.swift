@@ -1,6 +1,6 @@
 // What goes to and comes from `edgesam_export.coreml_service`; the protocol is described there.
 
-/// An array or a picture whose bytes are a part of the payload.
+/// An array or an image whose bytes are a part of the payload.
 struct ServiceFeature: Codable, Sendable {
     var name: String
     var kind: String

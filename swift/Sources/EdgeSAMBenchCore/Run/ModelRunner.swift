@@ -21,7 +21,7 @@ public protocol ModelRunner: Sendable {
 
     /// Makes everything that predictions of a stage need, so that nothing is allocated while timing.
     ///
-    /// For ``Stage/endToEnd`` the models loaded before may be let go.
+    /// For ``Stage/endToEnd`` the models loaded before may be released.
     func prepare(_ stage: Stage, _ inputs: InputPlan) async throws
 
     /// One prediction; only the call of the framework is timed, and an output is looked at afterwards.
