@@ -23,8 +23,10 @@ __all__ = ["Form", "WeightSet", "choose_set", "find_sets", "is_average", "neares
 AVERAGE = re.compile(r"(?:^|[._\d])(?:ema|averaged?|avg|swa|shadow|polyak)(?=$|[._\d])", re.IGNORECASE)
 AVERAGE_KEY = "ema"
 """What asks for the running average, whatever the file calls it."""
-NO_WEIGHT = re.compile("loss|criteri|metric|n_averaged|pixel_mean|pixel_std", re.IGNORECASE)
-"""Names beside a model's parts in its state dict that no mask depends on, or that are compared instead."""
+VIDEO = "memory_attention|memory_encoder|maskmem_|no_mem_pos_enc|no_obj_|obj_ptr_|mask_downsample|spatial_perceiver"
+"""Beginnings of the names of SAM 2's and EdgeTAM's video part."""
+NO_WEIGHT = re.compile(f"loss|criteri|metric|n_averaged|pixel_mean|pixel_std|^(?:{VIDEO})", re.IGNORECASE)
+"""Names beside a model's parts in its state dict that no mask of an image depends on, or that are compared instead."""
 SHOWN = 4
 """Sets that a message names."""
 
@@ -142,7 +144,11 @@ def sets_of_parts(form: Form, names: Names) -> list[WeightSet]:
     kept = {name for name in shapes for key in form.dialect.repeated if name.endswith(key)}
     left = [name for name in shapes if name not in {*found.values(), *kept}]
     containers = {names.containers[name] for name in found.values()}
-    beside = [name for name in left if names.containers[name] in containers and not NO_WEIGHT.search(name)]
+    beside = [
+        name
+        for name in left
+        if (container := names.containers[name]) in containers and not NO_WEIGHT.search(name.removeprefix(container))
+    ]
     # What remains may be a model of its own, whose decoder these encoders were not trained for.
     if beside or any(name.startswith(tuple(prefixes)) for name in left) or family_of_keys(left) is not None:
         return []

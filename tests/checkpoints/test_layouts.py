@@ -119,6 +119,15 @@ LAYOUTS = {
     "EMA alone, elsewhere": ({"ema_state_dict": weights(), "step": 5}, "'ema_state_dict', a running average (EMA)"),
     "twice the same": ({"first": weights(), "second": copy.deepcopy(weights())}, "not read: second"),
     "other wrapper first": ({"model": {"x": torch.ones(2)}, "state_dict": weights()}, "not read: model (1 tensor)"),
+    "a video part": (
+        prefixed("model.", weights() | {"memory_encoder.x": torch.ones(1), "no_obj_ptr": torch.ones(1)}),
+        "not read: model.memory_encoder (1 tensor), model.no_obj_ptr (1 tensor)",
+    ),
+    "a video part, and a parallel encoder": (
+        {k.replace("image_encoder.", "image_encoder.module."): v for k, v in weights().items()}
+        | {"maskmem_tpos_enc": torch.ones(1)},
+        "not read: maskmem_tpos_enc (1 tensor)",
+    ),
     "repeated statistics": (weights() | {"pixel_mean": torch.tensor([123.0, 116.0, 103.0])}, "not read: pixel_mean"),
     "statistics of images to 1": (weights() | {"pixel_mean": torch.tensor([123.0, 116.0, 103.0]) / 255}, "pixel_mean"),
 }

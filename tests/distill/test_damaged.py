@@ -105,4 +105,3 @@ def test_annotations_of_stored_pixels_are_evaluated_as_such(tmp_path, capsys):
     wrong, warnings = evaluated(stored)
     assert wrong < expected - 0.2
     assert len(warnings) == 1 and warnings[0].startswith("annotated images that EXIF turns: 1 (a.png); ")
-    assert evaluated(stored, "--annotations-frame", "upright") == (wrong, [])
