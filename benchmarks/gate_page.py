@@ -13,7 +13,7 @@ BEGIN, END = "<!-- gates: begin, written by make gate-roc -->", "<!-- gates: end
 GATE = 0.01
 FORMATS = {"coreml": "Core ML", "onnx": "ONNX", "onnx fp16": "ONNX in FP16"}
 CURVES = {"weight bits": "#5b7cfa", "result bits": "#12784a", "compression": "#ff8c00", "precision": "#d63cff"}
-SIZE, MARGIN = (640, 360), 56
+SIZE, MARGIN = (660, 360), 64
 LEAST_X, LEAST_Y, MOST = 1e-4, 1e-5, 1.0
 
 Case = dict[str, Any]
@@ -123,14 +123,14 @@ def curve(cases: Sequence[Case]) -> str:
                 marks.append(
                     f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{fill}" stroke="{colour}" stroke-width="2"/>'
                 )
-    axis = [f'<path d="M{MARGIN} 16V{height - MARGIN}H{width - 16}" fill="none" stroke="#626a76"/>']
+    axis = [f'<path d="M{MARGIN} 16V{height - MARGIN}H{width - 30}" fill="none" stroke="#626a76"/>']
     for exponent in range(round(math.log10(LEAST_X)), 1):
         axis.append(text(at_x(10.0**exponent), height - MARGIN + 18, f"{100 * 10.0**exponent:g} %", "middle"))
     for exponent in range(round(math.log10(LEAST_Y)), 1):
         axis.append(text(MARGIN - 6, at_y(10.0**exponent) + 4, f"{100 * 10.0**exponent:g} %", "end"))
     line = at_y(GATE)
-    axis.append(f'<path d="M{MARGIN} {line:.1f}H{width - 16}" stroke="#b3261e" stroke-dasharray="6 4"/>')
-    axis.append(text(width - 20, line - 6, "gate", "end"))
+    axis.append(f'<path d="M{MARGIN} {line:.1f}H{width - 30}" stroke="#b3261e" stroke-dasharray="6 4"/>')
+    axis.append(text(width - 34, line - 6, "gate", "end"))
     axis.append(text(width / 2, height - 12, "1 - IoU of the best mask, worst of all prompts", "middle"))
     axis.append(text(MARGIN + 8, 24, "visible change", "start"))
     for number, (kind, colour) in enumerate(CURVES.items()):
@@ -153,7 +153,7 @@ def text(x: float, y: float, words: str, anchor: str) -> str:
 def at_x(value: float) -> float:
     """Position of a share on the horizontal axis, logarithmic."""
     left = math.log10(max(value, LEAST_X) / LEAST_X) / math.log10(MOST / LEAST_X)
-    return MARGIN + left * (SIZE[0] - 16 - MARGIN)
+    return MARGIN + left * (SIZE[0] - 30 - MARGIN)
 
 
 def at_y(value: float) -> float:

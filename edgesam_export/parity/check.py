@@ -1,9 +1,8 @@
 """The parity check: every output of every prompt on real images, exported files against PyTorch, held to gates.
 
 The decoder is checked twice: on the reference's embedding, which isolates it, and on the candidate's own, which is what
-a user gets. Logits are compared at 256x256 within the part that is image, not padding; masks at four times that, the
-prompt frame in which a user's masks are made: in a mask of 90 logits one sign would be more than the gate allows. A
-failed gate is a row of the report, never an exception; comparing nothing is an error.
+a user gets. Logits are compared at 256x256 within the part that is image, not padding. The candidate prepares images
+and points by its own contract. A failed gate is a row of the report, never an exception; comparing nothing is an error.
 """
 
 from __future__ import annotations

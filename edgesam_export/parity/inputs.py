@@ -122,8 +122,6 @@ def open_reference(reference: Any) -> Runner:
 def open_candidates(candidate: Any, numerics: tuple[str, ...]) -> list[Runner]:
     """Return runners as they are, and runners of exported files; of Core ML files, one for each kind of numerics.
 
-    Files of other formats compute as they are typed; FP16 ones are opened a second time, in exact arithmetic.
-
     Raises:
         UsageError: no file and no runner, or a path that is no exported file.
         RunnerUnavailableError: this machine cannot execute a file.
@@ -138,17 +136,11 @@ def open_candidates(candidate: Any, numerics: tuple[str, ...]) -> list[Runner]:
             artifact = file if isinstance(file, Artifact) else open_artifact(file)
             groups.setdefault(artifact.format, []).append(artifact)
     for kind, files in sorted(groups.items()):
-        for chosen in numerics if numerics_choices(kind) else typed_choices(files, numerics):
+        for chosen in numerics if numerics_choices(kind) else (None,):
             opened.append(open_runner(files, numerics=chosen))
     if not opened:
         raise UsageError("nothing to compare; give at least one exported file")
     return opened
-
-
-def typed_choices(files: list[Artifact], numerics: tuple[str, ...]) -> tuple[str | None, ...]:
-    """Return the arithmetic of files that run as they are typed: of FP16 ones exact arithmetic too, if asked for."""
-    exact = "fp32" in numerics and any(file.contract.get("precision") == "fp16" for file in files)
-    return ("fp32", None) if exact else (None,)
 
 
 def pack(

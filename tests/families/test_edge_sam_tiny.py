@@ -210,6 +210,7 @@ def test_bundled_weights_pass_every_gate_in_both_formats_and_every_numerics(expo
     failed = [(row.component, row.numerics, check) for row in report.rows for check in row.checks if not check.passed]
     assert not failed and {row.output for row in report.rows} == {"image_embeddings", "masks", "scores"}
     assert {(row.candidate.split()[0], row.numerics) for row in report.rows} == {
+        ("network", "fp32"),
         ("executor", "fp32"),
         ("executor", "fp16"),
         ("executor", "ane"),

@@ -25,7 +25,8 @@ def rounded(values: torch.Tensor, *, grid: float = 1.0, bits: int = 11) -> torch
 def test_rounding_is_that_of_fp16_in_its_range():
     random = torch.Generator().manual_seed(0)
     values = torch.randn(4, 1000, generator=random) * 10.0 ** torch.arange(-3, 5).repeat(125)
-    inside = values.abs() < 6e4
+    inside = (values.abs() < 6e4) & (values.abs() > 2**-14)  # FP16's normal numbers
+    assert inside.sum() > 3000
     assert torch.equal(rounded(values)[inside], values.half().float()[inside])
 
 
@@ -108,25 +109,3 @@ def test_a_rewrite_that_is_wrong_on_both_sides_is_found(model, exported, monkeyp
     monkeypatch.setattr(ExactPrompt, "forward", lambda self, coords, labels: forward(self, coords - 0.5, labels))
     report = check_parity(model, ExportedModulesRunner(model, files), images=images, prompts=point)
     assert {(row.component, row.output) for row in report.failures} >= {("decoder", "masks")}
-
-
-def test_an_onnx_file_in_fp16_is_checked_exactly_too(model, exported):
-    files = exported("edge_sam_tiny", "onnx", precision="fp16", points=2)
-    images, point = default_images()[1:], lambda size: default_prompts(size)[:1]
-    report = check_parity(model, files, images=images, prompts=point)
-    assert report.passed
-    candidates = {row.candidate: row.numerics for row in report.rows}
-    assert candidates == {
-        "network as exported": "fp32",
-        "onnxruntime fp32 of fp16 files": "fp32",
-        "onnxruntime fp16": "fp16",
-    }
-    decoder = [file for file in files.iterdir() if file.name.endswith("decoder.onnx")]
-    layer = model.mask_decoder.iou_prediction_head.layers[2]
-    before = layer.bias.clone()
-    try:
-        layer.bias[1] += 2e-3
-        changed = check_parity(model, decoder, images=images, prompts=point)
-    finally:
-        layer.bias.copy_(before)
-    assert {row.candidate for row in changed.failures} == {"onnxruntime fp32 of fp16 files"}, "half precision allows it"
