@@ -113,7 +113,7 @@ def test_a_model_is_exported_and_checked_and_the_summary_shows_it(job, tmp_path)
         done = one.run(name)
         assert done.returncode == 0, done.stderr + done.stdout
     assert one.written("GITHUB_OUTPUT") == "passed=true\n"
-    assert one.written("GITHUB_STEP_SUMMARY").startswith("## ✅ Parity of edge_sam_tiny")
+    assert one.written("GITHUB_STEP_SUMMARY").startswith("## ✅ Parity of edge\\_sam\\_tiny\n\nparity: all ")
     assert ElementTree.parse(tmp_path / "out" / "parity.xml").getroot().tag == "testsuites"
 
 

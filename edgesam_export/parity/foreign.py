@@ -83,7 +83,7 @@ def as_artifact(path: Path, model: SamModel, *, profile: str, score: str | None)
     component = component_of(tensors, model, config, path)
     inputs = match(component.inputs, tensors.inputs, "input")
     outputs = match(component.outputs, tensors.outputs, "output")
-    require_tensors(component, inputs, outputs, path)
+    require_tensors(component, inputs, outputs, f"'{path}' as {component.name} of profile '{profile}'")
     of_component = decoder_facts if component.name == "decoder" else encoder_facts
     details, found = of_component(component, inputs, outputs, path)
     contract = make_contract(
@@ -114,7 +114,9 @@ def read_file(path: Path) -> tuple[Format, FileTensors]:
     """
     format = format_of(path)
     if format is None or format.read_tensors is None or not path.exists():
-        raise UsageError(f"'{path}' cannot be checked by a profile; give an existing .onnx or .mlpackage")
+        raise UsageError(
+            f"'{path}' is no file of another exporter that can be checked; give an existing .onnx or .mlpackage"
+        )
     return format, format.read_tensors(path)
 
 
@@ -147,7 +149,7 @@ def component_of(tensors: FileTensors, model: SamModel, config: ExportConfig, pa
     raise UsageError(f"'{path}' takes {taken}: neither an encoder of one image nor a decoder with points (1, N, 2)")
 
 
-def require_tensors(component: Component, inputs: Match, outputs: Match, path: Path) -> None:
+def require_tensors(component: Component, inputs: Match, outputs: Match, where: str) -> None:
     """Raise UsageError unless a file has all that is fed and compared, the maps of the model's embedding among it."""
     results = [spec.name for spec in component.outputs]
     if component.name == "decoder":
@@ -155,14 +157,14 @@ def require_tensors(component: Component, inputs: Match, outputs: Match, path: P
     absent = [f"input '{spec.name}'" for spec in inputs.missing if spec.name not in OPTIONAL]
     absent += [f"output '{spec.name}'" for spec in outputs.missing if spec.name in results]
     problems = [f"has no {', '.join(absent)}"] if absent else []
-    problems += [f"takes '{spec.name}' {shape_text(spec.shape)}, which it does not know" for spec in inputs.surplus]
+    problems += [f"takes '{spec.name}' {shape_text(spec.shape)}, unknown to the profile" for spec in inputs.surplus]
     maps = component.outputs if component.name == "encoder" else component.inputs
     for spec in maps:
         found = (outputs if component.name == "encoder" else inputs).find(spec.name)
         if found is not None and all(isinstance(size, int) for size in spec.shape) and found.shape != spec.shape:
             problems.append(f"has '{found.name}' {shape_text(found.shape)}, the model's is {shape_text(spec.shape)}")
     if problems:
-        raise UsageError(f"'{path}' as {component.name} of this profile: {'; '.join(problems)}")
+        raise UsageError(f"{where}: {'; '.join(problems)}; give --model and --profile that the file was made for")
 
 
 def encoder_facts(

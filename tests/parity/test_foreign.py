@@ -164,11 +164,11 @@ def other_width(graph):
     [
         (fixed_points, r"decoder\.onnx' takes exactly 5 points, this profile any number"),
         (single_mask, r"decoder\.onnx' returns 1 mask\(s\), chosen inside"),
-        (further_input, r"takes 'temperature' \(1\), which it does not know"),
+        (further_input, r"takes 'temperature' \(1\), unknown to the profile; give --model and --profile"),
         (other_width, r"has 'image_embeddings' \(1, 256, 64, 64\), the model's is \(1, 128, 64, 64\)"),
         (
             lambda graph: graph.output.pop(1),
-            r"decoder\.onnx' as decoder of this profile: has no output 'iou_predictions'",
+            r"decoder\.onnx' as decoder of profile 'sam6': has no output 'iou_predictions'",
         ),
         (lambda graph: graph.input.pop(1), r"neither an encoder of one image nor a decoder with points"),
     ],
@@ -183,7 +183,11 @@ def test_a_file_that_is_none_and_a_profile_of_another_format_are_errors(model, f
     (foreign / "text.onnx").write_text("text")
     for file, profile, message in (
         (foreign / "text.onnx", "sam6", "cannot load .*text.onnx' as ONNX"),
-        (foreign / "absent.onnx", "sam6", "absent.onnx' cannot be checked by a profile; give an existing .onnx or"),
+        (
+            foreign / "absent.onnx",
+            "sam6",
+            "absent.onnx' is no file of another exporter that can be checked; give an existing .onnx or",
+        ),
         (package, "sam6", "profile 'sam6' is for onnx, not for"),
         (foreign / "decoder.onnx", "sam7", "unknown profile 'sam7'; choose one of"),
     ):
