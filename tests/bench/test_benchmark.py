@@ -19,7 +19,7 @@ from edgesam_export.bench.driver.watcher import Deadlines
 from edgesam_export.bench.record import read_record
 from edgesam_export.bench.request import BenchPlan, MatrixRow, Workload
 from edgesam_export.bench.run import collect_run, list_devices, run_benchmark
-from edgesam_export.errors import DeviceFailure, DeviceNotReady, InvalidResult, UsageError
+from edgesam_export.errors import BuildFailure, DeviceFailure, DeviceNotReady, InvalidResult, UsageError
 from edgesam_export.spec import Artifact
 
 QUICK = Deadlines(prepare_s=0.0)
@@ -196,6 +196,33 @@ def test_a_fresh_app_whose_first_launch_ends_early(apple, tools, options):
     (tools.container / ".running").write_text("4242")  # this launch is scripted and starts nothing
     assert read_record(apple.run(None, options))["cases"][0]["outcome"] == "ok"
     assert "preparing" in [said["phase"] for said in apple.said]
+
+
+def test_a_free_account_with_three_apps_on_the_phone(apple, tools, options):
+    words = "This device has reached the maximum number of installed apps using a free developer profile: {(...)}"
+    cause = {"domain": "MIInstallerErrorDomain", "code": 13, "userInfo": {"NSLocalizedDescription": {"string": words}}}
+    error = {
+        "domain": "com.apple.dt.CoreDeviceError",
+        "code": 3002,
+        "userInfo": {"NSUnderlyingError": {"error": cause}},
+    }
+    tools.answer(device_install_app=[{"json": {"info": {"outcome": "failed"}, "error": error}, "exit": 1}])
+    with pytest.raises(BuildFailure, match=r"three apps on a device.*delete an app of this team") as caught:
+        apple.run(None, options)
+    assert caught.value.kind == "free_apps" and caught.value.exit_code == 5
+    assert subcommands(tools)[-1] == "device install app"  # once, and nothing was pushed
+
+
+def test_a_free_team_that_asks_for_more_memory(apple, tools, tmp_path):
+    (tmp_path / "swift/Apps/EdgeSAMBench/EdgeSAMBench.xcodeproj").mkdir(parents=True)
+    (tmp_path / "swift/Package.swift").write_text("")
+    words = "error: Personal development teams do not support the Increased Memory Limit capability.\n"
+    tools.answer(**{"xcodebuild build": [{"exit": 65, "stdout": words}]})
+    options = BackendOptions(team="ABCDE12345", increased_memory=True, swift_folder=tmp_path / "swift")
+    with pytest.raises(BuildFailure, match="leave out --increased-memory") as caught:
+        apple.run(None, options)
+    assert caught.value.kind == "entitlement_refused"
+    assert "EDGESAM_INCREASED_MEMORY=YES" in tools.argv(-1, "xcodebuild")
 
 
 def test_a_crash_through_the_tools(apple, tools, options):

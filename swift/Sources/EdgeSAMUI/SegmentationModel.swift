@@ -27,8 +27,6 @@ public final class SegmentationModel {
         /// The image with the chosen mask and the marks drawn into it; nil without an image.
         public internal(set) var picture: RGBImage?
         public internal(set) var selection = Selection()
-        /// The box that is being dragged.
-        public internal(set) var draft: PromptBox?
         public internal(set) var activity = Activity.idle
         /// Candidates for the selection, in the decoder's order.
         public internal(set) var choices: [MaskChoice] = []
@@ -46,6 +44,8 @@ public final class SegmentationModel {
     }
 
     public private(set) var state = State()
+    /// The box that is being dragged; beside the state, because it changes with every move of a finger.
+    public private(set) var draft: PromptBox?
 
     /// Colours of mask, outline and marks.
     @ObservationIgnored public let style: SelectionStyle
@@ -82,7 +82,7 @@ public final class SegmentationModel {
     public func show(_ image: RGBImage) {
         stop()
         history = SelectionHistory()
-        answered = nil
+        (answered, draft) = (nil, nil)
         state = State(image: image, picture: image)
         answer()
     }
@@ -107,7 +107,7 @@ public final class SegmentationModel {
 
     /// Takes a finished gesture; one that marks nothing on the image is ignored.
     public func handle(_ gesture: SelectionGesture, in fit: ImageFit) {
-        state.draft = nil
+        draft = nil
         guard let image = state.image, fit.image == image.size else { return }
         var next = history.current
         switch gesture {
@@ -127,11 +127,11 @@ public final class SegmentationModel {
 
     /// Shows a drag that goes on.
     public func preview(_ gesture: SelectionGesture?, in fit: ImageFit) {
-        guard case .drag(let start, let end) = gesture, fit.image == state.image?.size else {
-            state.draft = nil
-            return
+        var box: PromptBox?
+        if case .drag(let start, let end) = gesture, fit.image == state.image?.size {
+            box = fit.box(from: start, to: end)
         }
-        state.draft = fit.box(from: start, to: end)
+        if draft != box { draft = box }
     }
 
     public func undo() {

@@ -44,19 +44,10 @@
         var body: some View {
             ZStack(alignment: .topLeading) {
                 Color.clear
-                if let picture = model.state.picture?.cgImage() {
-                    Image(decorative: picture, scale: 1)
-                        .resizable()
-                        .frame(width: fit.frame.width, height: fit.frame.height)
-                        .offset(x: fit.frame.minX, y: fit.frame.minY)
+                if let picture = model.state.picture {
+                    PictureView(picture: picture, frame: fit.frame)
                 }
-                if let draft = model.state.draft {
-                    let frame = fit.frame(of: draft)
-                    Rectangle()
-                        .stroke(Color.yellow, lineWidth: 2)
-                        .frame(width: frame.width, height: frame.height)
-                        .offset(x: frame.minX, y: frame.minY)
-                }
+                DraftView(model: model, fit: fit)
                 if model.state.isBusy {
                     BusyLabel(activity: model.state.activity)
                         .padding()
@@ -99,6 +90,37 @@
             let time = touch.time.timeIntervalSinceReferenceDate
             if let gesture = tracker.ended(from: touch.startLocation, at: touch.location, time: time) {
                 model.handle(gesture, in: fit)
+            }
+        }
+    }
+
+    /// The picture where the image lies; a view of its own, so that it is made anew for another picture only.
+    private struct PictureView: View {
+        let picture: RGBImage
+        let frame: CGRect
+
+        var body: some View {
+            if let image = picture.cgImage() {
+                Image(decorative: image, scale: 1)
+                    .resizable()
+                    .frame(width: frame.width, height: frame.height)
+                    .offset(x: frame.minX, y: frame.minY)
+            }
+        }
+    }
+
+    /// The box under the finger, the only thing that every move changes.
+    private struct DraftView: View {
+        let model: SegmentationModel
+        let fit: ImageFit
+
+        var body: some View {
+            if let draft = model.draft {
+                let frame = fit.frame(of: draft)
+                Rectangle()
+                    .stroke(Color.yellow, lineWidth: 2)
+                    .frame(width: frame.width, height: frame.height)
+                    .offset(x: frame.minX, y: frame.minY)
             }
         }
     }

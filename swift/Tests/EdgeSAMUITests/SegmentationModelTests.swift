@@ -75,12 +75,12 @@ import Testing
         let model = try await model(FakeEngine())
         let drag = SelectionGesture.drag(from: CGPoint(x: 0, y: 10), to: CGPoint(x: 20, y: 20))
         model.preview(drag, in: fit)
-        #expect(model.state.draft == PromptBox(x0: 0, y0: 0, x1: 10, y1: 5))
+        #expect(model.draft == PromptBox(x0: 0, y0: 0, x1: 10, y1: 5))
         model.preview(nil, in: fit)
-        #expect(model.state.draft == nil)
+        #expect(model.draft == nil)
         model.preview(drag, in: fit)
         model.handle(drag, in: fit)
-        #expect(model.state.draft == nil && model.state.selection.box != nil)
+        #expect(model.draft == nil && model.state.selection.box != nil)
     }
 
     // MARK: Masks

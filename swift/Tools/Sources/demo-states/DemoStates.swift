@@ -17,16 +17,22 @@ struct DemoStates {
     let image: RGBImage
     let model: SegmentationModel
 
-    static func main() async throws {
+    static func main() async {
         let arguments = Array(CommandLine.arguments.dropFirst())
         guard arguments.count >= 5 else {
             FileHandle.standardError.write(
                 Data("usage: demo-states ENCODER DECODER IMAGE.npy OUTPUT STEP...\n".utf8))
             exit(2)
         }
-        let states = try DemoStates(
-            encoder: arguments[0], decoder: arguments[1], image: arguments[2], output: arguments[3])
-        try await states.draw(steps: Array(arguments[4...]))
+        do {
+            let states = try DemoStates(
+                encoder: arguments[0], decoder: arguments[1], image: arguments[2], output: arguments[3])
+            try await states.draw(steps: Array(arguments[4...]))
+        } catch {
+            let words = (error as? any LocalizedError)?.errorDescription ?? "\(error)"
+            FileHandle.standardError.write(Data("demo-states: \(words)\n".utf8))
+            exit(1)
+        }
     }
 
     init(encoder: String, decoder: String, image: String, output: String) throws {
