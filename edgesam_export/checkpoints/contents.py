@@ -121,7 +121,8 @@ def plain_tensors(entries: dict[Any, Any], contents: Contents) -> dict[str, torc
     path = contents.path
     for key, value in dict.items(entries):
         if not isinstance(key, str):
-            raise CheckpointError(f"{path}: key {str(key)[:80]} is a {type(key).__name__}; keys are parameter names")
+            text = f"{key} " if isinstance(key, int) and abs(key) < 1 << 63 else ""
+            raise CheckpointError(f"{path}: key {text}is a {type(key).__name__}; keys are parameter names")
         if not isinstance(value, torch.Tensor | TensorClaim):
             found = type(value).__name__
             raise CheckpointError(f"{path}: '{key}' is a {found}, not a tensor; save only model.state_dict()")

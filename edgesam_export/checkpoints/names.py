@@ -88,11 +88,8 @@ class Visit(NamedTuple):
         in_module = self.in_module or is_module(self.value)
         container = self.container if self.in_module else self.prefix
         for key, part in parts_of(self.value):
-            if (
-                isinstance(key, str | int)
-                and len(str(key)) <= MAX_KEY
-                and not isinstance(part, str | bytes | int | float)
-            ):
+            plain = isinstance(key, str) or (isinstance(key, int) and abs(key) < MAX_VISITS)
+            if plain and len(str(key)) <= MAX_KEY and not isinstance(part, str | bytes | int | float):
                 yield Visit(f"{self.prefix}{key}.", part, (*self.above, id(self.value)), container, in_module)
 
 

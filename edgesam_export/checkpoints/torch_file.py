@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 from edgesam_export.checkpoints.inert import Inert, InertTypes, may_run_code
-from edgesam_export.errors import CheckpointError
+from edgesam_export.errors import CheckpointError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -269,17 +269,20 @@ class TorchFile:
         """Read one tensor; views of one storage do not share memory.
 
         Raises:
-            CheckpointError: its bytes cannot be read.
+            CheckpointError: its bytes cannot be read, or PyTorch has no such tensor.
         """
         import torch
 
         name, width = ELEMENT_TYPES[claim.storage.kind]
-        if not claim.elements:
-            return torch.empty(claim.shape, dtype=getattr(torch, name))
-        if self.last is None or self.last[0] != claim.storage.key:
-            self.last = (claim.storage.key, self.storage_bytes(claim.storage, width))
-        flat = torch.frombuffer(self.last[1], dtype=getattr(torch, name))
-        return flat.as_strided(claim.shape, claim.stride, claim.offset).clone()
+        try:
+            if not claim.elements:
+                return torch.empty(claim.shape, dtype=getattr(torch, name))
+            if self.last is None or self.last[0] != claim.storage.key:
+                self.last = (claim.storage.key, self.storage_bytes(claim.storage, width))
+            flat = torch.frombuffer(self.last[1], dtype=getattr(torch, name))
+            return flat.as_strided(claim.shape, claim.stride, claim.offset).clone()
+        except (RuntimeError, OverflowError, TypeError) as error:  # sizes beyond 64 bits, memory used up
+            raise CheckpointError(f"a tensor cannot be made ({type(error).__name__}): {first_line(error)}") from error
 
     def storage_bytes(self, storage: StorageClaim, width: int) -> bytearray:
         """Return the bytes of a storage in this machine's order."""

@@ -29,7 +29,7 @@ from edgesam_export.distill.annotations import (
 )
 from edgesam_export.errors import UsageError, first_line, warn
 from edgesam_export.files import lies_inside
-from edgesam_export.imaging.orientation import UPRIGHT, orientation_of, stored_size, turned_upright
+from edgesam_export.imaging.orientation import UPRIGHT, stored_orientation, stored_size, turned_upright
 from edgesam_export.imaging.reading import open_image
 
 __all__ = [
@@ -89,7 +89,7 @@ class Reading:
     def sizes(self, path: Path) -> tuple[np.ndarray, int, tuple[int, int]]:
         """Return the upright image of a file, its orientation, and height and width of what annotations are of."""
         image = open_image(path)
-        orientation = orientation_of(path)
+        orientation = stored_orientation(path)
         size = (image.shape[0], image.shape[1])
         return image, orientation, stored_size(size, orientation) if self.frame == "raw" else size
 

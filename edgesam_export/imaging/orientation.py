@@ -6,19 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from edgesam_export.imaging.reading import opened
+from edgesam_export.imaging.reading import opened, orientation_of
 
-__all__ = ["UPRIGHT", "orientation_of", "stored_size", "turned_upright"]
+__all__ = ["UPRIGHT", "stored_orientation", "stored_size", "turned_upright"]
 
-ORIENTATION = 0x0112
-"""Tag of TIFF 6.0, section 8."""
 UPRIGHT = 1
+"""Orientation of TIFF 6.0, section 8: the first row of pixels is the image's top, the first column its left."""
 
 
-def orientation_of(path: Path) -> int:
-    """Return the EXIF orientation of an image that can be read, 1 to 8; 1 where none is noted."""
+def stored_orientation(path: Path) -> int:
+    """Return the EXIF orientation of an image file that can be read, 1 to 8; 1 where none is noted."""
     with opened(path, str(path)) as image:
-        value = image.getexif().get(ORIENTATION, UPRIGHT)
+        value = orientation_of(image)
     return value if value in range(1, 9) else UPRIGHT
 
 

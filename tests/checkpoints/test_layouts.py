@@ -21,7 +21,7 @@ from edgesam_export.checkpoints.reading import load_state_dict, read_state_dict
 from edgesam_export.checkpoints.selection import read_weights
 from edgesam_export.errors import CheckpointError
 from edgesam_export.families import build_model, load_model
-from tests.checkpoints.test_checkpoint import pickled_zip
+from tests.checkpoints.test_checkpoint import hand_made_pickle, pickled_zip
 
 LEGACY = {"_use_new_zipfile_serialization": False}
 PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
@@ -339,6 +339,17 @@ def test_lists_that_multiply_end(tmp_path):
     for _ in range(8):
         value = [value] * 10
     assert "it is no checkpoint" in refused(saved(tmp_path / "a.pth", {"model": weights(), "more": value}))
+
+
+def test_keys_and_sizes_beyond_64_bits_are_left_or_refused(tmp_path):
+    path = saved(tmp_path / "a.pth", {"model": weights(), 10**5000: {"x": torch.ones(1)}, 3: torch.ones(1)})
+    assert_equal(read(path)[0], weights())
+    with pytest.raises(CheckpointError, match="key is a int"):
+        read_state_dict(saved(tmp_path / "b.pth", {10**5000: torch.ones(1)}))
+    for size, stride in (("L0L\nL99999999999999999999L\n", "L1L\nL1L\n"), ("L1L\n", "L99999999999999999999L\n")):
+        with pytest.raises(CheckpointError, match="a tensor cannot be made"):
+            data = hand_made_pickle(count=4, size=size, stride=stride)
+            read_state_dict(pickled_zip(tmp_path / "c.pth", data, {"0": bytes(16)}))
 
 
 def test_a_dictionary_that_holds_itself_is_left_unread(tmp_path):
