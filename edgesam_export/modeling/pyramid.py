@@ -20,7 +20,10 @@ from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.modeling.prompt_encoder import PromptEncoder
 
 __all__ = [
+    "EMBEDDING_DIM",
+    "FINE_DIM",
     "FURTHER_MAPS",
+    "MIDDLE_DIM",
     "ClampingPromptEncoder",
     "FoldedNeck",
     "ImageEncoder",
@@ -82,8 +85,11 @@ class FoldedNeck(nn.Module):
 
     def forward(self, fine: Tensor, middle: Tensor, coarse: Tensor, coarsest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the decoder's maps, see ``PyramidNeck.forward``."""
-        embedding = self.coarse(coarse) + F.interpolate(self.coarsest(coarsest), scale_factor=2.0, mode="nearest")
-        return embedding, self.fine(fine), self.middle(middle)
+        return self.embedding(coarse, self.coarsest(coarsest)), self.fine(fine), self.middle(middle)
+
+    def embedding(self, coarse: Tensor, top: Tensor) -> Tensor:
+        """Return (B, 256, 64, 64) from the map of stride 16 and what ``coarsest`` makes of that of stride 32."""
+        return self.coarse(coarse) + F.interpolate(top, scale_factor=2.0, mode="nearest")
 
 
 def with_bias(conv: nn.Conv2d, bias: Tensor) -> nn.Conv2d:

@@ -9,10 +9,12 @@ from torch.nn.functional import interpolate
 from edgesam_export.errors import UsageError
 from edgesam_export.families import load_model
 from edgesam_export.modeling.common import LayerNorm2d
+from edgesam_export.modeling.mask_decoder import MaskProduct
 from edgesam_export.rewrites import apply_rewrites, recommended_rewrites, replace_modules
 from edgesam_export.rewrites import load_all as all_rewrites
 from edgesam_export.rewrites.bicubic import BicubicMatmul, BicubicPhases, bicubic_matrix
 from edgesam_export.rewrites.layer_norm import ChannelLayerNorm
+from edgesam_export.rewrites.mask_product import COLUMNS, RowMaskProduct
 from edgesam_export.runners.torch import round_weights
 
 NAMES = list(all_rewrites())
@@ -170,3 +172,19 @@ def test_replace_modules_counts_what_it_replaced():
     build = lambda module: torch.nn.GELU() if isinstance(module, torch.nn.ReLU) else None  # noqa: E731
     assert replace_modules(root, build) == 2
     assert [type(m).__name__ for m in root.modules()][1:] == ["GELU", "Sequential", "GELU", "Tanh"]
+
+
+def test_the_mask_product_in_bands_is_the_whole_one_and_no_band_is_too_wide():
+    hyper, upscaled = random(1, 4, 8), random(1, 8, 256, 256, seed=1)
+    widths = []
+
+    class Watched(MaskProduct):
+        def forward(self, hyper, upscaled):
+            widths.append(upscaled.shape[-2] * upscaled.shape[-1])
+            return super().forward(hyper, upscaled)
+
+    class Bands(RowMaskProduct, Watched):
+        pass
+
+    assert relative(Bands()(hyper, upscaled), MaskProduct()(hyper, upscaled)) <= 1e-6
+    assert widths == [COLUMNS] * 4
