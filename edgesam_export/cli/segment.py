@@ -29,7 +29,7 @@ from edgesam_export.formats import format_names
 )
 @click.option("--backend", type=click.Choice(["torch", *format_names()]), help="Which of them; torch without files.")
 @click.option("--model", default="edge_sam_3x", show_default=True, help="Model of the torch backend.")
-@click.option("--numerics", default="fp16", show_default=True, help="Of Core ML: fp32, fp16, ane, native:all.")
+@click.option("--numerics", help="Of Core ML: fp32, fp16 (default), ane, native:all.")
 @weights
 @common(output="out")
 def segment(image: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -> None:

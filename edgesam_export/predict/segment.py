@@ -90,11 +90,12 @@ def segment_image(
     background: tuple[tuple[float, float], ...] = (),
     box: Box | None = None,
     mask_input: Path | None = None,
-    numerics: str = "fp16",
+    numerics: str | None = None,
 ) -> SegmentResult:
     """Segment an image with a loaded model or exported files; write mask, overlay and logits into ``output``.
 
-    A model with a proposal head adds a box of its own to points that come without box and mask.
+    ``numerics`` are those of ``open_runner``. A model with a proposal head adds a box of its own to points that come
+    without box and mask.
 
     Raises:
         UsageError: an unreadable image, a prompt outside it, or a prompt the decoder does not take.
