@@ -156,13 +156,14 @@ def warn(message: str, category: type[EdgeSAMExportWarning] = EdgeSAMExportWarni
 
 
 @contextmanager
-def collected_warnings(*, silent: bool = False) -> Iterator[list[str]]:
+def collected_warnings(*, silent: bool = False, apart: bool = False) -> Iterator[list[str]]:
     """Yield a list that fills with the texts of the warnings issued inside; ``silent`` keeps Python from showing them.
 
-    Collectors around this one get them too, so that a report and the command that makes it list the same ones.
+    Collectors around this one get them too, so that a report and the command that makes it list the same ones; unless
+    ``apart``, where whoever collects says it in other words.
     """
     texts: list[str] = []
-    token = COLLECTORS.set((*COLLECTORS.get(), texts))
+    token = COLLECTORS.set((texts,) if apart else (*COLLECTORS.get(), texts))
     try:
         with warnings.catch_warnings() if silent else nullcontext():
             if silent:

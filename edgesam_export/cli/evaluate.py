@@ -57,8 +57,9 @@ def gate(text: str) -> tuple[str, float]:
 def evaluate(sources: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
     """Measure how well masks fit the truth: mIoU with boxes, points and corrections, of models and exported files."""
     from edgesam_export.distill.comparison import Evaluation, MiouGate, compare_subjects, identity_of
-    from edgesam_export.distill.data import Reading, open_data
+    from edgesam_export.distill.data import open_data
     from edgesam_export.distill.processes import Processes
+    from edgesam_export.distill.samples import Reading
     from edgesam_export.distill.sharing import everyones
     from edgesam_export.distill.subjects import open_subjects
 

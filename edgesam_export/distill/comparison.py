@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgesam_export.distill.data import Data, Reading
 from edgesam_export.distill.evaluation import PROMPTS, check_runner, evaluate, parse_prompts
 from edgesam_export.distill.processes import Processes
 from edgesam_export.distill.results import EvalReport
+from edgesam_export.distill.samples import Data, Reading
 from edgesam_export.distill.sharing import Journal, Share, everyones
 from edgesam_export.distill.subjects import Subject
 from edgesam_export.errors import UsageError

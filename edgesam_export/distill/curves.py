@@ -9,10 +9,11 @@ import torch
 from PIL import Image, ImageDraw
 
 from edgesam_export.distill.config import DistillConfig
-from edgesam_export.distill.data import open_data, readable
+from edgesam_export.distill.data import open_data
 from edgesam_export.distill.dataset import reading_of, square
 from edgesam_export.distill.loop import decode, network_input
 from edgesam_export.distill.prompts import box_corners, to_frame
+from edgesam_export.distill.samples import readable
 from edgesam_export.files import write_beside
 from edgesam_export.imaging.reading import save_png
 from edgesam_export.modeling.sam import SamModel

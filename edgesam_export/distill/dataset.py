@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from edgesam_export.distill.config import DistillConfig
-from edgesam_export.distill.data import Data, Reading, Sample, Skipped, open_data, readable
+from edgesam_export.distill.data import open_data
+from edgesam_export.distill.samples import Data, Reading, Sample, Skipped, readable
 from edgesam_export.errors import EdgeSAMExportError, UsageError
 from edgesam_export.imaging.geometry import scaled_size
 from edgesam_export.spec import ImageFrame

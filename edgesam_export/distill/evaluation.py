@@ -25,8 +25,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgesam_export.distill.data import ENDLESS, Data, Sample, Skipped, shortened
+from edgesam_export.distill.data import ENDLESS
 from edgesam_export.distill.results import EvalReport, ImageResult, ObjectResult, merged
+from edgesam_export.distill.samples import Data, Sample, Skipped, shortened
 from edgesam_export.distill.sharing import Share
 from edgesam_export.errors import RunnerUnavailableError, UsageError
 from edgesam_export.imaging.masks import bounding_box, iou
@@ -181,14 +182,13 @@ def image_result(
     strict: bool,
 ) -> ImageResult:
     """Return what is found on one image; one that cannot be read is noted, unless ``strict``."""
+    skipped = Skipped()
     try:
-        sample = data[index]
+        sample = skipped.read(data, index)
     except UsageError as error:
         if strict:
             raise
         return ImageResult(index=index, skipped=Skipped(images=[str(error)]))
-    skipped = Skipped()
-    skipped.add(sample)
     found = object_results(predictor, sample, kinds, objects, mask_prompt) if len(sample.masks) else []
     return ImageResult(index=index, objects=tuple(found), skipped=skipped)
 

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from edgesam_export.distill.augmentation import chosen_masks, cut, recoloured, turned
 from edgesam_export.distill.config import DistillConfig, Phase
-from edgesam_export.distill.data import Sample, open_data
+from edgesam_export.distill.data import open_data
 from edgesam_export.distill.dataset import Batch, square
+from edgesam_export.distill.samples import Sample
 from edgesam_export.errors import RunnerUnavailableError, first_line
 
 __all__ = ["ScenePool"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgesam_export.distill.data import Skipped
+from edgesam_export.distill.samples import Skipped
 
 __all__ = ["EvalReport", "ImageResult", "ObjectResult", "Summary", "merged"]
 

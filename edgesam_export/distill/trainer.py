@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from edgesam_export.distill.config import DistillConfig, Phase, config_document
-from edgesam_export.distill.data import Skipped
 from edgesam_export.distill.dataset import Batch, batches
 from edgesam_export.distill.loop import PromptStep, fill_dots, network_input
 from edgesam_export.distill.pool import ScenePool
 from edgesam_export.distill.processes import Processes
+from edgesam_export.distill.samples import Skipped
 from edgesam_export.errors import UsageError
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.spec import Progress

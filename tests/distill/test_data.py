@@ -13,7 +13,8 @@ from PIL import Image, ImageOps
 from pycocotools import mask as coco
 
 from edgesam_export.distill import annotations, data, scenes
-from edgesam_export.distill.data import ENDLESS, Reading, Sample, Skipped, mask_of, open_data
+from edgesam_export.distill.data import ENDLESS, mask_of, open_data
+from edgesam_export.distill.samples import Reading, Sample, Skipped
 from edgesam_export.errors import EdgeSAMExportError, EdgeSAMExportWarning, UsageError
 
 SIZE = (3, 4)
@@ -280,6 +281,16 @@ def test_a_damaged_entry_is_that_image_alone(tmp_path):
             found[index]
 
 
+def test_warnings_of_many_images_are_kept_for_one(tmp_path):
+    path = coco_file(tmp_path, [])
+    Image.new("RGB", (4, 3), (9, 8, 7)).save(tmp_path / "images" / "a.png")
+    skipped, found = Skipped(), open_data(str(path), reading=LENIENT)
+    for _ in range(2):
+        skipped.read(found, 0)
+    assert len(skipped.notes) == 2 and "a.png: is nearly black" in skipped.notes[0]
+    assert len(skipped.without_repeats().notes) == 1
+
+
 ORIENTATIONS = range(1, 9)
 
 
@@ -326,6 +337,8 @@ def test_what_was_passed_over_is_counted_and_listed(tmp_path):
         "4 damaged images and 1 damaged annotation left out (--strict stops at the first): "
         "a.jpg: damaged; b.jpg: damaged; c.jpg: damaged; and 2 more"
     )
+    with pytest.warns(EdgeSAMExportWarning, match=r"^2 images came with a warning: a: dark; b: dark$"):
+        Skipped(notes=["a: dark", "b: dark"]).warn(None)
     turned = Skipped(turned=["a.jpg"])
     turned.warn("upright")
     with pytest.warns(

@@ -14,8 +14,8 @@ from PIL import Image
 
 from edgesam_export.cli.main import main
 from edgesam_export.distill import sharing
-from edgesam_export.distill.data import Skipped
 from edgesam_export.distill.results import ImageResult, ObjectResult
+from edgesam_export.distill.samples import Skipped
 from edgesam_export.distill.scenes import draw_scene
 from edgesam_export.distill.sharing import Journal, Share
 from edgesam_export.errors import UsageError
