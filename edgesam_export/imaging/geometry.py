@@ -62,9 +62,10 @@ def fitted_size(source_size: tuple[int, int], side: int, fit: str) -> tuple[int,
 
 
 def stretched(image: np.ndarray, side: int) -> np.ndarray:
-    """Return the image with both sides ``side``: bilinear, half-pixel centres, no antialiasing, float32 0..255.
+    """Return the image with both sides ``side``: bilinear, half-pixel centres, no antialiasing, float64 0..255.
 
-    In double precision, so that rounding to 8 bits gives the same image in Swift.
+    In double precision, so that rounding to 8 bits gives the same image in Swift; in single precision values just below
+    a half become one.
     """
     result = image.astype(np.float64)
     for axis in (1, 0):
@@ -74,11 +75,11 @@ def stretched(image: np.ndarray, side: int) -> np.ndarray:
         share = (position - low).reshape(-1, *[1] * (2 - axis))
         high = np.minimum(low + 1, length - 1)
         result = result.take(low, axis) * (1 - share) + result.take(high, axis) * share
-    return result.astype(np.float32)
+    return result
 
 
 def stretched_with_antialiasing(image: np.ndarray, side: int) -> np.ndarray:
-    """Return the image with both sides ``side``: bilinear, antialiased where it shrinks, float32 0..255.
+    """Return the image with both sides ``side``: bilinear, antialiased where it shrinks, float64 0..255.
 
     The triangle filter of Pillow and of PyTorch's ``antialias=True``, without rounding between the axes; in double
     precision, so that rounding to 8 bits gives the same image in Swift.
@@ -93,7 +94,7 @@ def stretched_with_antialiasing(image: np.ndarray, side: int) -> np.ndarray:
         for tap, weight in zip(taps.T, weights.T):  # image by image: all taps of a large image would be gigabytes
             total += result.take(tap, axis) * weight.reshape(shape)
         result = total
-    return result.astype(np.float32)
+    return result
 
 
 def triangle_taps(length: int, side: int) -> tuple[np.ndarray, np.ndarray]:

@@ -32,7 +32,8 @@ __all__ = [
 ]
 
 EMBEDDING_DIM = 256
-FINE_DIM, MIDDLE_DIM = 32, 64
+FINE_DIM = 32
+MIDDLE_DIM = 64
 FURTHER_MAPS = ((FINE_DIM, 256, 256), (MIDDLE_DIM, 128, 128))
 """``ModelInfo.further_maps`` of these models: strides 4 and 8."""
 MASK_LIMIT = 32.0

@@ -334,7 +334,7 @@ def test_a_stretched_frame_has_no_padding_and_each_axis_its_own_factor():
     np.testing.assert_array_equal(to_frame([(1, 1)], prepared), [[4, 8]])
 
 
-@pytest.mark.parametrize("size", [(300, 451), (1403, 1029), (31, 2900), (1, 1)], ids=str)
+@pytest.mark.parametrize("size", [(300, 451), (1403, 1029), (31, 2900), (97, 97), (1, 1)], ids=str)
 def test_antialiased_stretching_is_that_of_pytorch(size):
     image = np.random.default_rng(3).integers(0, 256, (*size, 3), np.uint8)
     frame = ImageFrame(size=256, fit="stretch_antialias", mean=(0, 0, 0), std=(1, 1, 1))
@@ -343,8 +343,10 @@ def test_antialiased_stretching_is_that_of_pytorch(size):
     prepared = prepare(image, frame)
     np.testing.assert_allclose(prepared.tensor, expected, rtol=0, atol=2e-5)
     assert prepared.scaled_size == (256, 256)
-    # One rounding, at the end: at most half a step of 255.
-    assert np.abs(prepared.pixels.transpose(2, 0, 1) - expected).max() <= 0.5 + 1e-6
+    # One rounding, at the end, of double precision: what differs lies within its noise of the middle of two bytes.
+    planes = prepared.pixels.transpose(2, 0, 1)
+    assert np.abs(planes - expected).max() <= 0.5 + 1e-9
+    assert np.count_nonzero(planes != np.rint(expected[0])) <= 1e-5 * planes.size
 
 
 def test_masks_of_a_direct_frame_go_to_source_size_in_one_bilinear_step():
