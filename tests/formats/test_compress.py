@@ -246,7 +246,8 @@ def least_error(values: np.ndarray, entries: int) -> float:
 def test_parity_judges_conversion_apart_from_what_compression_loses(small, encoder):
     pictures = [("a", noise(1)), ("b", noise(2))]
     for scheme, target in (("palettize4", "iOS16"), ("linear4", "iOS18"), ("linear8", "iOS16")):
-        report = check_parity(small, [encoder(scheme, target)], images=pictures, numerics=("fp32", "fp16"))
+        options = {"images": pictures, "prompts": lambda size: (), "numerics": ("fp32", "fp16")}
+        report = check_parity(small, [encoder(scheme, target)], **options)
         rows = [row for row in report.rows if row.output == "image_embeddings"]
         exact, half = ([row for row in rows if row.numerics == numerics] for numerics in ("fp32", "fp16"))
         # exact arithmetic on the stored weights gives what PyTorch gives with them

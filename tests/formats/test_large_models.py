@@ -336,7 +336,8 @@ def test_core_ml_reads_both_parts(split):
 def test_parity_judges_an_encoder_in_two_parts(toy, split):
     pictures = np.random.default_rng(0).integers(0, 256, (2, 96, 128, 3), np.uint8)
     parts = [artifact.path for artifact in split[:2]]
-    report = check_parity(toy, parts, images=list(pictures), numerics=("fp32", "fp16"))
+    options = {"images": list(pictures), "prompts": lambda size: (), "numerics": ("fp32", "fp16")}
+    report = check_parity(toy, parts, **options)
     assert report.passed
     embeddings = [row for row in report.rows if row.output == "image_embeddings"]
     assert [row.candidate for row in embeddings] == [
