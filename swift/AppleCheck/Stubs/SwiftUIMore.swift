@@ -17,7 +17,7 @@ public struct GeometryReader<Content: View>: Leaf {
     public init(@ViewBuilder content: @escaping (GeometryProxy) -> Content) {}
 }
 /// <https://developer.apple.com/documentation/swiftui/contentunavailableview>
-@available(iOS 17.0, macOS 14.0, *)
+@available(iOS 17.0, macOS 14.0, visionOS 1.0, *)
 public struct ContentUnavailableView: Leaf {
     public init(_ title: String, systemImage name: String, description: Text? = nil) {}
 }
@@ -34,7 +34,7 @@ extension Image {
 }
 extension Button where Title == Text {
     /// <https://developer.apple.com/documentation/swiftui/button/init(_:systemimage:action:)>
-    @available(iOS 14.0, macOS 11.0, *)
+    @available(iOS 14.0, macOS 11.0, visionOS 1.0, *)
     public init(_ title: String, systemImage: String, action: @escaping @MainActor () -> Void) { fatalError() }
     public init(_ title: String, action: @escaping @MainActor () -> Void) { fatalError() }
 }
@@ -74,7 +74,7 @@ extension View {
     public func disabled(_ disabled: Bool) -> some View { self }
     public func labelStyle(_ style: LabelStyle) -> some View { self }
     /// <https://developer.apple.com/documentation/swiftui/view/onchange(of:initial:_:)-8wgw9>
-    @available(iOS 17.0, macOS 14.0, *)
+    @available(iOS 17.0, macOS 14.0, visionOS 1.0, *)
     public func onChange<V: Equatable>(
         of value: V, initial: Bool = false, _ action: @escaping (V, V) -> Void
     ) -> some View { self }
