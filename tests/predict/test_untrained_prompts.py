@@ -109,8 +109,9 @@ def test_command_warns_of_what_the_contract_warns_of_and_on_segment(command: Cal
     np.save(tmp_path / "logits.npy", np.full((256, 256), -2.0))
     words = ("segment", photo, "--artifact", files, "--box", "90,60,210,190", "--output", tmp_path / "out", "--json")
     code, out, err = command(*words, "--mask-input", tmp_path / "logits.npy")
+    assert code == 0, err
     (text,) = json.loads(out)["warnings"]
-    assert code == 0 and "not mask; masks may be wrong" in text and f"warning: {text}" in err.splitlines()
+    assert "not mask; masks may be wrong" in text and f"warning: {text}" in err.splitlines()
 
 
 @pytest.mark.parametrize("listed", [None, "box", 7, ["box", "scribble"], [*PROMPT_KINDS], []])
