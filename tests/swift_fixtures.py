@@ -7,7 +7,7 @@ files.  Everything lies in ``out/swift-fixtures`` under the repository's root:
     tensor/...                                encoder that takes an fp16 tensor; decoder with 3 slots, and 2 in its
                                               function points_2, no mask prompt
     official/...                              profile of the released files: everything fp32, number of points free
-    maps/small_maps_{encoder,decoder}...      a small model whose embedding has three maps
+    maps/small_maps_{encoder,decoder}...      a small model with three maps, and frame and prompts as EdgeTAM has them
     broken/*.mlpackage                        tiny programs whose contract is missing, damaged or of another kind
     pictures/<name>.npy                       uint8 (h, w, 3) RGB
     expected[_tensor|_official|_maps]/<picture>_<prompt>_{scores,logits,bits}.npy
@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ def write_packages(folder: Path) -> dict[str, list[Path]]:
     """Write every pair of packages; return their paths by folder name, "" for the recommended pair."""
     from small_models import SMALL_MAPS, small_model
 
+    from edgesam_export.families import model_info
     from edgesam_export.formats.coreml import export_coreml
     from edgesam_export.spec import CoreMLConfig
 
@@ -110,7 +112,8 @@ def write_packages(folder: Path) -> dict[str, list[Path]]:
     for name, config in options.items():
         shutil.copytree(exported(MODEL, "coreml", random_weights=SEED, **config), folder / name, dirs_exist_ok=True)
     parts = [f"{MODEL}_{part}.mlpackage" for part in ("encoder", "decoder")]
-    maps = export_coreml(small_model(SMALL_MAPS), folder / "maps", CoreMLConfig(points=SLOTS))
+    info = replace(SMALL_MAPS, frame=model_info("edgetam").frame, padding_point=model_info("edgetam").padding_point)
+    maps = export_coreml(small_model(info), folder / "maps", CoreMLConfig(points=SLOTS, mask_input=True))
     return {name: [folder / name / part for part in parts] for name in options} | {"maps": [file.path for file in maps]}
 
 
@@ -160,6 +163,7 @@ def build(folder: Path) -> None:
         np.save(folder / "pictures" / f"{name}.npy", picture)
     pairs = write_packages(folder)
     small = {"small": shown["small"]}
+    stretched = {name: shown[name] for name in ("small", "portrait")}  # one grows, one shrinks on both axes
     every = list(prompts(1, 1))
     index = {
         "model": MODEL,
@@ -167,7 +171,7 @@ def build(folder: Path) -> None:
         "prompts": write_expected(folder / "expected", pairs[""], shown, every),
         "tensor_prompts": write_expected(folder / "expected_tensor", pairs["tensor"], small, ["point", "box"]),
         "official_prompts": write_expected(folder / "expected_official", pairs["official"], small, ["points", "box"]),
-        "maps_prompts": write_expected(folder / "expected_maps", pairs["maps"], small, ["points", "box"]),
+        "maps_prompts": write_expected(folder / "expected_maps", pairs["maps"], stretched, every),
     }
     write_broken(folder / "broken", pairs[""][1])
     (folder / "fixtures.json").write_text(json.dumps(index, indent=1, sort_keys=True))

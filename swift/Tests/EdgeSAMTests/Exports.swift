@@ -115,7 +115,7 @@ struct Exports: Sendable {
     }
 
     /// The prompt of a row; a mask prompt is Python's own best mask of the prediction that the row names.
-    func prompt(_ row: Row) throws -> Prompt {
+    func prompt(_ row: Row, _ pair: Pair = .recommended) throws -> Prompt {
         var prompt = Prompt()
         for (point, label) in zip(row.points ?? [], row.labels ?? []) {
             prompt.points.append(
@@ -123,9 +123,9 @@ struct Exports: Sendable {
         }
         if let box = row.box { prompt.box = PromptBox(x0: box[0], y0: box[1], x1: box[2], y1: box[3]) }
         if let name = row.maskOf {
-            let source = rows[.recommended]?.first { $0.picture == row.picture && $0.name == name }
+            let source = rows[pair]?.first { $0.picture == row.picture && $0.name == name }
             guard let source else { throw Fixtures.Failure(description: "no row \(row.picture)_\(name)") }
-            let logits = try expected(source).logits
+            let logits = try expected(source, pair).logits
             let area = Prompt.maskSide * Prompt.maskSide
             prompt.maskLogits = Array(logits[source.best * area..<(source.best + 1) * area])
         }
