@@ -110,7 +110,8 @@ def triangle_taps(length: int, side: int) -> tuple[np.ndarray, np.ndarray]:
     last = np.minimum((centre + support + 0.5).astype(np.int64), length)
     taps = first[:, None] + np.arange((last - first).max())
     weights = np.clip(1.0 - np.abs(taps - centre[:, None] + 0.5) / support, 0.0, None) * (taps < last[:, None])
-    return np.minimum(taps, length - 1), weights / weights.sum(1, keepdims=True)
+    sums = np.cumsum(weights, axis=1)[:, -1:]  # one after the other, as Swift adds them: halves must round alike
+    return np.minimum(taps, length - 1), weights / sums
 
 
 def prepare(image: np.ndarray, frame: ImageFrame) -> PreparedImage:
