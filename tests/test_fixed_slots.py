@@ -17,7 +17,7 @@ from edgesam_export.runners import ArtifactRunner, Embedding, Runner
 from edgesam_export.spec import Artifact, CoreMLConfig
 
 NAME, SLOTS = "efficient_sam_vitt", 6
-PICTURE = np.zeros((40, 60, 3), np.uint8)
+PICTURE = np.full((40, 60, 3), 128, np.uint8)
 EMBEDDING = {"image_embeddings": np.zeros((1, 256, 64, 64), np.float32)}
 POINTS = [(float(x), 5.0) for x in range(SLOTS + 1)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -48,6 +49,8 @@ class Processes:
             device = f"cuda:{local_rank}"
         if several and not distributed.is_initialized():
             distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=patience)
+            # Gloo's threads, left running, now and then abort a process that is done.
+            atexit.register(distributed.destroy_process_group)
         rank, world = (distributed.get_rank(), distributed.get_world_size()) if several else (0, 1)
         return Processes(rank=rank, world=world, device=torch.device(device))
 

@@ -205,10 +205,10 @@ def test_encoder_can_take_a_tensor_in_fp32(convert, small, photo):
 @pytest.mark.parametrize(
     ("options", "masks", "meaning"),
     [
-        ({"candidates": 3, "score": "iou", "points": 1, "target": "iOS16"}, 3, "predicted IoU"),
+        ({"candidates": 3, "score": "iou", "points": 2, "target": "iOS16"}, 3, "predicted IoU"),
         ({"candidates": 1, "score": "stability", "points": 3, "target": "iOS18"}, 1, "stability"),
     ],
-    ids=["three by IoU, one slot, iOS16", "one by stability, three slots, iOS18"],
+    ids=["three by IoU, two slots, iOS16", "one by stability, three slots, iOS18"],
 )
 def test_slots_candidates_score_and_target_are_those_asked_for(convert, small, embeddings, options, masks, meaning):
     program = convert("decoder", **options)
