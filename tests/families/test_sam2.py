@@ -1,0 +1,138 @@
+"""SAM 2 and SAM 2.1 on single images against upstream's code, and what the trunk's layout promises."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from golden_picture import read_manifest
+from golden_pyramid import PyramidSuite
+from torch.nn import functional as F
+
+from edgesam_export.checkpoints.dialects import SAM2_STYLE
+from edgesam_export.checkpoints.manifest import checkpoint_for
+from edgesam_export.checkpoints.reading import check_keys
+from edgesam_export.errors import CheckpointError
+from edgesam_export.families import build_model, model_info, model_names
+from edgesam_export.families.sam2 import CONFIGS, HieraEncoder
+from edgesam_export.modeling.hiera import Hiera, HieraConfig, from_quads, to_quads
+from edgesam_export.modeling.random_weights import fill_random
+
+MODELS = [f"sam2.1_hiera_{size}" for size in CONFIGS]
+
+
+class TestTinyGoldens(PyramidSuite):
+    MODEL = "sam2.1_hiera_tiny"
+    PICTURES = (("sam2.1_hiera_tiny.extra", 0),)
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_image_part_has_the_released_keys_shapes_and_counts(name):
+    manifest = read_manifest(name)
+    with torch.device("meta"):
+        model = build_model(name)
+    found = {SAM2_STYLE.spelled(key): list(value.shape) for key, value in model.state_dict().items()}
+    video = set(manifest["video_only"])
+    assert found == {key: shape for key, shape in manifest["state_dict"].items() if key not in video}
+    assert sum(parameter.numel() for parameter in model.parameters()) == manifest["parameters_image_mode"]
+
+
+def test_both_releases_are_the_same_networks():
+    for size in CONFIGS:
+        older, newer = (model_info(f"{release}_hiera_{size}") for release in ("sam2", "sam2.1"))
+        assert older.family == newer.family == "sam2" and older.frame == newer.frame
+        with torch.device("meta"):
+            shapes = [
+                {key: value.shape for key, value in build_model(info.name).state_dict().items()}
+                for info in (older, newer)
+            ]
+        assert shapes[0] == shapes[1]
+
+
+def test_every_size_has_its_published_file():
+    for name in (name for name in model_names() if model_info(name).family == "sam2"):
+        file = checkpoint_for(name)
+        assert file is not None and file.licence == "Apache-2.0" and file.name == f"{name}.pt"
+        if name.startswith("sam2.1"):
+            assert file.sha256 and file.bytes and "092824" in file.url
+        else:
+            assert "072824" in file.url
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "hint"),
+    [
+        ("sam2.1_hiera_tiny", "sam_vit_b", "look like sam;"),
+        ("sam2.1_hiera_tiny", "edgetam", "look like edgetam;"),
+        ("edge_sam", "sam2.1_hiera_small", "look like sam2;"),
+    ],
+)
+def test_a_checkpoint_of_another_family_is_named(model, given, hint):
+    with torch.device("meta"):
+        built = build_model(model)
+    with pytest.raises(CheckpointError) as error:
+        check_keys(built, read_manifest(given)["state_dict"], where="weights.pt")
+    assert hint in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("batch", "levels"), [(1, 3), (2, 3), (1, 2), (1, 1), (2, 1)])
+def test_quads_are_windows_and_come_back(batch, levels):
+    side = 32 << levels
+    x = random(batch, 3, side, side)
+    quads = to_quads(x, levels, 3)
+    assert torch.equal(from_quads(quads, levels, 3), x)
+    windows = F.unfold(x, 1 << levels, stride=1 << levels).reshape(batch, 3, -1, 1024).transpose(2, 3)
+    assert torch.equal(quads.sort(dim=3).values, windows.sort(dim=3).values)
+    pooled = F.max_pool2d(quads, (1, 4))
+    expected = F.max_pool2d(x, 2)
+    assert torch.equal(from_quads(pooled, levels - 1, 3) if levels > 1 else pooled.reshape(expected.shape), expected)
+
+
+SMALL = HieraConfig(width=8, heads=1, depths=(1, 2, 3, 2), global_blocks=(4,))
+
+
+@pytest.fixture(scope="module")
+def encoder() -> HieraEncoder:
+    """A narrow trunk at full resolution, every kind of block in it."""
+    encoder = HieraEncoder(SMALL).eval().requires_grad_(False)
+    fill_random(encoder, 5)
+    return encoder
+
+
+def test_folded_encoder_equals_the_original_and_leaves_it_alone(encoder):
+    image = random(1, 3, 1024, 1024, seed=1)
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    for expected, found in zip(encoder(image), encoder.folded()(image)):
+        assert expected.shape == found.shape
+        assert (expected - found).abs().max() <= 1e-5 * expected.abs().max()
+    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
+
+
+def test_two_images_at_once_are_two_images(encoder):
+    images = random(2, 3, 1024, 1024, seed=2)
+    together = encoder(images)
+    for index in range(2):
+        for one, part in zip(encoder(images[index : index + 1]), together):
+            assert (one[0] - part[index]).abs().max() <= 1e-5 * part.abs().max()
+
+
+def test_exported_form_has_no_value_of_six_axes_and_computes_no_shape(encoder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph = torch.jit.trace(encoder.folded(), torch.zeros(1, 3, 1024, 1024), check_trace=False).inlined_graph
+    values = [value for node in graph.nodes() for value in node.outputs() if value.type().kind() == "TensorType"]
+    sizes = [value.type().sizes() for value in values if value.type().sizes() is not None]
+    assert sizes and max(map(len, sizes)) <= 5
+    assert not [node.kind() for node in graph.nodes() if node.kind() in ("aten::size", "prim::NumToTensor")]
+
+
+def test_global_attention_is_softmax_attention(encoder):
+    attention = Hiera(SMALL).blocks[4].attn
+    q, k, v = (random(1, 4, 8, 1024, seed=seed) for seed in range(3))
+    expected = attention.attend(q, k, v)
+    assert (attention.attend_to_all(q, k, v) - expected).abs().max() <= 1e-5 * expected.abs().max()
