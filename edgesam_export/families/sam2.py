@@ -21,6 +21,7 @@ from edgesam_export.modeling.pyramid import (
     FoldedNeck,
     ImageEncoder,
     PyramidMaskDecoder,
+    PyramidNeck,
 )
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.spec import ImageFrame, ModelInfo
@@ -56,7 +57,7 @@ class FoldedHieraEncoder(ImageEncoder):
     def __init__(self, encoder: HieraEncoder) -> None:
         super(ImageEncoder, self).__init__()
         trunk, neck = encoder.get_submodule("trunk"), encoder.get_submodule("neck")
-        assert isinstance(trunk, Hiera)
+        assert isinstance(trunk, Hiera) and isinstance(neck, PyramidNeck)
         self.trunk = trunk.folded()
         self.neck = FoldedNeck(neck)
 

@@ -110,7 +110,7 @@ class Attention(nn.Module):
         """
         k = k if self.key_scale == 1 else k * self.key_scale
         attended = []
-        for part in q.split(QUERIES, dim=-1):
+        for part in torch.split(q, QUERIES, dim=-1):
             scores = k.transpose(-2, -1) @ part
             weights = torch.exp(scores - (scores.amax(-2, keepdim=True) + math.log(4.0)))
             attended.append((v @ weights) / weights.sum(-2, keepdim=True))
@@ -166,7 +166,7 @@ class QuadBlock(Block):
         normed = self.norm1(x)
         heads = self.attn.heads
         # Head by head, (B, 1024, d, T) each: nothing is reshaped, and scores of one head are small.
-        parts = self.attn.qkv(normed).transpose(1, 2).split(self.attn.head_width, dim=2)
+        parts = torch.split(self.attn.qkv(normed).transpose(1, 2), self.attn.head_width, dim=2)
         queries, keys, values = parts[:heads], parts[heads : 2 * heads], parts[2 * heads :]
         if self.pools:
             x = F.max_pool2d(self.proj(normed), (1, 4))
@@ -181,7 +181,7 @@ class GlobalBlock(Block):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, 64, 64)."""
         heads = self.attn.qkv(self.norm1(x)).reshape(-1, 3 * self.attn.heads, self.attn.head_width, GLOBAL**2)
-        attended = self.attn.attend_to_all(*heads.split(self.attn.heads, dim=1))
+        attended = self.attn.attend_to_all(*torch.split(heads, self.attn.heads, dim=1))
         return self.after_attention(x + self.attn.proj(attended.reshape(-1, self.width, GLOBAL, GLOBAL)))
 
 
@@ -210,7 +210,7 @@ class WindowBlock(Block):
         """Return (B, C, S, S) from the block's input and its padded norm."""
         heads, inner = self.attn.heads, (3 * self.attn.heads, self.attn.head_width, self.window**2)
         windows = cut(self.attn.qkv(normed), self.count, self.window, inner)
-        attended = self.attn.attend(*windows.split(heads, dim=1))  # (windows * B, heads, d, cells)
+        attended = self.attn.attend(*torch.split(windows, heads, dim=1))  # (windows * B, heads, d, cells)
         joined = join(attended, self.count, self.window, self.width)
         return self.after_attention(x + self.attn.proj(joined[:, :, : self.grid, : self.grid]))
 
@@ -220,7 +220,7 @@ class WindowBlock(Block):
         queries, rest = self.q_and_kv(windows)
         heads, width, side = self.attn.heads, self.attn.head_width, self.window // 2
         q = F.max_pool2d(queries, 2).reshape(-1, heads, width, side * side)
-        k, v = rest.reshape(-1, 2 * heads, width, self.window**2).split(heads, dim=1)
+        k, v = torch.split(rest.reshape(-1, 2 * heads, width, self.window**2), heads, dim=1)
         attended = self.attn.attend(q, k, v).reshape(-1, self.width, side, side)
         return self.after_attention(x + self.attn.proj(attended))
 
@@ -248,7 +248,7 @@ class WindowedBlock(Block):
         if self.pads:
             normed = normed * (self.inside if len(x) == len(self.inside) else repeat_each(self.inside, len(x)))
         heads = self.attn.qkv(normed).reshape(-1, 3 * self.attn.heads, self.attn.head_width, self.window**2)
-        attended = self.attn.attend(*heads.split(self.attn.heads, dim=1))
+        attended = self.attn.attend(*torch.split(heads, self.attn.heads, dim=1))
         return self.after_attention(x + self.attn.proj(attended.reshape(-1, self.width, self.window, self.window)))
 
 
@@ -347,8 +347,9 @@ class FoldedHiera(Hiera):
         self.patch_embed = trunk.patch_embed
         self.blocks = nn.ModuleList()
         for block in trunk.blocks:
+            assert isinstance(block, Block)
             scaled = copy.copy(block)  # its other modules stay shared, as rewrites leave them
-            scaled._modules = {**block._modules, "attn": block.attn.scaled()}  # type: ignore[union-attr]
+            scaled._modules = {**block._modules, "attn": block.attn.scaled()}
             self.blocks.append(scaled)
 
     def positions(self) -> Tensor:
