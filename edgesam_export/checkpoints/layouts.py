@@ -212,10 +212,12 @@ def nearest_difference(names: Names, forms: Iterable[Shapes]) -> str:
 
 
 def parts_text(names: Names, form: Form) -> str:
-    """Return which parts of the model are complete in a file: of some, which are not there; of all, where they are."""
-    found = {
-        part: complete_prefixes(names.index, form, keys, len(part) + 1) for part, keys in form.parts.items() if keys
-    }
+    """Return which parts of the model are complete in a file: of some, which are not there; of all, where they are.
+
+    A tensor outside of every module is no part.
+    """
+    modules = {part: keys for part, keys in form.parts.items() if part not in form.spelled.values()}
+    found = {part: complete_prefixes(names.index, form, keys, len(part) + 1) for part, keys in modules.items()}
     absent = [part for part in found if not found[part]]
     if len(absent) == len(found):
         return ""

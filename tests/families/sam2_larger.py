@@ -1,7 +1,7 @@
-"""SAM 2.1 small and base_plus against upstream's code: half a minute of one core, so ``make sam2-goldens`` runs it alone.
+"""SAM 2.1 small and base_plus against upstream's code; half a minute, so only ``make sam2-goldens`` runs it.
 
-``make test`` checks tiny; these add a second global block per pair of windows, two heads from the start, and the
-coarse position table of 14 x 14.  Of ``large`` there are names, shapes and counts only (test_sam2.py).
+``make test`` checks tiny; these add several windowed blocks between two global ones, two heads from the first stage on,
+and the coarse position table of 14 x 14.  Of ``large`` there are names, shapes and counts only (test_sam2.py).
 """
 
 from __future__ import annotations

@@ -11,7 +11,10 @@ from golden_pyramid import PyramidSuite
 from torch.nn import functional as F
 
 from edgesam_export.checkpoints.dialects import SAM2_STYLE
+from edgesam_export.checkpoints.hints import shapes_of
+from edgesam_export.checkpoints.layouts import nearest_difference
 from edgesam_export.checkpoints.manifest import checkpoint_for
+from edgesam_export.checkpoints.names import named_tensors
 from edgesam_export.checkpoints.reading import check_keys
 from edgesam_export.errors import CheckpointError
 from edgesam_export.families import build_model, model_info, model_names
@@ -78,6 +81,15 @@ def test_a_checkpoint_of_another_family_is_named(model, given, hint):
     with pytest.raises(CheckpointError) as error:
         check_keys(built, read_manifest(given)["state_dict"], where="weights.pt")
     assert hint in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_checkpoint_of_another_size_lacks_the_encoder_and_nothing_else():
+    manifest = read_manifest("sam2.1_hiera_tiny")
+    with torch.device("meta"):
+        small = build_model("sam2.1_hiera_small")
+        names = named_tensors({"model": {key: torch.zeros(shape) for key, shape in manifest["state_dict"].items()}})
+    text = nearest_difference(names, [shapes_of(small.state_dict())])
+    assert "it has no whole image_encoder, and a part alone" in text and "image_encoder.trunk.blocks.12." in text
 
 
 @pytest.mark.parametrize(("batch", "levels"), [(1, 3), (2, 3), (1, 2), (1, 1), (2, 1)])
