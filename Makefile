@@ -111,8 +111,8 @@ model-table: setup  ## Export, check and analyse every model that has no figures
 gate-roc: setup  ## Error rate of the parity gates: correct exports and planted faults; resumes, tables into docs/parity.md
 	OMP_NUM_THREADS=1 $(RUN)/python benchmarks/gate_roc.py
 
-sam2-goldens: setup  ## SAM 2.1 small and base_plus against upstream's code; make test does tiny
-	$(RUN)/python -m pytest tests/families/sam2_larger.py
+sam2-goldens: setup  ## SAM 2.1 against upstream's code: every image of tiny, small and base_plus; make test does one
+	$(RUN)/python -m pytest tests/families/sam2_goldens.py
 
 sam2-layout: setup  ## Layout operations of SAM 2.1's encoder against a plain export of the same weights
 	$(RUN)/python benchmarks/sam2_layout.py
