@@ -209,7 +209,7 @@ def summary(report: Any) -> dict[str, Any]:
         "mask_iou": plain(min((row.metrics["mask_iou"] for row in half), default=1.0)),
         "visible_change": plain(max((row.metrics["visible_change"] for row in half), default=0.0)),
         "noise_ratio": plain(max((row.metrics.get("noise_ratio", 0.0) for row in half), default=0.0)),
-        "sign_margin": max((row.metrics.get("sign_margin", 0.0) for row in report.failures), default=0.0),
+        "sign_margin": plain(max((row.metrics.get("sign_margin", 0.0) for row in report.failures), default=0.0)),
     }
 
 
