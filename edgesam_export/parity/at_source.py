@@ -14,7 +14,7 @@ from edgesam_export.imaging.geometry import scaled_size
 from edgesam_export.imaging.masks import resized
 from edgesam_export.parity.gates import Check, Gate
 from edgesam_export.parity.inputs import default_prompts, pack
-from edgesam_export.parity.outputs import Pair, measure
+from edgesam_export.parity.outputs import Pair, measure, problem_of
 from edgesam_export.parity.reference import Reference
 from edgesam_export.parity.report import ParityRow
 from edgesam_export.runners import Runner
@@ -53,8 +53,7 @@ def masks_of(logits: np.ndarray, size: tuple[int, int], side: int) -> np.ndarray
 
 def row_of(runner: Runner, size: tuple[int, int], expected: np.ndarray, actual: np.ndarray) -> ParityRow:
     """Return the comparison of masks of one size."""
-    same = actual.shape == expected.shape
-    values = measure(OUTPUT, Pair(expected=expected, actual=actual)) if same else {}
+    values = measure(OUTPUT, Pair(expected=expected, actual=actual)) if actual.shape == expected.shape else {}
     return ParityRow(
         candidate=runner.name,
         numerics=runner.numerics,
@@ -66,5 +65,5 @@ def row_of(runner: Runner, size: tuple[int, int], expected: np.ndarray, actual: 
         shape=actual.shape,
         metrics=values,
         checks=(Check(gate=GATE, value=values.get(GATE.metric, math.nan)),),
-        problem="" if same else f"shape {actual.shape} instead of {expected.shape}",
+        problem=problem_of(expected, actual),
     )

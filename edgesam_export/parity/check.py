@@ -35,7 +35,7 @@ from edgesam_export.parity.inputs import (
 )
 from edgesam_export.parity.metrics import SURE, stability_slack
 from edgesam_export.parity.noise import Noise
-from edgesam_export.parity.outputs import METRICS, Pair, measure
+from edgesam_export.parity.outputs import METRICS, Pair, measure, problem_of
 from edgesam_export.parity.reference import Reference, ReferenceOutputs, image_extent
 from edgesam_export.parity.report import (
     ArtifactDigest,
@@ -332,16 +332,6 @@ class ParityCheck:
             failed = {row.embeddings for row in rows if row.component == component and not row.passed}
             if failed == {"own"}:
                 yield Explanation(candidate=self.runner.name, component=component, text=TOGETHER)
-
-
-def problem_of(expected: np.ndarray, actual: np.ndarray | None) -> str:
-    """Return why an output fails before any metric is computed; empty when it does not."""
-    if actual is None:
-        return "missing"
-    if np.shape(actual) != expected.shape:
-        return f"shape {tuple(np.shape(actual))} instead of {expected.shape}"
-    broken = int(np.count_nonzero(~np.isfinite(actual)))
-    return f"{broken} of {np.size(actual)} values are not finite" if broken else ""
 
 
 def worst(rows: Sequence[ParityRow]) -> ParityRow:

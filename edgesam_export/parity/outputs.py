@@ -12,7 +12,7 @@ from edgesam_export.imaging.masks import resized
 from edgesam_export.parity import metrics
 from edgesam_export.parity.noise import Noise
 
-__all__ = ["ENCODER_OUTPUT", "METRICS", "Metric", "Pair", "measure", "metrics_of"]
+__all__ = ["ENCODER_OUTPUT", "METRICS", "Metric", "Pair", "measure", "metrics_of", "problem_of"]
 
 ENCODER_OUTPUT = "encoder output"
 """Every output of the encoder, whatever its contract names it."""
@@ -144,3 +144,13 @@ def enlarged(logits: np.ndarray) -> np.ndarray:
     """Return logits at four times their size, as on a mask's way to the image's. Shapes: (M, h, w)"""
     height, width = logits.shape[-2:]
     return resized(logits, (MASK_SCALE * height, MASK_SCALE * width))
+
+
+def problem_of(expected: np.ndarray, actual: np.ndarray | None) -> str:
+    """Return why an output fails before any metric is computed; empty when it does not."""
+    if actual is None:
+        return "missing"
+    if np.shape(actual) != expected.shape:
+        return f"shape {tuple(np.shape(actual))} instead of {expected.shape}"
+    broken = int(np.count_nonzero(~np.isfinite(actual)))
+    return f"{broken} of {np.size(actual)} values are not finite" if broken else ""
