@@ -1,4 +1,4 @@
-"""ANE hardware families, chips, devices, and the limits of each family, read from ``rules/hardware.toml``."""
+"""ANE hardware families, chips, devices, and the limits of each family, read from ``hardware.toml``."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Limits:
         try:
             return self.values[name]
         except KeyError:
-            raise AttributeError(f"rules/hardware.toml has no limit '{name}'") from None
+            raise AttributeError(f"hardware.toml has no limit '{name}'") from None
 
 
 @dataclass(frozen=True, kw_only=True)
