@@ -34,7 +34,7 @@ ROOMS = (
     ("artifacts",),
     ("families", "formats"),
     ("export",),
-    ("coreml_service", "profiles", "rewrites"),
+    ("profiles", "rewrites"),
     ("checkpoints", "imaging", "mil", "modeling"),
     ("rendering",),
     ("files", "hardware"),

@@ -27,7 +27,7 @@ final class ModelService: @unchecked Sendable {  // `process` and what belongs t
 
     init(
         executable: String = ProcessInfo.processInfo.environment["EDGESAM_PYTHON"] ?? "python3",
-        arguments: [String] = ["-m", "edgesam_export.coreml_service"]
+        arguments: [String] = ["-m", "edgesam_export.mil.coreml_service"]
     ) {
         self.executable = executable
         self.arguments = arguments

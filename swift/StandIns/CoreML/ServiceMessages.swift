@@ -1,4 +1,4 @@
-// What goes to and comes from `edgesam_export.coreml_service`; the protocol is described there.
+// What goes to and comes from `edgesam_export.mil.coreml_service`; the protocol is described there.
 
 /// An array or an image whose bytes are a part of the payload.
 struct ServiceFeature: Codable, Sendable {

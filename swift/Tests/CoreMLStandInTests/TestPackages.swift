@@ -48,7 +48,7 @@ enum TestPackages {
     /// One process for all tests that end none.
     static let shared = service()
 
-    static func service(arguments: [String] = ["-m", "edgesam_export.coreml_service"]) -> ModelService {
+    static func service(arguments: [String] = ["-m", "edgesam_export.mil.coreml_service"]) -> ModelService {
         ModelService(executable: Fixtures.python.path, arguments: arguments)
     }
 

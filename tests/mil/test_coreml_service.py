@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgesam_export.coreml_service import FrameError, read_frame, serve, write_frame
+from edgesam_export.mil.coreml_service import FrameError, read_frame, serve, write_frame
 
 
 def frame(header: Any, payload: bytes = b"") -> bytes:
@@ -39,7 +39,7 @@ def array(name: str, value: np.ndarray, dtype: str, offset: int = 0) -> dict[str
 
 
 def run(data: bytes) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "edgesam_export.coreml_service"]
+    command = [sys.executable, "-m", "edgesam_export.mil.coreml_service"]
     return subprocess.run(command, input=data, capture_output=True, timeout=120)
 
 
@@ -242,7 +242,7 @@ def test_the_process_ends_with_2_at_garbage():
 
 def test_standard_output_holds_frames_alone():
     code = (
-        "import edgesam_export.coreml_service as service, os\n"
+        "import edgesam_export.mil.coreml_service as service, os\n"
         "def noisy(path, **options):\n"
         "    print('from Python'); os.write(1, b'from C'); raise ValueError('a\\nb')\n"
         "service.load_program = noisy\n"

@@ -1,6 +1,6 @@
 """Core ML's part on Linux: loads and runs ML Programs for a process that talks to it over pipes.
 
-``python -m edgesam_export.coreml_service`` reads requests from its standard input and answers each on its standard
+``python -m edgesam_export.mil.coreml_service`` reads requests from its standard input and answers each on its standard
 output. Swift's stand-in for ``CoreML`` (swift/StandIns) is the other end.
 
 A frame is a 4-byte little-endian length, that many bytes of JSON (an object, the header), and as many bytes of payload
