@@ -141,7 +141,7 @@ def counted(path: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Export both, print the table; exit 1 when our encoder has an error finding, or more layout operations than the bar."""
+    """Export both, print the table; exit 1 when ours has an error finding, or more layout operations than the bar."""
     from edgesam_export import CoreMLConfig, export_coreml, load_model
     from edgesam_export.families.sam2 import CONFIGS
 
