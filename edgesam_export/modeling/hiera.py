@@ -6,9 +6,10 @@ the positions; Ravi et al. 2024, "SAM 2", https://arxiv.org/abs/2408.00714, for 
 
 Windows of the first two stages coincide: 8 x 8 cells before a pooling of 2 x 2 are 4 x 4 after it, in 32 x 32 windows
 both times.  So a map is cut once, its cells in *quad order*: the four cells that one pooling joins lie side by side,
-and so do the four results that the next one joins.  Pooling then is a maximum over four neighbours on the last axis,
-and everything between (1x1 convolutions, norms) does not care about the order.  Values have at most five axes, and
-sizes are constants, so that no shape is computed in an exported graph.
+and so do the four results that the next one joins.  Pooling then is a maximum over four neighbours on one axis, and
+everything between (1x1 convolutions, norms) does not care about the order.  The windows lie on the last axis, so that
+a map whose windows have four cells is put together without moving its quads.  Values have at most five axes, and sizes
+are constants, so that no shape is computed in an exported graph.
 Attribute names are the keys of the released checkpoints.
 """
 
@@ -35,7 +36,7 @@ GLOBAL = 64
 WINDOWS = 32
 """Windows per side of the first two stages."""
 QUERIES = 512
-"""Queries that attend to the whole map at once; the scores of all 4096 would be 32 MiB a head in FP16."""
+"""Queries of one head that attend to the whole map at once: 4 MiB of scores in FP16, and 32 MiB for all 4096."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,19 +58,17 @@ class HieraConfig:
 
 
 def to_quads(x: Tensor, levels: int, channels: int) -> Tensor:
-    """Cut a map into 32 x 32 windows of 2^levels cells a side: (B, C, S, S) -> (B, C, 1024, 4^levels), quad order."""
+    """Cut a map into 32 x 32 windows of 2^levels cells a side: (B, C, S, S) -> (B, C, 4^levels, 1024), quad order."""
     for _ in range(levels):
         x = F.pixel_unshuffle(x, 2)
     x = x.reshape(-1, *[4] * levels, WINDOWS * WINDOWS)  # (B * C, ...), finest pair first
-    return x.permute(0, levels + 1, *range(levels, 0, -1)).reshape(-1, channels, WINDOWS * WINDOWS, 4**levels)
+    return x.permute(0, *range(levels, 0, -1), levels + 1).reshape(-1, channels, 4**levels, WINDOWS * WINDOWS)
 
 
 def from_quads(x: Tensor, levels: int, channels: int) -> Tensor:
-    """Put windows together again: (B, C, 1024, 4^levels) -> (B, C, S, S)."""
+    """Put windows together again: (B, C, 4^levels, 1024) -> (B, C, S, S)."""
     if levels > 1:
-        x = x.reshape(-1, WINDOWS * WINDOWS, *[4] * levels).permute(0, *range(levels + 1, 0, -1))
-    else:
-        x = x.transpose(2, 3)
+        x = x.reshape(-1, *[4] * levels, WINDOWS * WINDOWS).permute(0, *range(levels, 0, -1), levels + 1)
     x = x.reshape(-1, channels * 4**levels, WINDOWS, WINDOWS)
     for _ in range(levels):
         x = F.pixel_shuffle(x, 2)
@@ -103,18 +102,21 @@ class Attention(nn.Module):
         return v @ (k.transpose(-2, -1) @ q).softmax(-2)
 
     def attend_to_all(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Return the same for a whole map, some queries at a time and normalised after the product.
+        """Return the same for the keys of a whole map, normalised after the product.
 
         Over 4096 keys a probability is about 2.4e-4, near the end of FP16's normal range; exponentials of at most 1/4
         reach further down, and sums of 4096 of them stay below 2^15 (see ``families.efficient_sam``).
         """
         k = k if self.key_scale == 1 else k * self.key_scale
-        attended = []
-        for part in torch.split(q, QUERIES, dim=-1):
-            scores = k.transpose(-2, -1) @ part
-            weights = torch.exp(scores - (scores.amax(-2, keepdim=True) + math.log(4.0)))
-            attended.append((v @ weights) / weights.sum(-2, keepdim=True))
-        return torch.cat(attended, dim=-1)
+        scores = k.transpose(-2, -1) @ q
+        weights = torch.exp(scores - (scores.amax(-2, keepdim=True) + math.log(4.0)))
+        return (v @ weights) / weights.sum(-2, keepdim=True)
+
+    def of_head(self, x: Tensor, part: int, head: int) -> Tensor:
+        """Return queries, keys or values (``part`` 0 to 2) of one head: (B, C, N) -> (B, d, N)."""
+        start = (part * self.heads + head) * self.head_width
+        rows = slice(start, start + self.head_width)
+        return F.conv1d(x, self.qkv.weight[rows, :, None], bias_of(self.qkv)[rows])
 
 
 class MLP(nn.Module):
@@ -159,20 +161,20 @@ class Block(nn.Module):
 
 
 class QuadBlock(Block):
-    """A block of the first two stages, or the one that follows: (B, C, 1024, T), cells in quad order."""
+    """A block of the first two stages, or the one that follows: (B, C, T, 1024), cells in quad order."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, C, 1024, T), or of a pooling block (B, 2C, 1024, T / 4)."""
+        """Return (B, C, T, 1024), or of a pooling block (B, 2C, T / 4, 1024)."""
         normed = self.norm1(x)
         heads = self.attn.heads
         # Head by head, (B, 1024, d, T) each: nothing is reshaped, and scores of one head are small.
-        parts = torch.split(self.attn.qkv(normed).transpose(1, 2), self.attn.head_width, dim=2)
+        parts = torch.split(self.attn.qkv(normed).permute(0, 3, 1, 2), self.attn.head_width, dim=2)
         queries, keys, values = parts[:heads], parts[heads : 2 * heads], parts[2 * heads :]
         if self.pools:
-            x = F.max_pool2d(self.proj(normed), (1, 4))
+            x = F.max_pool2d(self.proj(normed), (4, 1))
             queries = tuple(F.max_pool2d(q, (1, 4)) for q in queries)
         attended = torch.cat([self.attn.attend(*head) for head in zip(queries, keys, values)], dim=2)
-        return self.after_attention(x + self.attn.proj(attended.transpose(1, 2)))
+        return self.after_attention(x + self.attn.proj(attended.permute(0, 2, 3, 1)))
 
 
 class GlobalBlock(Block):
@@ -180,9 +182,15 @@ class GlobalBlock(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, 64, 64)."""
-        heads = self.attn.qkv(self.norm1(x)).reshape(-1, 3 * self.attn.heads, self.attn.head_width, GLOBAL**2)
-        attended = self.attn.attend_to_all(*torch.split(heads, self.attn.heads, dim=1))
-        return self.after_attention(x + self.attn.proj(attended.reshape(-1, self.width, GLOBAL, GLOBAL)))
+        cells = self.norm1(x).reshape(-1, self.inputs, GLOBAL**2)
+        parts = torch.split(cells, QUERIES, dim=-1)
+        heads = []
+        for head in range(self.attn.heads):
+            k, v = self.attn.of_head(cells, 1, head), self.attn.of_head(cells, 2, head)
+            queries = (self.attn.of_head(part, 0, head) for part in parts)
+            heads.append(torch.cat([self.attn.attend_to_all(q, k, v) for q in queries], dim=-1))
+        attended = torch.cat(heads, dim=1).reshape(-1, self.width, GLOBAL, GLOBAL)
+        return self.after_attention(x + self.attn.proj(attended))
 
 
 class WindowBlock(Block):
@@ -303,7 +311,7 @@ class Hiera(nn.Module):
 
         Shapes:
             image (B, 3, 1024, 1024), normalised
-            returns (B, C, 1024, 64) and (B, 2C, 1024, 16) in quad order, (B, 4C, 64, 64), (windows * B, 8C, w, w)
+            returns (B, C, 64, 1024) and (B, 2C, 16, 1024) in quad order, (B, 4C, 64, 64), (windows * B, 8C, w, w)
         """
         width = self.config.width
         x = to_quads(self.patch_embed(image) + self.positions(), 3, width)

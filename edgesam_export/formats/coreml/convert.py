@@ -18,6 +18,7 @@ from edgesam_export.export.trace import TracedComponent, trace_each, trace_model
 from edgesam_export.files import staging_folder
 from edgesam_export.formats import component_path, make_artifacts, without_module
 from edgesam_export.formats.coreml.compress import compress, folder_bytes
+from edgesam_export.formats.coreml.passes import pipeline
 from edgesam_export.formats.coreml.split import copy_weights, split_model
 from edgesam_export.hardware import load_hardware
 from edgesam_export.mil.package import find_files
@@ -108,6 +109,7 @@ def convert(component: TracedComponent, config: CoreMLConfig) -> Any:
         outputs=[ct.TensorType(name=spec.name, dtype=NUMPY_TYPES[spec.dtype]) for spec in component.outputs],
         minimum_deployment_target=getattr(ct.target, config.target),
         compute_precision=precision,
+        pass_pipeline=pipeline(),
         skip_model_load=True,
     )
 

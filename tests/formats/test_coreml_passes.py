@@ -1,0 +1,65 @@
+"""Slices in a row become one operation of a package, and still give what PyTorch gives."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import coremltools as ct
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgesam_export.formats.coreml.passes import NAME, pipeline
+from edgesam_export.mil import Program, load_program
+from edgesam_export.quiet import quiet
+
+
+class Slicing(nn.Module):
+    def __init__(self, cut: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.cut = cut
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.cut(x))
+
+
+def converted(cut: Callable[[Tensor], Tensor], x: Tensor, folder) -> Program:
+    with warnings.catch_warnings(), quiet():
+        warnings.simplefilter("ignore")
+        package = ct.convert(
+            torch.jit.trace(Slicing(cut), x),
+            inputs=[ct.TensorType(name="x", shape=x.shape)],
+            outputs=[ct.TensorType(name="y")],
+            minimum_deployment_target=ct.target.iOS17,
+            pass_pipeline=pipeline(),
+            skip_model_load=True,
+        )
+        package.save(str(folder / "sliced.mlpackage"))
+    return load_program(folder / "sliced.mlpackage")
+
+
+@pytest.mark.parametrize(
+    ("cut", "slices"),
+    [
+        (lambda x: x[:, :, :4, :3], 1),
+        (lambda x: x[:, 1:, 2:-1, -3:], 1),
+        (lambda x: x[:, :, 1:6][:, :, 2:4], 1),  # twice along one axis
+        (lambda x: x[:, :, ::2, :3], 2),  # a stride is not a range
+        (lambda x: (part := x[:, :, :4])[..., :3].repeat(1, 1, 1, 2) + part, 2),  # the first one has another reader
+    ],
+    ids=["crop", "offsets", "one axis", "stride", "shared"],
+)
+def test_slices_in_a_row_are_merged_and_compute_the_same(cut, slices, tmp_path):
+    x = torch.randn(1, 3, 8, 6, generator=torch.Generator().manual_seed(0))
+    program = converted(cut, x, tmp_path)
+    assert [operation.type for operation in program.operations].count("slice_by_index") == slices
+    found = program.predict({"x": x.numpy()}, numerics="fp32")["y"]
+    expected = Slicing(cut)(x).numpy()
+    assert found.shape == expected.shape and np.abs(found - expected).max() < 2e-3  # FP16 inside
+
+
+def test_coremltools_own_pipeline_stays_as_it_is():
+    pipeline()
+    assert pipeline().passes.count(NAME) == 1 and NAME not in ct.PassPipeline.DEFAULT.passes
