@@ -243,6 +243,8 @@ class ParityCheck:
         kept = [self.reference.runner.candidates.index(token) for token in decoder.candidates]
         noise = noise.of(kept) if noise else None
         expected_logits = outputs.logits[kept]
+        if decoder.logit_limit is not None:
+            expected_logits = expected_logits.clip(-decoder.logit_limit, decoder.logit_limit)
         expected_scores = reference_scores(outputs, kept, decoder, self.reference.runner)
         best = int(expected_scores.argmax())
         masks_output = Output(
