@@ -16,6 +16,7 @@ from edgesam_export.modeling.sam import Maps, SamModel, as_maps
 from edgesam_export.spec import EMPTY_SLOT, EVERY_FORMAT, MASK_SIDE, NOT_A_POINT, ImageFrame
 
 __all__ = [
+    "MASKED",
     "DecoderForExport",
     "DecoderOfPrompts",
     "EncoderForExport",
@@ -30,8 +31,8 @@ __all__ = [
     "token_indexes",
 ]
 
-# Finite in FP16 (largest 65504) and far below any score: its exponential is exactly zero.
 MASKED = -1.0e4
+"""Finite in FP16 (largest 65504) and far below any score: its exponential is exactly zero."""
 
 
 def token_indexes(candidates: int) -> tuple[int, ...]:
@@ -255,7 +256,18 @@ class DecoderForExport(nn.Module):
         embedding, *further = inputs[: self.maps]
         point_coords, point_labels, *mask = inputs[self.maps :]
         sparse, bias = self.prompt(point_coords, point_labels)
-        logits, iou = self.mask_decoder(embedding, self.image_pe, sparse, self.dense(*mask), bias, tuple(further))
+        return self.masks_of(embedding, sparse, self.dense(*mask), bias, further)
+
+    def masks_of(
+        self,
+        embedding: torch.Tensor,
+        sparse: torch.Tensor,
+        dense: torch.Tensor,
+        bias: torch.Tensor,
+        further: Sequence[torch.Tensor],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return masks and scores of a prompt that is encoded already; inputs as in ``MaskDecoder.forward``."""
+        logits, iou = self.mask_decoder(embedding, self.image_pe, sparse, dense, bias, tuple(further))
         first, last = self.tokens[0], self.tokens[-1] + 1
         logits, iou = logits[:, first:last], iou[:, first:last]
         return logits, iou if self.stability is None else self.stability(logits)

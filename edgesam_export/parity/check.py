@@ -174,7 +174,9 @@ class ParityCheck:
         self.runner = runner
         self.reference = reference
         self.gates = tuple(gate for gate in gates if gate.numerics == runner.numerics)
-        self.components = {artifact.component for artifact in runner.artifacts} or {"encoder", "decoder"}
+        files = {artifact.component for artifact in runner.artifacts}
+        # What a prompt encoder makes is held to the masks that the decoder makes of it.
+        self.components = files - {"prompt_encoder"} or {"encoder", "decoder"}
         self.diagnosis = Diagnosis(runner, reference, ranged)
         self.findings: list[CheckResult] = []
 
