@@ -23,8 +23,10 @@ __all__ = [
     "pick_pair",
 ]
 
-COMPONENTS = ("encoder", "decoder", "proposals")
-"""In the order they are run; every export has the first two."""
+COMPONENTS = ("encoder", "prompt_encoder", "decoder", "proposals")
+"""In the order they are run; every export has an encoder and a decoder."""
+PAIR = ("encoder", "decoder")
+"""What an export has in the profiles of this project."""
 MAX_MAP_SIZE = 4096
 """Sixteen times what any known model has in channels, rows or columns; a contract that claims more is not believed."""
 
@@ -77,7 +79,7 @@ def list_files(source: Any) -> list[Any]:
     if isinstance(source, str | Path):
         path = Path(source)
         if path.is_dir() and format_of(path) is None:
-            files = sorted(member for member in path.iterdir() if format_of(member) is not None)
+            files = exported_members(path)
             if not files:
                 missing = " and ".join(f"no {suffix}" for suffix in suffixes())
                 raise UsageError(f"'{path}' holds {missing}; give exported files or their folder")
@@ -86,6 +88,15 @@ def list_files(source: Any) -> list[Any]:
     if isinstance(source, Iterable):
         return [file for item in source for file in list_files(item)]
     raise UsageError(f"cannot run a {type(source).__name__}; give a loaded model or exported files")
+
+
+def exported_members(folder: Path) -> list[Path]:
+    """Return the exported files of a folder, or of the folders in it when it has none itself, as some consumers ask."""
+    for pattern in ("*", "*/*"):
+        files = sorted(path for path in folder.glob(pattern) if format_of(path) and not format_of(path.parent))
+        if files:
+            return files
+    return []
 
 
 def pick_components(artifacts: list[Artifact]) -> list[Artifact]:
@@ -102,11 +113,13 @@ def pick_components(artifacts: list[Artifact]) -> list[Artifact]:
             check_parts(files)
         elif len(files) > 1:
             names = ", ".join(artifact.path.name for artifact in files)
-            raise UsageError(f"several {component.removesuffix('s')}s ({names}); give one")
+            raise UsageError(f"several {component.removesuffix('s').replace('_', ' ')}s ({names}); give one")
     for artifact in artifacts:
         if artifact.component not in COMPONENTS:
             known = ", ".join(COMPONENTS)
             raise UsageError(f"'{artifact.path}' holds the component '{artifact.component}'; known are {known}")
+        if artifact.component == "prompt_encoder" and not any(one.component == "decoder" for one in artifacts):
+            raise UsageError(f"'{artifact.path}' is a prompt encoder; give the decoder that takes its tokens too")
     return sorted(artifacts, key=lambda artifact: (COMPONENTS.index(artifact.component), part_of(artifact)))
 
 
@@ -150,7 +163,14 @@ def joined_contracts(artifacts: Iterable[Artifact]) -> dict[str, dict[str, Any]]
 
 def pick_pair(artifacts: list[Artifact]) -> list[Artifact]:
     """Return encoder and decoder, or one of them, without what else was exported; raises like ``pick_components``."""
-    pair = [artifact for artifact in pick_components(artifacts) if artifact.component in COMPONENTS[:2]]
+    picked = pick_components(artifacts)
+    for artifact in picked:
+        if artifact.component == "prompt_encoder":
+            raise UsageError(
+                f"'{artifact.path}' is a prompt encoder; only pairs of an encoder and a decoder are measured,"
+                " export with profile 'default'"
+            )
+    pair = [artifact for artifact in picked if artifact.component in PAIR]
     if artifacts and not pair:
         raise UsageError(f"'{artifacts[0].path}' is neither encoder nor decoder; give them too")
     for artifact in pair:
@@ -179,15 +199,14 @@ def embedding_specs(contracts: dict[str, dict[str, Any]]) -> list[dict[str, Any]
     """Return the contract's entries of the maps that an encoder hands to a decoder, in order.
 
     They are the encoder's outputs; of a decoder alone its inputs without the prompt's, of proposals alone their inputs.
+    A profile with another order or further tensors names them in the contract's ``embedding``.
 
     Raises:
         SchemaError: there are none, their sizes cannot be, or two components have different ones.
     """
     sides = {"encoder": "outputs", "decoder": "inputs", "proposals": "inputs"}
     maps = {
-        component: [spec for spec in contracts[component][side] if spec["name"] not in PROMPT_INPUTS]
-        for component, side in sides.items()
-        if component in contracts
+        component: maps_of(contracts[component], side) for component, side in sides.items() if component in contracts
     }
     listed = {component: [(spec["name"], spec["shape"]) for spec in specs] for component, specs in maps.items()}
     whole = max(listed.values(), key=len, default=[])
@@ -200,6 +219,14 @@ def embedding_specs(contracts: dict[str, dict[str, Any]]) -> list[dict[str, Any]
             " together"
         )
     return next(specs for specs in maps.values() if len(specs) == len(whole))
+
+
+def maps_of(contract: dict[str, Any], side: str) -> list[dict[str, Any]]:
+    """Return the contract's entries of the maps of the embedding among a component's inputs or outputs, in order."""
+    named = contract.get("embedding")
+    if not isinstance(named, list):
+        return [spec for spec in contract[side] if spec["name"] not in PROMPT_INPUTS]
+    return [spec for name in named for spec in contract[side] if spec["name"] == name]
 
 
 def are_maps(shapes: list[Any]) -> bool:

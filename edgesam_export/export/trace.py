@@ -41,6 +41,8 @@ class TracedComponent:
     contract: dict[str, Any]
     fp32_modules: tuple[str, ...]
     """Dotted paths of the modules whose arithmetic stays FP32 in an FP16 export of this format."""
+    file_stem: str = ""
+    """Name of the file without its suffix, where the consumer has one."""
 
     @property
     def traced(self) -> torch.jit.ScriptModule:
@@ -80,10 +82,13 @@ def build_components(
     if profile.formats is not None and format not in profile.formats:
         known = ", ".join(profile.formats)
         raise UsageError(f"profile '{profile.name}' is for {known}, not for {format}")
-    names = recommended_rewrites() if config.rewrites is None else tuple(config.rewrites)
+    names = tuple(name for name in recommended_rewrites() if name not in profile.without)
+    if config.rewrites is not None:
+        names = tuple(config.rewrites)
+        if barred := [name for name in names if name in profile.without]:
+            raise UsageError(f"profile '{profile.name}' takes several prompts at once, rewrite {barred[0]} one")
     rewritten = apply_rewrites(model, names)
-    components = (profile.encoder(rewritten, config), profile.decoder(rewritten, config))
-    return (*components, *rewritten.extra_components(config)), names
+    return (*profile.components(rewritten, config), *rewritten.extra_components(config)), names
 
 
 def trace_component(
@@ -120,6 +125,7 @@ def trace_component(
         free_dims=component.free_dims,
         contract=contract,
         fp32_modules=fp32_modules(module, format),
+        file_stem=component.file_stem,
     )
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from edgesam_export.errors import UsageError
 from edgesam_export.files import read_json, sha256_of, write_json
+from edgesam_export.profiles import find_profile
 from edgesam_export.registry import Registry, import_submodules
-from edgesam_export.spec import Artifact, ExportConfig, TensorSpec
+from edgesam_export.spec import Artifact, ExportConfig, ModelInfo, TensorSpec
 
 if TYPE_CHECKING:
     from edgesam_export.export.trace import TracedComponent
@@ -25,12 +26,14 @@ __all__ = [
     "FileTensors",
     "Format",
     "component_path",
+    "files_folder",
     "find_format",
     "format_names",
     "make_artifacts",
     "recorded_modules",
     "registered_formats",
     "without_module",
+    "write_companions",
 ]
 
 RECORD = "export.json"
@@ -90,9 +93,24 @@ def find_format(name: str) -> Format:
 
 
 def component_path(folder: Path, component: TracedComponent, suffix: str) -> Path:
-    """Return a component's path: ``<MODEL>_<component><suffix>``; a part has ``_part1`` or ``_part2`` before it."""
+    """Return a component's path: ``<MODEL>_<component><suffix>``; a part has ``_part1`` or ``_part2`` before it.
+
+    A profile may have another name instead of ``<MODEL>_<component>``.
+    """
     part = f"_part{component.contract['part'][0]}" if "part" in component.contract else ""
-    return folder / f"{component.contract['model']}_{component.name}{part}{suffix}"
+    return folder / f"{component.file_stem or component.contract['model'] + '_' + component.name}{part}{suffix}"
+
+
+def files_folder(out_dir: str | Path, config: ExportConfig) -> Path:
+    """Return the folder that an export into ``out_dir`` writes its files to: that of the profile's consumers."""
+    return Path(out_dir) / find_profile(config.profile).folder
+
+
+def write_companions(out_dir: str | Path, info: ModelInfo, config: ExportConfig) -> None:
+    """Write the documents that the profile's consumers read beside the files."""
+    companions = find_profile(config.profile).companions
+    for name, document in (companions(info, config) if companions else {}).items():
+        write_json(Path(out_dir) / name, document)
 
 
 def without_module(component: TracedComponent) -> TracedComponent:

@@ -19,8 +19,12 @@ DTYPES = {"fp16": np.float16, "uint8": np.uint8, "int32": np.int32, "int64": np.
 
 
 def cast(value: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
-    """Return ``value`` in the type that a contract declares for a tensor."""
-    return np.asarray(value, DTYPES.get(spec["dtype"], np.float32))
+    """Return ``value`` in the type that a contract declares for a tensor, with axes of 1 before its own up to its rank.
+
+    Consumers of several images or objects at once have such axes.
+    """
+    array = np.asarray(value, DTYPES.get(spec["dtype"], np.float32))
+    return array.reshape(*[1] * (len(spec["shape"]) - array.ndim), *array.shape)
 
 
 def encoder_input(prepared: PreparedImage, contract: dict[str, Any]) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,23 +12,27 @@ from torch import nn
 from edgesam_export.errors import UsageError
 from edgesam_export.modeling.prompt_encoder import PromptEncoder
 from edgesam_export.modeling.resampling import LongestSide
-from edgesam_export.modeling.sam import Maps, SamModel
+from edgesam_export.modeling.sam import Maps, SamModel, as_maps
 from edgesam_export.spec import EMPTY_SLOT, EVERY_FORMAT, MASK_SIDE, NOT_A_POINT, ImageFrame
 
 __all__ = [
+    "MASKED",
     "DecoderForExport",
+    "DecoderOfPrompts",
     "EncoderForExport",
+    "EncoderInOrder",
     "ExactPrompt",
     "ExactRatio",
     "Normalise",
     "NormaliseAndPad",
+    "PaddedPrompt",
     "ScoresThenMasks",
     "StabilityScore",
     "token_indexes",
 ]
 
-# Finite in FP16 (largest 65504) and far below any score: its exponential is exactly zero.
 MASKED = -1.0e4
+"""Finite in FP16 (largest 65504) and far below any score: its exponential is exactly zero."""
 
 
 def token_indexes(candidates: int) -> tuple[int, ...]:
@@ -100,6 +105,20 @@ class EncoderForExport(nn.Module):
         return self.image_encoder(self.normalise(image))
 
 
+class EncoderInOrder(nn.Module):
+    """The image encoder with its maps in another order than the model's, for consumers that read them by position."""
+
+    def __init__(self, model: SamModel, order: Sequence[int]) -> None:
+        super().__init__()
+        self.encoder = EncoderForExport(model, normalise=False)
+        self.order = tuple(order)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the maps from a normalised image (1, 3, S, S)."""
+        maps = as_maps(self.encoder(image))
+        return tuple(maps[index] for index in self.order)
+
+
 class ExactPrompt(nn.Module):
     """Point tokens in FP32 arithmetic: angles reach 25 rad, where FP16 steps are 1/64 rad.
 
@@ -140,6 +159,28 @@ class ExactPrompt(nn.Module):
     def indicator(label: torch.Tensor, value: torch.Tensor | float) -> torch.Tensor:
         """Return 1.0 where ``label`` is ``value``, else 0.0."""
         return torch.relu(1.0 - (label - value).abs())
+
+
+class PaddedPrompt(nn.Module):
+    """Point tokens followed by the padding point, for consumers that add none; ``prompt`` makes tokens.
+
+    A prompt of empty slots alone, which stands for a mask alone, has no padding point either.
+    """
+
+    fp32_formats = (EVERY_FORMAT,)
+
+    def __init__(self, prompt: nn.Module) -> None:
+        super().__init__()
+        self.prompt = prompt
+
+    def forward(self, point_coords: torch.Tensor, point_labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return tokens (B, N + 1, D) and their key bias (B, 1, 1, N + 1) from (B, N, 2) pixels and (B, N) labels."""
+        taken = 1.0 - ExactPrompt.indicator(point_labels, float(EMPTY_SLOT))
+        padding = EMPTY_SLOT + (NOT_A_POINT - EMPTY_SLOT) * taken.amax(1, keepdim=True)
+        labels = torch.cat([point_labels, padding], dim=1)
+        coords = torch.cat([point_coords, torch.zeros_like(point_coords[:, :1])], dim=1)
+        padded: tuple[torch.Tensor, torch.Tensor] = self.prompt(coords, labels)
+        return padded
 
 
 class ExactRatio(nn.Module):
@@ -215,7 +256,18 @@ class DecoderForExport(nn.Module):
         embedding, *further = inputs[: self.maps]
         point_coords, point_labels, *mask = inputs[self.maps :]
         sparse, bias = self.prompt(point_coords, point_labels)
-        logits, iou = self.mask_decoder(embedding, self.image_pe, sparse, self.dense(*mask), bias, tuple(further))
+        return self.masks_of(embedding, sparse, self.dense(*mask), bias, further)
+
+    def masks_of(
+        self,
+        embedding: torch.Tensor,
+        sparse: torch.Tensor,
+        dense: torch.Tensor,
+        bias: torch.Tensor,
+        further: Sequence[torch.Tensor],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return masks and scores of a prompt that is encoded already; inputs as in ``MaskDecoder.forward``."""
+        logits, iou = self.mask_decoder(embedding, self.image_pe, sparse, dense, bias, tuple(further))
         first, last = self.tokens[0], self.tokens[-1] + 1
         logits, iou = logits[:, first:last], iou[:, first:last]
         return logits, iou if self.stability is None else self.stability(logits)
@@ -241,3 +293,22 @@ class ScoresThenMasks(nn.Module):
         """Return scores (1, 4) and masks (1, 4, 256, 256) logits; inputs as in ``DecoderForExport.forward``."""
         masks, scores = self.decoder(*inputs)
         return scores, masks
+
+
+class DecoderOfPrompts(nn.Module):
+    """The decoder of SAM 2's consumers: any number of prompts at once, padding point in the graph, masks 1 to 3."""
+
+    def __init__(self, model: SamModel, *, score: str, logit_limit: float) -> None:
+        super().__init__()
+        self.decoder = DecoderForExport(model, candidates=3, score=score)
+        self.decoder.prompt = PaddedPrompt(self.decoder.prompt)
+        self.logit_limit = logit_limit
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return masks (B, 3, 256, 256), clamped logits, and scores (B, 3).
+
+        Shapes of the inputs:
+            those of ``DecoderForExport.forward``, the prompt's with B in place of 1
+        """
+        masks, scores = self.decoder(*inputs)
+        return masks.clamp(-self.logit_limit, self.logit_limit), scores

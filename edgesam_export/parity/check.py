@@ -174,7 +174,9 @@ class ParityCheck:
         self.runner = runner
         self.reference = reference
         self.gates = tuple(gate for gate in gates if gate.numerics == runner.numerics)
-        self.components = {artifact.component for artifact in runner.artifacts} or {"encoder", "decoder"}
+        files = {artifact.component for artifact in runner.artifacts}
+        # What a prompt encoder makes is held to the masks that the decoder makes of it.
+        self.components = files - {"prompt_encoder"} or {"encoder", "decoder"}
         self.diagnosis = Diagnosis(runner, reference, ranged)
         self.findings: list[CheckResult] = []
 
@@ -243,6 +245,8 @@ class ParityCheck:
         kept = [self.reference.runner.candidates.index(token) for token in decoder.candidates]
         noise = noise.of(kept) if noise else None
         expected_logits = outputs.logits[kept]
+        if decoder.logit_limit is not None:
+            expected_logits = expected_logits.clip(-decoder.logit_limit, decoder.logit_limit)
         expected_scores = reference_scores(outputs, kept, decoder, self.reference.runner)
         best = int(expected_scores.argmax())
         masks_output = Output(

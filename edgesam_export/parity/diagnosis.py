@@ -47,8 +47,15 @@ class Diagnosis:
     def diagnose(self, component: Component, row: ParityRow) -> CheckResult:
         """Return the ranges at a component's first call, and at its first failure the operation at fault.
 
-        ``row`` is the worst of what the latest call computed. A runner without programs gives an empty result.
+        ``row`` is the worst of what the latest call computed. A runner without programs gives an empty result. A
+        decoder that gets tokens is diagnosed together with the prompt encoder that made them.
         """
+        staged = component == "decoder" and any(file.component == "prompt_encoder" for file in self.runner.artifacts)
+        first = self.diagnose_alone("prompt_encoder", row) if staged else CheckResult()
+        return first + self.diagnose_alone(component, row)
+
+    def diagnose_alone(self, component: Component, row: ParityRow) -> CheckResult:
+        """Return the findings about one component, see ``diagnose``."""
         files = [file for file in self.runner.artifacts if file.component == component]
         calls = self.latest_calls(component, parts=len(files))
         if not calls:

@@ -27,7 +27,7 @@ __all__ = [
 # 1: first version.
 SCHEMA_VERSION = 1
 
-Component = Literal["encoder", "decoder", "proposals"]
+Component = Literal["encoder", "prompt_encoder", "decoder", "proposals"]
 Owner = Literal["reference", "own"]
 """Whose embedding a decoder is given: the reference's, which isolates it, or the candidate's own."""
 

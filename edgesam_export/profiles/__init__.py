@@ -7,8 +7,8 @@ other one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from edgesam_export.errors import UsageError
@@ -33,10 +33,15 @@ __all__ = [
     "find_profile",
     "fixed_slot_inputs",
     "label_details",
+    "padded_by_graph",
     "prompt_specs",
     "refuse_contradictions",
     "refuse_fixed_points",
+    "refuse_one_map",
+    "refuse_other_candidates",
     "refuse_stretched",
+    "sam2_decoder",
+    "sam2_encoder",
     "score_meaning",
     "scores_then_masks",
     "unpadded_details",
@@ -47,6 +52,14 @@ COREML_POINTS = (1, 16)
 """Range of N in the released Core ML decoder."""
 EXAMPLE_POINTS = 5
 """Points that a decoder of any number of them is traced with."""
+EXAMPLE_PROMPTS = 2
+"""Prompts that a decoder of any number of them is traced with; of one the graph would know that it is one."""
+SAM2_MAPS = ("image_embed", "high_res_feats_0", "high_res_feats_1")
+"""Names in the files of samexporter, in the model's order; its encoder returns the first one last."""
+SAM2_LOGIT_LIMIT = 32.0
+"""samexporter clamps logits to this magnitude, as SAM 2 does to those that it returns beside full-size masks."""
+ONE_PROMPT = ("channels_first_transformer", "grouped_hypernetworks")
+"""Rewrites that make a decoder of one prompt at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +67,7 @@ class Component:
     """A module that takes and returns exactly what its consumer expects."""
 
     name: str
-    """``encoder`` or ``decoder``."""
+    """``encoder``, ``prompt_encoder`` or ``decoder``."""
     module: nn.Module
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -64,6 +77,8 @@ class Component:
     """Named free dimensions: smallest and largest size."""
     details: dict[str, Any] = field(default_factory=dict)
     """Facts for the contract: slots, candidates, score."""
+    file_stem: str = ""
+    """Name of the file without its suffix; empty: ``<MODEL>_<component>``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +91,19 @@ class Profile:
     decoder: Callable[[SamModel, ExportConfig], Component]
     formats: tuple[str, ...] | None = None
     """Formats that its consumers read, None for every format."""
+    prompt_encoder: Callable[[SamModel, ExportConfig], Component] | None = None
+    """A third component, which turns prompts into the tokens that the decoder takes."""
+    without: tuple[str, ...] = ()
+    """Recommended rewrites that its files cannot have, since these are for one prompt at a time."""
+    folder: str = ""
+    """Folder that its consumers look for the files in, inside that of the export."""
+    companions: Callable[[ModelInfo, ExportConfig], dict[str, Any]] | None = None
+    """JSON documents that its consumers read beside the files, by name."""
+
+    def components(self, model: SamModel, config: ExportConfig) -> tuple[Component, ...]:
+        """Return the components of a (rewritten) model, in the order in which they run."""
+        makers = (self.encoder, self.prompt_encoder, self.decoder)
+        return tuple(maker(model, config) for maker in makers if maker is not None)
 
 
 PROFILES: Registry[Profile] = Registry("profile")
@@ -96,13 +124,13 @@ def find_profile(name: str) -> Profile:
     return PROFILES[name]
 
 
-def embedding_specs(info: ModelInfo, dtype: str) -> tuple[TensorSpec, ...]:
-    """Return the tensors between the two components."""
+def embedding_specs(info: ModelInfo, dtype: str, names: Sequence[str] | None = None) -> tuple[TensorSpec, ...]:
+    """Return the tensors between the two components in the model's order, called ``names`` (None: the usual ones)."""
     description = "image embedding, computed once per image; hand it to the decoder unchanged"
     shapes = info.embedding_shapes
     return tuple(
         TensorSpec(name=name, shape=shape, dtype=dtype, description=description)
-        for name, shape in zip(embedding_names(len(shapes)), shapes)
+        for name, shape in zip(names or embedding_names(len(shapes)), shapes)
     )
 
 
@@ -229,6 +257,24 @@ def refuse_stretched(info: ModelInfo, config: ExportConfig) -> None:
         )
 
 
+def refuse_one_map(info: ModelInfo, config: ExportConfig) -> None:
+    """Raise UsageError for a model whose embedding is one map: the hosts of this profile pass on SAM 2's three."""
+    if len(info.embedding_shapes) != 3 or info.frame.fit != "stretch_antialias":
+        raise UsageError(
+            f"profile '{config.profile}' is for models with SAM 2's three maps and frame, {info.name} has"
+            f" {len(info.embedding_shapes)} and fit {info.frame.fit}; use profile 'default'"
+        )
+
+
+def refuse_other_candidates(config: ExportConfig, count: int) -> None:
+    """Raise UsageError for a number of masks other than the profile's; the default counts as not chosen."""
+    if config.candidates not in (type(config).candidates, count):
+        raise UsageError(
+            f"profile '{config.profile}' returns {count} masks, not {config.candidates};"
+            " leave candidates out or use profile 'default'"
+        )
+
+
 def refuse_contradictions(config: ExportConfig) -> None:
     """Raise UsageError for options that the tensors of the released decoder do not provide for."""
     refuse_fixed_points(config)
@@ -266,4 +312,77 @@ def scores_then_masks(model: SamModel, config: ExportConfig) -> Component:
         example=example_prompt(model.info, EXAMPLE_POINTS, config),
         free_dims={"points": most or (1, 64)},
         details={**decoder_details(None, config, score), "points_range": list(most) if most else None},
+    )
+
+
+def padded_by_graph() -> dict[str, Any]:
+    """Return the contract's facts about prompts whose padding point is added in the graph: a caller adds none."""
+    return {"padding_point": False, "box_padding_point": False}
+
+
+def sam2_encoder(model: SamModel, config: ExportConfig) -> Component:
+    """Return the encoder of samexporter's SAM 2 files: the finest map comes first, the embedding last.
+
+    Raises:
+        UsageError: the model's embedding is not SAM 2's three maps.
+    """
+    import torch
+
+    from edgesam_export.modeling.wrappers import EncoderInOrder
+
+    refuse_one_map(model.info, config)
+    size, order = model.info.frame.size, (1, 2, 0)
+    maps = embedding_specs(model.info, "fp32", SAM2_MAPS)
+    meaning = f"RGB, stretched to {size} x {size}, normalised with the contract's mean and std"
+    return Component(
+        name="encoder",
+        module=EncoderInOrder(model, order),
+        inputs=(TensorSpec(name="image", shape=(1, 3, size, size), dtype="fp32", description=meaning),),
+        outputs=tuple(maps[index] for index in order),
+        example=(torch.zeros(1, 3, size, size),),
+        details={"image_input": False, "input_layout": "NCHW", **padded_by_graph(), "embedding": list(SAM2_MAPS)},
+    )
+
+
+def sam2_decoder(model: SamModel, config: ExportConfig) -> Component:
+    """Return the decoder of samexporter's SAM 2 files; the numbers of prompts and of their points are free.
+
+    Raises:
+        UsageError: the model's embedding is not SAM 2's three maps, or ``points``, ``functions`` or ``candidates``
+            contradict samexporter's files.
+    """
+    from edgesam_export.modeling.wrappers import DecoderOfPrompts
+
+    refuse_one_map(model.info, config)
+    refuse_fixed_points(config)
+    refuse_other_candidates(config, 3)
+    config = replace(
+        config, mask_input=True, precision="fp32", candidates=3
+    )  # float32 outside, whatever the arithmetic
+    score = config.score or model.info.default_score
+    prompt = prompt_specs("points", config, model.info.frame.prompt_size)
+    maps, examples = embedding_specs(model.info, "fp32", SAM2_MAPS), example_prompt(model.info, EXAMPLE_POINTS, config)
+    several = [example.expand(EXAMPLE_PROMPTS, *example.shape[1:]) for example in examples[len(maps) : -1]]
+    return Component(
+        name="decoder",
+        module=DecoderOfPrompts(model, score=score, logit_limit=SAM2_LOGIT_LIMIT),
+        inputs=(*maps, *(replace(spec, shape=("prompts", *spec.shape[1:])) for spec in prompt[:-1]), prompt[-1]),
+        outputs=(
+            TensorSpec(
+                name="masks",
+                shape=("prompts", 3, MASK_SIDE, MASK_SIDE),
+                dtype="fp32",
+                description=f"logits of mask tokens 1 to 3, clamped to {SAM2_LOGIT_LIMIT:g}; to source size, then > 0",
+            ),
+            TensorSpec(name="iou_predictions", shape=("prompts", 3), dtype="fp32", description=score_meaning(score)),
+        ),
+        example=(*examples[: len(maps)], *several, examples[-1]),
+        free_dims={"prompts": (1, 64), "points": (1, 64)},
+        details={
+            **decoder_details(None, config, score),
+            **padded_by_graph(),
+            "embedding": list(SAM2_MAPS),
+            "logit_limit": SAM2_LOGIT_LIMIT,
+            "outputs_of": {"scores": "iou_predictions"},
+        },
     )

@@ -70,6 +70,8 @@ class Runner(ABC):
     """Mask tokens that the decoder returns, in order."""
     score_kind: str = "iou"
     """What scores are: ``iou`` or ``stability``."""
+    logit_limit: float | None = None
+    """Logits are returned clamped to this magnitude, None: as they are."""
     selects: bool = False
     """The decoder picks one of the candidates itself."""
     at_source: bool = False
@@ -230,6 +232,7 @@ class ArtifactRunner(Runner):
         self.mask_prompts = decoder.get("mask_prompts", True)
         self.candidates = tuple(decoder.get("candidates", ()))
         self.score_kind = decoder.get("score", "iou")
+        self.logit_limit = decoder.get("logit_limit")
         self.outputs_of = {"masks": "masks", "scores": "scores", **decoder.get("outputs_of", {})}
         returned = {spec["name"] for spec in decoder.get("outputs", ())}
         self.at_source = self.outputs_of["masks"] != "masks" and "masks" in returned
@@ -285,6 +288,8 @@ class ArtifactRunner(Runner):
         outputs = self.decoder_outputs(embedding, point_coords, point_labels, mask_input, None)
         # Low-resolution logits and scores have other names in the contracts of some consumers.
         masks, scores = outputs[self.outputs_of["masks"]], outputs[self.outputs_of["scores"]]
+        # Those for several objects at once have one more axis.
+        masks, scores = masks.reshape(masks.shape[-4:]), scores.reshape(scores.shape[-2:])
         return masks.astype(np.float32), scores.astype(np.float32)
 
     def decode_at_source(
@@ -309,7 +314,6 @@ class ArtifactRunner(Runner):
         size: tuple[int, int] | None,
     ) -> dict[str, np.ndarray]:
         """Return all outputs of the decoder for a source of ``size``, None: one that fills the prompt frame."""
-        contract = self.contract_of("decoder")
         coords, labels = fill_slots(point_coords, point_labels, self.slots, fixed=self.fixed_slots)
         values = {**match_maps(embedding, self.embedding_names), "point_coords": coords, "point_labels": labels}
         if mask_input is not None:
@@ -319,8 +323,18 @@ class ArtifactRunner(Runner):
             values["mask_input"] = empty if mask_input is None else mask_input
             values["has_mask_input"] = np.full(1, mask_input is not None, np.float32)
         values["orig_im_size"] = np.array(size or (self.info.frame.prompt_size,) * 2, np.float32)
-        feed = {spec["name"]: cast(values[spec["name"]], spec) for spec in contract["inputs"]}
-        return self.execute("decoder", feed)
+        values["input_boxes"] = np.zeros((0, 4), np.float32)  # a box is two points with labels of its own
+        if self.contract_of("decoder").get("prompt_encoder"):
+            values |= self.execute("prompt_encoder", self.feed("prompt_encoder", values))
+        return self.execute("decoder", self.feed("decoder", values))
+
+    def feed(self, component: str, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the inputs of a component by name, as its contract asks for them; ``values`` are by their meaning."""
+        contract = self.contract_of(component)
+        meanings = {name: meaning for meaning, name in contract.get("inputs_of", {}).items()}
+        return {
+            spec["name"]: cast(values[meanings.get(spec["name"], spec["name"])], spec) for spec in contract["inputs"]
+        }
 
     def propose(self, embedding: Embedding) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes (1, K, 4) in pixels of the prompt frame and their scores (1, K), float32.
@@ -328,15 +342,15 @@ class ArtifactRunner(Runner):
         Raises:
             UsageError: no proposals among the files.
         """
-        inputs = self.contract_of("proposals")["inputs"]
         maps = match_maps(embedding, self.embedding_names)
-        outputs = self.execute("proposals", {spec["name"]: cast(maps[spec["name"]], spec) for spec in inputs})
+        outputs = self.execute("proposals", self.feed("proposals", maps))
         return outputs["boxes"].astype(np.float32), outputs["scores"].astype(np.float32)
 
     def contract_of(self, component: str) -> dict[str, Any]:
         """Return the contract of a component, or say that its file is missing."""
         if component not in self.contracts:
-            raise UsageError(f"no {component} among the files ({self.artifacts[0].path.name}); give it too")
+            missing = component.replace("_", " ")
+            raise UsageError(f"no {missing} among the files ({self.artifacts[0].path.name}); give it too")
         return self.contracts[component]
 
 

@@ -16,7 +16,7 @@ from edgesam_export.export.compression import find_scheme
 from edgesam_export.export.contract import CONTRACT_KEY, part_contract, summary
 from edgesam_export.export.trace import TracedComponent, trace_each, trace_model, within
 from edgesam_export.files import staging_folder
-from edgesam_export.formats import component_path, make_artifacts, without_module
+from edgesam_export.formats import component_path, files_folder, make_artifacts, without_module, write_companions
 from edgesam_export.formats.coreml.compress import compress, folder_bytes
 from edgesam_export.formats.coreml.passes import pipeline
 from edgesam_export.formats.coreml.split import copy_weights, split_model
@@ -51,9 +51,9 @@ def export_coreml(
     """
     config = config or CoreMLConfig()
     report = progress or (lambda *_: None)
-    out_dir = Path(out_dir)
+    folder = files_folder(out_dir, config)
     modules = {}
-    with staging_folder(out_dir) as staging:
+    with staging_folder(folder) as staging:
         report(0, 0, "tracing")
         components = []
         for component in trace_each(model, config, format="coreml"):
@@ -63,12 +63,13 @@ def export_coreml(
             components.append(without_module(component))
             del component
         if config.functions:
-            decoder = components[1]
+            decoder = next(part for part in components if part.name == "decoder")
             add_functions(model, config, decoder, component_path(staging, decoder, SUFFIX), report)
         if config.split_encoder:
             report(0, 0, "splitting encoder")
             components[:1] = split_package(components[0], component_path(staging, components[0], SUFFIX))
-    return make_artifacts(out_dir, components, format="coreml", suffix=SUFFIX, modules=modules)
+    write_companions(out_dir, model.info, config)
+    return make_artifacts(folder, components, format="coreml", suffix=SUFFIX, modules=modules)
 
 
 def save_package(component: TracedComponent, config: CoreMLConfig, path: Path) -> dict[str, str]:
@@ -249,7 +250,8 @@ def add_functions(
             report(0, 0, f"converting decoder with {count} prompt slots")
             one = replace(config, points=count, functions=())
             part = parts / f"points_{count}{SUFFIX}"
-            save_package(trace_model(model, one, format="coreml")[1], one, part)
+            traced = trace_model(model, one, format="coreml")
+            save_package(next(other for other in traced if other.name == decoder.name), one, part)
             descriptor.add_function(str(part), "main", f"points_{count}")
         descriptor.default_function_name = "main"
         joined = parts / f"joined{SUFFIX}"

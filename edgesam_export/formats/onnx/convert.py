@@ -13,7 +13,7 @@ from edgesam_export.errors import ConversionError, first_line
 from edgesam_export.export.contract import CONTRACT_KEY, summary
 from edgesam_export.export.trace import TracedComponent, trace_each
 from edgesam_export.files import data_beside, staging_folder
-from edgesam_export.formats import component_path, make_artifacts, without_module
+from edgesam_export.formats import component_path, files_folder, make_artifacts, without_module, write_companions
 from edgesam_export.formats.onnx.external_data import is_outside, move_weights_out, tensors, weight_bytes
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.quiet import quiet
@@ -43,8 +43,8 @@ def export_onnx(
     """
     config = config or OnnxConfig()
     report = progress or (lambda *_: None)
-    out_dir = Path(out_dir)
-    with staging_folder(out_dir) as staging:
+    folder = files_folder(out_dir, config)
+    with staging_folder(folder) as staging:
         report(0, 0, "tracing")
         components = []
         for component in trace_each(model, config, format="onnx"):
@@ -52,7 +52,8 @@ def export_onnx(
             save_onnx(component, config, component_path(staging, component, SUFFIX))
             components.append(without_module(component))
             del component
-    return make_artifacts(out_dir, components, format="onnx", suffix=SUFFIX, modules={})
+    write_companions(out_dir, model.info, config)
+    return make_artifacts(folder, components, format="onnx", suffix=SUFFIX, modules={})
 
 
 def save_onnx(component: TracedComponent, config: OnnxConfig, path: Path) -> None:
