@@ -3,8 +3,8 @@
 Only this file of the room imports Apple's packages, and it imports nothing of this one. Two uses:
 
 ``apple.py read BYTES PROGRAM FOLDER`` writes ``graph.json`` and ``constants.bin`` of a program into a folder;
-``apple.py run BYTES ASSET FUNCTION FOLDER`` prints an empty line when it is ready. It then answers each line it is sent by
-one: empty once ``outputs.npz`` lies in the folder, computed of its ``inputs.npz``; else why it does not.
+``apple.py run BYTES ASSET FUNCTION FOLDER`` writes an empty line when it is ready. It then answers each line it is
+sent by one: empty once ``outputs.npz`` lies in the folder, computed of its ``inputs.npz``; else why it does not.
 
 ``BYTES`` bounds the memory of the process. A refusal is one line on stderr and exit status 1.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import resource
 import sys
 import tempfile
@@ -188,16 +189,21 @@ async def run(asset: Path, name: str, folder: Path) -> None:
     tempfile.tempdir = str(folder)  # the lowered program is written there, and goes with it
     async with AIModelAsset.load(asset).executable() as model:
         function = model.load_function(name)
-        print(flush=True)
+        answer()
         for _ in sys.stdin:
             try:
                 with np.load(folder / "inputs.npz", allow_pickle=False) as inputs:
                     outputs = await function({key: NDArray(inputs[key]) for key in inputs.files})
                 np.savez(folder / "outputs.npz", **{key: value.numpy() for key, value in outputs.items()})
             except Exception as error:
-                print(reason_of(error), flush=True)
+                answer(reason_of(error))
             else:
-                print(flush=True)
+                answer()
+
+
+def answer(problem: str = "") -> None:
+    """Write a line that nothing buffers."""
+    os.write(1, f"{problem}\n".encode())
 
 
 def reason_of(error: BaseException) -> str:

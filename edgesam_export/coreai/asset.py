@@ -1,7 +1,7 @@
 """The folder of a Core AI asset: its files, their digest and metadata. None of Apple's code is needed for these.
 
-An ``.aimodel`` holds ``main.mlirb`` (the program with its weights, MLIR bytecode), ``main.hash`` (its SHA-256, 32 bytes)
-and ``metadata.json``. Apple's reader ends the process on most damaged programs and never compares the digest, so it is
+An ``.aimodel`` holds ``main.mlirb`` (the program with its weights, MLIR bytecode), ``main.hash`` (its SHA-256) and
+``metadata.json``. Apple's reader ends the process on most damaged programs and never compares the digest, so it is
 compared here before anything else reads the program.
 """
 
@@ -69,7 +69,7 @@ def member(path: Path, name: str) -> Path:
 
 
 def read_asset_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of an asset: what its creator stored, nested values as JSON text, and ``author`` and the like.
+    """Return an asset's metadata: what its creator stored, nested values as JSON text, and ``author`` and the like.
 
     Raises:
         ProgramError: not an asset, no readable metadata, or of a version that is not known.
@@ -86,7 +86,9 @@ def read_asset_metadata(path: Path) -> dict[str, str]:
         raise ProgramError(f"{path}: damaged asset: {METADATA} is not an object")
     version = document.get("assetVersion")
     if not str(version).startswith(ASSET_VERSION):
-        raise ProgramError(f"{path}: asset version {str(version)[:20]} is not known; this version reads {ASSET_VERSION}x")
+        raise ProgramError(
+            f"{path}: asset version {str(version)[:20]} is not known; this version reads {ASSET_VERSION}x"
+        )
     stated = {key: document[key] for key in ("author", "license", "description") if key in document}
     own = document.get("creatorDefinedMetadata")
     return {key: as_text(value) for key, value in {**stated, **(own if isinstance(own, dict) else {})}.items()}

@@ -1,4 +1,4 @@
-"""Apple's code in a child process, with bounds on time and memory: a damaged program ends the child, not this process."""
+"""Apple's code in a child process with bounds on time and memory: a damaged program ends the child, not its parent."""
 
 from __future__ import annotations
 
@@ -29,13 +29,17 @@ READ_BYTES_PER_SECOND = 10e6
 """A program of 360 MB takes 2 s where these were chosen."""
 RUN_SECONDS = 1800.0
 """Apple's interpreter took 58 s for an encoder of 28 MB, and larger ones grow with the work."""
-INSTALL = "pip install 'edgesam-export[coreai]' (Python 3.11 or newer on Linux x86-64 with glibc 2.34, or macOS on arm64)"
+INSTALL = (
+    "pip install 'edgesam-export[coreai]' (Python 3.11 or newer on Linux x86-64 with glibc 2.34, or macOS on arm64)"
+)
 
 
 def require_core_ai() -> None:
     """Raise RunnerUnavailableError unless Apple's package is installed."""
     if importlib.util.find_spec("coreai") is None:
-        raise RunnerUnavailableError(f"Core AI assets are read by Apple's package coreai-core, not installed: {INSTALL}")
+        raise RunnerUnavailableError(
+            f"Core AI assets are read by Apple's package coreai-core, not installed: {INSTALL}"
+        )
 
 
 def command(use: str, program_bytes: int, *arguments: str) -> list[str]:

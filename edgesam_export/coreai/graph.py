@@ -21,7 +21,8 @@ from edgesam_export.mil.types import BITS, ValueType
 
 __all__ = ["CONSTANT", "OUTPUT", "Graph", "Node", "TypedValue", "load_graphs"]
 
-CONSTANT, OUTPUT = "coreai.constant", "coreai.output"
+CONSTANT = "coreai.constant"
+OUTPUT = "coreai.output"
 TYPES = {
     "f16": "fp16",
     "bf16": "bf16",
@@ -76,7 +77,7 @@ class Graph:
 
 
 def load_graphs(path: Path) -> dict[str, Graph]:
-    """Return the graphs of an asset by name, after a check of its digest, as Apple's reader finds them in a child process.
+    """Return the graphs of an asset by name, its digest checked, as Apple's reader finds them in a child process.
 
     Raises:
         ProgramError: not an asset, damaged, or not understood.

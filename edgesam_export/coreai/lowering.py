@@ -168,8 +168,8 @@ def lower(site: Site) -> tuple[Operation, ...]:
     kind = kind_of(site.node.kind)
     if kind not in KINDS or site.node.regions:
         raise UnsupportedOpError(
-            f"operation '{site.node.kind}' cannot be executed here, at {site.location} '{site.name}'; Core AI on a Mac runs"
-            " it, and an entry of KINDS in edgesam_export/coreai/lowering.py adds it"
+            f"operation '{site.node.kind}' cannot be executed here, at {site.location} '{site.name}'; Core AI on a Mac"
+            " runs it, and an entry of KINDS in edgesam_export/coreai/lowering.py adds it"
         )
     try:
         lowered = KINDS[kind](site)
@@ -307,4 +307,3 @@ def blockwise_shift_scale(site: Site) -> Operation:
     if stored is None or np.any(stored.load()):
         raise UnsupportedOpError(f"{site}: its second offset is not zero, with which it cannot be executed here")
     return site.operation("constexpr_blockwise_shift_scale", data=data, scale=scale, offset=offset)
-

@@ -1,4 +1,4 @@
-"""A Core AI asset as a ``Program`` of the executor: called graphs in the place of their calls, each operation lowered."""
+"""A Core AI asset as a ``Program`` of the executor: graphs in the place of their calls, each operation lowered."""
 
 from __future__ import annotations
 
@@ -133,7 +133,9 @@ class Inlining:
             problem = "is not there" if inner is None else "calls itself"
             raise ProgramError(f"graph '{printable(graph.name)}' calls '{printable(name)}', which {problem}")
         if len(inner.inputs) != len(node.operands) or len(inner.returned) != len(node.results):
-            raise ProgramError(f"graph '{printable(graph.name)}' calls '{printable(name)}' with other values than it has")
+            raise ProgramError(
+                f"graph '{printable(graph.name)}' calls '{printable(name)}' with other values than it has"
+            )
         return inner
 
     def results(self, node: Node, wanted: Mapping[int, str]) -> Iterator[str]:
@@ -195,7 +197,9 @@ def feature(value: Output) -> FeatureSpec:
     """Return an input or output; a size that is free may be anything from 1."""
     shape = value.type.shape
     if value.type.dtype not in ARRAY_TYPES or shape is None:
-        raise ProgramError(f"'{printable(value.name)}' is {value.type}; only arrays of {', '.join(ARRAY_TYPES)} are known")
+        raise ProgramError(
+            f"'{printable(value.name)}' is {value.type}; only arrays of {', '.join(ARRAY_TYPES)} are known"
+        )
     ranges = tuple((1, None) if size is None else (size, size) for size in shape) if None in shape else None
     return FeatureSpec(
         name=value.name,
