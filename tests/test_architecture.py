@@ -34,7 +34,7 @@ ROOMS = (
     ("artifacts",),
     ("families", "formats"),
     ("export",),
-    ("profiles", "rewrites"),
+    ("coreai", "profiles", "rewrites"),
     ("checkpoints", "imaging", "mil", "modeling"),
     ("rendering",),
     ("files", "hardware"),
