@@ -1,4 +1,4 @@
-"""Core AI assets (``.aimodel``) wherever Apple's reader runs: read in a child process, executed by ``mil/``.
+"""Core AI without a device: assets (``.aimodel``) are read in a child process and executed by ``mil/``.
 
 Apple's own interpreter is here too, as a witness: ``child.Interpreter``.
 """
