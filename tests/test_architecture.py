@@ -149,9 +149,8 @@ def test_coremltools_is_imported_in_three_places():
 
 
 def test_core_ai_is_imported_by_its_format_and_in_a_child_process():
-    # coreai/child.py only looks whether it is there
-    assert rooms_of(importers("coreai")) <= {"coreai/apple.py", "coreai/child.py", "formats/coreai"}
-    assert rooms_of(importers("coreai_torch")) <= {"formats/coreai"}
+    assert rooms_of(importers("coreai")) == {"coreai/apple.py", "formats/coreai"}
+    assert rooms_of(importers("coreai_torch")) == {"formats/coreai"}
     assert not any(name.startswith("edgesam_export") for name in imports("coreai/apple.py"))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import queue
 import signal
@@ -16,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from edgesam_export.errors import ProgramError, RunnerUnavailableError
+from edgesam_export.coreai.availability import require_coreai
+from edgesam_export.errors import ProgramError
 
-__all__ = ["Interpreter", "read_graphs", "require_core_ai"]
+__all__ = ["Interpreter", "read_graphs"]
 
 SCRIPT = Path(__file__).with_name("apple.py")
 MEMORY_BYTES = 8 << 30
@@ -29,17 +29,6 @@ READ_BYTES_PER_SECOND = 10e6
 """A program of 360 MB takes 2 s where these were chosen."""
 RUN_SECONDS = 1800.0
 """Apple's interpreter took 58 s for an encoder of 28 MB, and larger ones grow with the work."""
-INSTALL = (
-    "pip install 'edgesam-export[coreai]' (Python 3.11 or newer on Linux x86-64 with glibc 2.34, or macOS on arm64)"
-)
-
-
-def require_core_ai() -> None:
-    """Raise RunnerUnavailableError unless Apple's package is installed."""
-    if importlib.util.find_spec("coreai") is None:
-        raise RunnerUnavailableError(
-            f"Core AI assets are read by Apple's package coreai-core, not installed: {INSTALL}"
-        )
 
 
 def command(use: str, program_bytes: int, *arguments: str) -> list[str]:
@@ -55,7 +44,7 @@ def read_graphs(path: Path, bytecode: Path, folder: Path) -> None:
         ProgramError: Apple's reader refused the program, died of it, or took too long.
         RunnerUnavailableError: it is not installed.
     """
-    require_core_ai()
+    require_coreai()
     size = bytecode.stat().st_size
     seconds = READ_SECONDS + size / READ_BYTES_PER_SECOND
     try:
@@ -93,7 +82,7 @@ class Interpreter:
     """
 
     def __init__(self, path: Path, bytecode: Path, function: str) -> None:
-        require_core_ai()
+        require_coreai()
         self.path, self.bytecode, self.function = path, bytecode, function
         self.folder: tempfile.TemporaryDirectory[str] | None = None
         self.process: subprocess.Popen[str] | None = None

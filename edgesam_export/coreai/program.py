@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from edgesam_export.coreai.asset import read_asset_metadata
 from edgesam_export.coreai.graph import CONSTANT, OUTPUT, Graph, Node, load_graphs
 from edgesam_export.coreai.lowering import Site, kind_of, lower
 from edgesam_export.errors import ProgramError
@@ -39,7 +38,6 @@ def load_asset(path: str | Path, *, function: str | None = None, require_weights
         RunnerUnavailableError: Apple's reader is not installed.
     """
     path = Path(path)
-    metadata = read_asset_metadata(path)
     graphs = load_graphs(path)
     functions = tuple(sorted(name for name, graph in graphs.items() if not graph.private))
     name = function or (DEFAULT if DEFAULT in functions else functions[0])
@@ -55,7 +53,7 @@ def load_asset(path: str | Path, *, function: str | None = None, require_weights
         function=lowered,
         features=features,
         functions=functions,
-        metadata=metadata,
+        metadata={},
     )
 
 
