@@ -23,11 +23,13 @@ __all__ = [
     "PROMPT_KINDS",
     "UNITS_WITH_ANE",
     "Artifact",
+    "CoreAIConfig",
     "CoreMLConfig",
     "ExportConfig",
     "ImageFrame",
     "ModelInfo",
     "OnnxConfig",
+    "PackageConfig",
     "PaddingPoint",
     "Progress",
     "Provenance",
@@ -209,45 +211,64 @@ def check_slots(points: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoreMLConfig(ExportConfig):
-    """Options of a Core ML export; the defaults are the recommended export."""
+class PackageConfig(ExportConfig):
+    """Options that the formats of Apple's frameworks share."""
 
-    target: str = "iOS17"
-    """Oldest system the package loads on: iOS16, iOS17 or iOS18."""
     tensor_input: bool = False
-    """Encoder takes a normalised tensor instead of an image."""
-    split_encoder: bool = False
-    """Write the encoder as two packages that are run one after the other, for weights above what iOS loads at once."""
+    """Encoder takes a normalised tensor instead of pixels."""
     functions: tuple[int, ...] = ()
-    """Further numbers of prompt slots, one function each in the same package, weights shared (iOS18)."""
+    """Further numbers of prompt slots, one function each in the same package, weights shared."""
     compress: str | None = None
     """Scheme that weights are stored with, one of ``COMPRESSIONS``; None stores them as they are."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.target not in TARGETS:
-            raise UsageError(f"target is '{self.target}'; choose one of: {', '.join(TARGETS)}")
-        if self.functions and self.target != "iOS18":
-            raise UsageError(f"several numbers of points in one package need target iOS18, not {self.target}")
         for count in self.functions:
             check_slots(count)
         if self.points in self.functions or len(set(self.functions)) != len(self.functions):
             raise UsageError(f"points {self.points} and {self.functions}: every number of slots once")
         if self.compress is not None:
-            check_compression(self.compress, self)
+            check_compression(self.compress)
+            if self.precision != "fp16":
+                raise UsageError(f"compress {self.compress} needs precision fp16, not {self.precision}")
 
 
-def check_compression(name: str, config: CoreMLConfig | None = None) -> None:
-    """Raise UsageError unless the scheme exists and, where ``config`` is given, such an export can use it."""
+@dataclass(frozen=True, kw_only=True)
+class CoreMLConfig(PackageConfig):
+    """Options of a Core ML export; the defaults are the recommended export."""
+
+    target: str = "iOS17"
+    """Oldest system the package loads on: iOS16, iOS17 or iOS18; ``functions`` need iOS18."""
+    split_encoder: bool = False
+    """Write the encoder as two packages that are run one after the other, for weights above what iOS loads at once."""
+
+    def __post_init__(self) -> None:
+        if self.target not in TARGETS:
+            raise UsageError(f"target is '{self.target}'; choose one of: {', '.join(TARGETS)}")
+        if self.functions and self.target != "iOS18":
+            raise UsageError(f"several numbers of points in one package need target iOS18, not {self.target}")
+        if self.compress is not None:
+            check_compression(self.compress, self.target)
+        super().__post_init__()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreAIConfig(PackageConfig):
+    """Options of a Core AI export, which is experimental."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.points is None:
+            raise UsageError("points is not set; a Core AI export has a fixed number of prompt slots")
+
+
+def check_compression(name: str, target: str | None = None) -> None:
+    """Raise UsageError unless the scheme exists and, where ``target`` is given, that system reads it."""
     if name not in COMPRESSIONS:
         raise UsageError(f"compress is '{name}'; choose one of: {', '.join(COMPRESSIONS)}")
-    if config is None:
-        return
     needed = COMPRESSIONS[name]
-    if TARGETS.index(config.target) < TARGETS.index(needed):
-        raise UsageError(f"compress {name} needs target {needed}, not {config.target}; pass --target {needed}")
-    if config.precision != "fp16":
-        raise UsageError(f"compress {name} needs precision fp16, not {config.precision}")
+    if target is not None and TARGETS.index(target) < TARGETS.index(needed):
+        raise UsageError(f"compress {name} needs target {needed}, not {target}; pass --target {needed}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ ROOMS = (
     ("artifacts",),
     ("families", "formats"),
     ("export",),
-    ("profiles", "rewrites"),
+    ("coreai", "profiles", "rewrites"),
     ("checkpoints", "imaging", "mil", "modeling"),
     ("rendering",),
     ("files", "hardware"),
@@ -132,8 +132,8 @@ def test_only_the_command_line_prints():
 
 
 def rooms_of(modules: set[str]) -> set[str]:
-    """The same, the modules of the Core ML format taken together."""
-    return {"formats/coreml" if module.startswith("formats/coreml/") else module for module in modules}
+    """The same, the modules of a format's folder taken together."""
+    return {"/".join(m.split("/")[:2]) if m.startswith("formats/") and m.count("/") > 1 else m for m in modules}
 
 
 def test_coremltools_is_imported_in_three_places():
@@ -146,6 +146,12 @@ def test_coremltools_is_imported_in_three_places():
         if isinstance(node, ast.Import | ast.ImportFrom) and "coremltools" in ast.unparse(node)
     }
     assert rooms_of(statements) == {"formats/coreml", "runners/coreml.py"}
+
+
+def test_core_ai_is_imported_by_its_format_and_in_a_child_process():
+    assert rooms_of(importers("coreai")) == {"coreai/apple.py", "formats/coreai"}
+    assert rooms_of(importers("coreai_torch")) == {"formats/coreai"}
+    assert not any(name.startswith("edgesam_export") for name in imports("coreai/apple.py"))
 
 
 def test_operations_never_see_the_program():

@@ -1,4 +1,4 @@
-"""What the commands that export have in common; there is one for each format, ``coreml`` and ``onnx``."""
+"""What the commands that export have in common; there is one for each format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgesam_export.cli.parity import show_verification
 from edgesam_export.errors import warn
 from edgesam_export.spec import Artifact, ExportConfig
 
-__all__ = ["export", "shared_config"]
+__all__ = ["export", "package_config", "shared_config"]
 
 
 def shared_config(options: dict[str, Any]) -> dict[str, Any]:
@@ -24,6 +24,28 @@ def shared_config(options: dict[str, Any]) -> dict[str, Any]:
         "candidates": int(options["candidates"]),
         "score": options["score"],
         "profile": options["profile"],
+    }
+
+
+def package_config(model: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of ``PackageConfig`` that the commands of Apple's formats take.
+
+    Raises:
+        UsageError: prompt slots that the model cannot have.
+    """
+    from edgesam_export.families import model_info
+    from edgesam_export.profiles import check_points
+
+    chosen = {} if options["points"] is None else {"points": options["points"]}
+    if chosen:
+        check_points(model_info(model), options["points"])
+    return {
+        **chosen,
+        "functions": options["also_points"],
+        "precision": options["precision"],
+        "tensor_input": options["tensor_input"],
+        "compress": options["compress"],
+        **shared_config(options),
     }
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from edgesam_export.spec import CANDIDATES, ExportConfig
+from edgesam_export.spec import CANDIDATES, COMPRESSIONS, PRECISIONS, ExportConfig, PackageConfig
 
-__all__ = ["RECORDS", "Command", "common", "coordinates", "decoder_options", "weights"]
+__all__ = ["RECORDS", "Command", "common", "coordinates", "decoder_options", "package_options", "weights"]
 
 Command = Callable[..., Any]
 RECORDS = Path("benchmarks/records")
@@ -59,6 +59,19 @@ def decoder_options(command: Command) -> Command:
             show_default=True,
         ),
         click.option("--mask-input/--no-mask-input", default=False, help="Let the decoder take an earlier mask."),
+    ):
+        command = option(command)
+    return command
+
+
+def package_options(command: Command) -> Command:
+    """Add the options that the formats of Apple's frameworks share."""
+    for option in (
+        click.option("--compress", type=click.Choice(list(COMPRESSIONS)), help="Store weights compressed."),
+        click.option("--tensor-input", is_flag=True, help="Encoder takes a normalised tensor instead of pixels."),
+        click.option("--precision", type=click.Choice(PRECISIONS), default=PackageConfig.precision, show_default=True),
+        click.option("--also-points", type=int, multiple=True, help="Another number of slots in the same package."),
+        click.option("--points", type=int, help="Prompt slots of the decoder; default: 8, or the model's own number."),
     ):
         command = option(command)
     return command

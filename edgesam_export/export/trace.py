@@ -1,4 +1,7 @@
-"""SamModel -> traced components: rewrites, the profile's wrappers, then ``torch.jit.trace``."""
+"""SamModel -> components ready for a converter: rewrites, the profile's wrappers, then ``torch.jit.trace``.
+
+A format whose converter starts from the module itself takes it untraced (``capture=keep_module``).
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,14 @@ from edgesam_export.errors import ConversionError, UsageError
 from edgesam_export.export.contract import make_contract
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.profiles import Component, find_profile
-from edgesam_export.rewrites import apply_rewrites, recommended_rewrites
+from edgesam_export.rewrites import apply_rewrites, recommended_rewrites, replace_modules
 from edgesam_export.spec import EVERY_FORMAT, ExportConfig, TensorSpec
 
 __all__ = [
     "TracedComponent",
     "build_components",
     "fp32_modules",
+    "keep_module",
     "trace_component",
     "trace_each",
     "trace_model",
@@ -29,10 +33,10 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class TracedComponent:
-    """A component as TorchScript, with everything that a format needs to know about it."""
+    """A component as TorchScript or as its module, with everything that a format needs to know about it."""
 
     name: str
-    module: torch.jit.ScriptModule | None
+    module: torch.nn.Module | None
     """None once it is converted: its weights may be large."""
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -45,11 +49,32 @@ class TracedComponent:
     """Name of the file without its suffix, where the consumer has one."""
 
     @property
-    def traced(self) -> torch.jit.ScriptModule:
-        """The TorchScript module, of a component that is not converted yet."""
+    def traced(self) -> torch.nn.Module:
+        """The module, of a component that is not converted yet."""
         if self.module is None:
             raise ConversionError(f"{self.name} is converted already; trace it again")
         return self.module
+
+
+Example = tuple[torch.Tensor, ...]
+Capture = Callable[[torch.nn.Module, Example], torch.nn.Module]
+"""What becomes of a module before it is converted; the other argument are its example inputs."""
+
+
+def script_module(module: torch.nn.Module, example: Example) -> torch.nn.Module:
+    """Return a module as TorchScript."""
+    with warnings.catch_warnings():
+        # Shapes are constants of a fixed export; with free dimensions they stay in the graph.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]  # of torch's own
+        # torch 2.13 deprecates tracing; coremltools 9.0 still wants it.  Drop when torch.export serves every format.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        trace: Callable[..., torch.nn.Module] = torch.jit.trace  # untyped in torch
+        return trace(module, example, check_trace=False, strict=True)
+
+
+def keep_module(module: torch.nn.Module, example: Example) -> torch.nn.Module:
+    """Return a module as it is, for a format that captures it itself."""
+    return module
 
 
 def trace_model(model: SamModel, config: ExportConfig, *, format: str) -> list[TracedComponent]:
@@ -62,13 +87,15 @@ def trace_model(model: SamModel, config: ExportConfig, *, format: str) -> list[T
     return list(trace_each(model, config, format=format))
 
 
-def trace_each(model: SamModel, config: ExportConfig, *, format: str) -> Iterator[TracedComponent]:
+def trace_each(
+    model: SamModel, config: ExportConfig, *, format: str, capture: Capture = script_module
+) -> Iterator[TracedComponent]:
     """Yield the same one by one, so that a component's weights can go before the next one's are traced."""
     components, names = build_components(model, config, format=format)
     waiting = list(reversed(components))
     del components
     while waiting:
-        yield trace_component(waiting.pop(), model, config, names, format=format)
+        yield trace_component(waiting.pop(), model, config, names, format=format, capture=capture)
 
 
 def build_components(
@@ -88,23 +115,31 @@ def build_components(
         if barred := [name for name in names if name in profile.without]:
             raise UsageError(f"profile '{profile.name}' takes several prompts at once, rewrite {barred[0]} one")
     rewritten = apply_rewrites(model, names)
+    replace_modules(rewritten, lambda module: form_for(module, format))
     return (*profile.components(rewritten, config), *rewritten.extra_components(config)), names
 
 
+def form_for(module: torch.nn.Module, format: str) -> torch.nn.Module | None:
+    """Return the form that a module takes in one format only (its method ``form_for``), None for most."""
+    form: Callable[[str], torch.nn.Module | None] | None = getattr(module, "form_for", None)
+    return None if form is None else form(format)
+
+
 def trace_component(
-    component: Component, model: SamModel, config: ExportConfig, rewrites: tuple[str, ...], *, format: str
+    component: Component,
+    model: SamModel,
+    config: ExportConfig,
+    rewrites: tuple[str, ...],
+    *,
+    format: str,
+    capture: Capture = script_module,
 ) -> TracedComponent:
-    """Trace one component and check its outputs against its ``TensorSpec``s."""
+    """Capture one component and check its outputs against its ``TensorSpec``s."""
     module = component.module.eval().requires_grad_(False)
     if model.provenance is None:
         raise ConversionError(f"{model.info.name} has no weights yet; load a checkpoint or random weights")
-    with torch.no_grad(), warnings.catch_warnings():
-        # Shapes are constants of a fixed export; with free dimensions they stay in the graph.
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]  # of torch's own
-        # torch 2.13 deprecates tracing; coremltools 9.0 still wants it.  Drop when torch.export serves both formats.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        trace: Callable[..., torch.jit.ScriptModule] = torch.jit.trace  # untyped in torch
-        traced = trace(module, component.example, check_trace=False, strict=True)
+    with torch.no_grad():
+        traced = capture(module, component.example)
         outputs = traced(*component.example)
     check_outputs(component, outputs)
     contract = make_contract(

@@ -28,13 +28,16 @@ def cast(value: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
 
 
 def encoder_input(prepared: PreparedImage, contract: dict[str, Any]) -> np.ndarray:
-    """Return an image as the encoder's contract asks for it: 8-bit padded, unpadded pixels or normalised tensor."""
+    """Return an image as the encoder's contract asks for it: padded or unpadded pixels, or a normalised tensor."""
     spec = contract["inputs"][0]
     if contract.get("padded_by") == "graph":
         height, width = prepared.scaled_size
         bare = prepared.pixels[:height, :width]
         return cast(bare if contract["input_layout"] == "HWC" else bare.transpose(2, 0, 1)[None], spec)
-    return prepared.pixels if spec["dtype"] == "image" else cast(prepared.tensor, spec)
+    if spec["dtype"] == "image":
+        return prepared.pixels
+    of_pixels = contract.get("input_values") == "0..255"
+    return cast(prepared.pixels.transpose(2, 0, 1)[None] if of_pixels else prepared.tensor, spec)
 
 
 def fill_slots(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgesam_export.errors import UsageError
 from edgesam_export.registry import Registry, import_submodules
-from edgesam_export.spec import MASK_SIDE, CoreMLConfig, ExportConfig, ModelInfo, TensorSpec
+from edgesam_export.spec import MASK_SIDE, CoreMLConfig, ExportConfig, ModelInfo, PackageConfig, TensorSpec
 
 if TYPE_CHECKING:
     import torch
@@ -227,7 +227,7 @@ def refuse_fixed_points(config: ExportConfig) -> None:
             f"profile '{config.profile}' takes any number of points, not {config.points};"
             " leave points out or use profile 'default'"
         )
-    if isinstance(config, CoreMLConfig) and config.functions:
+    if isinstance(config, PackageConfig) and config.functions:
         raise UsageError(
             f"profile '{config.profile}' takes any number of points, not functions for {config.functions};"
             " leave functions out or use profile 'default'"

@@ -20,37 +20,37 @@ from edgesam_export.profiles import (
     prompt_specs,
     score_meaning,
 )
-from edgesam_export.spec import MASK_SIDE, CoreMLConfig, ExportConfig, ImageFrame, ModelInfo, TensorSpec
+from edgesam_export.spec import MASK_SIDE, CoreMLConfig, ExportConfig, ImageFrame, ModelInfo, PackageConfig, TensorSpec
 
 __all__ = ["decoder", "encoder"]
 
 
 def encoder(model: SamModel, config: ExportConfig) -> Component:
-    """Return the encoder: an image for Core ML unless asked otherwise, a normalised tensor for ONNX."""
+    """Return the encoder: of pixels for Apple's formats unless asked otherwise, of a normalised tensor for ONNX."""
     size = model.info.frame.size
-    as_image = isinstance(config, CoreMLConfig) and not config.tensor_input
-    meaning = image_meaning(model.info.frame, as_image=as_image)
+    of_pixels = isinstance(config, PackageConfig) and not config.tensor_input
+    as_image = of_pixels and isinstance(config, CoreMLConfig)
+    meaning = image_meaning(model.info.frame, as_image=as_image, of_pixels=of_pixels)
     dtype = "image" if as_image else config.precision
+    facts = {"input_layout": "NCHW", "input_values": "0..255", "padded_by": "caller"}
     return Component(
         name="encoder",
-        module=EncoderForExport(model, normalise=as_image),
+        module=EncoderForExport(model, normalise=of_pixels),
         inputs=(TensorSpec(name="image", shape=(1, 3, size, size), dtype=dtype, description=meaning),),
         outputs=embedding_specs(model.info, config.precision),
         example=(torch.zeros(1, 3, size, size),),
-        details={"image_input": as_image, **label_details(model)},
+        details={"image_input": as_image, **(facts if of_pixels and not as_image else {}), **label_details(model)},
     )
 
 
-def image_meaning(frame: ImageFrame, *, as_image: bool) -> str:
+def image_meaning(frame: ImageFrame, *, as_image: bool, of_pixels: bool) -> str:
     """Return the description of the encoder's input."""
     size = frame.size
-    if frame.stretches:
-        resized = f"stretched to {size} x {size}"
-        return f"RGB image, {resized}" if as_image else f"RGB, {resized}, normalised with the contract's mean and std"
-    resized = f"longest side resized to {size}"
-    if as_image:
-        return f"RGB image, {resized}, padded right and bottom with the colour of the contract"
-    return f"RGB, {resized}, normalised with the contract's mean and std, zeros right and below"
+    resized = f"stretched to {size} x {size}" if frame.stretches else f"longest side resized to {size}"
+    kind = "RGB image" if as_image else "RGB"
+    values = ("" if as_image else ", 0..255") if of_pixels else ", normalised with the contract's mean and std"
+    padding = ", padded right and bottom with the colour of the contract" if of_pixels else ", zeros right and below"
+    return f"{kind}, {resized}{values}{'' if frame.stretches else padding}"
 
 
 def prompt_slots(model: SamModel, config: ExportConfig) -> int | None:
@@ -62,7 +62,7 @@ def prompt_slots(model: SamModel, config: ExportConfig) -> int | None:
     fixed = model.info.slots
     if fixed is None:
         return config.points
-    if isinstance(config, CoreMLConfig) and config.functions:
+    if isinstance(config, PackageConfig) and config.functions:
         raise UsageError(f"also points {config.functions[0]}, but {fixed_slot_inputs(model.info)}")
     if config.points != type(config).points:
         check_points(model.info, config.points)

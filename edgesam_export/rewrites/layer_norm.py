@@ -11,7 +11,35 @@ from edgesam_export.modeling.common import LayerNorm2d
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.rewrites import register_rewrite, replace_modules
 
-__all__ = ["ChannelLayerNorm", "layer_norm_2d"]
+__all__ = ["ChannelLayerNorm", "ScaledLayerNorm", "layer_norm_2d"]
+
+
+class ScaledLayerNorm(nn.Module):
+    """LayerNorm over axis 1 of a (B, C, H, W) tensor that stays right in plain FP16.
+
+    The squares of FP16 values overflow above 255 and vanish below 2.4e-4.  Deviations divided by the largest one have
+    squares of 0 to 1 with a mean of at least 1 / C, whatever the scale of the input; the quotient stays the same when
+    epsilon is divided by the square of that scale too.
+    """
+
+    # 2 ** -12: below it epsilon decides alone, and its quotient must not overflow: (1e-3 / 2.4e-4) ** 2 = 17.
+    smallest = 2.0**-12
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> None:
+        super().__init__()
+        self.root_eps = eps**0.5
+        self.weight = nn.Parameter(weight.detach().clone().reshape(1, -1, 1, 1))
+        self.bias = nn.Parameter(bias.detach().clone().reshape(1, -1, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the normalised tensor; shape (B, C, H, W) stays."""
+        centred = x - x.mean(1, keepdim=True)
+        scale = centred.abs().amax(1, keepdim=True).clamp(min=self.smallest)
+        scaled, root_eps = centred / scale, self.root_eps / scale
+        return (
+            scaled * torch.rsqrt((scaled * scaled).mean(1, keepdim=True) + root_eps * root_eps) * self.weight
+            + self.bias
+        )
 
 
 class ChannelLayerNorm(nn.Module):
@@ -20,7 +48,7 @@ class ChannelLayerNorm(nn.Module):
     Core ML's converter turns ``(x - mean) * rsqrt(mean((x - mean)^2) + eps)``, followed by adding bias / weight and
     then multiplying by weight, into one ``layer_norm(axes=[1])``, whose squares no longer pass through FP16 (they
     overflow above 255).  Where a weight is so small that bias / weight is not safe, scale and shift stay separate.
-    ONNX has no such operation for axis 1, so there the chain itself stays FP32.
+    ONNX has no such operation for axis 1, so there the chain itself stays FP32; Core AI takes ``ScaledLayerNorm``.
     Source: coremltools passes/defs/optimize_normalization.py, pattern 5.
     """
 
@@ -40,6 +68,13 @@ class ChannelLayerNorm(nn.Module):
         shift = rounded(self.shift * self.weight) if self.scale_last else rounded(self.shift)
         self.weight.data = rounded(self.weight)
         self.shift.data = shift / self.weight if self.scale_last else shift
+
+    def form_for(self, format: str) -> nn.Module | None:
+        """Return the form for a converter that knows no pattern of this chain."""
+        if format != "coreai":
+            return None
+        bias = self.shift * self.weight if self.scale_last else self.shift
+        return ScaledLayerNorm(self.weight, bias, self.eps)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the normalised tensor; shape (B, C, H, W) stays."""
