@@ -34,10 +34,18 @@ def encoder_input(prepared: PreparedImage, contract: dict[str, Any]) -> np.ndarr
         height, width = prepared.scaled_size
         bare = prepared.pixels[:height, :width]
         return cast(bare if contract["input_layout"] == "HWC" else bare.transpose(2, 0, 1)[None], spec)
-    if spec["dtype"] == "image":
-        return prepared.pixels
-    of_pixels = contract.get("input_values") == "0..255"
-    return cast(prepared.pixels.transpose(2, 0, 1)[None] if of_pixels else prepared.tensor, spec)
+    return pixel_input(prepared.pixels, spec) if takes_pixels(contract) else cast(prepared.tensor, spec)
+
+
+def takes_pixels(contract: dict[str, Any]) -> bool:
+    """Return whether an encoder takes padded 8-bit pixels, as an image or as a tensor of 0..255."""
+    of_values = contract.get("input_values") == "0..255" and contract.get("padded_by") == "caller"
+    return bool(contract.get("image_input", False) or of_values)
+
+
+def pixel_input(pixels: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
+    """Return padded 8-bit pixels (S, S, 3) as such an encoder takes them; a tensor is (1, 3, S, S)."""
+    return pixels if spec["dtype"] == "image" else cast(pixels.transpose(2, 0, 1)[None], spec)
 
 
 def fill_slots(

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgesam_export.artifacts import embedding_specs, joined_contracts, list_files, open_artifact, pick_components
 from edgesam_export.errors import UsageError
-from edgesam_export.imaging.feeds import cast, encoder_input, fill_slots
+from edgesam_export.imaging.feeds import cast, encoder_input, fill_slots, pixel_input, takes_pixels
 from edgesam_export.registry import Registry, import_submodules
 from edgesam_export.spec import MASK_SIDE, PROMPT_KINDS, Artifact, ImageFrame, ModelInfo
 
@@ -237,7 +237,7 @@ class ArtifactRunner(Runner):
         returned = {spec["name"] for spec in decoder.get("outputs", ())}
         self.at_source = self.outputs_of["masks"] != "masks" and "masks" in returned
         self.selects = decoder.get("selection", "all") != "all"
-        self.takes_image = self.contracts.get("encoder", {}).get("image_input", False)
+        self.takes_image = takes_pixels(self.contracts.get("encoder", {}))
         self.proposes = "proposals" in self.contracts
 
     @abstractmethod
@@ -270,7 +270,8 @@ class ArtifactRunner(Runner):
         contract = self.contract_of("encoder")
         if not self.takes_image:
             return super().encode_pixels(pixels)
-        outputs = self.execute("encoder", {contract["inputs"][0]["name"]: pixels})
+        spec = contract["inputs"][0]
+        outputs = self.execute("encoder", {spec["name"]: pixel_input(pixels, spec)})
         return {name: outputs[name].astype(np.float32) for name in self.embedding_names}
 
     def decode(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ class MilRunner(ArtifactRunner):
     formats = ("coreml",)
     numerics_choices = NUMERICS
     name = "mil"
+    label = "executor {}"
+    """The runner's name with its numerics."""
 
     def __init__(self, artifacts: list[Artifact], *, numerics: str = "fp16", device: str = "cpu") -> None:
         super().__init__(artifacts)
@@ -28,14 +31,18 @@ class MilRunner(ArtifactRunner):
             raise UsageError(f"numerics is '{numerics}'; choose one of: {', '.join(NUMERICS)}")
         self.numerics = numerics
         self.device = device
-        self.name = f"executor {numerics}"
-        self.programs = chains(artifacts, load_program)
+        self.name = self.label.format(numerics)
+        self.programs = chains(artifacts, self.load)
         self.feeds: dict[str, list[dict[str, Any]]] = {}
 
     @classmethod
     def open(cls, artifacts: list[Artifact], *, numerics: str | None, device: str) -> MilRunner:
         """Return a runner with these numerics, ``fp16`` by default."""
         return cls(artifacts, numerics=numerics or "fp16", device=device)
+
+    def load(self, path: Path) -> Program:
+        """Return the program of a file."""
+        return load_program(path)
 
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Execute one component, its parts one after the other; outputs by name."""
