@@ -15,7 +15,7 @@ WEIGHTS := $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 PICTURE ?= edgesam_export/samples/scene.png
 PROMPT ?= --point 425,384
 
-.PHONY: help setup demo test pytest coverage lint fmt check conformance conformance-sample bench model-table gate-roc families sam2-goldens sam2-layout tiny distillation op-table swift-test swift-apple-check demo-app demo-states loc wheel clean
+.PHONY: help setup demo test pytest coverage lint fmt check conformance conformance-sample bench model-table gate-roc ane-evidence families sam2-goldens sam2-layout tiny distillation op-table swift-test swift-apple-check demo-app demo-states loc wheel clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -110,6 +110,9 @@ model-table: setup  ## Export, check and analyse every model that has no figures
 
 gate-roc: setup  ## Error rate of the parity gates: correct exports and planted faults; resumes, tables into docs/parity.md
 	OMP_NUM_THREADS=1 $(RUN)/python benchmarks/gate_roc.py
+
+ane-evidence: setup  ## The ANE rules against public reports of placement: every statement, recall, precision, agreement
+	PYTHONPATH=. $(RUN)/python benchmarks/ane_evidence.py
 
 sam2-goldens: setup  ## SAM 2.1 against upstream's code: every image of tiny, small and base_plus; make test does one
 	$(RUN)/python -m pytest tests/families/sam2_goldens.py

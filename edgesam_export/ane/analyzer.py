@@ -25,7 +25,7 @@ from edgesam_export.hardware import Limits, load_hardware, pick_target
 from edgesam_export.mil.op_kinds import ops_with
 from edgesam_export.mil.program import Program, load_program
 
-__all__ = ["analyze", "check_graph", "explain", "place", "read_ranges", "total"]
+__all__ = ["analyze", "analyze_graph", "check_graph", "explain", "place", "read_ranges", "total"]
 
 SEVERITIES = ("error", "warning", "info")
 FLOAT_WEIGHTS = frozenset({"fp16", "fp32", "fp64", "bf16"})
@@ -49,27 +49,42 @@ def analyze(
         UsageError: unknown target.
         ProgramError: no readable ML Program.
     """
-    devices = pick_target(target)
     program = open_program(source, function)
     digest = program.sha256
-    graph = view_program(program, ranges=ranges)
+    report = analyze_graph(view_program(program, ranges=ranges), target=target, file=program.path.name)
+    measured = () if records is None else find_measurements(records, digest, report.families)
+    return replace(
+        report,
+        function=program.function.name,
+        artifact_sha256=digest,
+        findings=with_modules(report.findings, program, digest),
+        measured=measured,
+    )
+
+
+def analyze_graph(graph: GraphView, *, target: str = "all", file: str = "program") -> AneReport:
+    """Return the report on a graph that is no package.
+
+    Raises:
+        UsageError: unknown target.
+    """
+    devices = pick_target(target)
     hits = check_graph(graph, devices.families)
     placements = place(graph, hits)
     graph = replace(graph, off=indices_off(graph, placements))
     return AneReport(
-        file=program.path.name,
-        function=program.function.name,
-        opset=program.opset,
-        artifact_sha256=digest,
+        file=file,
+        function="main",
+        opset=graph.opset,
+        artifact_sha256=None,
         tool_version=tool_version(),
         target=devices.name,
         families=devices.families,
-        findings=make_findings(hits, recorded_modules(program.path, digest)),
+        findings=make_findings(hits),
         placements=placements,
         segments=find_segments(graph),
         totals=total(graph),
         costs=tuple(estimate_costs(graph, hits, devices.families)),
-        measured=() if records is None else find_measurements(records, digest, devices.families),
     )
 
 
@@ -154,8 +169,8 @@ def indices_off(graph: GraphView, placements: tuple[OpPlacement, ...]) -> frozen
     return frozenset(node.index for node, row in zip(graph.nodes, placements) if row.placement == "off")
 
 
-def make_findings(hits: Hits, modules: Mapping[str, str]) -> tuple[Finding, ...]:
-    """Return the hits as findings; ``modules`` maps operations to torch modules."""
+def make_findings(hits: Hits) -> tuple[Finding, ...]:
+    """Return the hits as findings."""
     findings = []
     for (rule, hit), families in hits.items():
         node = hit.operation
@@ -169,12 +184,22 @@ def make_findings(hits: Hits, modules: Mapping[str, str]) -> tuple[Finding, ...]
                 operation=node.label if node else None,
                 op_type=node.type if node else None,
                 location=node.location if node else None,
-                module=(modules.get(node.label) or modules.get(node.name)) if node else None,
+                module=None,
                 families=tuple(families),
                 source=rule.source,
             )
         )
     return tuple(findings)
+
+
+def with_modules(findings: tuple[Finding, ...], program: Program, digest: str) -> tuple[Finding, ...]:
+    """Return the findings with the torch modules that the export recorded, by the operation's result or its name."""
+    modules = recorded_modules(program.path, digest)
+    names = {operation.label: operation.name for operation in program.operations}
+    return tuple(
+        replace(f, module=modules.get(f.operation) or modules.get(names[f.operation])) if f.operation else f
+        for f in findings
+    )
 
 
 def total(graph: GraphView) -> Totals:

@@ -83,6 +83,9 @@ def view_features(program: Program) -> Iterator[Feature]:
         for spec in specs:
             flexible = flexibility(spec)
             yield Feature(Value(spec.name, spec.dtype, spec.shape), direction, spec.kind, flexible)
+    for value in program.function.inputs:
+        if value.type.dtype == "state":
+            yield Feature(view_value(value.name, value.type), "input", "state")
 
 
 def flexibility(spec: FeatureSpec) -> Flexibility | None:
