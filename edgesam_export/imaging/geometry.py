@@ -76,9 +76,9 @@ def stretched(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def linear_taps(length: int, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return for each position of an axis of ``side`` the two of ``length`` that it lies between, and the second's share.
+    """Return for each position of an axis of ``side`` its two neighbours of ``length``, and the second one's share.
 
-    Half-pixel centres; beyond the outermost centres it is the outermost value.
+    Half-pixel centres; beyond the outermost centres both are the outermost value.
 
     Shapes: returns (side,) each
     """
