@@ -1,4 +1,4 @@
-"""Loading a model as the options of a command say."""
+"""Loading a model, or finding exported files, as the options of a command say."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgesam_export.cli.output import note_weights, steps
 if TYPE_CHECKING:
     from edgesam_export.modeling.sam import SamModel
 
-__all__ = ["load"]
+__all__ = ["load", "predicting_source"]
 
 
 def load(model: str, options: dict[str, Any], quiet: bool) -> SamModel:
@@ -26,3 +26,10 @@ def load(model: str, options: dict[str, Any], quiet: bool) -> SamModel:
         )
     note_weights(quiet, loaded.provenance)
     return loaded
+
+
+def predicting_source(options: dict[str, Any], quiet: bool) -> Any:
+    """Return what the options of ``prediction_source`` name, for ``open_runner``: exported files or a loaded model."""
+    from edgesam_export.predict.segment import choose_files
+
+    return choose_files(options["artifacts"], options["backend"]) or load(options["model"], options, quiet)

@@ -8,9 +8,19 @@ from typing import Any
 
 import click
 
+from edgesam_export.formats import format_names
 from edgesam_export.spec import CANDIDATES, COMPRESSIONS, PRECISIONS, ExportConfig, PackageConfig
 
-__all__ = ["RECORDS", "Command", "common", "coordinates", "decoder_options", "package_options", "weights"]
+__all__ = [
+    "RECORDS",
+    "Command",
+    "common",
+    "coordinates",
+    "decoder_options",
+    "package_options",
+    "prediction_source",
+    "weights",
+]
 
 Command = Callable[..., Any]
 RECORDS = Path("benchmarks/records")
@@ -38,6 +48,22 @@ def weights(command: Command) -> Command:
         click.option("--random-weights", type=int, metavar="SEED", help="Stand-in weights: timing and tests only."),
         click.option(
             "--checkpoint", type=click.Path(path_type=Path), help="Yours; FILE#KEY: one set in it. Else published."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def prediction_source(command: Command) -> Command:
+    """Add the options that name exported files or a model to predict with; ``cli/loading.py`` opens them."""
+    for option in (
+        click.option("--numerics", help="Of Core ML: fp32, fp16 (default), ane, native:all."),
+        click.option("--model", default="edge_sam_3x", show_default=True, help="Model of the torch backend."),
+        click.option(
+            "--backend", type=click.Choice(["torch", *format_names()]), help="Which of them; torch without files."
+        ),
+        click.option(
+            "--artifact", "artifacts", multiple=True, type=click.Path(path_type=Path), help="Exported files or folder."
         ),
     ):
         command = option(command)

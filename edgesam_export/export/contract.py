@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,7 +11,17 @@ from edgesam_export.errors import SchemaError
 from edgesam_export.imaging.prompts import is_trained_on, untrained_text
 from edgesam_export.spec import PROMPT_KINDS, ExportConfig, ImageFrame, ModelInfo, Provenance, TensorSpec
 
-__all__ = ["CONTRACT_KEY", "LABELS", "SCHEMA_VERSION", "make_contract", "part_contract", "read_contract", "summary"]
+__all__ = [
+    "CONTRACT_KEY",
+    "LABELS",
+    "SCHEMA_VERSION",
+    "info_of",
+    "make_contract",
+    "part_contract",
+    "read_contract",
+    "summary",
+    "trained_kinds",
+]
 
 CONTRACT_KEY = "edgesam_export.contract"
 """Metadata key of the JSON text, in Core ML's user-defined metadata and ONNX's metadata_props."""
@@ -142,6 +153,37 @@ def read_contract(text: str, where: str) -> dict[str, Any]:
             f"{where}: contract version {version}, this edgesam-export reads {SCHEMA_VERSION}; export again"
         )
     return contract
+
+
+def info_of(contract: Mapping[str, Any], shapes: Sequence[Sequence[int]]) -> ModelInfo:
+    """Return the facts of the model that a contract describes; ``shapes`` are those of its embedding's maps."""
+    frame = contract["frame"]
+    return ModelInfo(
+        name=contract["model"],
+        family=contract["family"],
+        upsample=contract["upsample"],
+        frame=ImageFrame(
+            size=frame["size"],
+            prompt_size=frame["prompt_size"],
+            mean=tuple(frame["mean"]),
+            std=tuple(frame["std"]),
+            # Files of before these two fields existed had only the first of each.
+            fit=frame.get("fit", "longest_side"),
+            mask_resize=frame.get("mask_resize", "bilinear"),
+        ),
+        padding_point="always" if contract.get("box_padding_point") else contract.get("padding_point", True),
+        trained_prompts=trained_kinds(contract),
+        image_domain=str(contract.get("image_domain", "photographs")),
+        embedding_dim=shapes[0][1],
+        further_maps=tuple((shape[1], shape[2], shape[3]) for shape in shapes[1:]),
+    )
+
+
+def trained_kinds(contract: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the kinds of prompt that a file's weights were trained on; none for all, as in files that do not say."""
+    listed = contract.get("trained_prompts")
+    kinds = tuple(kind for kind in PROMPT_KINDS if isinstance(listed, list) and kind in listed)
+    return () if kinds == PROMPT_KINDS else kinds
 
 
 def summary(contract: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from PIL import Image
 from edgesam_export.errors import UsageError
 from edgesam_export.spec import ImageFrame
 
-__all__ = ["PointsLike", "PreparedImage", "prepare", "scaled_size", "to_frame"]
+__all__ = ["PointsLike", "PreparedImage", "linear_taps", "prepare", "scaled_size", "to_frame"]
 
 PointsLike = Sequence[Sequence[float]] | np.ndarray
 
@@ -69,13 +69,22 @@ def stretched(image: np.ndarray, side: int) -> np.ndarray:
     """
     result = image.astype(np.float64)
     for axis in (1, 0):
-        length = image.shape[axis]
-        position = np.clip((np.arange(side) + 0.5) * (length / side) - 0.5, 0, None)
-        low = position.astype(np.int64)
-        share = (position - low).reshape(-1, *[1] * (2 - axis))
-        high = np.minimum(low + 1, length - 1)
+        low, high, share = linear_taps(image.shape[axis], side)
+        share = share.reshape(-1, *[1] * (2 - axis))
         result = result.take(low, axis) * (1 - share) + result.take(high, axis) * share
     return result
+
+
+def linear_taps(length: int, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return for each position of an axis of ``side`` its two neighbours of ``length``, and the second one's share.
+
+    Half-pixel centres; beyond the outermost centres both are the outermost value.
+
+    Shapes: returns (side,) each
+    """
+    position = np.clip((np.arange(side) + 0.5) * (length / side) - 0.5, 0, None)
+    low = position.astype(np.int64)
+    return low, np.minimum(low + 1, length - 1), position - low
 
 
 def stretched_with_antialiasing(image: np.ndarray, side: int) -> np.ndarray:

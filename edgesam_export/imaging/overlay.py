@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from edgesam_export.errors import UsageError
+from edgesam_export.imaging.mask_runs import MaskRuns
 
-__all__ = ["overlay"]
+__all__ = ["coloured_overlay", "overlay"]
 
 Colour = tuple[int, int, int]
 MASK_COLOUR: Colour = (30, 120, 255)
@@ -64,6 +66,36 @@ def overlay(
     for (x, y), label in zip(points, labels):
         draw_marker(canvas, (float(x), float(y)), unit, foreground=label == 1)
     return canvas
+
+
+def coloured_overlay(image: np.ndarray, masks: Sequence[MaskRuns]) -> np.ndarray:
+    """Return the image with every mask in a colour of its own, the large ones below the small ones.
+
+    Shapes: image uint8 (H, W, 3); returns the same, the input is left as it is
+    Raises: UsageError when a mask is of an image of another size.
+    """
+    canvas: np.ndarray = image.copy()
+    unit = max(MIN_UNIT, max(image.shape[:2]) / 1000)
+    for number, mask in enumerate(sorted(masks, key=lambda mask: -mask.area)):
+        if mask.size != image.shape[:2]:
+            raise UsageError(f"mask of an image of {mask.size}, this one has {image.shape[:2]} (height, width)")
+        if mask.bounds is not None:
+            x0, y0, x1, y1 = widened(mask.bounds, int(np.ceil(4 * unit)), mask.size)
+            draw_mask(canvas[y0:y1, x0:x1], mask.window((x0, y0, x1, y1)), unit, distinct_colour(number))
+    return canvas
+
+
+def widened(bounds: tuple[int, int, int, int], margin: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return bounds with a margin, inside an image of ``size`` (height, width)."""
+    x0, y0, x1, y1 = bounds
+    return max(0, x0 - margin), max(0, y0 - margin), min(size[1], x1 + margin), min(size[0], y1 + margin)
+
+
+def distinct_colour(number: int) -> Colour:
+    """Return a strong colour whose hue is far from those of the numbers before."""
+    hue = (0.61 + number * 0.618034) % 1  # steps of the golden ratio never come close to each other soon
+    red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.8, 0.65 + 0.3 * (number % 3 != 1)))
+    return red, green, blue
 
 
 def draw_mask(canvas: np.ndarray, mask: np.ndarray, unit: float, colour: Colour) -> None:

@@ -8,10 +8,20 @@ from typing import Any
 import numpy as np
 
 from edgesam_export.errors import UsageError, warn
+from edgesam_export.imaging.feeds import fill_slots
 from edgesam_export.imaging.geometry import PointsLike, PreparedImage, to_frame
-from edgesam_export.spec import EMPTY_SLOT, NOT_A_POINT, ModelInfo, PaddingPoint
+from edgesam_export.spec import NOT_A_POINT, ModelInfo, PaddingPoint
 
-__all__ = ["NumbersLike", "is_padded", "is_trained_on", "kind_of", "numbers", "pack_prompt", "untrained_text"]
+__all__ = [
+    "NumbersLike",
+    "arranged",
+    "is_padded",
+    "is_trained_on",
+    "kind_of",
+    "numbers",
+    "pack_prompt",
+    "untrained_text",
+]
 
 BACKGROUND, FOREGROUND = 0, 1
 BOX_LABELS = (2, 3)
@@ -48,18 +58,38 @@ def pack_prompt(
     corners = checked_box(box, prepared.source_size)
     if not len(points) and not len(corners) and not has_mask:
         raise UsageError("no prompt: give at least one point, a box or a mask")
-    kinds = [*labels, *BOX_LABELS[: len(corners)]]
+    coords, kinds = arranged(
+        to_frame(points, prepared)[None],
+        np.array(labels, np.float32)[None],
+        to_frame(corners, prepared)[None],
+        padding_point=padding_point,
+    )
+    needed = kinds.shape[1]
+    if slots is not None and needed > slots:
+        parts = made_of(len(labels), box is not None, needed > len(points) + len(corners))
+        raise too_many(needed, slots, parts, fixed=fixed_slots)
+    # exported decoders take one point at least
+    return fill_slots(coords, kinds, slots or needed or 1)
+
+
+def arranged(
+    points: np.ndarray, labels: np.ndarray, corners: np.ndarray, *, padding_point: PaddingPoint
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return coordinates and labels of prompts in the order that a model was trained on, see ``pack_prompt``.
+
+    Shapes:
+        points (B, N, 2) x, y in pixels of the prompt frame; labels (B, N); corners (B, 2, 2) of boxes, or (B, 0, 2)
+        returns point_coords float32 (B, S, 2) and point_labels float32 (B, S), no slot empty
+    """
+    count = len(points)
+    boxes = np.tile(np.array(BOX_LABELS[: corners.shape[1]]), (count, 1))
+    parts = [(points, labels), (corners, boxes)]
     if padding_point == "always":
-        points, corners, kinds = corners, points, [*BOX_LABELS[: len(corners)], *labels]
-    coords = to_frame(np.concatenate([points, corners]), prepared)
-    padded = is_padded(padding_point, has_points=bool(labels), has_box=box is not None)
-    if padded:
-        kinds.append(NOT_A_POINT)
-    if slots is not None and len(kinds) > slots:
-        raise too_many(len(kinds), slots, made_of(len(labels), box is not None, padded), fixed=fixed_slots)
-    free = int(not kinds) if slots is None else slots - len(kinds)  # exported decoders take one point at least
-    coords = np.concatenate([coords, np.zeros((padded + free, 2), np.float32)])
-    return coords[None], np.array([[*kinds, *[EMPTY_SLOT] * free]], np.float32)
+        parts.reverse()
+    if is_padded(padding_point, has_points=points.shape[1] > 0, has_box=corners.shape[1] > 0):
+        parts.append((np.zeros((count, 1, 2)), np.full((count, 1), NOT_A_POINT)))
+    coords, kinds = (np.concatenate([part[at] for part in parts], axis=1, dtype=np.float32) for at in (0, 1))
+    return coords, kinds
 
 
 def is_padded(padding_point: PaddingPoint, *, has_points: bool, has_box: bool) -> bool:

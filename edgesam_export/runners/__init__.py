@@ -11,9 +11,10 @@ import numpy as np
 
 from edgesam_export.artifacts import embedding_specs, joined_contracts, list_files, open_artifact, pick_components
 from edgesam_export.errors import UsageError
+from edgesam_export.export.contract import info_of
 from edgesam_export.imaging.feeds import cast, encoder_input, fill_slots, pixel_input, takes_pixels
 from edgesam_export.registry import Registry, import_submodules
-from edgesam_export.spec import MASK_SIDE, PROMPT_KINDS, Artifact, ImageFrame, ModelInfo
+from edgesam_export.spec import MASK_SIDE, Artifact, ModelInfo
 
 if TYPE_CHECKING:
     from edgesam_export.imaging.geometry import PreparedImage
@@ -123,6 +124,45 @@ class Runner(ABC):
         Raises:
             UsageError: more prompts than slots, or a mask prompt that the decoder does not take.
         """
+
+    def decode_many(
+        self,
+        embedding: Embedding,
+        point_coords: np.ndarray,
+        point_labels: np.ndarray,
+        mask_input: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return mask logits and scores of B prompts on one embedding; one call each unless the runner takes several.
+
+        Shapes:
+            point_coords (B, N, 2), point_labels (B, N), mask_input (B, 1, 256, 256); otherwise as ``decode``
+            returns logits (B, M, 256, 256), scores (B, M), both float32
+        Raises:
+            UsageError: as ``decode``, or no prompt.
+        """
+        if not len(point_labels):
+            raise UsageError("no prompt: give at least one")
+        masks = [None] * len(point_labels) if mask_input is None else [one[None] for one in mask_input]
+        results = [
+            self.decode(embedding, coords[None], labels[None], mask)
+            for coords, labels, mask in zip(point_coords, point_labels, masks, strict=True)
+        ]
+        logits, scores = (np.concatenate(parts) for parts in zip(*results))
+        return logits, scores
+
+    def columns_of(self, *, multimask: bool) -> list[int]:
+        """Return where among the decoder's masks the answers to an ambiguous prompt are, or else the single mask.
+
+        Raises:
+            UsageError: the decoder does not return them.
+        """
+        columns = [column for column, token in enumerate(self.candidates) if (token > 0) == multimask]
+        if not columns:
+            missing, count = ("the three masks of an ambiguous prompt", 3) if multimask else ("the single mask", 1)
+            raise UsageError(
+                f"{self.name}: the decoder does not return {missing}; export with --candidates 4 or {count}"
+            )
+        return columns
 
     def encode_pixels(self, pixels: np.ndarray) -> Embedding:
         """Return the embedding of 8-bit pixels (S, S, 3), padded as an image input gets them.
@@ -353,37 +393,6 @@ class ArtifactRunner(Runner):
             missing = component.replace("_", " ")
             raise UsageError(f"no {missing} among the files ({self.artifacts[0].path.name}); give it too")
         return self.contracts[component]
-
-
-def info_of(contract: Mapping[str, Any], shapes: Sequence[Sequence[int]]) -> ModelInfo:
-    """Return the facts of the model that a contract describes; ``shapes`` are those of its embedding's maps."""
-    frame = contract["frame"]
-    return ModelInfo(
-        name=contract["model"],
-        family=contract["family"],
-        upsample=contract["upsample"],
-        frame=ImageFrame(
-            size=frame["size"],
-            prompt_size=frame["prompt_size"],
-            mean=tuple(frame["mean"]),
-            std=tuple(frame["std"]),
-            # Files of before these two fields existed had only the first of each.
-            fit=frame.get("fit", "longest_side"),
-            mask_resize=frame.get("mask_resize", "bilinear"),
-        ),
-        padding_point="always" if contract.get("box_padding_point") else contract.get("padding_point", True),
-        trained_prompts=trained_kinds(contract),
-        image_domain=str(contract.get("image_domain", "photographs")),
-        embedding_dim=shapes[0][1],
-        further_maps=tuple((shape[1], shape[2], shape[3]) for shape in shapes[1:]),
-    )
-
-
-def trained_kinds(contract: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the kinds of prompt that a file's weights were trained on; none for all, as in files that do not say."""
-    listed = contract.get("trained_prompts")
-    kinds = tuple(kind for kind in PROMPT_KINDS if isinstance(listed, list) and kind in listed)
-    return () if kinds == PROMPT_KINDS else kinds
 
 
 def match_maps(embedding: Embedding, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -86,6 +86,16 @@ class TorchRunner(Runner):
             scores = stability_score(logits) if self.score_kind == "stability" else iou
         return logits.cpu().numpy(), scores.cpu().numpy()
 
+    def decode_many(
+        self,
+        embedding: Embedding,
+        point_coords: np.ndarray,
+        point_labels: np.ndarray,
+        mask_input: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits (B, 4, 256, 256) and scores (B, 4), float32, of B prompts decoded at once."""
+        return self.decode(embedding, point_coords, point_labels, mask_input)
+
     def propose(self, embedding: Embedding) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes (1, K, 4) in pixels of the prompt frame and scores (1, K), of a model with a proposal head."""
         first, *_ = match_maps(embedding, self.embedding_names).values()

@@ -15,11 +15,12 @@ from safetensors.torch import load_file, save_file
 
 from edgesam_export.cli.export import show_artifacts
 from edgesam_export.errors import EdgeSAMExportWarning, collected_warnings
+from edgesam_export.export.contract import trained_kinds
 from edgesam_export.families import load_model
 from edgesam_export.formats import find_format
 from edgesam_export.modeling.prompt_encoder import PromptEncoder, never_trained_on_masks
 from edgesam_export.predict.predictor import Predictor
-from edgesam_export.runners import Runner, open_runner, trained_kinds
+from edgesam_export.runners import Runner, open_runner
 from edgesam_export.spec import PROMPT_KINDS, ModelInfo, OnnxConfig
 
 BUNDLED = Path(__file__).parents[2] / "models" / "edge_sam_tiny.safetensors"
