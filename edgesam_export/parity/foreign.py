@@ -25,7 +25,7 @@ from edgesam_export.spec import Artifact, ExportConfig, Provenance
 
 __all__ = ["ForeignFiles", "open_foreign"]
 
-OPTIONAL = ("mask_input", "has_mask_input", "orig_im_size")
+OPTIONAL = ("mask_input", "has_mask_input", "orig_im_size", "input_boxes")
 """Inputs of a decoder that can be absent: it is checked without them."""
 TOKENS = {4: [0, 1, 2, 3], 3: [1, 2, 3]}
 """Masks that a decoder returns -> their mask tokens."""
@@ -84,8 +84,8 @@ def as_artifact(path: Path, model: SamModel, *, profile: str, score: str | None)
     inputs = match(component.inputs, tensors.inputs, "input")
     outputs = match(component.outputs, tensors.outputs, "output")
     require_tensors(component, inputs, outputs, f"'{path}' as {component.name} of profile '{profile}'")
-    of_component = decoder_facts if component.name == "decoder" else encoder_facts
-    details, found = of_component(component, inputs, outputs, path)
+    of_component = {"encoder": encoder_facts, "prompt_encoder": prompt_encoder_facts, "decoder": decoder_facts}
+    details, found = of_component[component.name](component, inputs, outputs, path)
     contract = make_contract(
         info=model.info,
         provenance=model.provenance or Provenance(source="unknown"),
@@ -133,7 +133,7 @@ def config_for(format: Format, tensors: FileTensors, *, profile: str, score: str
 
 
 def component_of(tensors: FileTensors, model: SamModel, config: ExportConfig, path: Path) -> Component:
-    """Return the profile's component that a file is: the decoder is the one that takes points.
+    """Return the profile's component that a file is: the decoder, or a prompt encoder, is the one that takes points.
 
     Raises:
         UsageError: the profile has no files of this format, or the file is neither component.
@@ -141,10 +141,12 @@ def component_of(tensors: FileTensors, model: SamModel, config: ExportConfig, pa
     profile, format = find_profile(config.profile), format_of(path)
     if profile.formats is not None and format is not None and format.name not in profile.formats:
         raise UsageError(f"profile '{profile.name}' is for {', '.join(profile.formats)}, not for '{path}'")
-    if any(len(spec.shape) == 3 and spec.shape[2] == 2 for spec in tensors.inputs):
-        return profile.decoder(model, config)
+    if any(len(spec.shape) >= 3 and spec.shape[-1] == 2 for spec in tensors.inputs):
+        return (profile.prompt_encoder or profile.decoder)(model, config)
     if len(tensors.inputs) == 1:
         return profile.encoder(model, config)
+    if profile.prompt_encoder is not None:
+        return profile.decoder(model, config)
     taken = ", ".join(f"{spec.name} {shape_text(spec.shape)}" for spec in tensors.inputs) or "nothing"
     raise UsageError(f"'{path}' takes {taken}: neither an encoder of one image nor a decoder with points (1, N, 2)")
 
@@ -197,6 +199,31 @@ def encoder_facts(
     return facts, (f"image is taken to be passed with {text}",) if other else ()
 
 
+def prompt_encoder_facts(
+    component: Component, inputs: Match, outputs: Match, path: Path
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return that a prompt encoder is given no empty slots, which others do not know; raises like ``fixed_slots``."""
+    fixed_slots(component, inputs, path)
+    return {"slots": None}, ()
+
+
+def fixed_slots(component: Component, inputs: Match, path: Path) -> int | None:
+    """Return the number of prompt slots of a file, None for a free one.
+
+    Raises:
+        UsageError: it takes one number of points where the profile takes any.
+    """
+    labels = inputs.find(component.details.get("inputs_of", {}).get("point_labels", "point_labels"))
+    if labels is None or isinstance(labels.shape[-1], str):
+        return None
+    expected = next(spec for spec in component.inputs if spec.name == labels.name)
+    if isinstance(expected.shape[-1], str):
+        raise UsageError(
+            f"'{path}' takes exactly {labels.shape[-1]} points, this profile any number; export it with a free number"
+        )
+    return labels.shape[-1]
+
+
 def decoder_facts(
     component: Component, inputs: Match, outputs: Match, path: Path
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -212,11 +239,6 @@ def decoder_facts(
             f"'{path}' returns {count} mask(s), chosen inside, so there is not one of each token to compare; export it"
             " with all of them (samexporter: without --return-single-mask)"
         )
-    labels = inputs.find("point_labels")
-    slots = labels.shape[1] if labels is not None and isinstance(labels.shape[1], int) else None
-    if slots is not None and component.details["slots"] is None:
-        raise UsageError(
-            f"'{path}' takes exactly {slots} points, this profile any number; export it with a free number"
-        )
+    slots = fixed_slots(component, inputs, path)
     tokens = component.details["candidates"] if count is None or isinstance(count, str) else TOKENS[count]
     return {"slots": slots, "candidates": tokens, "mask_input": inputs.find("mask_input") is not None}, ()

@@ -75,6 +75,8 @@ class TokensOfPrompt(nn.Module):
         """
         filled_points = torch.cat([points, self.no_points], dim=1)[:, : self.slots]
         filled_labels = torch.cat([labels, self.no_labels], dim=1)[:, : self.slots]
+        # Says to a reader of the graph that their number is fixed from here on.
+        filled_points, filled_labels = filled_points.reshape(1, self.slots, 2), filled_labels.reshape(1, self.slots)
         tokens, bias = self.prompt(filled_points, filled_labels)
         taken = 1.0 - bias.reshape(1, -1, 1) / MASKED
         return tokens * taken, self.no_mask.expand(-1, -1, *self.grid)
@@ -173,6 +175,7 @@ def token_specs(model: SamModel, slots: int, names: tuple[str, ...]) -> tuple[Te
 
 def prompt_encoder(model: SamModel, config: ExportConfig) -> Component:
     """Return the prompt encoder; its number of points is free up to ``points``."""
+    refuse_one_map(model.info, config)
     slots, side = slots_of(config), model.info.frame.prompt_size
     return Component(
         name="prompt_encoder",
@@ -201,6 +204,7 @@ def prompt_encoder(model: SamModel, config: ExportConfig) -> Component:
 
 def decoder(model: SamModel, config: ExportConfig) -> Component:
     """Return the mask decoder, which takes the tokens of the prompt encoder."""
+    refuse_one_map(model.info, config)
     slots = slots_of(config)
     score = config.score or model.info.default_score
     first, *further = embedding_specs(model.info, "fp16", MAPS)
