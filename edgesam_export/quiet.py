@@ -13,11 +13,13 @@ __all__ = ["quiet"]
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence log records, warnings and progress bars of other libraries; exceptions pass through."""
+    """Silence log records, warnings, progress bars and texts of other libraries; exceptions pass through."""
     disabled = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        # Of stdout too: coreai-torch prints there, where only results belong.
+        streams = contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO())
+        with warnings.catch_warnings(), streams[0], streams[1]:
             warnings.simplefilter("ignore")
             yield
     finally:

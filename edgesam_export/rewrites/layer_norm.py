@@ -14,34 +14,6 @@ from edgesam_export.rewrites import register_rewrite, replace_modules
 __all__ = ["ChannelLayerNorm", "ScaledLayerNorm", "layer_norm_2d"]
 
 
-class ScaledLayerNorm(nn.Module):
-    """LayerNorm over axis 1 of a (B, C, H, W) tensor that stays right in plain FP16.
-
-    The squares of FP16 values overflow above 255 and vanish below 2.4e-4.  Deviations divided by the largest one have
-    squares of 0 to 1 with a mean of at least 1 / C, whatever the scale of the input; the quotient stays the same when
-    epsilon is divided by the square of that scale too.
-    """
-
-    # 2 ** -12: below it epsilon decides alone, and its quotient must not overflow: (1e-3 / 2.4e-4) ** 2 = 17.
-    smallest = 2.0**-12
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> None:
-        super().__init__()
-        self.root_eps = eps**0.5
-        self.weight = nn.Parameter(weight.detach().clone().reshape(1, -1, 1, 1))
-        self.bias = nn.Parameter(bias.detach().clone().reshape(1, -1, 1, 1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the normalised tensor; shape (B, C, H, W) stays."""
-        centred = x - x.mean(1, keepdim=True)
-        scale = centred.abs().amax(1, keepdim=True).clamp(min=self.smallest)
-        scaled, root_eps = centred / scale, self.root_eps / scale
-        return (
-            scaled * torch.rsqrt((scaled * scaled).mean(1, keepdim=True) + root_eps * root_eps) * self.weight
-            + self.bias
-        )
-
-
 class ChannelLayerNorm(nn.Module):
     """LayerNorm over axis 1 of a (B, C, H, W) tensor.
 
@@ -52,7 +24,7 @@ class ChannelLayerNorm(nn.Module):
     Source: coremltools passes/defs/optimize_normalization.py, pattern 5.
     """
 
-    fp32_formats = ("onnx",)
+    fp32_formats: tuple[str, ...] = ("onnx",)
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> None:
         super().__init__()
@@ -70,19 +42,46 @@ class ChannelLayerNorm(nn.Module):
         self.shift.data = shift / self.weight if self.scale_last else shift
 
     def form_for(self, format: str) -> nn.Module | None:
-        """Return the form for a converter that knows no pattern of this chain."""
+        """Return the form for Core AI, None for the other formats."""
         if format != "coreai":
             return None
-        bias = self.shift * self.weight if self.scale_last else self.shift
-        return ScaledLayerNorm(self.weight, bias, self.eps)
+        return ScaledLayerNorm(self.weight, self.shift * self.weight if self.scale_last else self.shift, self.eps)
+
+    def normalise(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the tensor with mean 0 and variance 1."""
+        centred = x - x.mean(1, keepdim=True)
+        return centred * torch.rsqrt((centred * centred).mean(1, keepdim=True) + self.eps)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the normalised tensor; shape (B, C, H, W) stays."""
-        centred = x - x.mean(1, keepdim=True)
-        normalised = centred * torch.rsqrt((centred * centred).mean(1, keepdim=True) + self.eps)
+        normalised = self.normalise(x)
         if self.scale_last:
             return (normalised + self.shift) * self.weight
         return normalised * self.weight + self.shift
+
+
+class ScaledLayerNorm(ChannelLayerNorm):
+    """The same for a converter that knows no pattern of it: right in plain FP16.
+
+    The squares of FP16 values overflow above 255 and vanish below 2.4e-4.  Deviations divided by the largest one have
+    squares of 0 to 1 with a mean of at least 1 / C, whatever the scale of the input; the quotient stays the same when
+    epsilon is divided by the square of that scale too.
+    """
+
+    fp32_formats = ()
+    # Below it epsilon decides alone, and its quotient must not overflow: (1e-3 / 2 ** -12) ** 2 = 17.
+    smallest = 2.0**-12
+
+    def round_weights(self, rounded: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Round scale and shift, which are stored as they are."""
+        self.weight.data, self.shift.data = rounded(self.weight), rounded(self.shift)
+
+    def normalise(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the tensor with mean 0 and variance 1."""
+        centred = x - x.mean(1, keepdim=True)
+        scale = centred.abs().amax(1, keepdim=True).clamp(min=self.smallest)
+        scaled, root_eps = centred / scale, self.eps**0.5 / scale
+        return scaled * torch.rsqrt((scaled * scaled).mean(1, keepdim=True) + root_eps * root_eps)
 
 
 # 1e-5: bias is divided by the weight and multiplied again.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import version
@@ -18,6 +17,7 @@ from edgesam_export.files import staging_folder
 from edgesam_export.formats import component_path, make_artifacts, without_module
 from edgesam_export.formats.coreai.metadata import write_metadata
 from edgesam_export.formats.coreai.precision import to_fp16
+from edgesam_export.formats.coreai.program import make_reproducible, module_paths
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.quiet import quiet
 from edgesam_export.spec import Artifact, CoreAIConfig, Progress
@@ -87,15 +87,16 @@ def save_asset(functions: dict[str, TracedComponent], path: Path) -> dict[str, s
     with quiet():
         try:
             programs = {name: capture(part) for name, part in functions.items()}
-            asset = convert(programs, component)
-            rename_private_graphs(asset)
-            asset.save_asset(path)
+            program = convert(programs, component)
+            modules = module_paths(program, convert(programs, component, mode="debug"), programs)
+            make_reproducible(program)
+            program.save_asset(path)
         except (OSError, EdgeSAMExportError):
             raise
         except Exception as error:
             raise ConversionError(f"coreai-torch could not convert {component.name}: {first_line(error)}") from error
         write_metadata(path, component.contract)
-        return {}
+        return modules
 
 
 def capture(component: TracedComponent) -> torch.export.ExportedProgram:
@@ -110,12 +111,16 @@ def capture(component: TracedComponent) -> torch.export.ExportedProgram:
     return program
 
 
-def convert(programs: dict[str, torch.export.ExportedProgram], component: TracedComponent) -> Any:
-    """Return Core AI's program with a function for each exported program."""
+def convert(
+    programs: dict[str, torch.export.ExportedProgram], component: TracedComponent, mode: str = "release"
+) -> Any:
+    """Return Core AI's program with a function for each exported program.
+
+    Mode ``debug`` writes the nodes that operations are made of, but also paths of source files.
+    """
     from coreai_torch import TorchConverter
 
-    # The other mode, which is the default, writes paths of source files into the asset.
-    converter = TorchConverter(mode=TorchConverter.Mode.RELEASE)
+    converter = TorchConverter(mode=TorchConverter.Mode(mode))
     for name, program in programs.items():
         converter.add_exported_program(
             program,
@@ -124,23 +129,3 @@ def convert(programs: dict[str, torch.export.ExportedProgram], component: Traced
             entrypoint_name=name,
         )
     return converter.to_coreai()
-
-
-def rename_private_graphs(asset: Any) -> None:
-    """Number the graphs that functions invoke: the converter ends their names with random letters."""
-    from coreai._compiler.ir import Attribute, StringAttr
-
-    module = asset._module._mlir_module  # the way that coreai-torch's own debugging tools take
-    names: dict[str, str] = {}
-    with module.context:
-        for graph in module.body.operations:
-            if "priv" in graph.attributes:
-                old = StringAttr(graph.attributes["sym_name"]).value
-                names[old] = f"{old.rpartition('_')[0]}_{len(names)}"
-                graph.attributes["sym_name"] = StringAttr.get(names[old])
-        for graph in module.body.operations:
-            for operation in graph.regions[0].blocks[0].operations:
-                if operation.operation.name == "coreai.invoke":
-                    callee = str(operation.operation.attributes["callee"])  # @name in the text of an attribute
-                    renamed = re.sub(r"@(\w+)", lambda found: f"@{names[found[1]]}", callee)
-                    operation.operation.attributes["callee"] = Attribute.parse(renamed)
