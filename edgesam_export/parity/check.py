@@ -49,6 +49,7 @@ from edgesam_export.parity.report import (
     Prompt,
 )
 from edgesam_export.parity.thumbnails import mask_image
+from edgesam_export.parity.witness import agreement_rows, shown_to, witness_runners
 from edgesam_export.runners import Embedding, Runner, match_maps
 from edgesam_export.spec import NUMERICS, Progress
 
@@ -86,7 +87,8 @@ def check_parity(
     require_outputs(gates, candidates)
     original = original_reference(open_reference(reference), candidates)
     loaded = load_images(default_images(original.runner.info) if images is None else images)
-    candidates = [*exported_networks(candidates, original), *candidates]
+    witnesses = witness_runners(candidates, original, progress)
+    candidates = [*exported_networks(candidates, original), *candidates, *witnesses]
     asked = prompts or trained_prompts(original.runner.info)
     shown = [(name, image, prompts_for(name, image, asked)) for name, image in loaded.items()]
     return assemble(original, candidates, compared(original, candidates, shown, tuple(gates), progress))
@@ -104,7 +106,7 @@ def compared(
     result, ranged = CheckResult(), set[str]()
     for index, runner in enumerate(candidates):
         check = ParityCheck(runner, counterpart(runner, original), gates, ranged)
-        for number, (name, image, prompts) in enumerate(images):
+        for number, (name, image, prompts) in enumerate(shown_to(runner, images)):
             if progress:
                 progress(index * len(images) + number, total, f"{runner.name}: {name}")
             check.compare(name, image, prompts)
@@ -325,8 +327,9 @@ class ParityCheck:
                 raise UsageError(f"{self.runner.name}: nothing of the {component} was compared ({reasons})")
             if not any(row.checks for row in rows):
                 raise UsageError(f"{self.runner.name}: no gate applies to the {component} under {self.runner.numerics}")
+        agreement = CheckResult(rows=tuple(agreement_rows(self.runner, result.rows)))
         at_source = CheckResult(rows=at_source_rows(self.runner, self.reference))
-        return result + at_source + CheckResult(explanations=tuple(self.end_to_end(result.rows)))
+        return result + agreement + at_source + CheckResult(explanations=tuple(self.end_to_end(result.rows)))
 
     def end_to_end(self, rows: Sequence[ParityRow]) -> Iterator[Explanation]:
         """Yield an explanation for each component that fails on the candidate's own embedding only."""

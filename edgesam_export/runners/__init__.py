@@ -53,6 +53,8 @@ class Runner(ABC):
     """Word before the colon of ``open_runner``'s numerics that selects the class; empty for a format's default."""
     numerics_choices: tuple[str, ...] = ()
     """Arithmetic that the class can be opened with, empty when its files decide."""
+    witness: str = ""
+    """Prefix of a class that executes the same files by other code, in exact arithmetic; empty for none."""
     artifacts: tuple[Artifact, ...] = ()
     """Files behind the runner, none for a PyTorch model."""
     model: SamModel | None = None

@@ -18,6 +18,7 @@ class CoreAIRunner(MilRunner):
 
     formats = ("coreai",)
     name = "coreai"
+    witness = "apple"
     label = "executor {} (Core AI)"
 
     def load(self, path: Path) -> Program:
