@@ -15,7 +15,8 @@ WEIGHTS := $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 PICTURE ?= edgesam_export/samples/scene.png
 PROMPT ?= --point 425,384
 
-.PHONY: help setup demo test pytest coverage lint fmt check conformance conformance-sample bench model-table gate-roc ane-evidence families sam2-goldens sam2-layout tiny distillation op-table swift-test swift-apple-check demo-app demo-states loc wheel clean
+# Every target is a command, none a file.
+.PHONY: $(shell sed -n 's/^\([a-z][a-z0-9-]*\):.*/\1/p' $(MAKEFILE_LIST))
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -82,9 +83,12 @@ swift-test: setup  ## Swift: build and test both packages, the predictor on real
 	  export EDGESAM_PYTHON=$(abspath $(RUN))/python; swift test && swift test --package-path swift; \
 	else echo "swift: no toolchain on PATH, so the Swift packages are not tested here"; fi
 
+swift-sam2: setup  ## Swift: the predictor on a real SAM 2.1 tiny too, which takes minutes; make test does EdgeTAM
+	EDGESAM_SAM2=1 EDGESAM_PYTHON=$(abspath $(RUN))/python swift test --filter aStretchedPortrait
+
 # Other systems: make swift-apple-check TRIPLE=arm64-apple-xros1.0
 swift-apple-check: setup  ## Swift: type-check everything for iOS 17 and macOS 14, on Linux; minutes once, then seconds
-	@$(RUN)/python swift/AppleCheck/check.py --folder out/swift-apple-check $(if $(TRIPLE),--triple $(TRIPLE))
+	@$(RUN)/python swift/AppleCheck/check.py $(if $(TRIPLE),--triple $(TRIPLE))
 
 demo-app: setup  ## Export the bundled model into the iOS demo; then open swift/Apps/EdgeSAMDemo/EdgeSAMDemo.xcodeproj
 	$(RUN)/edgesam-export coreml $(MODEL) $(WEIGHTS) --no-verify --output out/demo-app/$(MODEL)
