@@ -72,7 +72,7 @@ def rename_constants(program: Any) -> None:
             if not DenseResourceElementsAttr.isinstance(old):
                 continue
             stored = stored_bytes(operation)
-            key = hashlib.sha256(memoryview(stored)).digest(), str(old.type)
+            key = hashlib.sha256(stored.tobytes()).digest(), str(old.type)
             if key not in made:
                 made[key] = DenseResourceElementsAttr.get_from_buffer(
                     stored, f"constant_{len(made)}", old.type, alignment=RESOURCE_ALIGNMENT
