@@ -15,7 +15,7 @@ WEIGHTS := $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 PICTURE ?= edgesam_export/samples/scene.png
 PROMPT ?= --point 425,384
 
-.PHONY: help setup demo test pytest coverage lint fmt check conformance conformance-sample bench model-table gate-roc ane-evidence families sam2-goldens sam2-layout tiny distillation op-table swift-test swift-apple-check demo-app demo-states loc wheel clean
+.PHONY: help setup demo test pytest coverage lint fmt check conformance conformance-sample bench model-table gate-roc ane-evidence families everything-agreement sam2-goldens sam2-layout tiny distillation op-table swift-test swift-apple-check demo-app demo-states loc wheel clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -122,6 +122,9 @@ sam2-layout: setup  ## Layout operations of SAM 2.1's encoder against a plain ex
 
 families: setup  ## Time every family on this machine, PyTorch and ONNX Runtime
 	$(RUN)/python benchmarks/families.py
+
+everything-agreement: setup  ## Everything mode against segment-anything's own generator; writes the table of docs/everything.md
+	OMP_NUM_THREADS=1 $(RUN)/python benchmarks/everything.py
 
 op-table: setup  ## Rewrite the generated tables: MIL ops, ANE rules
 	PYTHONPATH=. $(RUN)/python tests/conformance/table.py

@@ -19,7 +19,8 @@ CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 NAME, SEED = "toy_sam", 3
 MODULE = f"{families.__name__}.{NAME}"
 WEIGHTS = ("--random-weights", SEED)
-COVERED = set("models coreml onnx parity analyze run segment everything bench eval distill".split())
+EXPORTING = {"models", "coreml", "onnx", "parity", "analyze", "bench"}
+COVERED = EXPORTING | {"run", "segment", "everything", "eval", "distill"}
 NOT_ABOUT_A_MODEL = {"explain", "compare"}
 
 
