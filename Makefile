@@ -127,6 +127,9 @@ sam2-layout: setup  ## Layout operations of SAM 2.1's encoder against a plain ex
 families: setup  ## Time every family on this machine, PyTorch and ONNX Runtime
 	$(RUN)/python benchmarks/families.py
 
+everything-agreement: setup  ## Everything mode against segment-anything's own generator; writes the table of docs/everything.md
+	OMP_NUM_THREADS=1 $(RUN)/python benchmarks/everything.py
+
 op-table: setup  ## Rewrite the generated tables: MIL ops, ANE rules
 	PYTHONPATH=. $(RUN)/python tests/conformance/table.py
 	$(RUN)/python benchmarks/ane_docs.py

@@ -28,7 +28,7 @@ LONG_FILES: set[str] = set()
 ROOMS = (
     ("cli",),
     ("distill",),
-    ("bench",),
+    ("bench", "segment_anything"),
     ("ane", "parity", "predict"),
     ("catalogue", "runners"),
     ("artifacts",),

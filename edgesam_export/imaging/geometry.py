@@ -17,7 +17,16 @@ from PIL import Image
 from edgesam_export.errors import UsageError
 from edgesam_export.spec import ImageFrame
 
-__all__ = ["PointsLike", "PreparedImage", "linear_taps", "prepare", "scaled_size", "to_frame"]
+__all__ = [
+    "PointsLike",
+    "PreparedImage",
+    "fitted_size",
+    "framed",
+    "linear_taps",
+    "prepare",
+    "scaled_size",
+    "to_frame",
+]
 
 PointsLike = Sequence[Sequence[float]] | np.ndarray
 
@@ -141,6 +150,18 @@ def prepare(image: np.ndarray, frame: ImageFrame) -> PreparedImage:
         resized = stretch(image, frame.size)
     else:
         resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    return framed(resized, source_size, frame)
+
+
+def framed(resized: np.ndarray, source_size: tuple[int, int], frame: ImageFrame) -> PreparedImage:
+    """Pad and normalise an image that has its size inside the frame already.
+
+    Shapes: resized uint8 or floats 0..255 (h, w, 3) RGB; source_size height, width before
+    Raises: UsageError when it has another size.
+    """
+    height, width = fitted_size(source_size, frame.size, frame.fit)
+    if resized.shape != (height, width, 3):
+        raise UsageError(f"resized image is {resized.shape}; of {source_size} it must be {(height, width, 3)}")
     pixels = np.empty((frame.size, frame.size, 3), np.uint8)
     pixels[:] = frame.pad_colour
     pixels[:height, :width] = resized if resized.dtype == np.uint8 else np.rint(resized)

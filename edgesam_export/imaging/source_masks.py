@@ -55,11 +55,8 @@ def source_strips(
         return
     if frame.mask_resize == "bilinear":
         logits = resized(logits[None], (frame.prompt_size,) * 2)[0, :height, :width]
-    exceeding = logits > above
-    rows, columns = (
-        Taps(length, side, exceeding.any(axis))
-        for length, side, axis in zip(logits.shape, prepared.source_size, (1, 0))
-    )
+    exceeding: np.ndarray = logits > above
+    rows, columns = (Taps(side, np.asarray(exceeding.any(axis))) for side, axis in zip(prepared.source_size, (1, 0)))
     if not rows.count or not columns.count:
         return
     stretched = rows.blended(logits, 0, rows.count).T  # (rows of the source, columns of the logits), transposed
@@ -72,8 +69,8 @@ def source_strips(
 class Taps:
     """Linear upsampling along one axis, of the positions that are next to a value that counts."""
 
-    def __init__(self, length: int, side: int, counting: np.ndarray) -> None:
-        low, high, share = linear_taps(length, side)
+    def __init__(self, side: int, counting: np.ndarray) -> None:
+        low, high, share = linear_taps(len(counting), side)
         near = np.flatnonzero(counting[low] | counting[high])
         self.first, self.count = (int(near[0]), int(near[-1] - near[0]) + 1) if len(near) else (0, 0)
         self.low, self.high, self.share = (
@@ -83,7 +80,7 @@ class Taps:
     def blended(self, values: np.ndarray, start: int, stop: int) -> np.ndarray:
         """Return some positions of the first axis of ``values``, counted from ``first``."""
         low, high, share = (taps[start:stop] for taps in (self.low, self.high, self.share[:, None]))
-        result = values[high]
+        result: np.ndarray = values[high]
         result -= values[low]
         result *= share
         result += values[low]

@@ -13,6 +13,7 @@ from edgesam_export.files import json_text, staging_folder
 from edgesam_export.imaging.overlay import coloured_overlay
 from edgesam_export.imaging.reading import open_image, save_png, warn_if_turned
 from edgesam_export.predict.mask_generator import GeneratedMask, GeneratorConfig, generate_masks
+from edgesam_export.runners import Runner, open_runner
 from edgesam_export.spec import Progress
 
 __all__ = ["EverythingResult", "annotation", "everything_image"]
@@ -70,14 +71,19 @@ def everything_image(
     Raises:
         UsageError: an unreadable image, files that are not a model, an image too small for the crops.
     """
-    from edgesam_export.runners import open_runner
-
     pixels = open_image(image)
     warn_if_turned(image)
     runner = open_runner(source, numerics=numerics)
     masks = generate_masks(runner, pixels, config, progress)
     if not masks:
         warn(f"{image}: no mask passed the filters; lower --min-score or --min-stability, or take a finer --grid")
+    return save_result(image, pixels, masks, output, runner=runner, cutouts=cutouts)
+
+
+def save_result(
+    image: Path, pixels: np.ndarray, masks: list[GeneratedMask], output: Path, *, runner: Runner, cutouts: bool
+) -> EverythingResult:
+    """Write the masks, the overlay and the cut-outs into ``output``; return what was written and found."""
     stem = image.stem
     names = f"{stem}_masks.json", f"{stem}_everything.png", f"{stem}_cutouts"
     document = coco_document(image, pixels, masks, runner=runner.name, score=runner.score_kind)

@@ -19,7 +19,8 @@ CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 NAME, SEED = "toy_sam", 3
 MODULE = f"{families.__name__}.{NAME}"
 WEIGHTS = ("--random-weights", SEED)
-COVERED = {"models", "coreml", "onnx", "parity", "analyze", "run", "segment", "bench", "eval", "distill"}
+EXPORTING = {"models", "coreml", "onnx", "parity", "analyze", "bench"}
+COVERED = EXPORTING | {"run", "segment", "everything", "eval", "distill"}
 NOT_ABOUT_A_MODEL = {"explain", "compare"}
 
 
@@ -130,6 +131,13 @@ def test_segment_writes_a_mask_with_every_backend(command, exported, photo, tmp_
     assert code == 0
     with Image.open(json.loads(out)["mask"]) as mask:
         assert mask.size == (320, 240)
+
+
+def test_everything_finds_masks_of_an_image(command, exported, photo, tmp_path):
+    words = ("--backend", "onnx", "--grid", "1", "--min-score", "0", "--min-stability", "0", "--json", "--quiet")
+    code, out, err = command("everything", photo, "--artifact", exported, *words, "--output", tmp_path)
+    assert code == 0, err
+    assert Path(json.loads(out)["masks"]).is_file()
 
 
 def test_bench_measures_it_on_this_machine(command, exported, tmp_path):
