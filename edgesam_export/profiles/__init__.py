@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgesam_export.errors import UsageError
 from edgesam_export.registry import Registry, import_submodules
-from edgesam_export.spec import MASK_SIDE, CoreMLConfig, ExportConfig, ModelInfo, TensorSpec
+from edgesam_export.spec import DYNAMIC, MASK_SIDE, CoreMLConfig, ExportConfig, ModelInfo, TensorSpec
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +36,7 @@ __all__ = [
     "prompt_specs",
     "refuse_contradictions",
     "refuse_fixed_points",
+    "refuse_object_score",
     "refuse_stretched",
     "score_meaning",
     "scores_then_masks",
@@ -159,6 +160,12 @@ def score_meaning(score: str) -> str:
     return f"{meaning}, one per mask"
 
 
+def refuse_object_score(config: ExportConfig) -> None:
+    """Raise UsageError when an output was asked for that a profile's consumers do not know."""
+    if config.object_score:
+        raise UsageError(f"profile '{config.profile}' has no object_score; leave it out or use profile 'default'")
+
+
 def decoder_details(slots: int | None, config: ExportConfig, score: str) -> dict[str, Any]:
     """Return the contract's facts about a decoder."""
     from edgesam_export.modeling.wrappers import token_indexes
@@ -166,9 +173,11 @@ def decoder_details(slots: int | None, config: ExportConfig, score: str) -> dict
     return {
         "slots": slots,
         "candidates": list(token_indexes(config.candidates)),
+        "selection": DYNAMIC if config.candidates == DYNAMIC else "all",
         "score": score,
         "mask_threshold": 0.0,
         "mask_input": config.mask_input,
+        "object_score": config.object_score,
     }
 
 
@@ -237,6 +246,7 @@ def refuse_contradictions(config: ExportConfig) -> None:
             f"profile '{config.profile}' returns four masks, not {config.candidates};"
             " leave candidates out or use profile 'default'"
         )
+    refuse_object_score(config)
     if config.mask_input:
         raise UsageError(
             f"profile '{config.profile}' has no mask_input; leave it out or use profile 'default' (ONNX: or 'sam6')"
