@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from edgesam_export.errors import UsageError
 from edgesam_export.registry import Registry, import_submodules
+<<<<<<< HEAD
 from edgesam_export.spec import MASK_SIDE, CoreMLConfig, ExportConfig, ModelInfo, PackageConfig, TensorSpec
+=======
+from edgesam_export.spec import DYNAMIC, MASK_SIDE, CoreMLConfig, ExportConfig, ModelInfo, TensorSpec
+>>>>>>> h/sam2
 
 if TYPE_CHECKING:
     import torch
@@ -37,8 +41,12 @@ __all__ = [
     "prompt_specs",
     "refuse_contradictions",
     "refuse_fixed_points",
+<<<<<<< HEAD
     "refuse_one_map",
     "refuse_other_candidates",
+=======
+    "refuse_object_score",
+>>>>>>> h/sam2
     "refuse_stretched",
     "sam2_decoder",
     "sam2_encoder",
@@ -187,6 +195,12 @@ def score_meaning(score: str) -> str:
     return f"{meaning}, one per mask"
 
 
+def refuse_object_score(config: ExportConfig) -> None:
+    """Raise UsageError when an output was asked for that a profile's consumers do not know."""
+    if config.object_score:
+        raise UsageError(f"profile '{config.profile}' has no object_score; leave it out or use profile 'default'")
+
+
 def decoder_details(slots: int | None, config: ExportConfig, score: str) -> dict[str, Any]:
     """Return the contract's facts about a decoder."""
     from edgesam_export.modeling.wrappers import token_indexes
@@ -194,9 +208,11 @@ def decoder_details(slots: int | None, config: ExportConfig, score: str) -> dict
     return {
         "slots": slots,
         "candidates": list(token_indexes(config.candidates)),
+        "selection": DYNAMIC if config.candidates == DYNAMIC else "all",
         "score": score,
         "mask_threshold": 0.0,
         "mask_input": config.mask_input,
+        "object_score": config.object_score,
     }
 
 
@@ -283,6 +299,7 @@ def refuse_contradictions(config: ExportConfig) -> None:
             f"profile '{config.profile}' returns four masks, not {config.candidates};"
             " leave candidates out or use profile 'default'"
         )
+    refuse_object_score(config)
     if config.mask_input:
         raise UsageError(
             f"profile '{config.profile}' has no mask_input; leave it out or use profile 'default' (ONNX: or 'sam6')"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,7 +14,11 @@ from edgesam_export.errors import UsageError
 from edgesam_export.export.contract import info_of
 from edgesam_export.imaging.feeds import cast, encoder_input, fill_slots, pixel_input, takes_pixels
 from edgesam_export.registry import Registry, import_submodules
+<<<<<<< HEAD
 from edgesam_export.spec import MASK_SIDE, Artifact, ModelInfo
+=======
+from edgesam_export.spec import DYNAMIC, MASK_SIDE, PROMPT_KINDS, Artifact, ImageFrame, ModelInfo
+>>>>>>> h/sam2
 
 if TYPE_CHECKING:
     from edgesam_export.imaging.geometry import PreparedImage
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RUNNERS",
     "ArtifactRunner",
+    "Decoded",
     "Embedding",
     "Runner",
     "chains",
@@ -37,6 +42,15 @@ __all__ = [
 T = TypeVar("T")
 Embedding = Mapping[str, np.ndarray]
 """An encoder's result for one image: its maps by the names of the contract, float32, in the contract's order."""
+
+
+class Decoded(NamedTuple):
+    """Everything that a decoder returns of one prompt. Shapes: masks (1, M, 256, 256) logits, scores (1, M), float32"""
+
+    masks: np.ndarray
+    scores: np.ndarray
+    object_score: np.ndarray | None = None
+    """Logit of an object's presence, float32 (1, 1); None of a decoder that does not return it."""
 
 
 class Runner(ABC):
@@ -77,6 +91,10 @@ class Runner(ABC):
     """Logits are returned clamped to this magnitude, None: as they are."""
     selects: bool = False
     """The decoder picks one of the candidates itself."""
+    dynamic: bool = False
+    """It does so by the rule of ``modeling.single_mask``; ``candidates`` is the token that another may replace."""
+    scores_objects: bool = False
+    """The decoder returns the object score."""
     at_source: bool = False
     """The decoder also returns masks at the size of the source image; see ``decode_at_source``."""
     takes_image: bool = False
@@ -108,25 +126,26 @@ class Runner(ABC):
         """Return the embedding of an image, one map or several, the first (1, D, 64, 64)."""
 
     @abstractmethod
-    def decode(
+    def decode_all(
         self,
         embedding: Embedding,
         point_coords: np.ndarray,
         point_labels: np.ndarray,
         mask_input: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return mask logits and scores of one prompt.
+    ) -> Decoded:
+        """Return mask logits and scores of one prompt, and the object score of a decoder that returns it.
 
-        An embedding of another runner of the same model is taken by the order of its maps.
+        An embedding of another runner of the same model is taken by the order of its maps; prompts are filled up to the
+        decoder's slots.
 
         Shapes:
             point_coords (1, N, 2) x, y in pixels of the prompt frame; point_labels (1, N)
             mask_input (1, 1, 256, 256) logits of an earlier prediction
-            returns logits (1, M, 256, 256), scores (1, M), both float32
         Raises:
-            UsageError: more prompts than slots, or a mask prompt that the decoder does not take.
+            UsageError: no decoder, more prompts than slots, or a mask prompt that the decoder does not take.
         """
 
+<<<<<<< HEAD
     def decode_many(
         self,
         embedding: Embedding,
@@ -165,6 +184,11 @@ class Runner(ABC):
                 f"{self.name}: the decoder does not return {missing}; export with --candidates 4 or {count}"
             )
         return columns
+=======
+    def decode(self, *inputs: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits and scores alone; inputs as of ``decode_all``."""
+        return self.decode_all(*inputs)[:2]
+>>>>>>> h/sam2
 
     def encode_pixels(self, pixels: np.ndarray) -> Embedding:
         """Return the embedding of 8-bit pixels (S, S, 3), padded as an image input gets them.
@@ -274,12 +298,22 @@ class ArtifactRunner(Runner):
         self.mask_prompts = decoder.get("mask_prompts", True)
         self.candidates = tuple(decoder.get("candidates", ()))
         self.score_kind = decoder.get("score", "iou")
+<<<<<<< HEAD
         self.logit_limit = decoder.get("logit_limit")
         self.outputs_of = {"masks": "masks", "scores": "scores", **decoder.get("outputs_of", {})}
         returned = {spec["name"] for spec in decoder.get("outputs", ())}
         self.at_source = self.outputs_of["masks"] != "masks" and "masks" in returned
         self.selects = decoder.get("selection", "all") != "all"
         self.takes_image = takes_pixels(self.contracts.get("encoder", {}))
+=======
+        self.scores_objects = decoder.get("object_score", False)
+        self.outputs_of = {name: name for name in Decoded._fields} | decoder.get("outputs_of", {})
+        returned = {spec["name"] for spec in decoder.get("outputs", ())}
+        self.at_source = self.outputs_of["masks"] != "masks" and "masks" in returned
+        selection = decoder.get("selection", "all")
+        self.selects, self.dynamic = selection != "all", selection == DYNAMIC
+        self.takes_image = self.contracts.get("encoder", {}).get("image_input", False)
+>>>>>>> h/sam2
         self.proposes = "proposals" in self.contracts
 
     @abstractmethod
@@ -316,24 +350,25 @@ class ArtifactRunner(Runner):
         outputs = self.execute("encoder", {spec["name"]: pixel_input(pixels, spec)})
         return {name: outputs[name].astype(np.float32) for name in self.embedding_names}
 
-    def decode(
+    def decode_all(
         self,
         embedding: Embedding,
         point_coords: np.ndarray,
         point_labels: np.ndarray,
         mask_input: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits (1, M, 256, 256) and scores (1, M), float32; prompts are filled up to the decoder's slots.
-
-        Raises:
-            UsageError: no decoder among the files, more prompts than slots, or a mask prompt it does not take.
-        """
+    ) -> Decoded:
+        """Return everything that the file's decoder returns, see ``Runner.decode_all``."""
         outputs = self.decoder_outputs(embedding, point_coords, point_labels, mask_input, None)
         # Low-resolution logits and scores have other names in the contracts of some consumers.
+<<<<<<< HEAD
         masks, scores = outputs[self.outputs_of["masks"]], outputs[self.outputs_of["scores"]]
         # Those for several objects at once have one more axis.
         masks, scores = masks.reshape(masks.shape[-4:]), scores.reshape(scores.shape[-2:])
         return masks.astype(np.float32), scores.astype(np.float32)
+=======
+        names = Decoded._fields if self.scores_objects else Decoded._fields[:2]
+        return Decoded(*(outputs[self.outputs_of[name]].astype(np.float32) for name in names))
+>>>>>>> h/sam2
 
     def decode_at_source(
         self, embedding: Embedding, point_coords: np.ndarray, point_labels: np.ndarray, size: tuple[int, int]
