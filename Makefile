@@ -84,7 +84,7 @@ swift-test: setup  ## Swift: build and test both packages, the predictor on real
 
 # Other systems: make swift-apple-check TRIPLE=arm64-apple-xros1.0
 swift-apple-check: setup  ## Swift: type-check everything for iOS 17 and macOS 14, on Linux; minutes once, then seconds
-	@$(RUN)/python swift/AppleCheck/check.py --folder out/swift-apple-check $(if $(TRIPLE),--triple $(TRIPLE))
+	@$(RUN)/python swift/AppleCheck/check.py $(if $(TRIPLE),--triple $(TRIPLE))
 
 demo-app: setup  ## Export the bundled model into the iOS demo; then open swift/Apps/EdgeSAMDemo/EdgeSAMDemo.xcodeproj
 	$(RUN)/edgesam-export coreml $(MODEL) $(WEIGHTS) --no-verify --output out/demo-app/$(MODEL)

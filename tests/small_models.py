@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from edgesam_export.families import FAMILIES, RegisteredModel, model_names
+from edgesam_export.families import FAMILIES, RegisteredModel, load_model, model_info, model_names
 from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.modeling.prompt_encoder import PromptEncoder
 from edgesam_export.modeling.random_weights import fill_random
@@ -40,7 +40,10 @@ class PyramidEncoder(nn.Module):
 
 
 class PyramidDecoder(MaskDecoder):
-    """SAM's decoder, the finer maps added while it upscales."""
+    """SAM's decoder, the finer maps added while it upscales; its object score is a number of the first token's."""
+
+    def object_score(self, tokens: Tensor) -> Tensor:
+        return tokens[:, 0, :1]
 
     def upscale(self, image: Tensor, *further: Tensor) -> Tensor:
         fine, middle = further
@@ -64,6 +67,34 @@ def small_model(info: ModelInfo = SMALL, seed: int = 1) -> SamModel:
     model = build(info)
     fill_random(model, seed)
     return model
+
+
+class TrainedPyramid(nn.Module):
+    """The bundled encoder behind SAM 2's square of 1024 pixels, and two finer maps, unknown to its decoder."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        # all zeros: the decoder then gives the masks it was trained for
+        fine = torch.nn.functional.avg_pool2d(image, 4)[:, :1].repeat(1, 16, 1, 1) * 0.0
+        middle = torch.nn.functional.avg_pool2d(image, 8)[:, :1].repeat(1, 32, 1, 1) * 0.0
+        return self.encoder(torch.nn.functional.avg_pool2d(image, 2)), fine, middle
+
+
+def trained_model_of_three_maps() -> SamModel:
+    """The bundled weights behind the interface of SAM 2.1 large: its name, frame and prompts, and three maps."""
+    tiny, sam2 = load_model("edge_sam_tiny"), model_info("sam2.1_hiera_large")
+    decoder = PyramidDecoder(128, mlp_dim=512)
+    decoder.load_state_dict(tiny.mask_decoder.state_dict())
+    return SamModel(
+        info=replace(sam2, embedding_dim=128, further_maps=((16, 256, 256), (32, 128, 128))),
+        image_encoder=TrainedPyramid(tiny.image_encoder),
+        prompt_encoder=tiny.prompt_encoder,
+        mask_decoder=decoder,
+        provenance=tiny.provenance,
+    )
 
 
 @contextmanager

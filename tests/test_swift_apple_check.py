@@ -58,7 +58,7 @@ def phone() -> Iterator[check.Check]:
         Toolchain.on_path()
     except UnsuitableToolchainError as error:
         pytest.skip(f"cannot type-check for Apple systems: {error}")
-    with check.opened(targets.PHONE, ROOT / "out" / "swift-apple-check", print) as sdk:
+    with check.opened(targets.PHONE, check.cache_folder(), print) as sdk:
         prepared = check.Check(sdk, print)
         assert prepared.run() == []
         yield prepared

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -120,11 +121,18 @@ def check(triples: Sequence[str], folder: Path, report: Report) -> list[str]:
     return found
 
 
+def cache_folder() -> Path:
+    """Return the folder for modules that all checkouts have in common."""
+    configured = os.environ.get("XDG_CACHE_HOME", "")
+    home = Path(configured) if Path(configured).is_absolute() else Path.home() / ".cache"
+    return home / "edgesam-export" / "swift-apple-check"
+
+
 @contextmanager
 def opened(triple: str, folder: Path, report: Report) -> Iterator[SDK]:
     """Yield the modules of a triple, made if need be; one process at a time uses them."""
-    sdk = SDK(Toolchain.on_path(), triple, folder.resolve() / triple)
     folder.mkdir(parents=True, exist_ok=True)
+    sdk = SDK(Toolchain.on_path(), triple, folder.resolve())
     with (folder / f"{triple}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not sdk.is_built:
@@ -137,7 +145,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--triple", action="append", help=f"default: {' and '.join(TRIPLES)}")
-    parser.add_argument("--folder", type=Path, default=Path("out/swift-apple-check"), help="where modules are kept")
+    parser.add_argument(
+        "--folder", type=Path, default=cache_folder(), help="where modules are kept; default: %(default)s"
+    )
     options = parser.parse_args(arguments)
     try:
         found = check(options.triple or TRIPLES, options.folder, lambda line: print(line, flush=True))
