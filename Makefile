@@ -15,7 +15,7 @@ WEIGHTS := $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 PICTURE ?= edgesam_export/samples/scene.png
 PROMPT ?= --point 425,384
 
-.PHONY: help setup demo test pytest coverage lint fmt check conformance conformance-sample bench model-table gate-roc ane-evidence families sam2-goldens sam2-layout tiny distillation op-table swift-test swift-apple-check demo-app demo-states loc wheel clean
+.PHONY: help setup demo test pytest coverage lint fmt check conformance conformance-sample bench model-table gate-roc ane-evidence families sam2-goldens sam2-layout tiny distillation op-table swift-test swift-sam2 swift-apple-check demo-app demo-states loc wheel clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -81,6 +81,9 @@ swift-test: setup  ## Swift: build and test both packages, the predictor on real
 	@if command -v swift >/dev/null; then \
 	  export EDGESAM_PYTHON=$(abspath $(RUN))/python; swift test && swift test --package-path swift; \
 	else echo "swift: no toolchain on PATH, so the Swift packages are not tested here"; fi
+
+swift-sam2: setup  ## Swift: the predictor on a real SAM 2.1 tiny too, which takes minutes; make test does EdgeTAM
+	EDGESAM_SAM2=1 EDGESAM_PYTHON=$(abspath $(RUN))/python swift test --filter aStretchedPortrait
 
 # Other systems: make swift-apple-check TRIPLE=arm64-apple-xros1.0
 swift-apple-check: setup  ## Swift: type-check everything for iOS 17 and macOS 14, on Linux; minutes once, then seconds

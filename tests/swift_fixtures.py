@@ -8,9 +8,11 @@ files.  Everything lies in ``out/swift-fixtures`` under the repository's root:
                                               function points_2, no mask prompt
     official/...                              profile of the released files: everything fp32, number of points free
     maps/small_maps_{encoder,decoder}...      a small model with three maps, and frame and prompts as EdgeTAM has them
+    edgetam/edgetam_{encoder,decoder}...      the recommended export of a family with three maps; so for each model that
+                                              is named on the command line
     broken/*.mlpackage                        tiny programs whose contract is missing, damaged or of another kind
     pictures/<name>.npy                       uint8 (h, w, 3) RGB
-    expected[_tensor|_official|_maps]/<picture>_<prompt>_{scores,logits,bits}.npy
+    expected[_tensor|_official|_maps|_<model>]/<picture>_<prompt>_{scores,logits,bits}.npy
                                               float32 (M,); float32 (M, 256, 256); uint8 (M, bytes), packed bits
     fixtures.json                             pairs of packages with their prompts, best masks
 """
@@ -30,6 +32,8 @@ from export_cache import PACKAGE, ROOT, RUNNING, digest_of_sources, exported, lo
 
 FOLDER = ROOT / "out" / "swift-fixtures"
 MODEL, SEED, SLOTS = "edge_sam_3x", export_cache.SEED, 8
+FAMILIES = ("edgetam",)
+"""Families with more than one map; SAM 2.1 tiny takes minutes, so it is made for who asks (``make swift-sam2``)."""
 Prompt = dict[str, Any]
 
 
@@ -151,7 +155,17 @@ def write_broken(folder: Path, decoder: Path) -> None:
         package.save(str(folder / f"{name}.mlpackage"))
 
 
-def build(folder: Path) -> None:
+def write_families(folder: Path, models: list[str], shown: dict[str, np.ndarray]) -> dict[str, list[dict[str, Any]]]:
+    """Write the recommended export of each model and what Python makes of a portrait; return its rows by model."""
+    rows = {}
+    for model in models:
+        shutil.copytree(exported(model, "coreml"), folder / model)
+        pair = [folder / model / f"{model}_{part}.mlpackage" for part in ("encoder", "decoder")]
+        rows[model] = write_expected(folder / f"expected_{model}", pair, shown, ["point", "box"])
+    return rows
+
+
+def build(folder: Path, models: list[str]) -> None:
     """Write every fixture into an empty folder."""
     import torch
 
@@ -172,22 +186,25 @@ def build(folder: Path) -> None:
         "tensor_prompts": write_expected(folder / "expected_tensor", pairs["tensor"], small, ["point", "box"]),
         "official_prompts": write_expected(folder / "expected_official", pairs["official"], small, ["points", "box"]),
         "maps_prompts": write_expected(folder / "expected_maps", pairs["maps"], stretched, every),
+        "family_prompts": write_families(folder, models, {"portrait": shown["portrait"]}),
     }
     write_broken(folder / "broken", pairs[""][1])
     (folder / "fixtures.json").write_text(json.dumps(index, indent=1, sort_keys=True))
 
 
-def main() -> None:
-    """Build the fixtures unless those there are of the same sources; print the folder."""
+def main(more: list[str]) -> None:
+    """Build the fixtures, those of the families ``more`` too, unless they are there; print the folder."""
     scripts = (Path(__file__), Path(export_cache.__file__), Path(__file__).with_name("small_models.py"))
+    models = sorted({*FAMILIES, *more})
     with locked(FOLDER.with_suffix(".lock")):  # several test processes may ask at once
         expected, mark = digest_of_sources(RUNNING, scripts), FOLDER / "stamp"
-        if not (mark.is_file() and mark.read_text() == expected):
+        digest, *there = mark.read_text().split() if mark.is_file() else ("",)
+        if digest != expected or not set(models) <= set(there):
             with staged(FOLDER) as staging:
-                build(staging)
-                (staging / "stamp").write_text(expected)
+                build(staging, models)
+                (staging / "stamp").write_text("\n".join([expected, *models]))
     sys.stdout.write(f"{FOLDER}\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

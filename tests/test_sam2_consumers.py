@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
+import coremltools
 import numpy as np
 import onnxruntime
 import pytest
@@ -170,10 +170,8 @@ class StandInForCoreML:
 def apples_program(program_of, files) -> Any:
     """AnyLabeling's code for the packages of Apple, whose names of the large model it has."""
     folder = files("apple-sam2")
-    stand_in = ModuleType("coremltools")
-    stand_in.models = SimpleNamespace(MLModel=StandInForCoreML)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "coremltools", stand_in)
+        patch.setattr(coremltools.models, "MLModel", StandInForCoreML)
         return program_of("anylabeling", "sam2_coreml").SegmentAnything2CoreML(str(folder))
 
 

@@ -12,8 +12,20 @@ struct Exports: Sendable {
         case official
         /// Of another model, whose embedding has three maps.
         case maps
+        /// Real families of that kind.
+        case edgetam
+        case sam2 = "sam2.1_hiera_tiny"
 
         var suffix: String { self == .recommended ? "" : "_\(rawValue)" }
+
+        /// Name of the model, which its files begin with.
+        var model: String {
+            switch self {
+            case .recommended, .tensor, .official: "edge_sam_3x"
+            case .maps: "small_maps"
+            case .edgetam, .sam2: rawValue
+            }
+        }
     }
 
     /// One prompt on one picture.
@@ -49,12 +61,14 @@ struct Exports: Sendable {
         let tensorPrompts: [Row]
         let officialPrompts: [Row]
         let mapsPrompts: [Row]
+        let familyPrompts: [String: [Row]]
 
         enum CodingKeys: String, CodingKey {
             case slots, prompts
             case tensorPrompts = "tensor_prompts"
             case officialPrompts = "official_prompts"
             case mapsPrompts = "maps_prompts"
+            case familyPrompts = "family_prompts"
         }
     }
 
@@ -68,10 +82,14 @@ struct Exports: Sendable {
         let json = try Data(contentsOf: folder.appending(path: "fixtures.json"))
         let index = try JSONDecoder().decode(Index.self, from: json)
         slots = index.slots
-        rows = [
+        var rows: [Pair: [Row]] = [
             .recommended: index.prompts, .tensor: index.tensorPrompts, .official: index.officialPrompts,
             .maps: index.mapsPrompts,
         ]
+        for (model, prompts) in index.familyPrompts {
+            if let pair = Pair(rawValue: model) { rows[pair] = prompts }
+        }
+        self.rows = rows
         var pictures: [String: RGBImage] = [:]
         for name in Set(index.prompts.map(\.picture)) {
             let array = try NPYArray(file: Data(contentsOf: folder.appending(path: "pictures/\(name).npy")))
@@ -88,7 +106,7 @@ struct Exports: Sendable {
 
     private func package(_ pair: Pair, _ component: String) -> URL {
         let home = pair == .recommended ? folder : folder.appending(path: pair.rawValue)
-        return home.appending(path: "\(pair == .maps ? "small_maps" : "edge_sam_3x")_\(component).mlpackage")
+        return home.appending(path: "\(pair.model)_\(component).mlpackage")
     }
 
     /// Options whose compute units stand for plain FP16 arithmetic, the numerics that Python's results were made with.

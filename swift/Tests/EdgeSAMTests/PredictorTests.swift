@@ -1,5 +1,6 @@
 import CoreVideo
 import EdgeSAMCore
+import FixtureSupport
 import Foundation
 import Testing
 
@@ -34,6 +35,16 @@ import Testing
         let rows = try await session.exports().rows[.maps] ?? []
         #expect(rows.count == 12, "two pictures, six prompts")
         for row in rows { try await compare(row, .maps) }
+    }
+
+    @Test(arguments: Fixtures.withSAM2 ? [Exports.Pair.edgetam, .sam2] : [.edgetam])
+    func aStretchedPortraitInAFamilyOfThreeMapsMatchesPython(pair: Exports.Pair) async throws {
+        let embedding = try await session.embedding("portrait", pair)
+        #expect(embedding.maps.map(\.name) == ["image_embeddings", "feats_s0", "feats_s1"])
+        #expect(embedding.maps.map(\.shape) == [[1, 256, 64, 64], [1, 32, 256, 256], [1, 64, 128, 128]])
+        let rows = try await session.exports().rows[pair] ?? []
+        #expect(rows.map(\.name) == ["point", "box"])
+        for row in rows { try await compare(row, pair) }
     }
 
     @Test func mapsThatTheDecoderMissesAreNamed() async throws {

@@ -24,6 +24,9 @@ public enum Fixtures {
         return root.appending(path: ".venv/bin/python")
     }
 
+    /// Whether SAM 2.1 tiny is tested too, which takes minutes: `make swift-sam2` sets `EDGESAM_SAM2`.
+    public static var withSAM2: Bool { ProcessInfo.processInfo.environment["EDGESAM_SAM2"] != nil }
+
     /// Packages with random weights and what Python's predictor makes of them; `tests/swift_fixtures.py` says what is
     /// there.  The first call may take half a minute, when the project's sources changed.
     ///
@@ -37,7 +40,7 @@ public enum Fixtures {
         let script = root.appending(path: "tests/swift_fixtures.py")
         let (process, output) = (Process(), Pipe())
         process.executableURL = python
-        process.arguments = [script.path]
+        process.arguments = [script.path] + (withSAM2 ? ["sam2.1_hiera_tiny"] : [])
         process.currentDirectoryURL = root
         process.standardOutput = output
         do {
