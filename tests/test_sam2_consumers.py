@@ -175,11 +175,17 @@ def apples_program(program_of, files) -> Any:
         return program_of("anylabeling", "sam2_coreml").SegmentAnything2CoreML(str(folder))
 
 
+@pytest.fixture(scope="module")
+def apples_embedding(apples_program, scene) -> dict[str, np.ndarray]:
+    return apples_program.encode(np.ascontiguousarray(scene[0][..., ::-1]))
+
+
 @KINDS
-def test_anylabelings_code_for_apples_packages_finds_the_object(apples_program, scene, marks, expected, kind):
+def test_anylabelings_code_for_apples_packages_finds_the_object(
+    apples_program, apples_embedding, scene, marks, expected, kind
+):
     """It passes one point, or two corners, and fills nothing up."""
-    embedding = apples_program.encode(np.ascontiguousarray(scene[0][..., ::-1]))
-    check(apples_program.predict_masks(embedding, marks[kind]) > 0, kind, scene, expected)
+    check(apples_program.predict_masks(apples_embedding, marks[kind]) > 0, kind, scene, expected)
 
 
 class TransformersJs:

@@ -12,14 +12,9 @@ from torch import nn
 from edgesam_export.errors import UsageError
 from edgesam_export.modeling.prompt_encoder import PromptEncoder
 from edgesam_export.modeling.resampling import LongestSide
-<<<<<<< HEAD
 from edgesam_export.modeling.sam import Maps, SamModel, as_maps
-from edgesam_export.spec import EMPTY_SLOT, EVERY_FORMAT, MASK_SIDE, NOT_A_POINT, ImageFrame
-=======
-from edgesam_export.modeling.sam import Maps, SamModel
 from edgesam_export.modeling.single_mask import SingleMask
 from edgesam_export.spec import DYNAMIC, EMPTY_SLOT, EVERY_FORMAT, MASK_SIDE, NOT_A_POINT, ImageFrame
->>>>>>> h/sam2
 
 __all__ = [
     "MASKED",
@@ -275,7 +270,6 @@ class DecoderForExport(nn.Module):
         embedding, *further = inputs[: self.maps]
         point_coords, point_labels, *mask = inputs[self.maps :]
         sparse, bias = self.prompt(point_coords, point_labels)
-<<<<<<< HEAD
         return self.masks_of(embedding, sparse, self.dense(*mask), bias, further)
 
     def masks_of(
@@ -285,14 +279,9 @@ class DecoderForExport(nn.Module):
         dense: torch.Tensor,
         bias: torch.Tensor,
         further: Sequence[torch.Tensor],
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return masks and scores of a prompt that is encoded already; inputs as in ``MaskDecoder.forward``."""
-        logits, iou = self.mask_decoder(embedding, self.image_pe, sparse, dense, bias, tuple(further))
-        first, last = self.tokens[0], self.tokens[-1] + 1
-        logits, iou = logits[:, first:last], iou[:, first:last]
-        return logits, iou if self.stability is None else self.stability(logits)
-=======
-        prompt = embedding, self.image_pe, sparse, self.dense(*mask), bias, tuple(further)
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the outputs for a prompt that is encoded already; inputs as in ``MaskDecoder.forward``."""
+        prompt = embedding, self.image_pe, sparse, dense, bias, tuple(further)
         logits, iou, *presence = self.mask_decoder(*prompt, object_score=self.object_score)
         if self.single is None:
             first, last = self.tokens[0], self.tokens[-1] + 1
@@ -300,7 +289,6 @@ class DecoderForExport(nn.Module):
         else:
             logits, iou = self.single(logits, iou)
         return logits, iou if self.stability is None else self.stability(logits), *presence
->>>>>>> h/sam2
 
     def dense(self, mask_input: torch.Tensor | None = None, has_mask_input: torch.Tensor | None = None) -> torch.Tensor:
         """Return the map that is added to the embedding: (1, D, 1, 1) without, (1, D, 64, 64) with a mask input."""

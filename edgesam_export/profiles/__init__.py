@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgesam_export.errors import UsageError
 from edgesam_export.registry import Registry, import_submodules
-<<<<<<< HEAD
-from edgesam_export.spec import MASK_SIDE, CoreMLConfig, ExportConfig, ModelInfo, PackageConfig, TensorSpec
-=======
-from edgesam_export.spec import DYNAMIC, MASK_SIDE, CoreMLConfig, ExportConfig, ModelInfo, TensorSpec
->>>>>>> h/sam2
+from edgesam_export.spec import DYNAMIC, MASK_SIDE, CoreMLConfig, ExportConfig, ModelInfo, PackageConfig, TensorSpec
 
 if TYPE_CHECKING:
     import torch
@@ -41,12 +37,9 @@ __all__ = [
     "prompt_specs",
     "refuse_contradictions",
     "refuse_fixed_points",
-<<<<<<< HEAD
+    "refuse_object_score",
     "refuse_one_map",
     "refuse_other_candidates",
-=======
-    "refuse_object_score",
->>>>>>> h/sam2
     "refuse_stretched",
     "sam2_decoder",
     "sam2_encoder",

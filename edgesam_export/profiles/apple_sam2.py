@@ -79,7 +79,9 @@ class TokensOfPrompt(nn.Module):
         filled_points, filled_labels = filled_points.reshape(1, self.slots, 2), filled_labels.reshape(1, self.slots)
         tokens, bias = self.prompt(filled_points, filled_labels)
         taken = 1.0 - bias.reshape(1, -1, 1) / MASKED
-        return tokens * taken, self.no_mask.expand(-1, -1, *self.grid)
+        # Of an operation, since a constant alone may not be an output.
+        no_mask = self.no_mask + 0.0 * filled_labels[:, :1].reshape(1, 1, 1, 1)
+        return tokens * taken, no_mask.expand(-1, -1, *self.grid)
 
 
 class DecoderOfTokens(nn.Module):

@@ -20,11 +20,16 @@ from edgesam_export.profiles import (
     prompt_specs,
     score_meaning,
 )
-<<<<<<< HEAD
-from edgesam_export.spec import MASK_SIDE, CoreMLConfig, ExportConfig, ImageFrame, ModelInfo, PackageConfig, TensorSpec
-=======
-from edgesam_export.spec import DYNAMIC, MASK_SIDE, CoreMLConfig, ExportConfig, ImageFrame, ModelInfo, TensorSpec
->>>>>>> h/sam2
+from edgesam_export.spec import (
+    DYNAMIC,
+    MASK_SIDE,
+    CoreMLConfig,
+    ExportConfig,
+    ImageFrame,
+    ModelInfo,
+    PackageConfig,
+    TensorSpec,
+)
 
 __all__ = ["decoder", "encoder"]
 

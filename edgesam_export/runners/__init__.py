@@ -14,11 +14,7 @@ from edgesam_export.errors import UsageError
 from edgesam_export.export.contract import info_of
 from edgesam_export.imaging.feeds import cast, encoder_input, fill_slots, pixel_input, takes_pixels
 from edgesam_export.registry import Registry, import_submodules
-<<<<<<< HEAD
-from edgesam_export.spec import MASK_SIDE, Artifact, ModelInfo
-=======
-from edgesam_export.spec import DYNAMIC, MASK_SIDE, PROMPT_KINDS, Artifact, ImageFrame, ModelInfo
->>>>>>> h/sam2
+from edgesam_export.spec import DYNAMIC, MASK_SIDE, Artifact, ModelInfo
 
 if TYPE_CHECKING:
     from edgesam_export.imaging.geometry import PreparedImage
@@ -145,7 +141,10 @@ class Runner(ABC):
             UsageError: no decoder, more prompts than slots, or a mask prompt that the decoder does not take.
         """
 
-<<<<<<< HEAD
+    def decode(self, *inputs: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits and scores alone; inputs as of ``decode_all``."""
+        return self.decode_all(*inputs)[:2]
+
     def decode_many(
         self,
         embedding: Embedding,
@@ -184,11 +183,6 @@ class Runner(ABC):
                 f"{self.name}: the decoder does not return {missing}; export with --candidates 4 or {count}"
             )
         return columns
-=======
-    def decode(self, *inputs: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits and scores alone; inputs as of ``decode_all``."""
-        return self.decode_all(*inputs)[:2]
->>>>>>> h/sam2
 
     def encode_pixels(self, pixels: np.ndarray) -> Embedding:
         """Return the embedding of 8-bit pixels (S, S, 3), padded as an image input gets them.
@@ -298,22 +292,14 @@ class ArtifactRunner(Runner):
         self.mask_prompts = decoder.get("mask_prompts", True)
         self.candidates = tuple(decoder.get("candidates", ()))
         self.score_kind = decoder.get("score", "iou")
-<<<<<<< HEAD
         self.logit_limit = decoder.get("logit_limit")
-        self.outputs_of = {"masks": "masks", "scores": "scores", **decoder.get("outputs_of", {})}
-        returned = {spec["name"] for spec in decoder.get("outputs", ())}
-        self.at_source = self.outputs_of["masks"] != "masks" and "masks" in returned
-        self.selects = decoder.get("selection", "all") != "all"
-        self.takes_image = takes_pixels(self.contracts.get("encoder", {}))
-=======
         self.scores_objects = decoder.get("object_score", False)
         self.outputs_of = {name: name for name in Decoded._fields} | decoder.get("outputs_of", {})
         returned = {spec["name"] for spec in decoder.get("outputs", ())}
         self.at_source = self.outputs_of["masks"] != "masks" and "masks" in returned
         selection = decoder.get("selection", "all")
         self.selects, self.dynamic = selection != "all", selection == DYNAMIC
-        self.takes_image = self.contracts.get("encoder", {}).get("image_input", False)
->>>>>>> h/sam2
+        self.takes_image = takes_pixels(self.contracts.get("encoder", {}))
         self.proposes = "proposals" in self.contracts
 
     @abstractmethod
@@ -360,15 +346,10 @@ class ArtifactRunner(Runner):
         """Return everything that the file's decoder returns, see ``Runner.decode_all``."""
         outputs = self.decoder_outputs(embedding, point_coords, point_labels, mask_input, None)
         # Low-resolution logits and scores have other names in the contracts of some consumers.
-<<<<<<< HEAD
-        masks, scores = outputs[self.outputs_of["masks"]], outputs[self.outputs_of["scores"]]
-        # Those for several objects at once have one more axis.
-        masks, scores = masks.reshape(masks.shape[-4:]), scores.reshape(scores.shape[-2:])
-        return masks.astype(np.float32), scores.astype(np.float32)
-=======
         names = Decoded._fields if self.scores_objects else Decoded._fields[:2]
-        return Decoded(*(outputs[self.outputs_of[name]].astype(np.float32) for name in names))
->>>>>>> h/sam2
+        masks, *rest = (outputs[self.outputs_of[name]].astype(np.float32) for name in names)
+        # Those for several objects at once have one more axis.
+        return Decoded(masks.reshape(masks.shape[-4:]), *(part.reshape(part.shape[-2:]) for part in rest))
 
     def decode_at_source(
         self, embedding: Embedding, point_coords: np.ndarray, point_labels: np.ndarray, size: tuple[int, int]
