@@ -366,6 +366,7 @@ def sam2_decoder(model: SamModel, config: ExportConfig) -> Component:
     refuse_one_map(model.info, config)
     refuse_fixed_points(config)
     refuse_other_candidates(config, 3)
+    refuse_object_score(config)
     config = replace(
         config, mask_input=True, precision="fp32", candidates=3
     )  # float32 outside, whatever the arithmetic
