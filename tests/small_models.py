@@ -42,6 +42,8 @@ class PyramidEncoder(nn.Module):
 class PyramidDecoder(MaskDecoder):
     """SAM's decoder, the finer maps added while it upscales; its object score is a number of the first token's."""
 
+    scores_objects = True
+
     def object_score(self, tokens: Tensor) -> Tensor:
         return tokens[:, 0, :1]
 

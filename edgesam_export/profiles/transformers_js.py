@@ -81,13 +81,12 @@ class DecoderOfPointsAndBoxes(nn.Module):
         corners = input_boxes.reshape(labels.shape[0], -1, 2)  # two for each prompt, or none
         corner_labels = torch.ones_like(corners[:, :, 0]).cumsum(1) + 1.0  # 2 and 3
         sparse, bias = self.prompt(torch.cat([corners, points], dim=1), torch.cat([corner_labels, labels], dim=1))
-        network, no_mask = self.decoder.mask_decoder, self.decoder.no_mask
-        tokens, image = network.attend(embedding, self.decoder.image_pe, sparse, no_mask, bias)
-        logits, scores = network.read(tokens, image, (fine, middle))
+        prompt = embedding, self.decoder.image_pe, sparse, self.decoder.no_mask, bias, (fine, middle)
+        logits, scores, presence = self.decoder.mask_decoder(*prompt, object_score=True)
         logits, scores = logits[:, TOKENS], scores[:, TOKENS]
         if self.decoder.stability is not None:
             scores = self.decoder.stability(logits)
-        return scores.unsqueeze(0), logits.unsqueeze(0), network.object_score(tokens).unsqueeze(0)
+        return scores.unsqueeze(0), logits.unsqueeze(0), presence.unsqueeze(0)
 
 
 def refuse_options(model: SamModel, config: ExportConfig) -> None:
