@@ -18,6 +18,7 @@ from edgesam_export.spec import EVERY_FORMAT, ExportConfig, TensorSpec
 
 __all__ = [
     "TracedComponent",
+    "build_component",
     "build_components",
     "fp32_modules",
     "trace_component",
@@ -84,6 +85,14 @@ def build_components(
     rewritten = apply_rewrites(model, names)
     components = (profile.encoder(rewritten, config), profile.decoder(rewritten, config))
     return (*components, *rewritten.extra_components(config)), names
+
+
+def build_component(
+    model: SamModel, config: ExportConfig, name: str, *, format: str
+) -> tuple[Component, tuple[str, ...]]:
+    """Return one of them by its name, and the names of the rewrites applied."""
+    components, rewrites = build_components(model, config, format=format)
+    return next(component for component in components if component.name == name), rewrites
 
 
 def trace_component(

@@ -26,6 +26,7 @@ __all__ = [
     "Embedding",
     "Runner",
     "chains",
+    "in_fp32",
     "match_maps",
     "numerics_choices",
     "open_artifact",
@@ -369,6 +370,12 @@ def trained_kinds(contract: Mapping[str, Any]) -> tuple[str, ...]:
     listed = contract.get("trained_prompts")
     kinds = tuple(kind for kind in PROMPT_KINDS if isinstance(listed, list) and kind in listed)
     return () if kinds == PROMPT_KINDS else kinds
+
+
+def in_fp32(contract: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a contract whose FP16 inputs are FP32 ones, so that feeds are not rounded."""
+    inputs = [{**spec, "dtype": "fp32" if spec["dtype"] == "fp16" else spec["dtype"]} for spec in contract["inputs"]]
+    return {**contract, "inputs": inputs}
 
 
 def match_maps(embedding: Embedding, names: Sequence[str]) -> dict[str, np.ndarray]:
