@@ -34,6 +34,8 @@ class Fault:
     name: str
     kind: str
     apply: Callable[[Any], Any]
+    part: str = ""
+    """The only component whose code a fault of a graph changes; empty when it may be both."""
 
     def plant(self, model: Any) -> list[Any]:
         """Change the model; return the patches to be active during its export."""
@@ -42,12 +44,12 @@ class Fault:
         return list(found or ())
 
 
-def fault(name: str, kind: str) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
+def fault(name: str, kind: str, part: str = "") -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
     """Return a decorator that registers a function as a fault."""
 
     def store(apply: Callable[[Any], Any]) -> Callable[[Any], Any]:
         assert name not in FAULTS, name
-        FAULTS[name] = Fault(name=name, kind=kind, apply=apply)
+        FAULTS[name] = Fault(name=name, kind=kind, apply=apply, part=part)
         return apply
 
     return store
@@ -250,7 +252,7 @@ def positions_rounded(model: Any) -> None:
 # -------------------------------------------------------------------------------------------------------- wrong graphs
 
 
-@fault("bilinear neck", "graph")
+@fault("bilinear neck", "graph", "encoder")
 def bilinear(model: Any) -> None:
     found = [module for module in model.image_encoder.modules() if getattr(module, "mode", None) == "bicubic"]
     if not found:
@@ -265,25 +267,25 @@ def tanh_gelu(model: Any) -> None:
         module.approximate = "tanh"
 
 
-@fault("ReLU for a GELU", "graph")
+@fault("ReLU for a GELU", "graph", "encoder")
 def relu(model: Any) -> None:
     replaced(model.image_encoder, middle(model.image_encoder, nn.GELU), nn.ReLU())
 
 
-@fault("another epsilon in the decoder's norms", "graph")
+@fault("another epsilon in the decoder's norms", "graph", "decoder")
 def decoder_epsilon(model: Any) -> None:
     for module in of_kind(model.mask_decoder, nn.LayerNorm):
         module.eps = 1e-3
 
 
-@fault("another epsilon in the neck's norms", "graph")
+@fault("another epsilon in the neck's norms", "graph", "encoder")
 def neck_epsilon(model: Any) -> None:
     for module in model.image_encoder.modules():
         if type(module).__name__ == "LayerNorm2d":
             module.eps = 1.0
 
 
-@fault("another epsilon in a batch norm", "graph")
+@fault("another epsilon in a batch norm", "graph", "encoder")
 def batch_norm_epsilon(model: Any) -> None:
     middle(model.image_encoder, nn.BatchNorm2d).eps = 1e-2
 
@@ -295,18 +297,18 @@ def no_padding_point(model: Any) -> None:
     model.info = replace(model.info, padding_point=False)
 
 
-@fault("no positions of points", "graph")
+@fault("no positions of points", "graph", "decoder")
 def no_positions(model: Any) -> None:
     model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.zero_()
 
 
-@fault("no positions of the image", "graph")
+@fault("no positions of the image", "graph", "decoder")
 def no_image_positions(model: Any) -> list[Any]:
     grid = model.prompt_encoder.dense_pe()
     return [patch.object(model.prompt_encoder, "dense_pe", lambda: torch.zeros_like(grid))]
 
 
-@fault("points without their half pixel", "graph")
+@fault("points without their half pixel", "graph", "decoder")
 def no_half_pixel(model: Any) -> list[Any]:
     from edgesam_export.modeling.wrappers import ExactPrompt
 
@@ -314,7 +316,7 @@ def no_half_pixel(model: Any) -> list[Any]:
     return [patch.object(ExactPrompt, "forward", lambda self, coords, labels: forward(self, coords - 0.5, labels))]
 
 
-@fault("x and y of points exchanged", "graph")
+@fault("x and y of points exchanged", "graph", "decoder")
 def x_for_y(model: Any) -> list[Any]:
     from edgesam_export.modeling.wrappers import ExactPrompt
 
@@ -322,7 +324,7 @@ def x_for_y(model: Any) -> list[Any]:
     return [patch.object(ExactPrompt, "forward", lambda self, coords, labels: forward(self, coords.flip(-1), labels))]
 
 
-@fault("points in a frame 1 % larger", "graph")
+@fault("points in a frame 1 % larger", "graph", "decoder")
 def larger_frame(model: Any) -> list[Any]:
     from edgesam_export.modeling.wrappers import ExactPrompt
 
@@ -330,7 +332,7 @@ def larger_frame(model: Any) -> list[Any]:
     return [patch.object(ExactPrompt, "forward", lambda self, coords, labels: forward(self, coords / 1.01, labels))]
 
 
-@fault("empty slots take part", "graph")
+@fault("empty slots take part", "graph", "decoder")
 def empty_slots(model: Any) -> list[Any]:
     from edgesam_export.modeling import wrappers
 
@@ -351,7 +353,7 @@ def other_mean(model: Any) -> None:
     model.info = replace(model.info, frame=replace(frame, mean=(frame.mean[0] + 8, *frame.mean[1:])))
 
 
-@fault("padding of another colour", "graph")
+@fault("padding of another colour", "graph", "encoder")
 def padding_colour(model: Any) -> None:
     if model.info.frame.fit == "stretch" or not any(model.info.frame.mean):
         raise NotHere
@@ -372,13 +374,13 @@ class BlackPadding(nn.Module):
         return image * self.kept + self.black
 
 
-@fault("RGB for BGR", "graph")
+@fault("RGB for BGR", "graph", "encoder")
 def colours_exchanged(model: Any) -> None:
     kernel = next(m for m in model.image_encoder.modules() if isinstance(m, nn.Conv2d)).weight
     kernel.copy_(kernel.flip(1))
 
 
-@fault("a layer skipped in the encoder", "graph")
+@fault("a layer skipped in the encoder", "graph", "encoder")
 def encoder_layer(model: Any) -> None:
     blocks = [m for m in model.image_encoder.modules() if type(m).__name__ in ("Residual", "TinyViTBlock", "MBConv")]
     if not blocks:
@@ -386,19 +388,19 @@ def encoder_layer(model: Any) -> None:
     replaced(model.image_encoder, blocks[len(blocks) // 2], nn.Identity())
 
 
-@fault("an activation skipped in the decoder", "graph")
+@fault("an activation skipped in the decoder", "graph", "decoder")
 def decoder_activation(model: Any) -> None:
     replaced(model.mask_decoder, of_kind(model.mask_decoder, nn.GELU)[0], nn.Identity())
 
 
-@fault("attention unscaled", "graph")
+@fault("attention unscaled", "graph", "decoder")
 def unscaled(model: Any) -> None:
     attention = model.mask_decoder.transformer.layers[0].self_attn
     attention.q_proj.weight.mul_(math.sqrt(2))
     attention.q_proj.bias.mul_(math.sqrt(2))
 
 
-@fault("attention of another number of heads", "graph")
+@fault("attention of another number of heads", "graph", "decoder")
 def heads(model: Any) -> None:
     model.mask_decoder.transformer.layers[0].self_attn.heads //= 2
 
@@ -416,17 +418,17 @@ def changed_logits(change: Callable[[Tensor], Tensor]) -> list[Any]:
     return [patch.object(DecoderForExport, "forward", changed)]
 
 
-@fault("logits moved by a quarter of a cell", "graph")
+@fault("logits moved by a quarter of a cell", "graph", "decoder")
 def moved_logits(model: Any) -> list[Any]:
     return changed_logits(lambda logits: 0.75 * logits + 0.25 * F.pad(logits, (1, 0, 0, 0))[..., :-1])
 
 
-@fault("logits clamped", "graph")
+@fault("logits clamped", "graph", "decoder")
 def clamped_logits(model: Any) -> list[Any]:
     return changed_logits(lambda logits: logits.clamp(-2.0, 2.0))
 
 
-@fault("logits divided by their scale", "graph")
+@fault("logits divided by their scale", "graph", "decoder")
 def scaled_logits(model: Any) -> list[Any]:
     return changed_logits(lambda logits: logits * 0.99)
 

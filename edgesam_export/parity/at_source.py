@@ -12,7 +12,7 @@ import numpy as np
 
 from edgesam_export.imaging.geometry import scaled_size
 from edgesam_export.imaging.masks import resized
-from edgesam_export.parity.gates import Check, Gate
+from edgesam_export.parity.gates import Check, Gate, gates_on
 from edgesam_export.parity.inputs import default_prompts, pack
 from edgesam_export.parity.outputs import Pair, measure, problem_of
 from edgesam_export.parity.reference import Reference
@@ -22,18 +22,18 @@ from edgesam_export.runners import Runner
 __all__ = ["at_source_rows"]
 
 OUTPUT = "masks_at_source"
-GATE = Gate(output=OUTPUT, metric="psnr_db", numerics="fp32", minimum=80.0)
-"""As of every dense output in exact arithmetic."""
 SIZES = ((480, 640), (640, 480), (300, 900))
 """Heights and widths: a crop that was traced with one of them is wrong with another."""
 
 
-def at_source_rows(runner: Runner, reference: Reference) -> tuple[ParityRow, ...]:
-    """Return a row for each of ``SIZES`` if the decoder returns masks of the source's size, else none.
+def at_source_rows(runner: Runner, reference: Reference, gates: tuple[Gate, ...]) -> tuple[ParityRow, ...]:
+    """Return a row for each of ``SIZES`` if the decoder returns masks of the source's size and a gate is on them.
 
-    The embedding is that of the reference's first image, which must have been prepared before.
+    The embedding is that of the reference's first image, which must have been prepared before. ``gates`` are those of
+    the runner's numerics.
     """
-    if not runner.at_source or runner.numerics != GATE.numerics:
+    held = gates_on(gates, "decoder", OUTPUT)
+    if not runner.at_source or not held:
         return ()
     name, prepared = next(iter(reference.prepared.items()))
     coords, labels = pack(prepared, default_prompts(prepared.source_size)[0], None, runner.info.padding_point)
@@ -41,7 +41,8 @@ def at_source_rows(runner: Runner, reference: Reference) -> tuple[ParityRow, ...
     rows = []
     for size in SIZES:
         masks, logits = runner.decode_at_source(embedding, coords, labels, size)
-        rows.append(row_of(runner, size, masks_of(logits[0], size, runner.info.frame.prompt_size)[None], masks))
+        expected = masks_of(logits[0], size, runner.info.frame.prompt_size)[None]
+        rows.append(row_of(runner, size, expected, masks, held))
     return tuple(rows)
 
 
@@ -51,7 +52,9 @@ def masks_of(logits: np.ndarray, size: tuple[int, int], side: int) -> np.ndarray
     return resized(resized(logits, (side, side))[:, :height, :width], size)
 
 
-def row_of(runner: Runner, size: tuple[int, int], expected: np.ndarray, actual: np.ndarray) -> ParityRow:
+def row_of(
+    runner: Runner, size: tuple[int, int], expected: np.ndarray, actual: np.ndarray, gates: tuple[Gate, ...]
+) -> ParityRow:
     """Return the comparison of masks of one size."""
     values = measure(OUTPUT, Pair(expected=expected, actual=actual)) if actual.shape == expected.shape else {}
     return ParityRow(
@@ -64,6 +67,6 @@ def row_of(runner: Runner, size: tuple[int, int], expected: np.ndarray, actual: 
         output=OUTPUT,
         shape=actual.shape,
         metrics=values,
-        checks=(Check(gate=GATE, value=values.get(GATE.metric, math.nan)),),
+        checks=tuple(Check(gate=gate, value=values.get(gate.metric, math.nan)) for gate in gates),
         problem=problem_of(expected, actual),
     )

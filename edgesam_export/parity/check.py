@@ -19,7 +19,7 @@ from edgesam_export.errors import UsageError
 from edgesam_export.imaging.geometry import PreparedImage, prepare
 from edgesam_export.imaging.masks import stability
 from edgesam_export.parity.at_source import at_source_rows
-from edgesam_export.parity.counterparts import counterpart, exported_networks, original_reference
+from edgesam_export.parity.counterparts import Match, matches, original_reference
 from edgesam_export.parity.diagnosis import Diagnosis
 from edgesam_export.parity.gates import DEFAULT_GATES, Check, Gate, gates_on
 from edgesam_export.parity.inputs import (
@@ -88,25 +88,24 @@ def check_parity(
     require_outputs(gates, candidates)
     original = original_reference(open_reference(reference), candidates)
     loaded = load_images(default_images(original.runner.info) if images is None else images)
-    witnesses = witness_runners(candidates, original, progress)
-    candidates = [*exported_networks(candidates, original), *candidates, *witnesses]
+    candidates = [*candidates, *witness_runners(candidates, original, progress)]
     asked = prompts or trained_prompts(original.runner.info)
     shown = [(name, image, prompts_for(name, image, asked)) for name, image in loaded.items()]
-    return assemble(original, candidates, compared(original, candidates, shown, tuple(gates), progress))
+    matched = matches(candidates, original)
+    return assemble(original, candidates, compared(matched, shown, tuple(gates), progress))
 
 
 def compared(
-    original: Reference,
-    candidates: Sequence[Runner],
+    matched: Sequence[Match],
     images: Sequence[tuple[str, np.ndarray, Sequence[Prompt]]],
     gates: tuple[Gate, ...],
     progress: Progress | None,
 ) -> CheckResult:
     """Return the findings about every candidate on every image with its prompts; a candidate's memory is freed."""
-    total = len(candidates) * len(images)
+    total = len(matched) * len(images)
     result, ranged = CheckResult(), set[str]()
-    for index, runner in enumerate(candidates):
-        check = ParityCheck(runner, counterpart(runner, original), gates, ranged)
+    for index, (runner, reference) in enumerate((match.candidate, match.reference) for match in matched):
+        check = ParityCheck(runner, reference(), gates, ranged)
         for number, (name, image, prompts) in enumerate(shown_to(runner, images)):
             if progress:
                 progress(index * len(images) + number, total, f"{runner.name}: {name}")
@@ -335,7 +334,7 @@ class ParityCheck:
             if not any(row.checks for row in rows):
                 raise UsageError(f"{self.runner.name}: no gate applies to the {component} under {self.runner.numerics}")
         agreement = CheckResult(rows=tuple(agreement_rows(self.runner, result.rows)))
-        at_source = CheckResult(rows=at_source_rows(self.runner, self.reference))
+        at_source = CheckResult(rows=at_source_rows(self.runner, self.reference, self.gates))
         return result + agreement + at_source + CheckResult(explanations=tuple(self.end_to_end(result.rows)))
 
     def end_to_end(self, rows: Sequence[ParityRow]) -> Iterator[Explanation]:

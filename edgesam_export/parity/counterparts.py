@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 from edgesam_export.parity.reference import Reference
 from edgesam_export.runners import Runner
 
-__all__ = ["counterpart", "exported_networks", "original_reference"]
+if TYPE_CHECKING:
+    from edgesam_export.modeling.sam import SamModel
+
+__all__ = ["Match", "matches", "original_reference"]
 
 GRIDS = (1.0, 1.37)
 """Samples of the noise of half precision: on the FP16 numbers, and on as many others."""
@@ -28,36 +34,52 @@ def stores_fp16(candidate: Runner) -> bool:
     return "fp16" in {artifact.contract.get("precision") for artifact in candidate.artifacts}
 
 
-def exported_networks(candidates: Sequence[Runner], original: Reference) -> list[Runner]:
-    """Return, for FP16 files in exact arithmetic, the modules they were traced from, with the model's own weights.
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """A candidate and what it is held to, which is made when it is needed: it may take as much memory as the model."""
 
-    Together with ``counterpart`` these prove in two steps that a file is the network: its weights are rounded, so it
-    can only be compared with rounded ones, and those exist only in the rewritten modules. A rewrite or a wrapper that
-    computes something else would be on both sides of that comparison; here it faces the model itself.
+    candidate: Runner
+    reference: Callable[[], Reference]
+
+
+def matches(candidates: Sequence[Runner], original: Reference) -> list[Match]:
+    """Return every candidate with its reference: the model, for FP16 files in exact arithmetic two steps to it.
+
+    Their weights are rounded, so they can only be compared with weights rounded alike, which the network has as it was
+    exported: rewritten modules, or an ONNX graph of folded constants. A rewrite, a wrapper or a conversion that
+    computes something else would be on both sides of that comparison; so the network as exported, with the model's own
+    weights, is a candidate itself, before all others. The weights come from the model, rounded as the format stores
+    them, never from the file. What rounding them costs is checked by the other numerics, against the model.
     """
-    model = original.runner.model
-    if model is None:
-        return []
-    from edgesam_export.runners.torch import ExportedModulesRunner
+    networks, files = [], []
+    for candidate in candidates:
+        held = partial(same, original)
+        if candidate.numerics == "fp32" and stores_fp16(candidate) and original.runner.model is not None:
+            exported, stored = two_steps(candidate, original.runner.model)
+            networks.append(Match(candidate=exported, reference=held))
+            held = partial(stored_reference, stored, original)
+        files.append(Match(candidate=candidate, reference=held))
+    return [*networks, *files]
 
-    return [
-        ExportedModulesRunner(model, candidate.artifacts)
-        for candidate in candidates
-        if candidate.numerics == "fp32" and stores_fp16(candidate)
-    ]
 
+def two_steps(candidate: Runner, model: SamModel) -> tuple[Runner, Callable[[], Runner]]:
+    """Return the network as it was exported to a candidate's format, and what makes it with the weights as stored."""
+    if candidate.artifacts[0].format == "onnx":
+        from edgesam_export.runners.onnx_exact import ExportedGraphsRunner, StoredGraphsRunner
 
-def counterpart(candidate: Runner, original: Reference) -> Reference:
-    """Return what a candidate is held to: for FP16 files in exact arithmetic, PyTorch with the weights as stored.
-
-    The weights come from the model, rounded as the format stores them, never from the file. What rounding them costs
-    is checked by the other numerics, against the original.
-    """
-    model = original.runner.model
-    if candidate.numerics != "fp32" or not stores_fp16(candidate) or model is None:
-        return original
+        graphs = ExportedGraphsRunner(model, candidate.artifacts)
+        return graphs, partial(StoredGraphsRunner, graphs)
     from edgesam_export.runners.torch import ExportedModulesRunner, StoredWeightsRunner
 
-    if isinstance(candidate, ExportedModulesRunner):
-        return original
-    return Reference(StoredWeightsRunner(model, candidate.artifacts), original.frame)
+    modules = ExportedModulesRunner(model, candidate.artifacts)
+    return modules, partial(StoredWeightsRunner, model, candidate.artifacts)
+
+
+def same(original: Reference) -> Reference:
+    """Return the model itself as the reference."""
+    return original
+
+
+def stored_reference(stored: Callable[[], Runner], original: Reference) -> Reference:
+    """Return a reference that computes with weights as files store them, in the original's frame."""
+    return Reference(stored(), original.frame)

@@ -11,6 +11,8 @@ from edgesam_export.parity.outputs import ENCODER_OUTPUT, METRICS, metrics_of
 __all__ = ["DEFAULT_GATES", "Check", "Gate", "gates_on"]
 
 PROPOSALS = ("boxes", "box_scores")
+DENSE = ("masks", "masks_at_source", *PROPOSALS)
+"""Outputs that exact arithmetic is held to by their values alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ def default_gates() -> tuple[Gate, ...]:
     itself. An embedding is judged by the masks made of it; alone it must be no more than recognisable.
     """
     gates = [Gate(output=ENCODER_OUTPUT, metric="psnr_db", numerics="fp32", minimum=80.0)]
-    gates += [Gate(output=o, metric="psnr_db", numerics="fp32", minimum=80.0) for o in ("masks", *PROPOSALS)]
+    gates += [Gate(output=o, metric="psnr_db", numerics="fp32", minimum=80.0) for o in DENSE]
     gates += [Gate(output="scores", metric="score_error", numerics="fp32", maximum=1e-4)]
     gates += [Gate(output="scores", metric="choice_loss", numerics="fp32", maximum=1e-5)]
     gates += [Gate(output="object_score", metric="presence_error", numerics="fp32", maximum=1e-4)]

@@ -122,6 +122,8 @@ def open_reference(reference: Any) -> Runner:
 def open_candidates(candidate: Any, numerics: tuple[str, ...]) -> list[Runner]:
     """Return runners as they are, and runners of exported files; of Core ML files, one for each kind of numerics.
 
+    FP16 files of ONNX run as they are typed and, where ``numerics`` asks for ``fp32``, in exact arithmetic too.
+
     Raises:
         UsageError: no file and no runner, or a path that is no exported file.
         RunnerUnavailableError: this machine cannot execute a file.
@@ -136,11 +138,21 @@ def open_candidates(candidate: Any, numerics: tuple[str, ...]) -> list[Runner]:
             artifact = file if isinstance(file, Artifact) else open_artifact(file)
             groups.setdefault(artifact.format, []).append(artifact)
     for kind, files in sorted(groups.items()):
-        for chosen in numerics if numerics_choices(kind) else (None,):
-            opened.append(open_runner(files, numerics=chosen))
+        opened += [open_runner(files, numerics=chosen) for chosen in arithmetic_of(kind, files, numerics)]
     if not opened:
         raise UsageError("nothing to compare; give at least one exported file")
     return opened
+
+
+def arithmetic_of(format: str, files: Sequence[Artifact], numerics: tuple[str, ...]) -> tuple[str | None, ...]:
+    """Return the numerics that files of a format are opened with: those asked for where they can be chosen.
+
+    Other files run as they are typed, and those in FP16 in exact arithmetic as well if that is asked for.
+    """
+    if numerics_choices(format):
+        return numerics
+    half = all(file.contract["precision"] == "fp16" for file in files)
+    return ("widened", None) if half and "fp32" in numerics else (None,)
 
 
 def pack(

@@ -104,14 +104,15 @@ def presence_error(pair: Pair) -> float:
 
 
 PSNR, LARGEST, RMS = of_arrays(metrics.psnr_db), of_arrays(metrics.max_abs_error), of_arrays(metrics.rms_error)
+BY_VALUE: Mapping[str, Metric] = {
+    "psnr_db": PSNR,
+    "cosine": of_arrays(metrics.cosine),
+    "max_abs_error": LARGEST,
+    "rms_error": RMS,
+}
 
 METRICS: Mapping[str, Mapping[str, Metric]] = {
-    ENCODER_OUTPUT: {
-        "psnr_db": PSNR,
-        "cosine": of_arrays(metrics.cosine),
-        "max_abs_error": LARGEST,
-        "rms_error": RMS,
-    },
+    ENCODER_OUTPUT: BY_VALUE,
     "masks": {
         "mask_iou": worst_mask_iou,
         "best_mask_iou": lambda pair: pair.mask_ious[pair.best],
@@ -122,6 +123,7 @@ METRICS: Mapping[str, Mapping[str, Metric]] = {
         "psnr_db": worst_mask_psnr,
         "max_abs_error": LARGEST,
     },
+    "masks_at_source": BY_VALUE,
     "scores": {
         "best_mask_gap": best_mask_gap,
         "choice_loss": choice_loss,

@@ -28,6 +28,7 @@ __all__ = [
     "Embedding",
     "Runner",
     "chains",
+    "in_fp32",
     "match_maps",
     "numerics_choices",
     "open_artifact",
@@ -411,6 +412,12 @@ class ArtifactRunner(Runner):
             missing = component.replace("_", " ")
             raise UsageError(f"no {missing} among the files ({self.artifacts[0].path.name}); give it too")
         return self.contracts[component]
+
+
+def in_fp32(contract: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a contract whose FP16 inputs are FP32 ones, so that feeds are not rounded."""
+    inputs = [{**spec, "dtype": "fp32" if spec["dtype"] == "fp16" else spec["dtype"]} for spec in contract["inputs"]]
+    return {**contract, "inputs": inputs}
 
 
 def match_maps(embedding: Embedding, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +16,13 @@ from torch import nn
 from edgesam_export.artifacts import config_of
 from edgesam_export.errors import SchemaError
 from edgesam_export.export.compression import compress_modules, find_scheme, through_fp16
-from edgesam_export.export.trace import build_components, fp32_modules, trace_each, within
+from edgesam_export.export.trace import build_component, fp32_modules, trace_component, within
 from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.mil import Program, load_program
 from edgesam_export.modeling.common import stability_score
 from edgesam_export.modeling.sam import Maps, SamModel, as_maps
 from edgesam_export.profiles import embedding_names
-from edgesam_export.runners import RUNNERS, ArtifactRunner, Decoded, Embedding, Runner, match_maps
+from edgesam_export.runners import RUNNERS, ArtifactRunner, Decoded, Embedding, Runner, in_fp32, match_maps
 from edgesam_export.spec import Artifact, CoreMLConfig, ExportConfig
 
 __all__ = ["ExportedModulesRunner", "StoredWeightsRunner", "TorchRunner", "fresh_program"]
@@ -124,8 +124,7 @@ class StoredWeightsRunner(ArtifactRunner):
             if artifact.component in self.modules:  # the second part of a split one
                 continue
             config = config_of(artifact)
-            built, _ = build_components(model, config, format=artifact.format)
-            module = next(part.module for part in built if part.name == artifact.component).eval()
+            module = build_component(model, config, artifact.component, format=artifact.format)[0].module.eval()
             self.store(module, artifact, config)
             self.modules[artifact.component] = module
 
@@ -178,8 +177,8 @@ def fresh_program(model: SamModel, artifact: Artifact) -> Iterator[tuple[Program
     if not isinstance(config, CoreMLConfig):
         raise SchemaError(f"{artifact.path}: contract of a {artifact.format} file, expected one of a package")
     config = replace(config, functions=())
-    components = trace_each(model, config, format="coreml")
-    component = next(part for part in components if part.name == artifact.component)
+    built, rewrites = build_component(model, config, artifact.component, format="coreml")
+    component = trace_component(built, model, config, rewrites, format="coreml")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "export" / f"whole{artifact.path.suffix}"
         path.parent.mkdir()
@@ -220,12 +219,6 @@ def round_weights(module: nn.Module, kept: tuple[str, ...]) -> None:
         for name, buffer in list(part.named_buffers(recurse=False)):
             if buffer.is_floating_point():  # an index is stored as the integer it is
                 setattr(part, name, through_fp16(buffer))
-
-
-def in_fp32(contract: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a contract whose FP16 inputs are FP32 ones, so that feeds are not rounded."""
-    inputs = [{**spec, "dtype": "fp32" if spec["dtype"] == "fp16" else spec["dtype"]} for spec in contract["inputs"]]
-    return {**contract, "inputs": inputs}
 
 
 def as_tensor(value: np.ndarray, spec: dict[str, Any]) -> torch.Tensor:

@@ -16,6 +16,8 @@ from edgesam_export.errors import UsageError
 from edgesam_export.mil.program import model_message
 from edgesam_export.parity.check import check_parity
 from edgesam_export.parity.foreign import ForeignFiles, open_foreign
+from edgesam_export.parity.gate_file import read_gates
+from edgesam_export.parity.gates import DEFAULT_GATES
 from edgesam_export.parity.inputs import default_images, default_prompts
 from edgesam_export.parity.matching import match
 from edgesam_export.parity.report import ParityReport
@@ -86,6 +88,20 @@ def test_files_without_a_contract_are_checked_like_ours_masks_at_the_sources_siz
     assert [row.image for row in at_source] == ["source of 640x480", "source of 480x640", "source of 900x300"]
     assert [row.shape for row in at_source] == [(1, 4, 480, 640), (1, 4, 640, 480), (1, 4, 300, 900)]
     assert all(row.checks[0].value > 100 for row in at_source)
+
+
+def test_masks_at_the_sources_size_have_a_gate_of_their_own(model, foreign, tmp_path):
+    opened = open_foreign([foreign / "decoder.onnx"], model, profile="sam6", score=None, numerics=("fp32",))
+
+    def verdicts(gates):
+        report = check_parity(model, list(opened.runners), images=SMALL, prompts=box_prompt, gates=gates)
+        return [row.passed for row in report.rows if row.output == "masks_at_source"]
+
+    own = '[[gate]]\noutput = "masks_at_source"\nmetric = "psnr_db"\nnumerics = "fp32"\nminimum = 500'
+    (tmp_path / "gates.toml").write_text(own)
+    assert verdicts(read_gates(tmp_path / "gates.toml").gates) == [False] * 3
+    assert verdicts(DEFAULT_GATES) == [True] * 3
+    assert verdicts([gate for gate in DEFAULT_GATES if gate.output != "masks_at_source"]) == [], "no gate, no row"
 
 
 def test_a_changed_weight_is_found(model, foreign):

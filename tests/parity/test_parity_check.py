@@ -478,7 +478,8 @@ def test_a_lone_encoder_in_half_precision_is_judged_by_the_masks_made_of_its_emb
     assert "visible_change" in failed_metrics(check(candidate, **QUICK))
 
 
-def test_core_ml_files_are_opened_once_for_each_numerics_and_onnx_as_typed(monkeypatch):
+@pytest.mark.parametrize(("precision", "onnx"), [("fp32", [None]), ("fp16", ["widened", None])])
+def test_core_ml_files_are_opened_once_for_each_numerics_and_onnx_as_typed(monkeypatch, precision, onnx):
     opened = []
 
     def open_runner(source, numerics=None):
@@ -489,11 +490,12 @@ def test_core_ml_files_are_opened_once_for_each_numerics_and_onnx_as_typed(monke
     files = [
         artifact("encoder"),
         artifact("decoder"),
-        artifact("encoder", kind="onnx"),
-        artifact("decoder", kind="onnx"),
+        artifact("encoder", kind="onnx", precision=precision),
+        artifact("decoder", kind="onnx", precision=precision),
     ]
-    assert len(open_candidates(files, ("fp32", "fp16", "ane"))) == 4
-    assert opened == [(2, "fp32"), (2, "fp16"), (2, "ane"), (2, None)]
+    expected = ["fp32", "fp16", "ane", *onnx]
+    assert len(open_candidates(files, ("fp32", "fp16", "ane"))) == len(expected)
+    assert opened == [(2, numerics) for numerics in expected]
 
 
 def test_a_runner_that_this_machine_lacks_is_never_a_silent_pass(monkeypatch):

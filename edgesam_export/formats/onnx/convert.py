@@ -14,7 +14,7 @@ from edgesam_export.export.contract import CONTRACT_KEY, summary
 from edgesam_export.export.trace import TracedComponent, trace_each
 from edgesam_export.files import data_beside, staging_folder
 from edgesam_export.formats import component_path, files_folder, make_artifacts, without_module, write_companions
-from edgesam_export.formats.onnx.external_data import is_outside, move_weights_out, tensors, weight_bytes
+from edgesam_export.formats.onnx.external_data import load_weights, move_weights_out, weight_bytes
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.quiet import quiet
 from edgesam_export.spec import Artifact, OnnxConfig, Progress, TensorSpec
@@ -130,21 +130,25 @@ def to_fp16(graph: Any, component: TracedComponent, folder: Path) -> Any:
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     graph = onnx.shape_inference.infer_shapes(graph)  # before the weights are here: it copies, through protobuf
-    for tensor in tensors(graph):
-        if is_outside(tensor):
-            onnx.external_data_helper.load_external_data_for_tensor(tensor, str(folder))
-            tensor.data_location = onnx.TensorProto.DEFAULT
-            del tensor.external_data[:]
-    blocks = tuple("/" + module.replace(".", "/") + "/" for module in component.fp32_modules)
-    fp32_nodes = [node.name for node in graph.graph.node if node.name.startswith(blocks)]
+    load_weights(graph, folder)
     fp32_tensors = [spec.name for spec in (*component.inputs, *component.outputs) if spec.dtype == "fp32"]
     half = convert_float_to_float16(
-        graph, keep_io_types=fp32_tensors, disable_shape_infer=True, node_block_list=fp32_nodes, op_block_list=[]
+        graph,
+        keep_io_types=fp32_tensors,
+        disable_shape_infer=True,
+        node_block_list=fp32_nodes(graph, component),
+        op_block_list=[],
     )
     tidy_casts(half)
     # The converter appends its casts at the end of the graph.
     OnnxModel.graph_topological_sort(half.graph)
     return half
+
+
+def fp32_nodes(graph: Any, component: TracedComponent) -> list[str]:
+    """Return the names of a graph's nodes whose modules ask for FP32."""
+    blocks = tuple("/" + module.replace(".", "/") + "/" for module in component.fp32_modules)
+    return [node.name for node in graph.graph.node if node.name.startswith(blocks)]
 
 
 def tidy_casts(graph: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from edgesam_export.errors import UsageError, first_line
 from edgesam_export.files import data_beside
 
-__all__ = ["move_weights_out", "read_graph", "weight_bytes"]
+__all__ = ["load_weights", "move_weights_out", "read_graph", "weight_bytes"]
 
 LEAST_BYTES = 1024
 """Smaller tensors stay in the graph: shape inference reads some of them."""
@@ -63,6 +63,17 @@ def tensors(message: Any) -> Iterator[Any]:
 def is_outside(tensor: Any) -> bool:
     """Return whether a tensor's values lie in another file; one that only says where counts too."""
     return bool(tensor.external_data) or tensor.data_location == tensor.EXTERNAL
+
+
+def load_weights(message: Any, folder: Path) -> None:
+    """Read the values of tensors that lie in files of ``folder`` into the message."""
+    import onnx
+
+    for tensor in tensors(message):
+        if is_outside(tensor):
+            onnx.external_data_helper.load_external_data_for_tensor(tensor, str(folder))
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            del tensor.external_data[:]
 
 
 def weight_bytes(graph: Any, folder: Path) -> int:
