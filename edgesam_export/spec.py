@@ -13,6 +13,7 @@ __all__ = [
     "CANDIDATES",
     "COMPRESSIONS",
     "COMPUTE_UNITS",
+    "DYNAMIC",
     "EMBEDDING_SIDE",
     "EMPTY_SLOT",
     "EVERY_FORMAT",
@@ -21,6 +22,8 @@ __all__ = [
     "NUMERICS",
     "PROMPT_INPUTS",
     "PROMPT_KINDS",
+    "STABLE_OFFSET",
+    "STABLE_SHARE",
     "UNITS_WITH_ANE",
     "Artifact",
     "CoreAIConfig",
@@ -41,8 +44,13 @@ NOT_A_POINT = -1
 """Label of SAM's padding point: it takes part as a token with the learned not-a-point vector."""
 EMPTY_SLOT = -2
 """Label of an unused prompt slot: it takes no part in anything."""
-CANDIDATES = (4, 3, 1)
-"""Numbers of masks an exported decoder can return: all tokens, the three multimask tokens, the single-mask token."""
+DYNAMIC: Literal["dynamic"] = "dynamic"
+CANDIDATES = (4, 3, 1, DYNAMIC)
+"""Masks that an exported decoder can return: all tokens, the three multimask tokens, the single-mask token, or the one
+that ``modeling.single_mask`` chooses."""
+STABLE_OFFSET = 0.05
+STABLE_SHARE = 0.98
+"""SAM 2's rule for one mask: token 0 counts if count(logit > offset) is this share of count(logit > -offset)."""
 MIN_POINTS, MAX_POINTS = 2, 64
 """Prompt slots of an export: no prompt of SAM has fewer than 2, a box's corners or a point and its padding point."""
 EMBEDDING_SIDE = 64
@@ -179,8 +187,10 @@ class ExportConfig:
     """Prompt slots of the decoder; None leaves the number free where the format can."""
     mask_input: bool = False
     """Add ``mask_input`` and ``has_mask_input`` to the decoder."""
-    candidates: int = 4
-    """Masks returned: 4 (all tokens), 3 (multimask tokens) or 1 (single-mask token)."""
+    candidates: int | Literal["dynamic"] = 4
+    """Masks returned: 4 (all tokens), 3 (multimask tokens), 1 (single-mask token), ``dynamic`` (one, by stability)."""
+    object_score: bool = False
+    """Add ``object_score`` to the decoder's outputs."""
     score: Literal["iou", "stability"] | None = None
     """What ``scores`` are; None takes the family's default."""
     precision: str = "fp16"
@@ -194,7 +204,10 @@ class ExportConfig:
         if self.points is not None:
             check_slots(self.points)
         if self.candidates not in CANDIDATES:
-            raise UsageError(f"candidates is {self.candidates}; choose 4 (all masks), 3 (multimask) or 1 (single mask)")
+            raise UsageError(
+                f"candidates is {self.candidates}; choose 4 (all masks), 3 (multimask), 1 (single mask)"
+                " or dynamic (one, by stability)"
+            )
         if self.score not in (None, "iou", "stability"):
             raise UsageError(f"score is '{self.score}'; choose iou or stability")
         if self.precision not in PRECISIONS:

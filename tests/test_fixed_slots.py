@@ -13,7 +13,7 @@ from edgesam_export.families import load_model
 from edgesam_export.parity import check_parity
 from edgesam_export.parity.inputs import default_prompts
 from edgesam_export.predict.predictor import Predictor
-from edgesam_export.runners import ArtifactRunner, Embedding, Runner
+from edgesam_export.runners import ArtifactRunner, Decoded, Embedding, Runner
 from edgesam_export.spec import Artifact, CoreMLConfig
 
 NAME, SLOTS = "efficient_sam_vitt", 6
@@ -48,8 +48,8 @@ class BlankReference(Runner):
     def encode(self, prepared) -> Embedding:
         return EMBEDDING
 
-    def decode(self, embedding, point_coords, point_labels, mask_input=None) -> tuple[np.ndarray, np.ndarray]:
-        return np.zeros((1, 4, 256, 256), np.float32), np.zeros((1, 4), np.float32)
+    def decode_all(self, embedding, point_coords, point_labels, mask_input=None) -> Decoded:
+        return Decoded(np.zeros((1, 4, 256, 256), np.float32), np.zeros((1, 4), np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -129,11 +129,11 @@ def test_parity_hands_over_as_many_slots_as_the_decoder_has(fixed):
     """Points, filled up to the fixed slots by parity itself: the decoder is reached with every prompt but the mask."""
     candidate, seen = described(fixed), []
 
-    def decode(embedding, coords, labels, mask_input=None):
+    def decode_all(embedding, coords, labels, mask_input=None):
         seen.append((coords.shape, labels.shape))
-        return np.zeros((1, 4, 256, 256), np.float32), np.zeros((1, 4), np.float32)
+        return Decoded(np.zeros((1, 4, 256, 256), np.float32), np.zeros((1, 4), np.float32))
 
-    candidate.decode = decode
+    candidate.decode_all = decode_all
     images = [("one", PICTURE), ("two", PICTURE + 9)]
     report = check_parity(BlankReference(candidate.info), candidate, images=images, prompts=default_prompts)
     assert set(seen) == {((1, SLOTS, 2), (1, SLOTS))} and len(seen) == 2 * 4

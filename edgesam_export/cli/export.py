@@ -12,7 +12,7 @@ from edgesam_export.cli.loading import load
 from edgesam_export.cli.output import EXIT_GATE, emit, size_text, steps
 from edgesam_export.cli.parity import show_verification
 from edgesam_export.errors import warn
-from edgesam_export.spec import Artifact, ExportConfig
+from edgesam_export.spec import CANDIDATES, Artifact, ExportConfig
 
 __all__ = ["export", "package_config", "shared_config"]
 
@@ -21,7 +21,8 @@ def shared_config(options: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of ``ExportConfig`` that every format's command takes."""
     return {
         "mask_input": options["mask_input"],
-        "candidates": int(options["candidates"]),
+        "candidates": next(known for known in CANDIDATES if str(known) == options["candidates"]),
+        "object_score": options["object_score"],
         "score": options["score"],
         "profile": options["profile"],
     }

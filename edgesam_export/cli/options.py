@@ -83,7 +83,9 @@ def decoder_options(command: Command) -> Command:
             type=click.Choice([str(count) for count in CANDIDATES]),
             default=str(ExportConfig.candidates),
             show_default=True,
+            help="Masks returned; dynamic: one, chosen by stability (SAM 2).",
         ),
+        click.option("--object-score", is_flag=True, help="Let the decoder say whether an object is there (SAM 2)."),
         click.option("--mask-input/--no-mask-input", default=False, help="Let the decoder take an earlier mask."),
     ):
         command = option(command)

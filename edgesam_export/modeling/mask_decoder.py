@@ -44,6 +44,8 @@ class MaskDecoder(nn.Module):
 
     leading_tokens = 0
     """Output tokens before that of the predicted IoU."""
+    scores_objects = False
+    """The decoder scores an object's presence, and its one mask may be chosen by stability."""
 
     def __init__(
         self,
@@ -80,16 +82,20 @@ class MaskDecoder(nn.Module):
         dense: Tensor,
         token_bias: Tensor | None = None,
         further: tuple[Tensor, ...] = (),
-    ) -> tuple[Tensor, Tensor]:
+        *,
+        object_score: bool = False,
+    ) -> tuple[Tensor, ...]:
         """Predict all masks.
 
         Shapes (B of ``sparse``; the other inputs may have 1 instead):
             embedding, dense (B, D, H, W); image_pe (1, D, H, W); sparse (B, N, D) prompt tokens
             token_bias (B, 1, 1, N) for the prompt tokens: 0 for a token that counts, -inf for an empty slot
             further: maps beside the embedding, of a decoder whose ``upscale`` takes them
-            returns logits (B, M, 4H, 4W); predicted IoU (B, M), not clamped
+            returns logits (B, M, 4H, 4W); predicted IoU (B, M), not clamped; with ``object_score`` that, (B, 1)
         """
-        return self.read(*self.attend(embedding, image_pe, sparse, dense, token_bias), further)
+        tokens, image = self.attend(embedding, image_pe, sparse, dense, token_bias)
+        outputs = self.read(tokens, image, further)
+        return (*outputs, self.object_score(tokens)) if object_score else outputs
 
     def attend(
         self, embedding: Tensor, image_pe: Tensor, sparse: Tensor, dense: Tensor, token_bias: Tensor | None
@@ -107,6 +113,10 @@ class MaskDecoder(nn.Module):
         hyper = self.output_hypernetworks_mlps(tokens[:, quality + 1 : quality + 1 + self.num_mask_tokens])
         logits = self.mask_product(hyper, self.upscale(image, *further))
         return logits, self.iou_prediction_head(tokens[:, quality])
+
+    def object_score(self, tokens: Tensor) -> Tensor:
+        """Return the logit (B, 1) of an object's presence; of a decoder with ``scores_objects``."""
+        raise NotImplementedError
 
     def upscale(self, image: Tensor) -> Tensor:
         """Four times the size: (B, D, H, W) -> (B, D / 8, 4H, 4W)."""

@@ -139,6 +139,7 @@ class PyramidMaskDecoder(MaskDecoder):
     """SAM's mask decoder with two finer maps, a token for an object's presence, and an IoU between 0 and 1."""
 
     leading_tokens = 1
+    scores_objects = True
 
     def __init__(self) -> None:
         super().__init__()

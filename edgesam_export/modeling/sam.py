@@ -87,6 +87,22 @@ class SamModel(nn.Module):
         *inputs, further = self.decoder_inputs(embedding, point_coords, point_labels, mask_input)
         return self.mask_decoder(*inputs, further)
 
+    def decode_all(
+        self, embedding: Maps, point_coords: Tensor, point_labels: Tensor, mask_input: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return logits and predicted IoU as ``decode`` does, and the object score.
+
+        It is one logit (B, 1), above 0 for an object that is there; None of a model that has no such score.
+
+        Raises:
+            UsageError: see ``decode``.
+        """
+        prompt = embedding, point_coords, point_labels, mask_input
+        if not self.mask_decoder.scores_objects:
+            return (*self.decode(*prompt), None)
+        logits, iou, score = self.mask_decoder(*self.decoder_inputs(*prompt), object_score=True)
+        return logits, iou, score
+
     def decoder_inputs(
         self, embedding: Maps, point_coords: Tensor, point_labels: Tensor, mask_input: Tensor | None = None
     ) -> tuple[Any, ...]:

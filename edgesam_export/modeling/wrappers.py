@@ -13,7 +13,8 @@ from edgesam_export.errors import UsageError
 from edgesam_export.modeling.prompt_encoder import PromptEncoder
 from edgesam_export.modeling.resampling import LongestSide
 from edgesam_export.modeling.sam import Maps, SamModel, as_maps
-from edgesam_export.spec import EMPTY_SLOT, EVERY_FORMAT, MASK_SIDE, NOT_A_POINT, ImageFrame
+from edgesam_export.modeling.single_mask import SingleMask
+from edgesam_export.spec import DYNAMIC, EMPTY_SLOT, EVERY_FORMAT, MASK_SIDE, NOT_A_POINT, ImageFrame
 
 __all__ = [
     "MASKED",
@@ -35,9 +36,12 @@ MASKED = -1.0e4
 """Finite in FP16 (largest 65504) and far below any score: its exponential is exactly zero."""
 
 
-def token_indexes(candidates: int) -> tuple[int, ...]:
-    """Return the indexes of the mask tokens, of the decoder's four, that an export returns."""
-    return {4: (0, 1, 2, 3), 3: (1, 2, 3), 1: (0,)}[candidates]
+def token_indexes(candidates: int | str) -> tuple[int, ...]:
+    """Return the indexes of the mask tokens, of the decoder's four, that an export returns.
+
+    A ``dynamic`` one returns token 0 or what stands in for it.
+    """
+    return {4: (0, 1, 2, 3), 3: (1, 2, 3), 1: (0,), DYNAMIC: (0,)}[candidates]
 
 
 class Normalise(nn.Module):
@@ -226,7 +230,15 @@ class DecoderForExport(nn.Module):
     image_pe: torch.Tensor
     no_mask: torch.Tensor
 
-    def __init__(self, model: SamModel, *, candidates: int, score: str, slots: int | None = None) -> None:
+    def __init__(
+        self,
+        model: SamModel,
+        *,
+        candidates: int | str,
+        score: str,
+        slots: int | None = None,
+        object_score: bool = False,
+    ) -> None:
         super().__init__()
         fixed = model.info.slots
         if fixed not in (None, slots):
@@ -241,13 +253,15 @@ class DecoderForExport(nn.Module):
         self.mask_limit = model.prompt_encoder.mask_limit
         self.maps = len(model.info.embedding_shapes)
         self.tokens = token_indexes(candidates)
+        self.single = SingleMask() if candidates == DYNAMIC else None
+        self.object_score = object_score
         self.stability = StabilityScore() if score == "stability" else None
         self.register_buffer("image_pe", model.prompt_encoder.dense_pe().detach())
         no_mask = model.prompt_encoder.dense(None)[:, :, :1, :1]  # the same at every position
         self.register_buffer("no_mask", no_mask.detach().clone())
 
-    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return masks (1, M, 256, 256) logits and scores (1, M).
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return masks (1, M, 256, 256) logits, scores (1, M) and, where it was asked for, the object score (1, 1).
 
         Shapes of the inputs, in order:
             the maps of the embedding, the first (1, D, 64, 64); point_coords (1, N, 2) x, y in pixels of the prompt
@@ -265,12 +279,16 @@ class DecoderForExport(nn.Module):
         dense: torch.Tensor,
         bias: torch.Tensor,
         further: Sequence[torch.Tensor],
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return masks and scores of a prompt that is encoded already; inputs as in ``MaskDecoder.forward``."""
-        logits, iou = self.mask_decoder(embedding, self.image_pe, sparse, dense, bias, tuple(further))
-        first, last = self.tokens[0], self.tokens[-1] + 1
-        logits, iou = logits[:, first:last], iou[:, first:last]
-        return logits, iou if self.stability is None else self.stability(logits)
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the outputs for a prompt that is encoded already; inputs as in ``MaskDecoder.forward``."""
+        prompt = embedding, self.image_pe, sparse, dense, bias, tuple(further)
+        logits, iou, *presence = self.mask_decoder(*prompt, object_score=self.object_score)
+        if self.single is None:
+            first, last = self.tokens[0], self.tokens[-1] + 1
+            logits, iou = logits[:, first:last], iou[:, first:last]
+        else:
+            logits, iou = self.single(logits, iou)
+        return logits, iou if self.stability is None else self.stability(logits), *presence
 
     def dense(self, mask_input: torch.Tensor | None = None, has_mask_input: torch.Tensor | None = None) -> torch.Tensor:
         """Return the map that is added to the embedding: (1, D, 1, 1) without, (1, D, 64, 64) with a mask input."""

@@ -48,6 +48,7 @@ from edgesam_export.parity.report import (
     ParityRow,
     Prompt,
 )
+from edgesam_export.parity.single_mask import chosen_token
 from edgesam_export.parity.thumbnails import mask_image
 from edgesam_export.parity.witness import agreement_rows, shown_to, witness_runners
 from edgesam_export.runners import Embedding, Runner, match_maps
@@ -171,7 +172,7 @@ class ParityCheck:
     """
 
     def __init__(self, runner: Runner, reference: Reference, gates: tuple[Gate, ...], ranged: set[str]) -> None:
-        if runner.selects:
+        if runner.selects and not runner.dynamic:
             raise UsageError(f"{runner.name}: this decoder picks one mask itself; check an export with --candidates 4")
         self.runner = runner
         self.reference = reference
@@ -243,8 +244,10 @@ class ParityCheck:
         outputs = self.reference.outputs(*key)
         noise = None if self.runner.numerics == "fp32" else self.reference.noise(*key, source.owner)
         packed = pack(sample.prepared, prompt, decoder.slots, decoder.info.padding_point)
-        logits, scores = decoder.decode(source.embedding, *packed, outputs.mask_input)
+        logits, scores, presence = decoder.decode_all(source.embedding, *packed, outputs.mask_input)
         kept = [self.reference.runner.candidates.index(token) for token in decoder.candidates]
+        if decoder.dynamic and not self.reference.runner.dynamic:
+            kept = [chosen_token(outputs, logits, noise)]
         noise = noise.of(kept) if noise else None
         expected_logits = outputs.logits[kept]
         if decoder.logit_limit is not None:
@@ -258,8 +261,12 @@ class ParityCheck:
         fair = fair_scores(decoder.score_kind, expected_logits, logits, noise)
         score_row = self.row(replace(masks_output, name="scores"), expected_scores[None], scores, **fair)
         result = CheckResult(rows=(masks, score_row))
+        if decoder.scores_objects and outputs.object_score is not None:
+            slack = SURE * noise.object_score if noise else 0.0
+            named = replace(masks_output, name="object_score")
+            result += CheckResult(rows=(self.row(named, outputs.object_score[None], presence, slack=slack),))
         if source.owner == "reference":
-            result += self.diagnosis.diagnose(component, worst([masks, score_row]))
+            result += self.diagnosis.diagnose(component, worst(result.rows))
         if masks.metrics and (source.owner == "own" or "encoder" not in self.components):
             rows, columns = sample.extent
             shown = [side[:rows, :columns] for side in (expected_logits[best], logits[0, best])]

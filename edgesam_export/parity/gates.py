@@ -64,21 +64,23 @@ def default_gates() -> tuple[Gate, ...]:
     so every output is held by its value: 80 dB, and scores to a ten thousandth.
 
     fp16 and ane ask whether half precision is good enough, by what a user gets: no mask may change visibly by more than
-    1 %, no score by more than 0.01 and no best mask by more than a tie (2^-11, FP16's step below 1, rounded up for
-    both scores' own rounding), each beyond what half precision costs any correct implementation of this network on
-    this input. That noise comes from the reference, so that no candidate can excuse itself. An embedding is judged by
-    the masks made of it; alone it must be no more than recognisable.
+    1 %, no score and no probability of an object by more than 0.01 and no best mask by more than a tie (2^-11, FP16's
+    step below 1, rounded up for both scores' own rounding), each beyond what half precision costs any correct
+    implementation of this network on this input. That noise comes from the reference, so that no candidate can excuse
+    itself. An embedding is judged by the masks made of it; alone it must be no more than recognisable.
     """
     gates = [Gate(output=ENCODER_OUTPUT, metric="psnr_db", numerics="fp32", minimum=80.0)]
     gates += [Gate(output=o, metric="psnr_db", numerics="fp32", minimum=80.0) for o in ("masks", *PROPOSALS)]
     gates += [Gate(output="scores", metric="score_error", numerics="fp32", maximum=1e-4)]
     gates += [Gate(output="scores", metric="choice_loss", numerics="fp32", maximum=1e-5)]
+    gates += [Gate(output="object_score", metric="presence_error", numerics="fp32", maximum=1e-4)]
     for numerics, proposals in (("fp16", 40.0), ("ane", 35.0)):
         gates += [Gate(output=ENCODER_OUTPUT, metric="psnr_db", numerics=numerics, minimum=20.0)]
         gates += [Gate(output=o, metric="psnr_db", numerics=numerics, minimum=proposals) for o in PROPOSALS]
         gates += [Gate(output="masks", metric="visible_change", numerics=numerics, maximum=0.01)]
         gates += [Gate(output="scores", metric="score_error", numerics=numerics, maximum=0.01)]
         gates += [Gate(output="scores", metric="choice_loss", numerics=numerics, maximum=1e-3)]
+        gates += [Gate(output="object_score", metric="presence_error", numerics=numerics, maximum=0.01)]
     return tuple(gates)
 
 

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.modeling.common import LayerNorm2d, OneGroupNorm
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.runners import Embedding
+from edgesam_export.runners import Decoded, Embedding
 from edgesam_export.runners.torch import TorchRunner
 
 __all__ = ["HalfPrecisionRunner"]
@@ -88,10 +88,10 @@ class HalfPrecisionRunner(TorchRunner):
         with self.noisy():
             return super().encode_pixels(pixels)
 
-    def decode(self, *inputs: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits (1, 4, 256, 256) and scores (1, 4) with the decoder's noise; inputs as the base class's."""
+    def decode_all(self, *inputs: Any) -> Decoded:
+        """Return logits, scores and object score with the decoder's noise; inputs as the base class's."""
         with self.noisy():
-            return super().decode(*inputs)
+            return super().decode_all(*inputs)
 
     @contextmanager
     def noisy(self) -> Iterator[None]:

@@ -141,16 +141,17 @@ def visible_change(reference: np.ndarray, candidate: np.ndarray, noise: float = 
     return int(np.count_nonzero(changed & sure)) / max(int(np.count_nonzero(left | right)), SMALLEST_MASK)
 
 
-def stability_slack(logits: np.ndarray, noise: np.ndarray) -> float:
+def stability_slack(logits: np.ndarray, noise: np.ndarray, offset: float = 1.0) -> float:
     """Return by how much a stability score may move when every logit moves by ``SURE`` times the noise of its mask.
 
-    Logits within that of -1 or 1 may leave or join the areas whose ratio the score is; the largest of all masks counts.
+    Logits within that of ``-offset`` or ``offset`` may leave or join the areas whose ratio the score is; the largest of
+    all masks counts.
 
     Shapes: logits (M, H, W), noise (M,)
     """
     reach = SURE * noise[:, None, None]
-    unsure = np.count_nonzero((abs(logits - 1) <= reach) | (abs(logits + 1) <= reach), axis=(1, 2))
-    return float(np.max(unsure / np.maximum(np.count_nonzero(logits > -1, axis=(1, 2)), 1)))
+    unsure = np.count_nonzero((abs(logits - offset) <= reach) | (abs(logits + offset) <= reach), axis=(1, 2))
+    return float(np.max(unsure / np.maximum(np.count_nonzero(logits > -offset, axis=(1, 2)), 1)))
 
 
 def grown(mask: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,10 +20,11 @@ class Noise:
 
     logits: np.ndarray
     scores: float
+    object_score: float = 0.0
 
     def of(self, tokens: Sequence[int]) -> Noise:
         """Return the noise of a decoder that returns these mask tokens only."""
-        return Noise(logits=self.logits[list(tokens)], scores=self.scores)
+        return replace(self, logits=self.logits[list(tokens)])
 
 
 def spread(

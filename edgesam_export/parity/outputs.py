@@ -96,6 +96,13 @@ def score_error(pair: Pair) -> float:
     return max(0.0, metrics.max_abs_error(pair.expected, pair.actual) - pair.slack)
 
 
+def presence_error(pair: Pair) -> float:
+    """Return the error of the probability that an object is there, beyond what half precision can make of its logit."""
+    expected, actual = (1 / (1 + np.exp(-np.asarray(side, np.float64))) for side in (pair.expected, pair.actual))
+    # A probability moves by at most a quarter of what its logit moves.
+    return max(0.0, metrics.max_abs_error(expected, actual) - pair.slack / 4)
+
+
 PSNR, LARGEST, RMS = of_arrays(metrics.psnr_db), of_arrays(metrics.max_abs_error), of_arrays(metrics.rms_error)
 
 METRICS: Mapping[str, Mapping[str, Metric]] = {
@@ -121,6 +128,7 @@ METRICS: Mapping[str, Mapping[str, Metric]] = {
         "score_error": score_error,
         "max_abs_error": LARGEST,
     },
+    "object_score": {"presence_error": presence_error, "max_abs_error": LARGEST},
     "boxes": {"psnr_db": PSNR, "max_abs_error": LARGEST, "rms_error": RMS},
     "box_scores": {"psnr_db": PSNR, "max_abs_error": LARGEST, "rms_error": RMS},
 }

@@ -12,7 +12,7 @@ from edgesam_export.imaging.geometry import PreparedImage, prepare
 from edgesam_export.parity.inputs import pack
 from edgesam_export.parity.noise import Noise, spread
 from edgesam_export.parity.report import Owner, Prompt
-from edgesam_export.runners import Embedding, Runner
+from edgesam_export.runners import Decoded, Embedding, Runner
 from edgesam_export.spec import MASK_SIDE, ImageFrame
 
 __all__ = ["Reference", "ReferenceOutputs", "image_extent", "require_finite"]
@@ -22,12 +22,14 @@ __all__ = ["Reference", "ReferenceOutputs", "image_extent", "require_finite"]
 class ReferenceOutputs:
     """The reference's outputs for one prompt, and the mask prompt they belong to.
 
-    Shapes: logits (4, 256, 256), scores (4,), mask_input (1, 1, 256, 256)
+    Shapes: logits (4, 256, 256), scores (4,), mask_input (1, 1, 256, 256), object_score (1,)
     """
 
     logits: np.ndarray
     scores: np.ndarray
     mask_input: np.ndarray | None
+    object_score: np.ndarray | None = None
+    """None of a model that has none."""
 
 
 class Reference:
@@ -81,10 +83,13 @@ class Reference:
                 before = self.outputs(name, from_pixels, replace(prompt, kind="point"))
                 mask_input = before.logits[before.scores.argmax()][None, None]
             coords, labels = pack(self.prepared[name], prompt, None, self.runner.info.padding_point)
-            logits, scores = self.runner.decode(self.embedding(name, from_pixels), coords, labels, mask_input)
+            found = self.runner.decode_all(self.embedding(name, from_pixels), coords, labels, mask_input)
             what = f"of {name}, prompt {prompt.kind}"
             self.decoded[key] = ReferenceOutputs(
-                require_finite(logits, f"logits {what}")[0], require_finite(scores, f"scores {what}")[0], mask_input
+                require_finite(found.masks, f"logits {what}")[0],
+                require_finite(found.scores, f"scores {what}")[0],
+                mask_input,
+                None if found.object_score is None else require_finite(found.object_score, f"object score {what}")[0],
             )
         return self.decoded[key]
 
@@ -102,10 +107,19 @@ class Reference:
             found = []
             for sample in self.samples:
                 embedding = (sample if owner == "own" else self).embedding(name, from_pixels)
-                logits, scores = sample.runner.decode(embedding, coords, labels, exact.mask_input)
-                found.append((require_finite(logits, "logits")[0], require_finite(scores, "scores")[0]))
-            self.noises[key] = spread(exact.logits, exact.scores, found, image_extent(self.prepared[name]))
+                found.append(sample.runner.decode_all(embedding, coords, labels, exact.mask_input))
+            pairs = [(require_finite(one.masks, "logits")[0], require_finite(one.scores, "scores")[0]) for one in found]
+            noise = spread(exact.logits, exact.scores, pairs, image_extent(self.prepared[name]))
+            self.noises[key] = replace(noise, object_score=presence_noise(exact, found))
         return self.noises[key]
+
+
+def presence_noise(exact: ReferenceOutputs, samples: Sequence[Decoded]) -> float:
+    """Return the root mean square error of the samples' object scores; 0 of a model without."""
+    if exact.object_score is None:
+        return 0.0
+    errors = [one.object_score - exact.object_score for one in samples if one.object_score is not None]
+    return float(np.sqrt(np.mean(np.square(errors))))
 
 
 def image_extent(prepared: PreparedImage) -> tuple[int, int]:

@@ -32,6 +32,8 @@ class Masks:
     logits: np.ndarray
     best_index: int
     """Index of the mask with the highest score."""
+    object_score: float | None = None
+    """Above 0: the prompt shows an object; masks do not depend on it. None of a decoder that does not return it."""
 
     @property
     def best(self) -> np.ndarray:
@@ -100,11 +102,17 @@ class Predictor:
         kind = kind_of(kinds, has_mask=mask_input is not None)
         if not is_trained_on(self.runner.info, kind):
             warn(untrained_text(self.runner.info, kind))
-        logits, scores = self.runner.decode(self.embedding, coords, kinds, mask_prompt)
-        logits, scores = np.asarray(logits[0], np.float32), np.asarray(scores[0], np.float32)
+        decoded = self.runner.decode_all(self.embedding, coords, kinds, mask_prompt)
+        logits, scores = np.asarray(decoded.masks[0], np.float32), np.asarray(decoded.scores[0], np.float32)
         # One mask at a time: four float maps of a 100 megapixel image would be 1.6 GB.
         masks = np.stack([masks_to_source(one[None], self.prepared)[0] > 0 for one in logits])
-        return Masks(masks=masks, scores=scores, logits=logits, best_index=best_mask(scores, len(logits)))
+        return Masks(
+            masks=masks,
+            scores=scores,
+            logits=logits,
+            best_index=best_mask(scores, len(logits)),
+            object_score=None if decoded.object_score is None else float(decoded.object_score.item()),
+        )
 
     def checked_mask(self, mask_input: np.ndarray) -> np.ndarray:
         """Mask prompt as float32 (1, 1, 256, 256)."""

@@ -37,6 +37,8 @@ class SegmentResult:
     runner: str
     prompt_box: Box | None
     """The box that took part: the user's, or what the model proposed for a point."""
+    object_score: float | None
+    """See ``Masks``."""
 
     def summary(self) -> str:
         """One line for people."""
@@ -55,6 +57,7 @@ class SegmentResult:
             "logits": str(self.logits_path),
             "runner": self.runner,
             "prompt_box": list(self.prompt_box) if self.prompt_box else None,
+            "object_score": self.object_score,
         }
 
 
@@ -135,6 +138,7 @@ def save_result(
         logits_path=output / names[2],
         runner=runner,
         prompt_box=box,
+        object_score=masks.object_score,
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgesam_export.errors import UsageError
 from edgesam_export.registry import Registry, import_submodules
-from edgesam_export.spec import MASK_SIDE, CoreMLConfig, ExportConfig, ModelInfo, PackageConfig, TensorSpec
+from edgesam_export.spec import DYNAMIC, MASK_SIDE, CoreMLConfig, ExportConfig, ModelInfo, PackageConfig, TensorSpec
 
 if TYPE_CHECKING:
     import torch
@@ -194,6 +194,7 @@ def decoder_details(slots: int | None, config: ExportConfig, score: str) -> dict
     return {
         "slots": slots,
         "candidates": list(token_indexes(config.candidates)),
+        "selection": DYNAMIC if config.candidates == DYNAMIC else "all",
         "score": score,
         "mask_threshold": 0.0,
         "mask_input": config.mask_input,

@@ -20,7 +20,16 @@ from edgesam_export.profiles import (
     prompt_specs,
     score_meaning,
 )
-from edgesam_export.spec import MASK_SIDE, CoreMLConfig, ExportConfig, ImageFrame, ModelInfo, PackageConfig, TensorSpec
+from edgesam_export.spec import (
+    DYNAMIC,
+    MASK_SIDE,
+    CoreMLConfig,
+    ExportConfig,
+    ImageFrame,
+    ModelInfo,
+    PackageConfig,
+    TensorSpec,
+)
 
 __all__ = ["decoder", "encoder"]
 
@@ -77,34 +86,56 @@ def decoder(model: SamModel, config: ExportConfig) -> Component:
     """
     score = config.score or model.info.default_score
     slots = prompt_slots(model, config)
-    module = DecoderForExport(model, candidates=config.candidates, score=score, slots=slots)
+    refuse_without_object_score(model, config)
+    module = DecoderForExport(
+        model, candidates=config.candidates, score=score, slots=slots, object_score=config.object_score
+    )
     if config.mask_input and module.mask_downscaling is None:
         raise UsageError(f"{model.info.name} knows no mask prompt; export it without mask_input")
     labels = label_details(model)
-    count = len(token_indexes(config.candidates))
-    resizing = mask_resize_meaning(model.info.frame)
     inputs = (
         *embedding_specs(model.info, config.precision),
         *prompt_specs(slots or "points", config, model.info.frame.prompt_size, **labels),
-    )
-    outputs = (
-        TensorSpec(
-            name="masks",
-            shape=(1, count, MASK_SIDE, MASK_SIDE),
-            dtype=config.precision,
-            description=f"mask logits of the prompt frame; {resizing}, then threshold at 0",
-        ),
-        TensorSpec(name="scores", shape=(1, count), dtype="fp32", description=score_meaning(score)),
     )
     return Component(
         name="decoder",
         module=module,
         inputs=inputs,
-        outputs=outputs,
+        outputs=output_specs(model.info.frame, config, score),
         example=example_prompt(model.info, slots or 5, config),
         free_dims={} if slots else {"points": (1, 64)},
-        details={**decoder_details(slots, config, score), **labels, **unsupported_options(model.info, module)},
+        details={
+            **decoder_details(slots, config, score),
+            "object_score": config.object_score,
+            **labels,
+            **unsupported_options(model.info, module),
+        },
     )
+
+
+def output_specs(frame: ImageFrame, config: ExportConfig, score: str) -> tuple[TensorSpec, ...]:
+    """Return the outputs of a decoder whose scores are of the kind ``score``."""
+    count = len(token_indexes(config.candidates))
+    masks = TensorSpec(
+        name="masks",
+        shape=(1, count, MASK_SIDE, MASK_SIDE),
+        dtype=config.precision,
+        description=f"mask logits of the prompt frame; {mask_resize_meaning(frame)}, then threshold at 0",
+    )
+    scores = TensorSpec(name="scores", shape=(1, count), dtype="fp32", description=score_meaning(score))
+    meaning = "logit of an object's presence: above 0 the prompt shows one; masks do not depend on it"
+    presence = TensorSpec(name="object_score", shape=(1, 1), dtype="fp32", description=meaning)
+    return (masks, scores, presence) if config.object_score else (masks, scores)
+
+
+def refuse_without_object_score(model: SamModel, config: ExportConfig) -> None:
+    """Raise UsageError for options of SAM 2's decoder that another model's does not have."""
+    if model.mask_decoder.scores_objects:
+        return
+    if config.candidates == DYNAMIC:
+        raise UsageError(f"candidates dynamic is SAM 2's choice of one mask, not {model.info.name}'s; choose 4, 3 or 1")
+    if config.object_score:
+        raise UsageError(f"{model.info.name} has no object score, which is SAM 2's; leave object_score out")
 
 
 def mask_resize_meaning(frame: ImageFrame) -> str:

@@ -180,14 +180,15 @@ def decoder(model: SamModel, config: ExportConfig) -> Component:
         UsageError: ``points`` is fixed, or ``candidates`` is neither 4 nor 1.
     """
     refuse_fixed_points(config)
-    if config.candidates == 3:
+    if config.candidates not in (4, 1):
         raise UsageError(
             f"profile '{config.profile}' returns 4 masks or the best 1, not {config.candidates};"
             " choose candidates 4 or 1, or use profile 'default'"
         )
     config = replace(config, mask_input=True, precision="fp32")  # float32 outside, whatever the arithmetic
     score = config.score or model.info.default_score
-    single = config.candidates == 1
+    count = 1 if config.candidates == 1 else 4
+    single = count == 1
     source = TensorSpec(
         name="orig_im_size", shape=(2,), dtype="fp32", description="height and width of the source image, pixels"
     )
@@ -199,7 +200,7 @@ def decoder(model: SamModel, config: ExportConfig) -> Component:
             *prompt_specs("points", config, model.info.frame.prompt_size),
             source,
         ),
-        outputs=output_specs(config.candidates, score),
+        outputs=output_specs(count, score),
         example=(*example_prompt(model.info, EXAMPLE_POINTS, config), torch.tensor(EXAMPLE_SOURCE)),
         free_dims={"points": (1, 64)},
         details={

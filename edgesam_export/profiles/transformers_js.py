@@ -95,7 +95,7 @@ def refuse_options(model: SamModel, config: ExportConfig) -> None:
     refuse_one_map(model.info, config)
     refuse_fixed_points(config)
     refuse_other_candidates(config, 3)
-    if config.mask_input or not hasattr(model.mask_decoder, "object_score"):
+    if config.mask_input or not model.mask_decoder.scores_objects:
         what = "no mask_input" if config.mask_input else f"an object score, which {model.info.name} has not"
         raise UsageError(f"profile '{config.profile}' has {what}; use profile 'default' or 'sam2'")
 

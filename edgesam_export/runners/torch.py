@@ -22,7 +22,7 @@ from edgesam_export.mil import Program, load_program
 from edgesam_export.modeling.common import stability_score
 from edgesam_export.modeling.sam import Maps, SamModel, as_maps
 from edgesam_export.profiles import embedding_names
-from edgesam_export.runners import RUNNERS, ArtifactRunner, Embedding, Runner, match_maps
+from edgesam_export.runners import RUNNERS, ArtifactRunner, Decoded, Embedding, Runner, match_maps
 from edgesam_export.spec import Artifact, CoreMLConfig, ExportConfig
 
 __all__ = ["ExportedModulesRunner", "StoredWeightsRunner", "TorchRunner", "fresh_program"]
@@ -42,6 +42,7 @@ class TorchRunner(Runner):
         self.info = model.info
         self.embedding_names = embedding_names(len(model.info.embedding_shapes))
         self.score_kind = score or model.info.default_score
+        self.scores_objects = model.mask_decoder.scores_objects
         self.proposes = model.proposes
 
     @classmethod
@@ -71,20 +72,21 @@ class TorchRunner(Runner):
         """Return an array as float32 on the model's device."""
         return torch.from_numpy(np.asarray(array, np.float32)).to(self.device)
 
-    def decode(
+    def decode_all(
         self,
         embedding: Embedding,
         point_coords: np.ndarray,
         point_labels: np.ndarray,
         mask_input: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits (1, 4, 256, 256) and scores (1, 4), float32."""
+    ) -> Decoded:
+        """Return logits (1, 4, 256, 256), scores (1, 4) and, of a model that has one, the object score (1, 1)."""
         maps = match_maps(embedding, self.embedding_names).values()
         prompt = [self.tensor(array) for array in (point_coords, point_labels, mask_input) if array is not None]
         with self.without_gradients():
-            logits, iou = self.model.decode(tuple(map(self.tensor, maps)), *prompt)
+            logits, iou, presence = self.model.decode_all(tuple(map(self.tensor, maps)), *prompt)
             scores = stability_score(logits) if self.score_kind == "stability" else iou
-        return logits.cpu().numpy(), scores.cpu().numpy()
+        object_score = None if presence is None else presence.cpu().numpy()
+        return Decoded(logits.cpu().numpy(), scores.cpu().numpy(), object_score)
 
     def decode_many(
         self,

@@ -25,7 +25,7 @@ from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.modeling.prompt_encoder import PromptEncoder
 from edgesam_export.modeling.random_weights import fill_random
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.runners import Runner, open_runner
+from edgesam_export.runners import Decoded, Runner, open_runner
 from edgesam_export.spec import Artifact, ImageFrame, ModelInfo, OnnxConfig
 
 SIDE = 256
@@ -77,7 +77,7 @@ class Knowing(Runner):
         self.encoded += 1
         return {"image_embeddings": np.zeros((1, 4, 4, 4), np.float32)}
 
-    def decode(self, embedding, coords, labels, mask_input=None):
+    def decode_all(self, embedding, coords, labels, mask_input=None):
         kept = labels[0] >= 0
         points, kinds = coords[0][kept], labels[0][kept].astype(int)
         factor = self.masks[0].shape[0] / self.info.frame.prompt_size
@@ -85,7 +85,7 @@ class Knowing(Runner):
         truth = next(mask for mask in self.masks if mask[y, x])
         self.calls.append((points, kinds, mask_input))
         logits = np.stack(self.answer(truth, points, kinds)).astype(np.float32)
-        return logits[None], np.float32([self.scores])
+        return Decoded(logits[None], np.float32([self.scores]))
 
 
 def signed(mask: np.ndarray) -> np.ndarray:

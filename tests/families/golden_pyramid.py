@@ -32,6 +32,8 @@ from edgesam_export.imaging.masks import masks_to_source
 from edgesam_export.imaging.prompts import pack_prompt
 from edgesam_export.modeling.common import stability_score
 from edgesam_export.modeling.sam import SamModel
+from edgesam_export.modeling.single_mask import SingleMask
+from edgesam_export.modeling.wrappers import DecoderForExport
 
 # Tolerances of tests/goldens/README.md.
 MAPS = ("embedding", "feats_s0", "feats_s1")
@@ -53,10 +55,11 @@ class PyramidPicture(Picture):
 
     inner: dict[str, np.ndarray] = field(default_factory=dict)
     inputs: dict[str, tuple] = field(default_factory=dict)
+    prompts: dict[str, tuple] = field(default_factory=dict)
 
-    def decoder_inputs(self, name: str) -> tuple:
-        """What the mask decoder gets for a prompt, packed as the predictor does."""
-        if name not in self.inputs:
+    def packed(self, name: str) -> tuple[torch.Tensor | None, ...]:
+        """Coordinates, labels and mask of a prompt, packed as the predictor does."""
+        if name not in self.prompts:
             prompt = self.meta["prompts"][name]
             if name == "corner":  # one point lies just outside, which the predictor refuses
                 points = np.asarray(prompt["coords"], np.float64) * 1024 / np.array(self.prepared.source_size[::-1])
@@ -72,7 +75,13 @@ class PyramidPicture(Picture):
                 )
             coords, labels = (torch.from_numpy(array.astype(np.float32)) for array in (coords, labels))
             mask = self.first_mask(prompt["mask"]) * prompt.get("mask_gain", 1) if "mask" in prompt else None
-            self.inputs[name] = self.model.decoder_inputs(self.embedding, coords, labels, mask)
+            self.prompts[name] = coords, labels, mask
+        return self.prompts[name]
+
+    def decoder_inputs(self, name: str) -> tuple:
+        """What the mask decoder gets for a prompt."""
+        if name not in self.inputs:
+            self.inputs[name] = self.model.decoder_inputs(self.embedding, *self.packed(name))
         return self.inputs[name]
 
     def predict(self, name: str) -> tuple[torch.Tensor, ...]:
@@ -233,6 +242,32 @@ class PyramidSuite:
             assert_close(dynamic, picture.array(f"{prompt}/stability_dynamic"), STABILITY_DYNAMIC)
             area = (logits > 0).float().mean(dim=(1, 2))  # rounded to four digits in the file
             assert_close(area, np.asarray(picture.meta["prompts"][prompt]["area"], np.float32), 1e-4)
+
+    def test_the_single_mask_is_upstreams_choice(self, picture):
+        single = SingleMask()
+        for prompt, described in picture.meta["prompts"].items():
+            logits, iou, _ = (part[None] for part in picture.predict(prompt))
+            for gain, token in {"1": described["single_mask_token"], **described["single_mask_token_by_gain"]}.items():
+                if token is None:  # too near to the threshold
+                    continue
+                found, score = single(logits * float(gain), iou)
+                assert torch.equal(found[0, 0], logits[0, token] * float(gain)) and score.item() == iou[0, token].item()
+
+    def test_a_decoder_for_export_returns_the_single_mask_and_the_object_score(self, model, picture):
+        exact = DecoderForExport(model, candidates="dynamic", score="iou", object_score=True).eval()
+        for prompt in ("box", "mask"):
+            described = picture.meta["prompts"][prompt]
+            coords, labels, mask = picture.packed(prompt)
+            given = (coords, labels.float(), *(() if mask is None else (mask, torch.ones(1))))
+            found, score, presence = exact(*picture.embedding, *given)
+            assert found.shape == (1, 1, 256, 256) and presence.shape == (1, 1)
+            assert_close(
+                statistics(found[0]),
+                picture.array(f"{prompt}/logits_stats")[described["single_mask_token"]][None],
+                STATS,
+            )
+            assert abs(score.item() - described["single_mask_iou"]) < IOU
+            assert_close(presence[0], picture.array(f"{prompt}/object_score"), IOU)
 
     def test_final_masks_are_upstreams(self, pictures):
         compared = different = 0

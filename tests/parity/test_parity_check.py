@@ -17,7 +17,7 @@ from edgesam_export.parity.gates import DEFAULT_GATES, Check, Gate
 from edgesam_export.parity.inputs import default_images, default_prompts, open_candidates
 from edgesam_export.parity.metrics import mask_iou
 from edgesam_export.parity.outputs import ENCODER_OUTPUT, Pair, measure
-from edgesam_export.runners import Runner
+from edgesam_export.runners import Decoded, Runner
 from edgesam_export.spec import Artifact, ImageFrame, ModelInfo
 
 NAMES = ("image_embeddings",)
@@ -53,7 +53,7 @@ class FakeRunner(Runner):
         maps = [np.tile(rows + n, (1, 16, 1, 1)).astype(np.float32)[..., n:] for n in range(len(self.embedding_names))]
         return dict(zip(self.embedding_names, [*maps[:-1], self.embedding_fault(maps[-1])]))
 
-    def decode(self, embedding, point_coords, point_labels, mask_input=None):
+    def decode_all(self, embedding, point_coords, point_labels, mask_input=None):
         self.calls.append((point_coords.shape, point_labels.tolist(), mask_input is not None))
         used = point_labels[0] >= 0
         x, y = point_coords[0][used].mean(0) / 4
@@ -64,7 +64,7 @@ class FakeRunner(Runner):
         )
         logits = np.stack([20.0 + 8 * token - distance + level for token in self.candidates])[None].astype(np.float32)
         scores = np.array([[0.9 - 0.1 * token for token in self.candidates]], np.float32)
-        return self.logit_fault(logits), self.score_fault(scores)
+        return Decoded(self.logit_fault(logits), self.score_fault(scores))
 
 
 def row(report, output, *, embeddings="reference", prompt="point", image="cat.jpg"):
@@ -339,13 +339,13 @@ def test_candidates_are_compared_with_the_reference_of_the_same_token(candidates
 def test_stability_scores_are_compared_with_stability_of_the_reference():
     candidate = FakeRunner("stability")
     candidate.score_kind = "stability"
-    decode, error = candidate.decode, np.zeros(4, np.float32)
+    decode, error = candidate.decode_all, np.zeros(4, np.float32)
 
     def with_stability(*inputs):
-        logits, _ = decode(*inputs)
-        return logits, stability(logits) - error
+        logits = decode(*inputs).masks
+        return Decoded(logits, stability(logits) - error)
 
-    candidate.decode = with_stability
+    candidate.decode_all = with_stability
     report = check(candidate, **QUICK)
     assert report.passed and row(report, "scores").metrics["max_abs_error"] == 0
     error[2] = 2e-4
@@ -364,13 +364,13 @@ def test_a_stability_score_is_held_to_the_files_own_masks():
         return made
 
     reference.logit_fault = lambda logits: small(logits, -1e-5)
-    decode = candidate.decode
+    decode = candidate.decode_all
 
     def with_stability(*inputs):
-        logits = small(decode(*inputs)[0], 1e-5)
-        return logits, stability(logits)
+        logits = small(decode(*inputs).masks, 1e-5)
+        return Decoded(logits, stability(logits))
 
-    candidate.decode = with_stability
+    candidate.decode_all = with_stability
     report = check_parity(reference, candidate, **QUICK)
     assert report.passed and row(report, "scores").metrics["max_abs_error"] == pytest.approx(1 / 11, abs=1e-3)
 
@@ -632,11 +632,11 @@ def test_an_export_of_other_operations_is_not_searched_by_their_names(monkeypatc
 
 def test_a_decoder_that_fails_on_its_own_embedding_only_is_explained():
     candidate = FakeRunner("mil fp16", numerics="fp16")
-    decode = candidate.decode
+    decode = candidate.decode_all
 
     def decoded(embedding, *rest):
-        logits, scores = decode(embedding, *rest)
-        return (-logits if embedding is candidate.latest else logits), scores
+        found = decode(embedding, *rest)
+        return found._replace(masks=-found.masks) if embedding is candidate.latest else found
 
     encode = candidate.encode
 
@@ -644,7 +644,7 @@ def test_a_decoder_that_fails_on_its_own_embedding_only_is_explained():
         candidate.latest = {name: array * np.float32(1 + 2**-20) for name, array in encode(prepared).items()}
         return candidate.latest
 
-    candidate.encode, candidate.decode = encoded, decoded
+    candidate.encode, candidate.decode_all = encoded, decoded
     report = check(candidate, **QUICK)
     assert {row.embeddings for row in report.failures} == {"own"}
     assert [(item.component, item.text) for item in report.explanations] == [("decoder", TOGETHER)]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from edgesam_export.errors import EdgeSAMExportWarning, UsageError
 from edgesam_export.predict.predictor import Predictor
-from edgesam_export.runners import Runner
+from edgesam_export.runners import Decoded, Runner
 from edgesam_export.spec import ModelInfo
 
 
@@ -31,10 +31,10 @@ class FakeRunner(Runner):
         self.encoded.append(prepared)
         return {"image_embeddings": np.full((1, 256, 64, 64), len(self.encoded), np.float32)}
 
-    def decode(self, embedding, point_coords, point_labels, mask_input=None):
+    def decode_all(self, embedding, point_coords, point_labels, mask_input=None):
         self.decoded.append((embedding, point_coords, point_labels, mask_input))
         logits = np.stack([np.full((256, 256), value, np.float32) for value in (-1, 1, 0)])
-        return logits[None], np.array([[0.2, 0.7, np.nan]], np.float32)
+        return Decoded(logits[None], np.array([[0.2, 0.7, np.nan]], np.float32))
 
 
 PICTURE = np.full((20, 30, 3), 77, np.uint8)

@@ -20,7 +20,7 @@ from edgesam_export.families import load_model
 from edgesam_export.formats import find_format
 from edgesam_export.modeling.prompt_encoder import PromptEncoder, never_trained_on_masks
 from edgesam_export.predict.predictor import Predictor
-from edgesam_export.runners import Runner, open_runner
+from edgesam_export.runners import Decoded, Runner, open_runner
 from edgesam_export.spec import PROMPT_KINDS, ModelInfo, OnnxConfig
 
 BUNDLED = Path(__file__).parents[2] / "models" / "edge_sam_tiny.safetensors"
@@ -37,8 +37,8 @@ class FakeRunner(Runner):
     def encode(self, prepared):
         return {"image_embeddings": np.zeros((1, 256, 64, 64), np.float32)}
 
-    def decode(self, embedding, point_coords, point_labels, mask_input=None):
-        return np.zeros((1, 1, 256, 256), np.float32), np.zeros((1, 1), np.float32)
+    def decode_all(self, embedding, point_coords, point_labels, mask_input=None):
+        return Decoded(np.zeros((1, 1, 256, 256), np.float32), np.zeros((1, 1), np.float32))
 
 
 @pytest.fixture(scope="module")

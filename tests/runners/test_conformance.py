@@ -165,7 +165,7 @@ def test_a_mask_prompt_is_refused_in_the_same_words_everywhere():
         def encode(self, prepared):
             raise AssertionError
 
-        decode = encode
+        decode_all = encode
 
     for known, words in ((True, "export it again with --mask-input"), (False, "no export of this model does")):
         bare = Bare()
