@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-__all__ = ["addition_beside", "difference", "family_of_keys", "shapes_of"]
+__all__ = ["addition_beside", "difference", "family_of_keys", "other_release", "shapes_of"]
 
 NAMED_KEYS = 3
 """Keys that an error message lists; it counts the others."""
@@ -26,6 +26,11 @@ SIGNATURES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("efficientvit_sam", ("image_encoder.backbone.",), ()),
     ("efficient_sam", ("image_encoder.blocks.", "mask_decoder.final_output_upscaling_layers."), (".rel_pos",)),
 )
+RELEASES = (("sam2", "SAM 2 of July 2024"), ("sam2.1", "SAM 2.1"))
+"""Beginning of a model's name up to the first underscore, and the release; without and with ``NEWER_KEYS``."""
+NEWER_KEYS = ("no_obj_embed_spatial", "obj_ptr_tpos_proj.")
+"""In the video part of SAM 2.1 and not in that of SAM 2 (sam2/modeling/sam2_base.py); their image parts are one."""
+VIDEO_KEY = "memory_encoder."
 ADDITIONS: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         ("lora_a", "lora_b", ".lora_", "linear_a_q", "linear_b_q", "w_a_0", "base_layer."),
@@ -69,6 +74,20 @@ def family_of_keys(keys: Collection[str]) -> str | None:
         if all(map(occurs, every)) and not any(map(occurs, none)):
             return family
     return None
+
+
+def other_release(model: str, keys: Collection[str]) -> str | None:
+    """Return a line where the video part beside a model's weights shows that they are another release's, else None."""
+    release, _, size = model.partition("_")
+    if release not in dict(RELEASES) or not any(VIDEO_KEY in key for key in keys):
+        return None
+    (found, title) = RELEASES[all(any(fragment in key for key in keys) for fragment in NEWER_KEYS)]
+    if found == release:
+        return None
+    return (
+        f"these are weights of {title}, exported as {model}; the network is the same, so they are used as they are:"
+        f" name the model {found}_{size}"
+    )
 
 
 def addition_in(names: Collection[str]) -> str | None:

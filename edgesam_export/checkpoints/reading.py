@@ -138,7 +138,7 @@ def load_state_dict(
         )
     if forms is None:
         return read_state_dict(path), provenance(path, released)
-    state_dict, note = read_weights(path, forms, key=key, constants=constants or {}, others=others)
+    state_dict, note = read_weights(path, forms, key=key, constants=constants or {}, others=others, model=name)
     return state_dict, provenance(path, released, key=key, note=note)
 
 

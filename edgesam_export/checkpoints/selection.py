@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgesam_export.checkpoints.contents import Contents, opened, plain_tensors, type_name
-from edgesam_export.checkpoints.hints import addition_beside, shapes_of
+from edgesam_export.checkpoints.hints import addition_beside, other_release, shapes_of
 from edgesam_export.checkpoints.layouts import (
     WeightSet,
     choose_set,
@@ -18,7 +18,7 @@ from edgesam_export.checkpoints.layouts import (
     optional,
 )
 from edgesam_export.checkpoints.names import Names, named_tensors
-from edgesam_export.errors import CheckpointError
+from edgesam_export.errors import CheckpointError, warn
 
 if TYPE_CHECKING:
     import torch
@@ -36,12 +36,14 @@ def read_weights(
     key: str | None = None,
     constants: Mapping[str, tuple[float, ...]],
     others: Iterable[tuple[str, Mapping[str, torch.Tensor]]] = (),
+    model: str = "",
 ) -> tuple[dict[str, torch.Tensor], str | None]:
     """Return the tensors of a model under its own keys, and a note on how they were found, None for a plain file.
 
     ``forms`` are the model's tensors by key, of each form that its weights may have; ``key`` names one of several sets
     in the file; ``constants`` are values, by the names that a file may give them, that must be as stated there;
-    ``others`` are the tensors of other models by name, for the message where a file is one of theirs.
+    ``others`` are the tensors of other models by name, for the message where a file is one of theirs. ``model`` is the
+    model's name, for a warning where the file is another release of it.
     Floating-point tensors of any width come back as float32. What is no weight of the model stays unread, training
     state of any class included; no code in the file ever runs. Batch norm's counters may be missing and are zero then.
 
@@ -54,6 +56,8 @@ def read_weights(
         chosen, sets, form = select(contents, names, forms, key, others)
         state = plain_tensors({key: names.leaves[name] for key, name in chosen.names.items()}, contents)
         check_constants(contents, names, chosen, constants)
+    if release := other_release(model, names.leaves):
+        warn(f"{path.name}: {release}", stacklevel=5)
     counters = [key for key in form if key not in state]
     for counter in counters:
         state[counter] = form[counter].new_zeros(form[counter].shape, device="cpu")

@@ -39,6 +39,12 @@ NOT_EXPORTED = {
     "fast_sam": "it is a detector whose prompts only choose among its masks, so it has no prompt decoder; AGPL-3.0",
 }
 """Models that are requested and not exported, with the reason."""
+SAM2_SIZES = (
+    ("t(iny)?", "tiny"),
+    ("s(mall)?", "small"),
+    ("b(ase)?_?(plus)?_?", "base_plus"),  # "b+" reads "b_"
+    ("l(arge)?", "large"),
+)
 OTHER_NAMES = (
     (r"(sam_)?vit_?b(ase)?|sam_b(ase)?|sam_vit_b_01ec64|med_?sam(_vit_b)?", ("sam_vit_b",)),
     (r"(sam_)?vit_?l(arge)?|sam_l(arge)?|sam_vit_l_0b3195", ("sam_vit_l",)),
@@ -50,6 +56,16 @@ OTHER_NAMES = (
     (r"(efficient_?vit_?(sam_?)?)?(?P<size>l0|l1|l2|xl0|xl1)", (r"efficientvit_sam_\g<size>",)),
     (r"efficient_?sam_?(vit)?(ti?|tiny)", ("efficient_sam_vitt",)),
     (r"efficient_?sam_?(vit)?(s|small)", ("efficient_sam_vits",)),
+    (r"edge_?tam(_.*)?", ("edgetam",)),
+    *(
+        (rf"(coreml_)?sam_?v?{number}_(hiera_)?{pattern}", (f"{release}_hiera_{size}",))
+        for number, release in (("2", "sam2"), (r"2[._]1", "sam2.1"))
+        for pattern, size in SAM2_SIZES
+    ),
+    (
+        r"(coreml_)?(sam|segment_anything)_?v?2([._]1)?(_hiera)?",
+        tuple(f"sam2.1_hiera_{size}" for _, size in SAM2_SIZES),
+    ),
 )
 """What other repositories call a model (a pattern of the whole name, in small letters, "_" between words) and ours."""
 
@@ -100,7 +116,7 @@ def meant_model(name: str) -> str | None:
     from edgesam_export.checkpoints.manifest import manifest
 
     plain = re.sub(r"[^a-z0-9.]+", "_", Path(name).name.lower())
-    plain = re.sub(r"\.(pth|pt|ckpt|bin|safetensors|zip)$", "", plain).removeprefix("facebook_")
+    plain = re.sub(r"\.(pth|pt|ckpt|bin|safetensors|zip|ya?ml)$", "", plain).removeprefix("facebook_")
     if plain in registered_models():
         return f"it is called {plain} here"
     for pattern, ours in OTHER_NAMES:

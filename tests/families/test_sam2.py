@@ -11,13 +11,13 @@ from golden_pyramid import PyramidSuite
 from torch.nn import functional as F
 
 from edgesam_export.checkpoints.dialects import SAM2_STYLE
-from edgesam_export.checkpoints.hints import shapes_of
+from edgesam_export.checkpoints.hints import NEWER_KEYS, other_release, shapes_of
 from edgesam_export.checkpoints.layouts import nearest_difference
 from edgesam_export.checkpoints.manifest import checkpoint_for
 from edgesam_export.checkpoints.names import named_tensors
 from edgesam_export.checkpoints.reading import check_keys
-from edgesam_export.errors import CheckpointError
-from edgesam_export.families import build_model, model_info, model_names
+from edgesam_export.errors import CheckpointError, EdgeSAMExportWarning
+from edgesam_export.families import build_model, load_model, model_info, model_names
 from edgesam_export.families.sam2 import CONFIGS, HieraEncoder
 from edgesam_export.modeling.hiera import Hiera, HieraConfig, from_quads, to_quads
 from edgesam_export.modeling.random_weights import fill_random
@@ -55,6 +55,38 @@ def test_both_releases_are_the_same_networks():
                 for info in (older, newer)
             ]
         assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize(
+    ("model", "newer", "says"),
+    [
+        ("sam2.1_hiera_tiny", False, "weights of SAM 2 of July 2024, exported as sam2.1_hiera_tiny;"),
+        ("sam2_hiera_tiny", True, "weights of SAM 2.1, exported as sam2_hiera_tiny;"),
+        ("sam2.1_hiera_tiny", True, None),
+        ("sam2_hiera_tiny", False, None),
+        ("edgetam", False, None),
+    ],
+)
+def test_the_video_part_tells_the_releases_apart(model, newer, says):
+    manifest = read_manifest("edgetam" if model == "edgetam" else "sam2.1_hiera_tiny")
+    keys = [f"model.{key}" for key in manifest["state_dict"] if newer or not key.startswith(NEWER_KEYS)]
+    assert len(manifest["state_dict"]) - len(keys) == (3 if model != "edgetam" and not newer else 0)
+    found = other_release(model, keys)
+    assert (says is None and found is None) or says in found
+    image = [key for key in keys if not any(part in key for part in manifest["video_only"])]
+    assert other_release(model, image) is None  # an image part alone does not tell
+
+
+def test_the_other_release_is_read_with_a_warning(tmp_path, synthetic):
+    manifest = read_manifest("sam2.1_hiera_tiny")
+    values = synthetic.synthetic_state_dict(manifest["state_dict"], 11)
+    file = tmp_path / "mine.pt"
+    torch.save({"model": {key: torch.from_numpy(value) for key, value in values.items()}}, file)
+    with pytest.warns(
+        EdgeSAMExportWarning, match=r"^mine\.pt: these are weights of SAM 2\.1, .* name the model sam2\.1_"
+    ):
+        model = load_model("sam2_hiera_tiny", file)
+    assert "not read: " in model.provenance.note
 
 
 def test_every_size_has_its_published_file():
