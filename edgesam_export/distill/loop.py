@@ -19,7 +19,7 @@ from edgesam_export.distill import losses
 from edgesam_export.distill.config import DistillConfig, Phase
 from edgesam_export.distill.prompts import disagreement_points, initial_prompts, to_frame
 from edgesam_export.errors import UsageError
-from edgesam_export.modeling.sam import SamModel
+from edgesam_export.modeling.sam import SamModel, as_maps
 from edgesam_export.spec import EMPTY_SLOT
 
 __all__ = ["EmbeddingStep", "PromptStep", "Teacher", "grid_of", "network_input"]
@@ -131,8 +131,8 @@ class EmbeddingStep(nn.Module):
 
 @torch.no_grad()
 def teacher_embedding(teacher: SamModel, images: Tensor) -> Tensor:
-    """Return the teacher's embedding of square 8-bit images, at its own size."""
-    embedding: Tensor = teacher.encode(network_input(images, teacher, teacher.info.frame.size))
+    """Return the teacher's embedding of square 8-bit images, at its own size; of several maps the first."""
+    embedding, *_ = as_maps(teacher.encode(network_input(images, teacher, teacher.info.frame.size)))
     return embedding.float()
 
 

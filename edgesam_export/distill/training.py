@@ -19,6 +19,7 @@ from edgesam_export.distill.dataset import Batch
 from edgesam_export.distill.loop import EmbeddingStep, PromptStep, teacher_embedding
 from edgesam_export.distill.processes import Processes, amp_advice
 from edgesam_export.distill.runs import RunFolder
+from edgesam_export.distill.start import refuse_several_maps
 from edgesam_export.distill.trainer import Trainer
 from edgesam_export.errors import UsageError
 from edgesam_export.modeling.sam import SamModel
@@ -81,6 +82,7 @@ def distill(
 
 def set_up_models(student: SamModel, teacher: SamModel | None, config: DistillConfig, where: Processes) -> None:
     """Move the models to the device; let compressed weights stand in, and freeze what is not trained."""
+    refuse_several_maps(student.info, None if teacher is None else teacher.info, config.stage)
     student.to(where.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent in its types
     if teacher is not None:
         teacher.to(where.device).eval().requires_grad_(False)

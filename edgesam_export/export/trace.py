@@ -117,7 +117,10 @@ def build_components(
             raise UsageError(f"profile '{profile.name}' takes several prompts at once, rewrite {barred[0]} one")
     rewritten = apply_rewrites(model, names)
     replace_modules(rewritten, lambda module: form_for(module, format))
-    return (*profile.components(rewritten, config), *rewritten.extra_components(config)), names
+    components = (*profile.components(rewritten, config), *rewritten.extra_components(config))
+    if config.object_score and not any(part.details.get("object_score") for part in components):
+        raise UsageError(f"profile '{profile.name}' has no object_score; leave it out or use profile 'default'")
+    return components, names
 
 
 def form_for(module: torch.nn.Module, format: str) -> torch.nn.Module | None:

@@ -106,7 +106,8 @@ class DecoderOfTokens(nn.Module):
         """
         taken = (sparse_embedding.abs().amax(2) * CERTAIN).clamp(max=1.0)  # (1, T)
         bias = (MASKED * (1.0 - taken)).unsqueeze(1).unsqueeze(1)
-        return self.decoder.masks_of(image_embedding, sparse_embedding, dense_embedding, bias, further)
+        masks, scores = self.decoder.masks_of(image_embedding, sparse_embedding, dense_embedding, bias, further)
+        return masks, scores
 
 
 def refuse_options(info: ModelInfo, config: ExportConfig) -> None:

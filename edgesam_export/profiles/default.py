@@ -104,7 +104,12 @@ def decoder(model: SamModel, config: ExportConfig) -> Component:
         outputs=output_specs(model.info.frame, config, score),
         example=example_prompt(model.info, slots or 5, config),
         free_dims={} if slots else {"points": (1, 64)},
-        details={**decoder_details(slots, config, score), **labels, **unsupported_options(model.info, module)},
+        details={
+            **decoder_details(slots, config, score),
+            "object_score": config.object_score,
+            **labels,
+            **unsupported_options(model.info, module),
+        },
     )
 
 

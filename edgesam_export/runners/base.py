@@ -1,0 +1,210 @@
+"""The interface of a runner: one way to execute an encoder and a decoder."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from edgesam_export.errors import UsageError
+from edgesam_export.spec import Artifact, ModelInfo
+
+if TYPE_CHECKING:
+    from edgesam_export.imaging.geometry import PreparedImage
+    from edgesam_export.mil.program import Program
+    from edgesam_export.modeling.sam import SamModel
+
+__all__ = ["Decoded", "Embedding", "Runner"]
+
+Embedding = Mapping[str, np.ndarray]
+"""An encoder's result for one image: its maps by the names of the contract, float32, in the contract's order."""
+
+
+class Decoded(NamedTuple):
+    """Everything that a decoder returns of one prompt. Shapes: masks (1, M, 256, 256) logits, scores (1, M), float32"""
+
+    masks: np.ndarray
+    scores: np.ndarray
+    object_score: np.ndarray | None = None
+    """Logit of an object's presence, float32 (1, 1); None of a decoder that does not return it."""
+
+
+class Runner(ABC):
+    """One way to execute an encoder and a decoder. What a runner can do is an attribute, here with its default."""
+
+    name: str
+    """A few words for reports and tables."""
+    info: ModelInfo
+    numerics: str = "fp32"
+    """Arithmetic that gates are chosen by, one of ``spec.NUMERICS``."""
+    formats: tuple[str, ...] = ()
+    """Formats whose files the class executes."""
+    prefix: str = ""
+    """Word before the colon of ``open_runner``'s numerics that selects the class; empty for a format's default."""
+    numerics_choices: tuple[str, ...] = ()
+    """Arithmetic that the class can be opened with, empty when its files decide."""
+    witness: str = ""
+    """Prefix of a class that executes the same files by other code, in exact arithmetic; empty for none."""
+    artifacts: tuple[Artifact, ...] = ()
+    """Files behind the runner, none for a PyTorch model."""
+    model: SamModel | None = None
+    """PyTorch model behind the runner, None for files."""
+    embedding_names: tuple[str, ...] = ()
+    """Names of the maps in ``encode``'s result, in order."""
+    slots: int | None = None
+    """Prompt slots of the decoder, None when their number is free."""
+    fixed_slots: bool = False
+    """Every export of the model has just these slots."""
+    accepts_mask_input: bool = False
+    """The decoder takes a mask prompt."""
+    mask_prompts: bool = True
+    """Some export of the model takes a mask prompt."""
+    candidates: tuple[int, ...] = (0, 1, 2, 3)
+    """Mask tokens that the decoder returns, in order."""
+    score_kind: str = "iou"
+    """What scores are: ``iou`` or ``stability``."""
+    logit_limit: float | None = None
+    """Logits are returned clamped to this magnitude, None: as they are."""
+    selects: bool = False
+    """The decoder picks one of the candidates itself."""
+    dynamic: bool = False
+    """It does so by the rule of ``modeling.single_mask``; ``candidates`` is the token that another may replace."""
+    scores_objects: bool = False
+    """The decoder returns the object score."""
+    at_source: bool = False
+    """The decoder also returns masks at the size of the source image; see ``decode_at_source``."""
+    takes_image: bool = False
+    """The encoder takes 8-bit pixels; see ``encode_pixels``."""
+    proposes: bool = False
+    """Boxes for point prompts can be had from ``propose``."""
+
+    @classmethod
+    def open(cls, artifacts: list[Artifact], *, numerics: str | None, device: str) -> Runner:
+        """Return a runner for exported files; ``numerics`` is what stands after the prefix, None for the default.
+
+        Raises:
+            UsageError: the class executes no files, or does not know the numerics.
+            RunnerUnavailableError: this machine cannot execute them.
+        """
+        raise UsageError(f"{cls.__name__} executes no exported files")
+
+    @classmethod
+    def open_model(cls, model: SamModel, *, device: str) -> Runner:
+        """Return a runner for a PyTorch model.
+
+        Raises:
+            UsageError: the class executes files only.
+        """
+        raise UsageError(f"{cls.__name__} executes no PyTorch model")
+
+    @abstractmethod
+    def encode(self, prepared: PreparedImage) -> Embedding:
+        """Return the embedding of an image, one map or several, the first (1, D, 64, 64)."""
+
+    @abstractmethod
+    def decode_all(
+        self,
+        embedding: Embedding,
+        point_coords: np.ndarray,
+        point_labels: np.ndarray,
+        mask_input: np.ndarray | None = None,
+    ) -> Decoded:
+        """Return mask logits and scores of one prompt, and the object score of a decoder that returns it.
+
+        An embedding of another runner of the same model is taken by the order of its maps; prompts are filled up to the
+        decoder's slots.
+
+        Shapes:
+            point_coords (1, N, 2) x, y in pixels of the prompt frame; point_labels (1, N)
+            mask_input (1, 1, 256, 256) logits of an earlier prediction
+        Raises:
+            UsageError: no decoder, more prompts than slots, or a mask prompt that the decoder does not take.
+        """
+
+    def decode(self, *inputs: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits and scores alone; inputs as of ``decode_all``."""
+        return self.decode_all(*inputs)[:2]
+
+    def decode_many(
+        self,
+        embedding: Embedding,
+        point_coords: np.ndarray,
+        point_labels: np.ndarray,
+        mask_input: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return mask logits and scores of B prompts on one embedding; one call each unless the runner takes several.
+
+        Shapes:
+            point_coords (B, N, 2), point_labels (B, N), mask_input (B, 1, 256, 256); otherwise as ``decode``
+            returns logits (B, M, 256, 256), scores (B, M), both float32
+        Raises:
+            UsageError: as ``decode``, or no prompt.
+        """
+        if not len(point_labels):
+            raise UsageError("no prompt: give at least one")
+        masks = [None] * len(point_labels) if mask_input is None else [one[None] for one in mask_input]
+        results = [
+            self.decode(embedding, coords[None], labels[None], mask)
+            for coords, labels, mask in zip(point_coords, point_labels, masks, strict=True)
+        ]
+        logits, scores = (np.concatenate(parts) for parts in zip(*results))
+        return logits, scores
+
+    def columns_of(self, *, multimask: bool) -> list[int]:
+        """Return where among the decoder's masks the answers to an ambiguous prompt are, or else the single mask.
+
+        Raises:
+            UsageError: the decoder does not return them.
+        """
+        columns = [column for column, token in enumerate(self.candidates) if (token > 0) == multimask]
+        if not columns:
+            missing, count = ("the three masks of an ambiguous prompt", 3) if multimask else ("the single mask", 1)
+            raise UsageError(
+                f"{self.name}: the decoder does not return {missing}; export with --candidates 4 or {count}"
+            )
+        return columns
+
+    def encode_pixels(self, pixels: np.ndarray) -> Embedding:
+        """Return the embedding of 8-bit pixels (S, S, 3), padded as an image input gets them.
+
+        Raises:
+            UsageError: the runner cannot encode pixels.
+        """
+        raise UsageError(f"{self.name}: no encoder with an image input")
+
+    def decode_at_source(
+        self, embedding: Embedding, point_coords: np.ndarray, point_labels: np.ndarray, size: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return mask logits (1, M, *size) of a source of ``size`` (height, width), and (1, M, 256, 256) beside them.
+
+        Raises:
+            UsageError: the decoder returns none of that size.
+        """
+        raise UsageError(f"{self.name}: no decoder of masks at the source's size")
+
+    def propose(self, embedding: Embedding) -> tuple[np.ndarray, np.ndarray]:
+        """Return boxes (1, K, 4) in pixels of the prompt frame and their scores (1, K), float32.
+
+        Raises:
+            UsageError: the model has no proposal head.
+        """
+        raise UsageError(f"{self.name}: {self.info.name} proposes no boxes")
+
+    def release(self) -> None:
+        """Free memory that the next call can fill again; nothing unless a runner keeps some."""
+        return
+
+    def replay(self, component: str, part: int = 0) -> tuple[Program, dict[str, Any]] | None:
+        """Return the program and the feed of a component's latest call; None when no ``Program`` is executed.
+
+        ``part`` counts the parts of a split component from 0.
+        """
+        return None
+
+    def require_mask_prompt(self) -> None:
+        """Raise UsageError unless the decoder takes a mask prompt."""
+        if not self.accepts_mask_input:
+            advice = "export it again with --mask-input" if self.mask_prompts else "no export of this model does"
+            raise UsageError(f"this decoder takes no mask prompt; {advice}")
