@@ -259,10 +259,10 @@ def unpadded_meaning(info: ModelInfo) -> str:
 
 def refuse_stretched(info: ModelInfo, config: ExportConfig) -> None:
     """Raise UsageError for a model of stretched images: the hosts of this profile keep proportions."""
-    if info.frame.fit == "stretch":
+    if info.frame.stretches:
         raise UsageError(
             f"profile '{config.profile}' is for hosts that keep an image's proportions, {info.name} takes it stretched"
-            " to a square; use profile 'default'"
+            f" to a square; use profile 'default'{' or sam2' if info.frame.fit == 'stretch_antialias' else ''}"
         )
 
 
