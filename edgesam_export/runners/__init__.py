@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from edgesam_export.artifacts import embedding_specs, joined_contracts, list_files, open_artifact, pick_components
 from edgesam_export.errors import UsageError
 from edgesam_export.export.contract import info_of
-from edgesam_export.imaging.feeds import cast, encoder_input, fill_slots, pixel_input, takes_pixels
+from edgesam_export.imaging.feeds import cast, encoder_input, fill_slots, match_maps, pixel_input, takes_pixels
 from edgesam_export.registry import Registry, import_submodules
 from edgesam_export.spec import DYNAMIC, MASK_SIDE, Artifact, ModelInfo
 
@@ -27,15 +26,12 @@ __all__ = [
     "Decoded",
     "Embedding",
     "Runner",
-    "chains",
-    "match_maps",
     "numerics_choices",
     "open_artifact",
     "open_runner",
     "runner_of",
 ]
 
-T = TypeVar("T")
 Embedding = Mapping[str, np.ndarray]
 """An encoder's result for one image: its maps by the names of the contract, float32, in the contract's order."""
 
@@ -268,14 +264,6 @@ def numerics_choices(format: str) -> tuple[str, ...]:
     return next(one.numerics_choices for one in classes if format in one.formats and not one.prefix)
 
 
-def chains(artifacts: list[Artifact], load: Callable[[Path], T]) -> dict[str, list[T]]:
-    """Return each component's files, loaded by ``load``, in the order in which they run."""
-    loaded: dict[str, list[T]] = {}
-    for artifact in artifacts:
-        loaded.setdefault(artifact.component, []).append(load(artifact.path))
-    return loaded
-
-
 class ArtifactRunner(Runner):
     """An encoder and a decoder file, or one of them, and what else was exported, described by their contracts."""
 
@@ -391,9 +379,8 @@ class ArtifactRunner(Runner):
         """Return the inputs of a component by name, as its contract asks for them; ``values`` are by their meaning."""
         contract = self.contract_of(component)
         meanings = {name: meaning for meaning, name in contract.get("inputs_of", {}).items()}
-        return {
-            spec["name"]: cast(values[meanings.get(spec["name"], spec["name"])], spec) for spec in contract["inputs"]
-        }
+        names = {spec["name"]: meanings.get(spec["name"], spec["name"]) for spec in contract["inputs"]}
+        return {spec["name"]: cast(values[names[spec["name"]]], spec) for spec in contract["inputs"]}
 
     def propose(self, embedding: Embedding) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes (1, K, 4) in pixels of the prompt frame and their scores (1, K), float32.
@@ -411,16 +398,3 @@ class ArtifactRunner(Runner):
             missing = component.replace("_", " ")
             raise UsageError(f"no {missing} among the files ({self.artifacts[0].path.name}); give it too")
         return self.contracts[component]
-
-
-def match_maps(embedding: Embedding, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the maps of an embedding under ``names``; one of other names, by the order of its maps.
-
-    Raises:
-        UsageError: it has not as many maps.
-    """
-    if len(embedding) != len(names):
-        raise UsageError(f"embedding has maps {list(embedding)}; this decoder takes {list(names)}")
-    if all(name in embedding for name in names):
-        return {name: embedding[name] for name in names}
-    return dict(zip(names, embedding.values()))
