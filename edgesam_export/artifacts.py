@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edgesam_export.errors import SchemaError, UsageError
 from edgesam_export.export.contract import CONTRACT_KEY, read_contract
@@ -13,6 +13,7 @@ from edgesam_export.formats import Format, find_format, recorded_modules, regist
 from edgesam_export.spec import EMBEDDING_SIDE, PROMPT_INPUTS, Artifact, ExportConfig
 
 __all__ = [
+    "chains",
     "config_of",
     "embedding_specs",
     "format_of",
@@ -23,6 +24,7 @@ __all__ = [
     "pick_pair",
 ]
 
+T = TypeVar("T")
 COMPONENTS = ("encoder", "prompt_encoder", "decoder", "proposals")
 """In the order they are run; every export has an encoder and a decoder."""
 PAIR = ("encoder", "decoder")
@@ -149,6 +151,14 @@ def check_parts(files: list[Artifact]) -> None:
     first, second = sorted(files, key=part_of)
     if shared[0] != shared[1] or first.contract["outputs"] != second.contract["inputs"]:
         raise UsageError(f"parts of different exports of the {component} ({names}); give both of one")
+
+
+def chains(artifacts: list[Artifact], load: Callable[[Path], T]) -> dict[str, list[T]]:
+    """Return each component's files, loaded by ``load``, in the order in which they run."""
+    loaded: dict[str, list[T]] = {}
+    for artifact in artifacts:
+        loaded.setdefault(artifact.component, []).append(load(artifact.path))
+    return loaded
 
 
 def joined_contracts(artifacts: Iterable[Artifact]) -> dict[str, dict[str, Any]]:

@@ -33,7 +33,6 @@ from edgesam_export.profiles import (
     decoder_details,
     embedding_specs,
     padded_by_graph,
-    refuse_object_score,
     refuse_one_map,
     refuse_other_candidates,
     score_meaning,
@@ -114,7 +113,6 @@ def refuse_options(info: ModelInfo, config: ExportConfig) -> None:
     """Raise UsageError for a model of other maps, and for options that Apple's packages do not provide for."""
     refuse_one_map(info, config)
     refuse_other_candidates(config, 3)
-    refuse_object_score(config)
     chosen = {"mask_input": config.mask_input, f"precision {config.precision}": config.precision != "fp16"}
     if isinstance(config, CoreMLConfig):
         chosen |= {"tensor_input": config.tensor_input, "split_encoder": config.split_encoder}

@@ -49,7 +49,6 @@ from edgesam_export.profiles import (
     example_prompt,
     prompt_specs,
     refuse_fixed_points,
-    refuse_object_score,
     refuse_stretched,
     score_meaning,
     unpadded_details,
@@ -181,7 +180,6 @@ def decoder(model: SamModel, config: ExportConfig) -> Component:
         UsageError: ``points`` is fixed, or ``candidates`` is neither 4 nor 1.
     """
     refuse_fixed_points(config)
-    refuse_object_score(config)
     if config.candidates not in (4, 1):
         raise UsageError(
             f"profile '{config.profile}' returns 4 masks or the best 1, not {config.candidates};"

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgesam_export.artifacts import embedding_specs, joined_contracts, list_files, open_artifact, pick_components
 from edgesam_export.errors import UsageError
 from edgesam_export.export.contract import info_of
-from edgesam_export.imaging.feeds import cast, encoder_input, fill_slots, pixel_input, takes_pixels
+from edgesam_export.imaging.feeds import cast, encoder_input, fill_slots, match_maps, pixel_input, takes_pixels
 from edgesam_export.registry import Registry, import_submodules
 from edgesam_export.runners.base import Decoded, Embedding, Runner
 from edgesam_export.spec import DYNAMIC, MASK_SIDE, Artifact
@@ -26,16 +25,12 @@ __all__ = [
     "Decoded",
     "Embedding",
     "Runner",
-    "chains",
     "in_fp32",
-    "match_maps",
     "numerics_choices",
     "open_artifact",
     "open_runner",
     "runner_of",
 ]
-
-T = TypeVar("T")
 
 
 RUNNERS: Registry[type[Runner]] = Registry("runner")
@@ -76,14 +71,6 @@ def numerics_choices(format: str) -> tuple[str, ...]:
     import_submodules(__name__)
     classes = (RUNNERS[name] for name in RUNNERS)
     return next(one.numerics_choices for one in classes if format in one.formats and not one.prefix)
-
-
-def chains(artifacts: list[Artifact], load: Callable[[Path], T]) -> dict[str, list[T]]:
-    """Return each component's files, loaded by ``load``, in the order in which they run."""
-    loaded: dict[str, list[T]] = {}
-    for artifact in artifacts:
-        loaded.setdefault(artifact.component, []).append(load(artifact.path))
-    return loaded
 
 
 class ArtifactRunner(Runner):
@@ -227,16 +214,3 @@ def in_fp32(contract: Mapping[str, Any]) -> dict[str, Any]:
     """Return a contract whose FP16 inputs are FP32 ones, so that feeds are not rounded."""
     inputs = [{**spec, "dtype": "fp32" if spec["dtype"] == "fp16" else spec["dtype"]} for spec in contract["inputs"]]
     return {**contract, "inputs": inputs}
-
-
-def match_maps(embedding: Embedding, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the maps of an embedding under ``names``; one of other names, by the order of its maps.
-
-    Raises:
-        UsageError: it has not as many maps.
-    """
-    if len(embedding) != len(names):
-        raise UsageError(f"embedding has maps {list(embedding)}; this decoder takes {list(names)}")
-    if all(name in embedding for name in names):
-        return {name: embedding[name] for name in names}
-    return dict(zip(names, embedding.values()))

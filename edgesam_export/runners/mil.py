@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from edgesam_export.artifacts import chains
 from edgesam_export.errors import UsageError
 from edgesam_export.mil import Program, load_program
-from edgesam_export.runners import RUNNERS, ArtifactRunner, chains
+from edgesam_export.runners import RUNNERS, ArtifactRunner
 from edgesam_export.spec import NUMERICS, Artifact
 
 __all__ = ["MilRunner"]
