@@ -12,9 +12,11 @@ import torch
 
 from edgesam_export.coreai.availability import PINNED, require_coreai
 from edgesam_export.errors import ConversionError, EdgeSAMExportError, first_line
+from edgesam_export.export.compression import find_scheme
 from edgesam_export.export.trace import TracedComponent, keep_module, trace_each
 from edgesam_export.files import staging_folder
 from edgesam_export.formats import component_path, make_artifacts, without_module
+from edgesam_export.formats.coreai.compress import compress
 from edgesam_export.formats.coreai.metadata import write_metadata
 from edgesam_export.formats.coreai.precision import to_fp16
 from edgesam_export.formats.coreai.program import make_reproducible, module_paths
@@ -25,6 +27,7 @@ from edgesam_export.spec import Artifact, CoreAIConfig, Progress
 __all__ = ["export_coreai"]
 
 SUFFIX = ".aimodel"
+PROGRAM = "main.mlirb"
 MAIN = "main"
 
 
@@ -58,7 +61,7 @@ def export_coreai(
             if component.name == "decoder" and config.functions:
                 functions |= more_functions(model, config)
                 component.contract["functions"] = {name: part.contract["slots"] for name, part in functions.items()}
-            modules[component.name] = save_asset(functions, component_path(staging, component, SUFFIX))
+            modules[component.name] = save_asset(functions, config, component_path(staging, component, SUFFIX))
             components.append(without_module(component))
             del component, functions
     return make_artifacts(out_dir, components, format="coreai", suffix=SUFFIX, modules=modules)
@@ -75,7 +78,7 @@ def more_functions(model: SamModel, config: CoreAIConfig) -> dict[str, TracedCom
     return found
 
 
-def save_asset(functions: dict[str, TracedComponent], path: Path) -> dict[str, str]:
+def save_asset(functions: dict[str, TracedComponent], config: CoreAIConfig, path: Path) -> dict[str, str]:
     """Convert and save a component; return the map from operation name to torch module path.
 
     Raises:
@@ -84,8 +87,11 @@ def save_asset(functions: dict[str, TracedComponent], path: Path) -> dict[str, s
     component = functions[MAIN]
     component.contract["versions"] |= {name: version(name) for name in PINNED}
     component.contract["experimental"] = True
+    scheme = None if config.compress is None else find_scheme(config.compress)
     with quiet():
         try:
+            if scheme is not None:
+                component.contract["compression"] = [compress(part, scheme) for part in functions.values()][0]
             programs = {name: capture(part) for name, part in functions.items()}
             program = convert(programs, component)
             modules = module_paths(program, convert(programs, component, mode="debug"), programs)
@@ -95,8 +101,21 @@ def save_asset(functions: dict[str, TracedComponent], path: Path) -> dict[str, s
             raise
         except Exception as error:
             raise ConversionError(f"coreai-torch could not convert {component.name}: {first_line(error)}") from error
+        note_size(component.contract, path / PROGRAM)
         write_metadata(path, component.contract)
         return modules
+
+
+def note_size(contract: dict[str, Any], program: Path) -> None:
+    """Write the bytes of a program, nearly all of them weights, into its contract."""
+    contract["weight_bytes"] = program.stat().st_size
+    if compression := contract.get("compression"):
+        saved = compression.pop("bytes_saved")
+        contract["compression"] = {
+            **compression,
+            "bytes_before": contract["weight_bytes"] + saved,
+            "bytes_after": contract["weight_bytes"],
+        }
 
 
 def capture(component: TracedComponent) -> torch.export.ExportedProgram:

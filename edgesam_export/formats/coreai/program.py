@@ -99,7 +99,12 @@ def module_paths(program: Any, debug: Any, captured: Mapping[str, torch.export.E
     """
     from coreai._compiler._mlir_libs._coreaiIR._bindings.mlir import get_operation_id
 
-    modules = {node.name: module_of(node) for part in captured.values() for node in part.graph.nodes}
+    modules = {
+        # a compressed weight is made in a module inside its layer
+        node.name: module_of(node).partition(".parametrizations.")[0]
+        for part in captured.values()
+        for node in part.graph.nodes
+    }
     pairs = [
         pair
         for graph, twin in zip(graphs(program), graphs(debug), strict=True)
