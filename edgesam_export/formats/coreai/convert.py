@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import version
@@ -28,6 +29,9 @@ __all__ = ["export_coreai"]
 
 SUFFIX = ".aimodel"
 PROGRAM = "main.mlirb"
+TEXT_BYTES = 4 << 20
+"""More than a program takes without its constants; 0.2 MB were seen."""
+CHUNK_BYTES = 1 << 20
 MAIN = "main"
 
 
@@ -91,12 +95,12 @@ def save_asset(functions: dict[str, TracedComponent], config: CoreAIConfig, path
     with quiet():
         try:
             if scheme is not None:
-                component.contract["compression"] = [compress(part, scheme) for part in functions.values()][0]
+                stored = {name: compress(part, scheme) for name, part in functions.items()}
+                component.contract["compression"] = stored[MAIN]
             programs = {name: capture(part) for name, part in functions.items()}
             program = convert(programs, component)
             modules = module_paths(program, convert(programs, component, mode="debug"), programs)
-            make_reproducible(program)
-            program.save_asset(path)
+            save(program, path)
         except (OSError, EdgeSAMExportError):
             raise
         except Exception as error:
@@ -104,6 +108,20 @@ def save_asset(functions: dict[str, TracedComponent], config: CoreAIConfig, path
         note_size(component.contract, path / PROGRAM)
         write_metadata(path, component.contract)
         return modules
+
+
+def save(program: Any, path: Path) -> None:
+    """Write a program into an asset that is the same at every export.
+
+    Raises:
+        OSError: the disk has no room for it.
+    """
+    constant_bytes = make_reproducible(program)
+    # Apple's writer ends the process when the disk is full, so the room is tried out before.
+    with tempfile.TemporaryFile(dir=path.parent) as trial:
+        for _ in range(1 + (constant_bytes + TEXT_BYTES) // CHUNK_BYTES):
+            trial.write(bytes(CHUNK_BYTES))
+    program.save_asset(path)
 
 
 def note_size(contract: dict[str, Any], program: Path) -> None:
