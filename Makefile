@@ -28,6 +28,9 @@ $(INSTALLED):
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock hatchling editables
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --no-build-isolation --editable '.[dev]'
+	@reason=$$($(RUN)/python -c 'from edgesam_export.coreai.availability import why_not_here; print(why_not_here() or "")'); \
+	if [ -n "$$reason" ]; then echo "$$reason; its tests are skipped"; else \
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --no-build-isolation --editable '.[coreai]'; fi
 	$(RUN)/python tests/install_others.py
 	rm -f $(VENV)/installed-*
 	touch $@

@@ -12,7 +12,7 @@ pulse-count modulation with nonuniform spacing of levels", for the density of le
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgesam_export.errors import SchemaError
+from edgesam_export.errors import SchemaError, UsageError
 from edgesam_export.export.trace import fp32_modules, within
 from edgesam_export.spec import COMPRESSIONS, check_compression
 
@@ -32,9 +32,11 @@ __all__ = [
     "find_scheme",
     "is_worth_it",
     "kernel_modules",
+    "linear_parts",
     "linear_values",
     "nearest_entries",
     "output_axis",
+    "require_folded",
     "stored_values",
     "through_fp16",
 ]
@@ -98,14 +100,24 @@ def is_worth_it(shape: Iterable[int], axis: int, scheme: Scheme) -> bool:
     return elements >= MIN_ELEMENTS and (scheme.block is None or sizes[1 - axis] % scheme.block == 0)
 
 
+def require_folded(kinds: Mapping[str, str], scheme: Scheme) -> None:
+    """Raise UsageError if one of the modules, path -> name of its class, is a batch norm.
+
+    Its fold would change a weight that is simulated as it is.
+    """
+    norm = next((path for path, kind in kinds.items() if kind.startswith("BatchNorm")), None)
+    if norm is not None:
+        raise UsageError(f"compress {scheme.name} needs batch norms folded, and '{norm}' is not; rewrite fold_branches")
+
+
 def output_axis(module: nn.Module) -> int:
     """Return the axis of the output channels in a kernel: 1 of a transposed convolution, else 0."""
     return 1 if isinstance(module, nn.ConvTranspose2d) else 0
 
 
-def kernel_modules(root: nn.Module) -> dict[str, nn.Module]:
+def kernel_modules(root: nn.Module, format: str = "coreml") -> dict[str, nn.Module]:
     """Return path -> module of every convolution and linear layer, but for those whose arithmetic stays FP32."""
-    exact = fp32_modules(root, "coreml")
+    exact = fp32_modules(root, format)
     return {
         path: module for path, module in root.named_modules() if isinstance(module, KERNELS) and not within(path, exact)
     }
@@ -137,14 +149,30 @@ def linear_values(weight: Tensor, scheme: Scheme, axis: int = 0) -> Tensor:
     Shapes:
         weight of any rank from 2, FP16 values, output channels on ``axis`` (0 or 1), input channels on the other
     """
+    whole, scale = grouped_integers(weight, scheme, axis)
+    return (whole * scale).reshape(weight.transpose(0, axis).shape).transpose(0, axis).contiguous()
+
+
+def linear_parts(weight: Tensor, scheme: Scheme, axis: int = 0) -> tuple[Tensor, Tensor]:
+    """Return the factors of ``linear_values``: integers shaped like ``weight``, and scales of blocks of it.
+
+    A dimension of the scales divides that of the weight.
+    """
+    whole, scale = grouped_integers(weight, scheme, axis)
+    rows, blocks, _ = scale.shape
+    integers = whole.reshape(weight.transpose(0, axis).shape).transpose(0, axis).contiguous()
+    return integers, scale.reshape(rows, blocks, *[1] * (weight.dim() - 2)).transpose(0, axis).contiguous()
+
+
+def grouped_integers(weight: Tensor, scheme: Scheme, axis: int) -> tuple[Tensor, Tensor]:
+    """Return integers and scales, float32, of output channels, their blocks, and the elements of each."""
     moved = weight.transpose(0, axis)
     grouped = moved.reshape(len(moved), 1 if scheme.block is None else moved.shape[1] // scheme.block, -1)
     # all elements of an output channel or, blocks being neighbours in memory, of its block of input channels
     bound = grouped.abs().amax(2, keepdim=True)
     scale = through_fp16(through_fp16(2 * bound) / (2 * scheme.largest))
     whole = through_fp16(grouped / scale).round().clamp(-scheme.largest, scheme.largest)
-    whole = whole.nan_to_num(0.0)  # a channel of zeros: 0 / 0
-    return (whole * scale).reshape(moved.shape).transpose(0, axis).contiguous()
+    return whole.nan_to_num(0.0), scale  # a channel of zeros: 0 / 0
 
 
 def find_palette(weight: Tensor, bits: int) -> Tensor:

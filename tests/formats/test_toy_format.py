@@ -155,9 +155,9 @@ def test_its_files_are_found_and_opened(files):
 
 
 def test_a_missing_file_names_every_suffix(tmp_path):
-    with pytest.raises(UsageError, match=r"give an existing \.mlpackage or \.onnx or \.toy"):
+    with pytest.raises(UsageError, match=r"give an existing \.aimodel or \.mlpackage or \.onnx or \.toy"):
         open_artifact(tmp_path / "none.toy")
-    with pytest.raises(UsageError, match=r"holds no \.mlpackage and no \.onnx and no \.toy"):
+    with pytest.raises(UsageError, match=r"holds no \.aimodel and no \.mlpackage and no \.onnx and no \.toy"):
         list_files(tmp_path)
 
 

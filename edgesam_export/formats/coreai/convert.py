@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import version
@@ -12,9 +13,11 @@ import torch
 
 from edgesam_export.coreai.availability import PINNED, require_coreai
 from edgesam_export.errors import ConversionError, EdgeSAMExportError, first_line
+from edgesam_export.export.compression import find_scheme
 from edgesam_export.export.trace import TracedComponent, keep_module, trace_each
 from edgesam_export.files import staging_folder
 from edgesam_export.formats import component_path, make_artifacts, without_module
+from edgesam_export.formats.coreai.compress import compress
 from edgesam_export.formats.coreai.metadata import write_metadata
 from edgesam_export.formats.coreai.precision import to_fp16
 from edgesam_export.formats.coreai.program import make_reproducible, module_paths
@@ -25,6 +28,10 @@ from edgesam_export.spec import Artifact, CoreAIConfig, Progress
 __all__ = ["export_coreai"]
 
 SUFFIX = ".aimodel"
+PROGRAM = "main.mlirb"
+TEXT_BYTES = 4 << 20
+"""More than a program takes without its constants; 0.2 MB were seen."""
+CHUNK_BYTES = 1 << 20
 MAIN = "main"
 
 
@@ -58,7 +65,7 @@ def export_coreai(
             if component.name == "decoder" and config.functions:
                 functions |= more_functions(model, config)
                 component.contract["functions"] = {name: part.contract["slots"] for name, part in functions.items()}
-            modules[component.name] = save_asset(functions, component_path(staging, component, SUFFIX))
+            modules[component.name] = save_asset(functions, config, component_path(staging, component, SUFFIX))
             components.append(without_module(component))
             del component, functions
     return make_artifacts(out_dir, components, format="coreai", suffix=SUFFIX, modules=modules)
@@ -75,7 +82,7 @@ def more_functions(model: SamModel, config: CoreAIConfig) -> dict[str, TracedCom
     return found
 
 
-def save_asset(functions: dict[str, TracedComponent], path: Path) -> dict[str, str]:
+def save_asset(functions: dict[str, TracedComponent], config: CoreAIConfig, path: Path) -> dict[str, str]:
     """Convert and save a component; return the map from operation name to torch module path.
 
     Raises:
@@ -84,19 +91,49 @@ def save_asset(functions: dict[str, TracedComponent], path: Path) -> dict[str, s
     component = functions[MAIN]
     component.contract["versions"] |= {name: version(name) for name in PINNED}
     component.contract["experimental"] = True
+    scheme = None if config.compress is None else find_scheme(config.compress)
     with quiet():
         try:
+            if scheme is not None:
+                stored = {name: compress(part, scheme) for name, part in functions.items()}
+                component.contract["compression"] = stored[MAIN]
             programs = {name: capture(part) for name, part in functions.items()}
             program = convert(programs, component)
             modules = module_paths(program, convert(programs, component, mode="debug"), programs)
-            make_reproducible(program)
-            program.save_asset(path)
+            save(program, path)
         except (OSError, EdgeSAMExportError):
             raise
         except Exception as error:
             raise ConversionError(f"coreai-torch could not convert {component.name}: {first_line(error)}") from error
+        note_size(component.contract, path / PROGRAM)
         write_metadata(path, component.contract)
         return modules
+
+
+def save(program: Any, path: Path) -> None:
+    """Write a program into an asset that is the same at every export.
+
+    Raises:
+        OSError: the disk has no room for it.
+    """
+    constant_bytes = make_reproducible(program)
+    # Apple's writer ends the process when the disk is full, so the room is tried out before.
+    with tempfile.TemporaryFile(dir=path.parent) as trial:
+        for _ in range(1 + (constant_bytes + TEXT_BYTES) // CHUNK_BYTES):
+            trial.write(bytes(CHUNK_BYTES))
+    program.save_asset(path)
+
+
+def note_size(contract: dict[str, Any], program: Path) -> None:
+    """Write the bytes of a program, nearly all of them weights, into its contract."""
+    contract["weight_bytes"] = program.stat().st_size
+    if compression := contract.get("compression"):
+        saved = compression.pop("bytes_saved")
+        contract["compression"] = {
+            **compression,
+            "bytes_before": contract["weight_bytes"] + saved,
+            "bytes_after": contract["weight_bytes"],
+        }
 
 
 def capture(component: TracedComponent) -> torch.export.ExportedProgram:

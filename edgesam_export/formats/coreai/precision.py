@@ -44,6 +44,8 @@ def to_fp16(
             store_weight(program, node, kinds[node.name], exact)
         elif node.op == "placeholder":
             retype(node, TORCH_TYPES.get(next(declared).dtype, FULL))
+        elif node.op == "call_function" and "val" not in node.meta:
+            graph.erase_node(node)  # asserts the type that a value had
         elif node.op == "call_function":
             compute(node, FULL if within(module_of(node), exact) else HALF)
         elif node.op == "output":

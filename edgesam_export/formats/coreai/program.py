@@ -34,11 +34,14 @@ def operations(graph: Any) -> Iterator[Any]:
     yield from (operation.operation for operation in graph.regions[0].blocks[0].operations)
 
 
-def make_reproducible(program: Any) -> None:
-    """Name private graphs and large constants by number, where the converter takes random letters and addresses."""
+def make_reproducible(program: Any) -> int:
+    """Name private graphs and large constants by number, where the converter takes random letters and addresses.
+
+    Returns the bytes of these constants.
+    """
     with program._module._mlir_module.context:
         rename_private_graphs(program)
-        rename_constants(program)
+        return rename_constants(program)
 
 
 def rename_private_graphs(program: Any) -> None:
@@ -59,11 +62,12 @@ def rename_private_graphs(program: Any) -> None:
                 operation.attributes["callee"] = Attribute.parse(renamed)
 
 
-def rename_constants(program: Any) -> None:
-    """Number the constants that lie outside the text of the program; equal ones become one."""
+def rename_constants(program: Any) -> int:
+    """Number the constants that lie outside the text of the program; equal ones become one. Returns their bytes."""
     from coreai._compiler.ir import DenseResourceElementsAttr
 
     made: dict[tuple[bytes, str], Any] = {}
+    total = 0
     for graph in graphs(program):
         for operation in operations(graph):
             if operation.name != "coreai.constant":
@@ -74,10 +78,12 @@ def rename_constants(program: Any) -> None:
             stored = stored_bytes(operation)
             key = hashlib.sha256(stored.tobytes()).digest(), str(old.type)
             if key not in made:
+                total += len(stored)
                 made[key] = DenseResourceElementsAttr.get_from_buffer(
                     stored, f"constant_{len(made)}", old.type, alignment=RESOURCE_ALIGNMENT
                 )
             operation.attributes["value"] = made[key]
+    return total
 
 
 def stored_bytes(constant: Any) -> np.ndarray:
@@ -99,7 +105,12 @@ def module_paths(program: Any, debug: Any, captured: Mapping[str, torch.export.E
     """
     from coreai._compiler._mlir_libs._coreaiIR._bindings.mlir import get_operation_id
 
-    modules = {node.name: module_of(node) for part in captured.values() for node in part.graph.nodes}
+    modules = {
+        # a compressed weight is made in a module inside its layer
+        node.name: module_of(node).partition(".parametrizations.")[0]
+        for part in captured.values()
+        for node in part.graph.nodes
+    }
     pairs = [
         pair
         for graph, twin in zip(graphs(program), graphs(debug), strict=True)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from edgesam_export.errors import UsageError
-from edgesam_export.export.compression import Scheme, find_palette, is_worth_it, nearest_entries
+from edgesam_export.export.compression import Scheme, find_palette, is_worth_it, nearest_entries, require_folded
 from edgesam_export.export.trace import TracedComponent
 
 __all__ = ["compress", "folder_bytes"]
@@ -65,10 +65,7 @@ def kernels_to_compress(
     The encoder's first convolution stays as it is, and so do tables and matrices that no layer owns.
     """
     known = dict(component.traced.named_modules())
-    if norms := [path for path, part in known.items() if part.original_name.startswith("BatchNorm")]:
-        raise UsageError(
-            f"compress {scheme.name} needs batch norms folded, and '{norms[0]}' is not; rewrite fold_branches"
-        )
+    require_folded({path: part.original_name for path, part in known.items()}, scheme)
     operations = package._mil_program.functions["main"].operations
     readers = [op for op in operations if op.op_type in ("conv", "conv_transpose", "linear")]
     if component.name == "encoder":
