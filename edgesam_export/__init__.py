@@ -29,7 +29,7 @@ HOMES = {
     "export_coreml": "edgesam_export.formats.coreml",
     "export_onnx": "edgesam_export.formats.onnx",
     "load_model": "edgesam_export.families",
-    "load_program": "edgesam_export.mil",
+    "load_program": "edgesam_export.artifacts",
 }
 
 

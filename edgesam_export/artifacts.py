@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from edgesam_export.coreai.asset import SUFFIX as ASSET_SUFFIX
 from edgesam_export.errors import SchemaError, UsageError
 from edgesam_export.export.contract import CONTRACT_KEY, read_contract
 from edgesam_export.files import sha256_of
 from edgesam_export.formats import Format, find_format, recorded_modules, registered_formats
+from edgesam_export.mil.program import Program
+from edgesam_export.mil.program import load_program as load_package
 from edgesam_export.spec import EMBEDDING_SIDE, PROMPT_INPUTS, Artifact, ExportConfig
 
 __all__ = [
@@ -19,6 +22,7 @@ __all__ = [
     "format_of",
     "joined_contracts",
     "list_files",
+    "load_program",
     "open_artifact",
     "pick_components",
     "pick_pair",
@@ -31,6 +35,22 @@ PAIR = ("encoder", "decoder")
 """What an export has in the profiles of this project."""
 MAX_MAP_SIZE = 4096
 """Sixteen times what any known model has in channels, rows or columns; a contract that claims more is not believed."""
+
+
+def load_program(path: str | Path, *, function: str | None = None, require_weights: bool = True) -> Program:
+    """Return the program of a Core ML package or a Core AI asset, ours or not; ``function`` names one of several.
+
+    Without ``require_weights`` a package whose weight file is missing can be looked at.
+
+    Raises:
+        ProgramError: no such file, damaged, another type of model, or a program that does not hold together.
+        RunnerUnavailableError: an asset, where Apple's reader is not installed.
+    """
+    if Path(path).suffix != ASSET_SUFFIX:
+        return load_package(path, function=function, require_weights=require_weights)
+    from edgesam_export.coreai.program import load_asset
+
+    return load_asset(path, function=function)
 
 
 def open_artifact(source: Artifact | str | Path) -> Artifact:

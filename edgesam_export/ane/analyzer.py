@@ -19,11 +19,12 @@ from edgesam_export.ane.rules import Hit, Rule, all_rules, explain
 from edgesam_export.ane.rules.types import border_regions
 from edgesam_export.ane.segments import find_segments
 from edgesam_export.ane.view import view_program
+from edgesam_export.artifacts import load_program
 from edgesam_export.errors import UsageError
 from edgesam_export.formats import recorded_modules
 from edgesam_export.hardware import Limits, load_hardware, pick_target
 from edgesam_export.mil.op_kinds import ops_with
-from edgesam_export.mil.program import Program, load_program
+from edgesam_export.mil.program import Program
 
 __all__ = ["analyze", "analyze_graph", "check_graph", "explain", "place", "read_ranges", "total"]
 
@@ -80,7 +81,7 @@ def analyze_graph(graph: GraphView, *, target: str = "all", file: str = "program
         tool_version=tool_version(),
         target=devices.name,
         families=devices.families,
-        findings=make_findings(hits),
+        findings=make_findings(hits, graph.opset),
         placements=placements,
         segments=find_segments(graph),
         totals=total(graph),
@@ -169,8 +170,8 @@ def indices_off(graph: GraphView, placements: tuple[OpPlacement, ...]) -> frozen
     return frozenset(node.index for node, row in zip(graph.nodes, placements) if row.placement == "off")
 
 
-def make_findings(hits: Hits) -> tuple[Finding, ...]:
-    """Return the hits as findings."""
+def make_findings(hits: Hits, opset: str) -> tuple[Finding, ...]:
+    """Return the hits as findings, unconfirmed where a rule was not made for the language of the program."""
     findings = []
     for (rule, hit), families in hits.items():
         node = hit.operation
@@ -179,7 +180,7 @@ def make_findings(hits: Hits) -> tuple[Finding, ...]:
                 rule=rule.id,
                 name=rule.name,
                 severity=hit.severity or rule.severity,
-                evidence=rule.evidence,
+                evidence=rule.evidence if rule.holds_for(opset) else "unconfirmed",
                 message=hit.message,
                 operation=node.label if node else None,
                 op_type=node.type if node else None,

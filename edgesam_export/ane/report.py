@@ -8,7 +8,7 @@ from typing import Literal
 __all__ = ["AneReport", "CostEstimate", "Finding", "Measurement", "OpCost", "OpPlacement", "Segment", "Totals"]
 
 Severity = Literal["error", "warning", "info"]
-Evidence = Literal["documented", "measured", "folklore"]
+Evidence = Literal["documented", "measured", "folklore", "unconfirmed"]
 Placement = Literal["expected", "at-risk", "off"]
 Bound = Literal["compute", "memory", "dispatch", "transfer"]
 

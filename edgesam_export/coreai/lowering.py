@@ -224,18 +224,27 @@ def concat(site: Site) -> Operation:
 
 @lowers("slice")
 def slice_(site: Site) -> Operation:
-    """Python's own slices; ends beyond the tensor, such as the largest integer, come to its end."""
+    """Ends beyond the tensor, such as the largest integer, come to its end."""
     begin, end, stride = (site.known(index, what) for index, what in ((1, "start"), (2, "end"), (3, "stride")))
-    sizes = [slice(*ends).indices(size) for *ends, size in zip(begin, end, stride, site.shape(0))]
+    ends = [resolved(*axis) for axis in zip(begin, end, stride, site.shape(0), strict=True)]
     return site.operation(
         "slice_by_index",
         x=site.operands[0],
-        begin=[first for first, _, _ in sizes],
-        end=[last for _, last, _ in sizes],
-        stride=[step for _, _, step in sizes],
-        # Backwards to the very beginning ends at -1, which as an index would be the last element.
-        end_mask=[step < 0 and last < 0 for _, last, step in sizes],
+        begin=[first for first, _ in ends],
+        end=[last for _, last in ends],
+        stride=stride,
+        end_mask=[last < 0 for _, last in ends],  # -1 is in front of the first element here, the last one in MIL
     )
+
+
+def resolved(start: int, end: int, stride: int, size: int) -> tuple[int, int]:
+    """Return start and end of one axis as indices, an end of -1 being in front of the first element.
+
+    Backwards this is not Python's rule: -1 itself is a valid end, so it does not count from the last element.
+    """
+    lowest, highest = (0, size) if stride > 0 else (-1, size - 1)
+    first, last = start + size * (start < 0), end + size * (end < lowest)
+    return min(max(first, 0), highest), min(max(last, lowest), highest)
 
 
 @lowers("conv_transpose2d")

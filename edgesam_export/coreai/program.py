@@ -19,6 +19,7 @@ __all__ = ["load_asset", "operation_name"]
 INVOKE = "coreai.invoke"
 OPSET = "iOS26"
 """Op set whose bodies are taken: the newest, which has every operation that an asset can be lowered to."""
+LANGUAGE = "CoreAI"
 DEFAULT = "main"
 
 
@@ -27,10 +28,16 @@ def operation_name(kind: str, number: int) -> str:
     return f"{kind_of(kind)}_{number}"
 
 
-def load_asset(path: str | Path, *, function: str | None = None, require_weights: bool = True) -> Program:
-    """Return the program of an ``.aimodel``; ``function`` names one of several.
+class AssetProgram(Program):
+    """A function of an asset; the op set of the bodies that execute it is not the program's."""
 
-    Weights lie in the program itself, so ``require_weights`` changes nothing; it is there as for packages.
+    @property
+    def opset(self) -> str:
+        return LANGUAGE
+
+
+def load_asset(path: str | Path, *, function: str | None = None) -> Program:
+    """Return the program of an ``.aimodel``; ``function`` names one of several.
 
     Raises:
         ProgramError: no such asset, damaged, or a program that does not hold together.
@@ -48,7 +55,7 @@ def load_asset(path: str | Path, *, function: str | None = None, require_weights
         features = features_of(lowered, graphs[name])
     except ProgramError as error:
         raise type(error)(f"{path}: {error}") from None
-    return Program(
+    return AssetProgram(
         files=ModelFiles(path=path, model=path, root=path),
         function=lowered,
         features=features,

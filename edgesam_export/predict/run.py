@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgesam_export.artifacts import load_program
 from edgesam_export.errors import UsageError
 from edgesam_export.files import staging_folder
 from edgesam_export.predict.values import SavedValue, ValueFiles, read_inputs
@@ -49,9 +50,7 @@ def run_package(
         UsageError: an input is not NAME=FILE, cannot be read, or a probed value does not exist.
         ProgramError: the package cannot be loaded, or the inputs do not fit it.
     """
-    from edgesam_export.mil import load_program
-
-    program = load_program(package) if function is None else load_program(package, function=function)
+    program = load_program(package, function=function)
     check_request(program, probes, repeats)
     feed = read_inputs(inputs, {spec.name: spec for spec in (*program.inputs, *program.states)})
     state = initial_state(program, feed)

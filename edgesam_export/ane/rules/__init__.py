@@ -23,6 +23,7 @@ from edgesam_export.registry import Registry, import_submodules
 
 __all__ = ["RULES", "GraphView", "Hit", "Limits", "Rule", "all_rules", "explain", "rule"]
 
+CORE_AI, CORE_AI_SOURCE = "CoreAI", "apple/coreai-models"
 Concern = Literal["placement", "speed", "numerics", "size", "interface"]
 Check = Callable[[GraphView, Limits], Iterator["Hit"]]
 
@@ -59,6 +60,10 @@ class Rule:
     flags: tuple[str, ...]
     passes: tuple[str, ...]
     check: Check
+
+    def holds_for(self, opset: str) -> bool:
+        """Return whether the evidence is about programs of an op set; for Core AI, only what Apple says of it is."""
+        return opset != CORE_AI or CORE_AI_SOURCE in self.source
 
 
 RULES: Registry[Rule] = Registry("rule")

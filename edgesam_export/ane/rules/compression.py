@@ -18,7 +18,7 @@ NEEDS = {
     "constexpr_lut_to_dense": "iOS16",
     "constexpr_cast": "iOS16",
 }
-OPSET_ORDER = ("iOS15", "iOS16", "iOS17", "iOS18", "iOS26")
+OPSET_ORDER = ("iOS15", "iOS16", "iOS17", "iOS18", "iOS26", "CoreAI")
 WEIGHTED = ops_with("accumulator") | {"gather"}
 """Operations that read a matrix or kernel of weights."""
 NARROW = ("int4", "uint1", "uint2", "uint3", "uint4", "uint6")

@@ -122,6 +122,8 @@ def fp32_operation(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     """
     border = {node.index for region in border_regions(graph, limits) for node in region}
     for region in fp32_regions(graph):
+        if widened_by(graph, region):
+            continue  # A35
         computing = [node for node in region if node.type != "cast"]
         text = f"{len(computing)} FP32 operations ({kinds_of(region)}), {crossing_bytes(graph, region)} bytes cross"
         if region[0].index in border:
@@ -129,6 +131,57 @@ def fp32_operation(graph: GraphView, limits: Limits) -> Iterator[Hit]:
             yield Hit(computing[0], note, severity="warning", covers=tuple(region), off=True)
         else:
             yield Hit(computing[0], f"{text}; compute in FP16", covers=tuple(region))
+
+
+def widened_by(graph: GraphView, region: list[Node]) -> list[str]:
+    """Return the FP32 numbers because of which a region is FP32; none unless nothing else asks for it."""
+    computing = [node for node in region if node.type != "cast"]
+    scalars = [[n for n in node.input_names if is_fp32_scalar(graph, n)] for node in computing]
+    operands = [value for node in computing for value in graph.data_inputs(node)]
+    makers = [graph.producer(value.name) for value in operands]
+    readers = [reader for node in computing for reader in graph.after(node)]
+    inside = {node.index for node in region}
+    enclosed = all(maker is not None and maker.index in inside for maker in makers)
+    ends = any(value.name in graph.outputs for node in computing for value in node.outputs)
+    if not all(scalars) or not enclosed or ends or not all(reader.index in inside for reader in readers):
+        return []
+    return [name for names in scalars for name in names]
+
+
+def is_fp32_scalar(graph: GraphView, name: str) -> bool:
+    value = graph.values[name] if name in graph.weights else None
+    return value is not None and value.dtype == "fp32" and value.elements == 1
+
+
+@rule(
+    id="A35",
+    severity="error",
+    evidence="documented",
+    concerns="placement",
+    source="apple/coreai-models, neural_engine_rules.md",
+    flags="""
+    x: fp16[1, 64, 32, 32]
+    a: fp32[1, 64, 32, 32] = cast(x=x, dtype="fp32")
+    b: fp32[1, 64, 32, 32] = mul(x=a, y=0.5)  # flagged
+    c: fp16[1, 64, 32, 32] = cast(x=b, dtype="fp16")
+    """,
+    passes="""
+    x: fp16[1, 64, 32, 32]
+    b: fp16[1, 64, 32, 32] = mul(x=x, y=0.5)
+    """,
+)
+def fp32_literal(graph: GraphView, limits: Limits) -> Iterator[Hit]:
+    """Finds FP16 values that are computed in FP32 only because of an FP32 number.
+
+    Why: A number of the source, such as 0.5, enters a program as FP32 and takes the values that it meets with it; the
+    engine does not compute them, and the casts around them end its segments.
+
+    Instead: Give the number the type of the values: a tensor of FP16, or a buffer of the module that is converted.
+    """
+    for region in fp32_regions(graph):
+        if names := widened_by(graph, region):
+            first = next(node for node in region if node.type != "cast")
+            yield Hit(first, f"FP32 only because of {len(names)} FP32 number(s); store as FP16", covers=tuple(region))
 
 
 @rule(
