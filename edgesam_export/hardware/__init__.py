@@ -31,6 +31,8 @@ DeviceClass = Literal["mobile", "mac"]
 """``mobile``: iPhone and iPad."""
 CLOSE_NAMES = 3
 """Known names that a message offers for an unknown one."""
+EXAMPLES = ("iPhone 14", "iPad Air (M3)", "MacBook Pro (M5 Max)")
+"""What it offers when nothing known is near."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,14 +175,13 @@ def class_of(name: str) -> DeviceClass:
 
 
 def unknown_target(name: str, hardware: Hardware) -> str:
-    """Return what to say of a target that is not known: the names nearest to it, and what kinds there are."""
+    """Return what to say of a target that is not known: what kinds there are, and the device names nearest to it."""
     by_plain = {plain(device): device for device in hardware.devices}
     near = [by_plain[match] for match in get_close_matches(plain(name), by_plain, CLOSE_NAMES)]
     chips = [chip for family in hardware.families.values() for chip in family.chips]
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
     return (
-        f"unknown target '{name}'; {hint}choose one of: all, {', '.join([*hardware.families, *chips])}, "
-        "or a device by its name, such as iPhone 14, iPad Air (M3), MacBook Pro (M5 Max)"
+        f"unknown target '{name}'; choose one of: all, {', '.join([*hardware.families, *chips])}, "
+        f"or a device by its name, such as {', '.join(near or EXAMPLES)}"
     )
 
 
