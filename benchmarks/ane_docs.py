@@ -43,6 +43,7 @@ def evidence_table() -> str:
         ("fine, and without any error", f.fine_without_error, f.fine),
         ("too small for the ANE, and said so", f.small_found, f.small),
         ("whole models within 10 % of their operations", f.models_close, f.models),
+        ("trouble that came after the rules, found at first sight", f.later_hits, f.later),
     ]
     cells = [(name, f"{count} of {whole}", f"{count / whole:.0%}") for name, count, whole in rows]
     return markdown_table(("reports of", "count", "share"), cells) + "\n"

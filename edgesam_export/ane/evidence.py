@@ -46,6 +46,8 @@ class Statement:
     """What the program is analysed for."""
     verdict: Literal["hit", "half", "miss", "quiet", "alarm"]
     """What the rules make of it; a test compares."""
+    first: str = ""
+    """Verdict when the rules met a report that came after them; empty for those they were revised with."""
     system: str = ""
     pattern: str = ""
     rules: tuple[str, ...] = ()

@@ -37,6 +37,7 @@ def test_a_statement_says_what_was_seen_where_and_by_whom(statement):
     assert bool(statement.program) != bool(statement.twin)
     assert statement.verdict in VERDICTS.get(statement.said, OBJECTIONS)
     assert statement.counted or statement.note
+    assert statement.first in ("", *VERDICTS.get(statement.said, OBJECTIONS))
     if statement.said == "fine":
         assert not statement.rules and not statement.partial
     else:

@@ -257,7 +257,7 @@ def is_bounded(graph: GraphView, node: Node) -> bool:
     severity="warning",
     evidence="measured",
     concerns="numerics",
-    source="apple/coremltools issues 2687, 2725, 2726, 2728 and 2814",
+    source="apple/coremltools issues 2687, 2725, 2726, 2728 and 2814; Apple developer forum 831370",
     flags=(
         """
         x: fp16[1, 8, 32]
@@ -285,7 +285,8 @@ def is_bounded(graph: GraphView, node: Node) -> bool:
 def unbounded_exponential(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     """Finds exponentials and logarithms of operands that nothing bounds.
 
-    Why: exp overflows FP16 beyond 11.09; softplus and logarithms gave infinity or wrong numbers on the engine.
+    Why: exp overflows FP16 beyond 11.09; softplus and logarithms gave infinity or wrong numbers on the engine. Small
+    probabilities of a softmax are 0 in FP16, and their logarithm is minus infinity.
 
     Instead: Subtract the maximum first, use softmax, clip before the logarithm.
     """
@@ -296,7 +297,7 @@ def unbounded_exponential(graph: GraphView, limits: Limits) -> Iterator[Hit]:
         small = size is not None and size <= limits.max_exponent and node.type != "log"
         if small or is_bounded(graph, node):
             continue
-        if node.type == "log" and any(maker.type in ("add", "maximum", "softmax") for maker in graph.before(node)):
+        if node.type == "log" and any(maker.type in ("add", "maximum") for maker in graph.before(node)):
             continue
         reached = "" if size is None else f" (measured {size:.4g})"
         yield Hit(node, f"{node.type} of an unbounded operand{reached}; subtract the maximum or clip")

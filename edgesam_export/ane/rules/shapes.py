@@ -278,12 +278,12 @@ def excess_of(value: Value, limits: Limits, *, last_is_channels: bool) -> str:
 
 
 def channel_values(graph: GraphView) -> set[str]:
-    """Return the values whose last axis holds channels: what linear layers make, and elementwise work on it."""
+    """Return the values whose last axis holds channels: results of linear layers, and what replaces them in place."""
     found: set[str] = set()
     for node in graph.nodes:
         width = node.output.extent(-1)
         kept = any(v.name in found and v.extent(-1) == width for v in graph.data_inputs(node))
-        if is_linear(graph, node) or (kept and is_elementwise(node)):
+        if is_linear(graph, node) or (kept and not rearranges(node)):
             found.add(node.output.name)
     return found
 
@@ -292,9 +292,9 @@ def is_linear(graph: GraphView, node: Node) -> bool:
     return node.type == "linear" or (node.type == "matmul" and graph.takes_weight(node, "y"))
 
 
-def is_elementwise(node: Node) -> bool:
-    """Return whether every element of the result depends on the elements at its own position only."""
-    return not any(node.type in ops_with(trait) for trait in ("layout", "product", "reduction"))
+def rearranges(node: Node) -> bool:
+    """Return whether a node may put another axis last; elementwise work, softmax and norms leave the axes alone."""
+    return any(node.type in ops_with(trait) for trait in ("layout", "product"))
 
 
 def reduction_depth(graph: GraphView, node: Node) -> int:
