@@ -121,6 +121,10 @@ class Figures:
     small_found: int
     models: int
     models_close: int
+    later: int
+    """Reports of trouble that came after the rules; the other figures hold what the rules were revised with too."""
+    later_hits: int
+    later_alarms: int
 
     @property
     def recall(self) -> float:
@@ -162,6 +166,9 @@ def figures(rows: Iterable[Outcome]) -> Figures:
         small_found=sum(row.verdict != "miss" for row in small),
         models=len(models),
         models_close=sum(abs(share_of(model) - model.share) <= CLOSE for model in models),
+        later=sum(bool(row.statement.first) for row in wrong),
+        later_hits=sum(row.statement.first == "hit" for row in wrong),
+        later_alarms=sum(row.statement.first == "alarm" for row in fine),
     )
 
 
@@ -169,8 +176,9 @@ def summary(f: Figures) -> str:
     """Return the figures in a line, as every report shows them."""
     wrong = f.hits + f.halves + f.misses
     return (
-        f"{f.hits} of {wrong} public reports of trouble found ({f.patterns_hit} of {f.patterns} distinct causes), "
-        f"{f.alarms} false alarms on {f.fine} reports of none, {f.models_close} of {f.models} whole models within 10 %"
+        f"{f.hits} of {wrong} reports of trouble found ({f.patterns_hit} of {f.patterns} distinct causes), "
+        f"{f.alarms} false alarms on {f.fine} of none, {f.models_close} of {f.models} whole models within 10 %; "
+        f"at first sight, {f.later_hits} of {f.later} later reports of trouble found and {f.later_alarms} false alarms"
     )
 
 

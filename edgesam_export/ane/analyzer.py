@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgesam_export.ane.cost import estimate_cost
+from edgesam_export.ane.evidence import accuracy
 from edgesam_export.ane.graph import GraphView
 from edgesam_export.ane.measured import find_measurements
 from edgesam_export.ane.report import AneReport, CostEstimate, Finding, OpPlacement, Placement, Totals
@@ -22,7 +23,7 @@ from edgesam_export.ane.view import view_program
 from edgesam_export.artifacts import load_program
 from edgesam_export.errors import UsageError
 from edgesam_export.formats import recorded_modules
-from edgesam_export.hardware import Limits, load_hardware, pick_target
+from edgesam_export.hardware import DeviceClass, Limits, load_hardware, pick_target
 from edgesam_export.mil.op_kinds import ops_with
 from edgesam_export.mil.program import Program
 
@@ -70,7 +71,7 @@ def analyze_graph(graph: GraphView, *, target: str = "all", file: str = "program
         UsageError: unknown target.
     """
     devices = pick_target(target)
-    hits = check_graph(graph, devices.families)
+    hits = check_graph(graph, devices.families, devices.device_class)
     placements = place(graph, hits)
     graph = replace(graph, off=indices_off(graph, placements))
     return AneReport(
@@ -80,6 +81,8 @@ def analyze_graph(graph: GraphView, *, target: str = "all", file: str = "program
         artifact_sha256=None,
         tool_version=tool_version(),
         target=devices.name,
+        target_note=devices.note,
+        accuracy=accuracy(),
         families=devices.families,
         findings=make_findings(hits, graph.opset),
         placements=placements,
@@ -108,11 +111,11 @@ Hits = dict[tuple[Rule, Hit], list[str]]
 """Hit of a rule -> the families it applies to."""
 
 
-def check_graph(graph: GraphView, families: tuple[str, ...]) -> Hits:
+def check_graph(graph: GraphView, families: tuple[str, ...], device_class: DeviceClass | None = None) -> Hits:
     """Return the hits of all rules on a graph, sorted by severity, rule and location."""
     hardware = load_hardware()
     hits: Hits = {}
-    limits = {family: hardware.limits_of(family) for family in families}
+    limits = {family: hardware.limits_of(family, device_class) for family in families}
     for late in (False, True):
         for family in families:
             view = prepare(graph, limits[family], hits if late else None)
@@ -138,36 +141,48 @@ def prepare(graph: GraphView, limits: Limits, hits: Hits | None) -> GraphView:
 
 
 def place(graph: GraphView, hits: Hits, family: str | None = None) -> tuple[OpPlacement, ...]:
-    """Return the expected placement of each operation and the rules behind it: on one family, or the worst of all."""
-    off: dict[int, set[str]] = {}
-    risky: dict[int, set[str]] = {}
+    """Return the expected placement of each operation and the rules behind it: on one family, or the worst of all.
+
+    A rule that names a compile failure takes the whole function: what would stay is ``rejected``, or at risk where the
+    rule is only a warning.
+    """
+    causes: dict[Placement, dict[int, set[str]]] = {"off": {}, "rejected": {}, "at-risk": {}}
     for (rule, hit), families in hits.items():
-        severity = hit.severity or rule.severity
-        leaves = hit.off if hit.off is not None else severity == "error"
-        if rule.concerns != "placement" or not (leaves or severity == "warning") or hit.off is False:
+        placement = consequence(rule, hit)
+        if placement is None or (family is not None and family not in families):
             continue
-        if family is not None and family not in families:
-            continue
-        for node in hit.covers or ((hit.operation,) if hit.operation else ()):
-            (off if leaves else risky).setdefault(node.index, set()).add(rule.id)
+        covered = graph.nodes if hit.rejects else hit.covers or ((hit.operation,) if hit.operation else ())
+        for node in covered:
+            causes[placement].setdefault(node.index, set()).add(rule.id)
     placements = []
     for node in graph.nodes:
-        rules = off.get(node.index) or risky.get(node.index) or set()
-        placement: Placement = "off" if node.index in off else "at-risk" if node.index in risky else "expected"
+        placed: Placement = next((name for name, nodes in causes.items() if node.index in nodes), "expected")
         placements.append(
             OpPlacement(
                 operation=node.label,
                 op_type=node.type,
                 location=node.location,
-                placement=placement,
-                rules=tuple(sorted(rules)),
+                placement=placed,
+                rules=tuple(sorted(causes[placed][node.index])) if placed != "expected" else (),
             )
         )
     return tuple(placements)
 
 
+def consequence(rule: Rule, hit: Hit) -> Placement | None:
+    """Return what a hit does to the placement of the operations it is about, None for nothing."""
+    severity = hit.severity or rule.severity
+    if hit.rejects:
+        return "rejected" if severity == "error" else "at-risk"
+    if rule.concerns != "placement" or hit.off is False:
+        return None
+    if hit.off or severity == "error":
+        return "off"
+    return "at-risk" if severity == "warning" else None
+
+
 def indices_off(graph: GraphView, placements: tuple[OpPlacement, ...]) -> frozenset[int]:
-    return frozenset(node.index for node, row in zip(graph.nodes, placements) if row.placement == "off")
+    return frozenset(node.index for node, row in zip(graph.nodes, placements) if row.placement in ("off", "rejected"))
 
 
 def make_findings(hits: Hits, opset: str) -> tuple[Finding, ...]:

@@ -273,13 +273,13 @@ def kind_of(graph: GraphView, node: Node) -> str:
 
 # ---------------------------------------------------------------------------------------------------------------- price
 def estimate_cost(graph: GraphView, placements: Sequence[OpPlacement], family: str) -> CostEstimate:
-    """Return the estimated cost of one prediction on a family; operations placed ``off`` run on the CPU.
+    """Return the estimated cost of one prediction on a family; what is ``off`` or ``rejected`` runs on the CPU.
 
     Raises:
         UsageError: the family is unknown.
     """
     roofline = load_roofline(family)
-    off = {placement.location for placement in placements if placement.placement == "off"}
+    off = {placement.location for placement in placements if placement.placement in ("off", "rejected")}
     graph = replace(graph, off=frozenset(node.index for node in graph.nodes if node.location in off))
     return price(demands_of(graph, roofline.working_set_bytes), roofline)
 

@@ -13,9 +13,21 @@ from typing import Any, Literal
 
 from edgesam_export.resources import read_toml
 
-__all__ = ["EVIDENCE", "Statement", "WholeModel", "accuracy", "load_models", "load_statements", "support_of"]
+__all__ = [
+    "DOCUMENT",
+    "EVIDENCE",
+    "Statement",
+    "WholeModel",
+    "accuracy",
+    "load_models",
+    "load_statements",
+    "reports_on",
+    "support_of",
+]
 
 EVIDENCE = Path(__file__).with_name("rules") / "evidence.toml"
+DOCUMENT = "document"
+"""The word for a rule that no report supports."""
 GRADES = {"P": "compute plan or compiler error", "R": "reproduced with numbers", "S": "said"}
 
 
@@ -34,6 +46,8 @@ class Statement:
     """What the program is analysed for."""
     verdict: Literal["hit", "half", "miss", "quiet", "alarm"]
     """What the rules make of it; a test compares."""
+    first: str = ""
+    """Verdict when the rules met a report that came after them; empty for those they were revised with."""
     system: str = ""
     pattern: str = ""
     rules: tuple[str, ...] = ()
@@ -42,6 +56,8 @@ class Statement:
     """Rules that find it for another reason."""
     allowed: tuple[str, ...] = ()
     """Objections that the report confirms, where it says fine of the rest."""
+    about: tuple[str, ...] = ()
+    """Rules that a report of something fine keeps from objecting."""
     operations: tuple[str, ...] = ()
     counted: bool = True
     note: str = ""
@@ -91,5 +107,14 @@ def accuracy() -> str:
 
 
 def support_of(rule: str) -> tuple[Statement, ...]:
-    """Return the statements that a rule is right about; of the others, documents are the only support."""
-    return tuple(statement for statement in load_statements() if rule in statement.rules)
+    """Return the statements that a rule is right about; of a rule without one, documents are the only support."""
+    return tuple(s for s in load_statements() if rule in s.rules and s.verdict != "miss")
+
+
+def reports_on(rule: str) -> str:
+    """Return what people reported that a rule is about, a line each, for its documentation."""
+    seen = [f"reported: {statement}" for statement in support_of(rule)]
+    fine = [f"reported as fine: {statement}" for statement in load_statements() if rule in statement.about]
+    return "\n".join(seen or [f"support: {DOCUMENT} alone, no public report of a device"]) + "".join(
+        f"\n{f}" for f in fine
+    )

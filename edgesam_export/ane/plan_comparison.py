@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from edgesam_export.ane.compute_plan import Actual, ComputePlan, PlanDevice, PlanOperation
 from edgesam_export.ane.report import AneReport, OpPlacement, Placement
@@ -52,7 +53,7 @@ class Agreement:
 
 @dataclass(frozen=True, kw_only=True)
 class RuleScore:
-    """How often one rule was right about operations it calls ``off`` or ``at-risk``."""
+    """How often one rule was right about operations it calls ``off``, ``at-risk`` or ``rejected``."""
 
     rule: str
     says: Placement
@@ -129,7 +130,7 @@ def compare_plan(report: AneReport, plan: ComputePlan) -> PlanComparison:
         device=plan.device,
         compute_units=plan.compute_units,
         operations=operations,
-        agreement=tuple(count_actual(operations, says) for says in ("expected", "at-risk", "off")),
+        agreement=tuple(count_actual(operations, says) for says in get_args(Placement)),
         rules=tuple(score_rules(operations)),
         not_in_plan=missing,
         not_in_report=extra,

@@ -9,7 +9,8 @@ __all__ = ["AneReport", "CostEstimate", "Finding", "Measurement", "OpCost", "OpP
 
 Severity = Literal["error", "warning", "info"]
 Evidence = Literal["documented", "measured", "folklore", "unconfirmed"]
-Placement = Literal["expected", "at-risk", "off"]
+Placement = Literal["expected", "at-risk", "off", "rejected"]
+"""``rejected``: nothing known against the operation itself, but the ANE's compiler refuses the whole function."""
 Bound = Literal["compute", "memory", "dispatch", "transfer"]
 
 
@@ -46,7 +47,7 @@ class OpPlacement:
     location: str
     placement: Placement
     rules: tuple[str, ...]
-    """Rules behind ``at-risk`` or ``off``; empty means no known blocker."""
+    """Rules behind ``at-risk``, ``off`` or ``rejected``; empty means no known blocker."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +143,10 @@ class AneReport:
     costs: tuple[CostEstimate, ...]
     measured: tuple[Measurement, ...] = ()
     """Measured beats estimated: shown before the estimates."""
+    target_note: str = ""
+    """Doubt about the family of the target's chip."""
+    accuracy: str = ""
+    """How often the rules agree with public reports of real devices."""
     schema_version: int = 1
 
     def worst(self) -> Severity | None:

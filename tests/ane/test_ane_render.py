@@ -102,7 +102,7 @@ CLEAN = report(
 def test_json_has_every_field_and_the_counts():
     document = json.loads(to_json(report()))
     assert document["counts"] == {"error": 1, "warning": 1, "info": 1} and document["worst"] == "error"
-    assert document["placement_counts"] == {"expected": 2, "at-risk": 1, "off": 1}
+    assert document["placement_counts"] == {"expected": 2, "at-risk": 1, "off": 1, "rejected": 0}
     assert document["findings"][0]["families"] == ["H13", "H14"]
     assert document["costs"][0]["operations"][3] == {
         "bound": "memory", "op_type": "matmul", "operation": "v3", "time_us": 200.0

@@ -215,7 +215,9 @@ def test_whatever_stands_in_a_field_the_plan_is_read_or_refused(field, value):
 # ----------------------------------------------------------------------------------------------------------- comparing
 def test_agreement_is_counted_by_prediction_and_plan():
     rows = {row.predicted: (row.ane, row.capable, row.off, row.unknown) for row in comparison().agreement}
-    assert rows == {"expected": (1, 1, 1, 1), "at-risk": (0, 1, 0, 0), "off": (1, 0, 1, 0)}
+    assert rows == {
+        "expected": (1, 1, 1, 1), "at-risk": (0, 1, 0, 0), "off": (1, 0, 1, 0), "rejected": (0, 0, 0, 0)
+    }  # fmt: skip
 
 
 def test_an_operation_agrees_only_when_both_sides_are_decided():

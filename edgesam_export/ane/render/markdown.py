@@ -35,12 +35,14 @@ def render(report: AneReport) -> str:
         f"## ANE report: `{report.file}`",
         f"**{escape_markdown(summary_line(report))}**",
         f"Function `{report.function}`, {report.opset}, for {report.target} ({' '.join(report.families)})",
+        escape_markdown(report.target_note),
         f"![operations by placement, width by estimated cost]({image})",
         bullets(f"{name}: {text}" for name, text in totals_rows(report.totals)),
         finding_table(report.findings),
         markdown_table(SEGMENT_HEADINGS, segments, right={0, 2, 3, 4}) if segments else "",
         bullets(escape_markdown(line) for line in measured_lines(report.measured)),
         *cost_blocks(report.costs),
+        f"Against public reports of devices: {escape_markdown(report.accuracy)}." if report.accuracy else "",
     ]
     return "\n\n".join(filter(None, blocks)) + "\n"
 

@@ -97,7 +97,7 @@ def miss_lines(comparison: PlanComparison) -> Iterator[str]:
 
 def summary_line(comparison: PlanComparison) -> str:
     agreeing = sum(bool(operation.agrees) for operation in comparison.decided)
-    alarms = sum(row.ane for row in comparison.agreement if row.predicted == "off")
+    alarms = sum(row.ane for row in comparison.agreement if row.predicted in ("off", "rejected"))
     share = comparison.ane_cost_share
     cost = "" if share is None else f"; {share:.0%} of the plan's cost on the ANE"
     return (

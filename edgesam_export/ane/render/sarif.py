@@ -45,7 +45,7 @@ def render(report: AneReport, *, baseline: Sequence[Finding] | None = None) -> s
         "artifacts": [artifact(report)],
         "results": results,
         "columnKind": "utf16CodeUnits",
-        "properties": {"target": report.target, "families": list(report.families)},
+        "properties": {"target": report.target, "families": list(report.families), "accuracy": report.accuracy},
     }
     return json_text({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
 

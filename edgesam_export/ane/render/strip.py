@@ -21,9 +21,17 @@ COLOURS: dict[str, tuple[Colour, Colour]] = {
     "expected": ((86, 152, 192), (112, 172, 208)),
     "at-risk": ((240, 178, 40), (248, 198, 84)),
     "off": ((178, 44, 44), (202, 74, 66)),
+    "rejected": ((92, 52, 88), (118, 76, 112)),
 }
 """Two shades each, in turns, so that neighbours are seen apart."""
-MEANINGS = {"expected": "no known blocker", "at-risk": "at risk", "off": "off the ANE"}
+MEANINGS = {
+    "expected": "no known blocker",
+    "at-risk": "at risk",
+    "off": "off the ANE",
+    "rejected": "rejected with the whole function",
+}
+SIDES = {"expected": "ANE", "off": "off", "rejected": "rejected"}
+"""What a bracket says over operations on the same side."""
 INK: Colour = (32, 36, 40)
 FAINT: Colour = (120, 126, 132)
 RULE: Colour = (214, 218, 222)
@@ -117,6 +125,8 @@ def draw_head(draw: ImageDraw.ImageDraw, report: AneReport, cost: CostEstimate |
     draw.text((MARGIN, 62), shortened(draw, summary_line(report), 19, WIDTH - 2 * MARGIN), INK, font(19))
     counts, left = placement_counts(report), float(MARGIN)
     for name, meaning in MEANINGS.items():
+        if name == "rejected" and not counts[name]:
+            continue
         draw.rectangle((left, 100, left + 18, 118), COLOURS[name][0])
         text = f"{meaning}: {counts[name]}"
         draw.text((left + 26, 99), text, INK, font(17))
@@ -129,21 +139,22 @@ def draw_sides(draw: ImageDraw.ImageDraw, bars: Sequence[Bar]) -> None:
     """Draw a bracket over each run of operations on the same side, with its number of operations."""
     start = 0
     for index in range(1, len(bars) + 1):
-        if index < len(bars) and is_off(bars[index]) == is_off(bars[start]):
+        if index < len(bars) and side_of(bars[index]) == side_of(bars[start]):
             continue
-        left, right = bars[start].left, bars[index - 1].right
-        colour = COLOURS["off" if is_off(bars[start]) else "expected"][0]
-        draw.rectangle((left + 1, SIDE_TOP + SIDE_HEIGHT, max(right - 1, left + 2), SIDE_TOP + SIDE_HEIGHT + 3), colour)
-        name = "off" if is_off(bars[start]) else "ANE"
-        for text in (f"{name}: {index - start} operations", f"{name} {index - start}"):
+        side, left, right = side_of(bars[start]), bars[start].left, bars[index - 1].right
+        box = (left + 1, SIDE_TOP + SIDE_HEIGHT, max(right - 1, left + 2), SIDE_TOP + SIDE_HEIGHT + 3)
+        draw.rectangle(box, COLOURS[side][0])
+        for text in (f"{SIDES[side]}: {index - start} operations", f"{SIDES[side]} {index - start}"):
             if draw.textlength(text, font(15)) < right - left - 4:
                 draw.text(((left + right) / 2, SIDE_TOP + 8), text, INK, font(15), anchor="mm")
                 break
         start = index
 
 
-def is_off(bar: Bar) -> bool:
-    return bar.placement.placement == "off"
+def side_of(bar: Bar) -> str:
+    """Return the key in ``SIDES``; at risk is still on the ANE's side."""
+    placement = bar.placement.placement
+    return placement if placement in SIDES else "expected"
 
 
 def draw_bars(draw: ImageDraw.ImageDraw, bars: Sequence[Bar]) -> None:
@@ -156,7 +167,7 @@ def draw_bars(draw: ImageDraw.ImageDraw, bars: Sequence[Bar]) -> None:
         draw.rectangle((bar.left, STRIP_TOP, max(bar.right - 0.5, bar.left), STRIP_TOP + STRIP_HEIGHT), shade)
         text = bar.placement.op_type
         if draw.textlength(text, font(16)) < bar.width - 8:
-            ink = WHITE if is_off(bar) else INK
+            ink = INK if side_of(bar) == "expected" else WHITE
             draw.text((bar.middle, STRIP_TOP + STRIP_HEIGHT / 2), text, ink, font(16), anchor="mm")
 
 

@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
-from edgesam_export.ane.report import AneReport, CostEstimate, Finding, Measurement, Segment, Severity, Totals
+from edgesam_export.ane.report import (
+    AneReport,
+    CostEstimate,
+    Finding,
+    Measurement,
+    Placement,
+    Segment,
+    Severity,
+    Totals,
+)
 
 __all__ = [
     "COST_HEADINGS",
@@ -45,15 +55,19 @@ def severity_counts(findings: Sequence[Finding]) -> dict[str, int]:
 def placement_counts(report: AneReport) -> dict[str, int]:
     """Return the number of operations by placement."""
     counts = Counter(placement.placement for placement in report.placements)
-    return {"expected": counts["expected"], "at-risk": counts["at-risk"], "off": counts["off"]}
+    return {placement: counts[placement] for placement in get_args(Placement)}
 
 
 def summary_line(report: AneReport) -> str:
     """Return one line: whether a blocker is known, and the counts."""
     counts, placed = severity_counts(report.findings), placement_counts(report)
-    verdict = f"{placed['off']} of {len(report.placements)} operations expected off the ANE"
+    total = len(report.placements)
+    verdict = f"{placed['off']} of {total} operations expected off the ANE"
     if not placed["off"]:
         verdict = f"no known blocker for {' '.join(report.families)}"
+    if placed["rejected"]:
+        rules = sorted({rule for row in report.placements if row.placement == "rejected" for rule in row.rules})
+        verdict = f"the ANE is expected to refuse the whole function, {total} operations ({', '.join(rules)})"
     if not report.placements:
         verdict = "no operations"
     risk = f", {placed['at-risk']} at risk" if placed["at-risk"] else ""

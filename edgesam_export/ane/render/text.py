@@ -35,12 +35,13 @@ SLOWEST_SHOWN = 5
 def render(report: AneReport) -> str:
     """Return the report for a terminal; the summary is the last line."""
     blocks = [
-        [heading(report)],
+        [heading(report), *([f"note: {report.target_note}"] if report.target_note else [])],
         totals_lines(report.totals),
         segment_lines(report),
         measured_block(report.measured),
         cost_lines(report.costs),
         finding_lines(report.findings),
+        [f"against public reports of devices: {report.accuracy}"] if report.accuracy else [],
         [summary_line(report)],
     ]
     return "\n\n".join(text for text in ("\n".join(block) for block in blocks) if text) + "\n"

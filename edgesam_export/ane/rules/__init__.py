@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from edgesam_export.ane.evidence import reports_on
 from edgesam_export.ane.graph import GraphView, Node
 from edgesam_export.ane.report import Evidence, Severity
 from edgesam_export.hardware import Limits
@@ -40,6 +41,8 @@ class Hit:
     """All operations it is about, when that is more than ``operation``."""
     off: bool | None = None
     """Whether the operations leave the ANE, when the severity does not say it."""
+    rejects: bool = False
+    """Whether the ANE's compiler refuses the whole function over it, not these operations alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +139,7 @@ def explain(id: str) -> str:
         f"Why it matters\n{textwrap.indent(why, '  ')}",
         f"Example\n{textwrap.indent(rule.flags[0], '  ')}",
         f"Write instead\n{textwrap.indent(instead, '  ')}\n\n{textwrap.indent(rule.passes[0], '  ')}",
-        f"References\n{textwrap.indent(rule.source, '  ')}",
+        f"References\n{textwrap.indent(rule.source, '  ')}\n{textwrap.indent(reports_on(rule.id), '  ')}",
     ]
     return "\n\n".join(blocks) + "\n"
 

@@ -39,7 +39,8 @@ def last_two(extents: tuple[int, ...]) -> tuple[int, int]:
     severity="error",
     evidence="measured",
     concerns="placement",
-    source="sbryngelson/ane-guide part 5/17 (H13; disputed from H14 on); apple/coreai-models, neural_engine_rules.md",
+    source="sbryngelson/ane-guide part 5/17 (H13; disputed from H14 on); apple/coreai-models, neural_engine_rules.md; "
+    "roboflow/rf-detr#1495 (patches of 16)",
     flags=(
         """
         x: fp16[1, 8, 64, 64]
@@ -52,16 +53,25 @@ def last_two(extents: tuple[int, ...]) -> tuple[int, int]:
         y: fp16[1, 8, 64, 64] = conv(x=x, weight=w, pad_type="same")  # flagged
         """,
     ),
-    passes="""
-    x: fp16[1, 8, 64, 64]
-    w: fp16[8, 8, 7, 7] = const()
-    y: fp16[1, 8, 64, 64] = conv(x=x, weight=w, pad_type="same")
-    """,
+    passes=(
+        """
+        x: fp16[1, 8, 64, 64]
+        w: fp16[8, 8, 7, 7] = const()
+        y: fp16[1, 8, 64, 64] = conv(x=x, weight=w, pad_type="same")
+        """,
+        """
+        x: fp16[1, 3, 512, 512]
+        w: fp16[64, 3, 16, 16] = const()
+        y: fp16[1, 64, 32, 32] = conv(x=x, weight=w, strides=[16, 16], pad_type="valid")
+        """,
+    ),
 )
 def large_kernel(graph: GraphView, limits: Limits) -> Iterator[Hit]:
-    """Finds convolution kernels beyond the engine's extent, larger than their input, or (a warning) wide.
+    """Finds convolution kernels beyond the engine's extent, larger than their input, or (a warning) wide; not those of
+    patch embeddings, which are as large as their stride.
 
-    Why: The first two are rejected; kernels wider than seven are slow.
+    Why: The first two are rejected; kernels wider than seven are slow. With a stride as large as the kernel every
+    element is read once: a rearrangement and a product, which stays on the engine with 16 x 16 patches.
 
     Instead: Two smaller kernels one after the other, or a separable pair.
     """
@@ -69,6 +79,8 @@ def large_kernel(graph: GraphView, limits: Limits) -> Iterator[Hit]:
         height, width = kernel_of(graph, node)
         x = graph.operand(node, "x")
         unpadded = graph.text(node, "pad_type") == "valid"
+        if is_patch_embedding(graph, node):
+            continue
         if width > limits.max_kernel_width or height > limits.max_kernel_height:
             allowed = f"{limits.max_kernel_height} x {limits.max_kernel_width}"
             yield Hit(node, f"kernel {height} x {width}, the ANE takes {allowed}; split it")
@@ -77,6 +89,17 @@ def large_kernel(graph: GraphView, limits: Limits) -> Iterator[Hit]:
         elif width > limits.fast_kernel_width:
             note = f"kernel {height} x {width}: wider than {limits.fast_kernel_width} is slow"
             yield Hit(node, note, severity="warning", off=False)
+
+
+def is_patch_embedding(graph: GraphView, node: Node) -> bool:
+    """Return whether a convolution cuts its input into patches: a stride as large as the kernel, nothing padded."""
+    strides = tuple(graph.numbers(node, "strides", [1]))
+    kind, extent = graph.text(node, "pad_type", "valid"), input_extent(graph.operand(node, "x"))
+    padded = kind.startswith("same") or (kind == "custom" and any(graph.numbers(node, "pad")))
+    dense = max(graph.numbers(node, "dilations", [1]), default=1) == 1
+    kernel = kernel_of(graph, node)
+    cuts = last_two(strides) == kernel and max(kernel) > 1
+    return cuts and dense and not padded and not exceeds(kernel, extent)
 
 
 def exceeds(kernel: tuple[int, int], extent: tuple[int, int]) -> bool:
@@ -160,7 +183,7 @@ def awkward_dilation(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     evidence="measured",
     concerns="placement",
     source="apple/coremltools issues 2450 and 2281; pytorch/executorch issue 11705; "
-    "coremltools, optimize_conv.py (output_shape is always added)",
+    "coremltools, optimize_conv.py (output_shape is always added); FluidAudio, ANE_Profiler.md (20 by 10 on an M5)",
     flags=(
         """
         x: fp16[1, 8, 16, 16]
@@ -180,16 +203,18 @@ def awkward_dilation(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     """,
 )
 def awkward_transposed_convolution(graph: GraphView, limits: Limits) -> Iterator[Hit]:
-    """Finds transposed convolutions with large strides or kernels; a warning for uneven kernels and output padding.
+    """Finds transposed convolutions with large strides or many taps; a warning for uneven kernels and output padding.
 
-    Why: Stride 16 failed on the engine, output padding failed to compile or gave other numbers there than on the CPU.
+    Why: Stride 16 failed on the engine, output padding failed to compile or gave other numbers there than on the CPU. A
+    result has kernel / stride taps along an axis, so that a kernel of 20 with stride 10 is small, and stays.
 
     Instead: Kernel equal to stride, no output padding; or a 1 x 1 convolution and a pixel shuffle.
     """
     for node in graph.of("conv_transpose"):
         strides = graph.numbers(node, "strides", [1, 1])
         kernel = list(kernel_of(graph, node))[-len(strides) :]
-        if max([*strides, *kernel]) > limits.max_transposed_stride:
+        taps = [-(-size // max(stride, 1)) for size, stride in zip(kernel, strides)]
+        if max(strides) > limits.max_transposed_stride or max(taps, default=1) > limits.max_kernel_width:
             yield Hit(node, f"kernel {kernel}, strides {strides}; use smaller steps, or a pixel shuffle")
         elif pads_output(graph, node):
             note = f"output {node.output} is not what kernel and strides give (output padding)"

@@ -13,8 +13,6 @@ from edgesam_export.ane.rules.normalization import is_square, roots
 from edgesam_export.hardware import Limits
 from edgesam_export.mil.op_kinds import ops_with
 
-DIVIDING = ("inverse", "log", "real_div", "rsqrt", "sqrt")
-
 
 def peak(graph: GraphView, node: Node) -> float | None:
     """Return the magnitude measured at a node, None when nobody measured it."""
@@ -62,10 +60,11 @@ def constant_out_of_range(graph: GraphView, limits: Limits) -> Iterator[Hit]:
 
 @rule(
     id="N02",
-    severity="error",
+    severity="warning",
     evidence="measured",
     concerns="numerics",
-    source="sbryngelson/ane-guide part 1/03; john-rocky/CoreML-LLM, PROBE_GEMMA4_VISION_ANE",
+    source="sbryngelson/ane-guide part 1/03; john-rocky/CoreML-LLM, PROBE_GEMMA4_VISION_ANE; norms with 1e-6 and 1e-5 "
+    "are in use on the ANE (FluidInference/mobius#77, onnxsim/onnxsim#1400): hence a warning",
     flags=(
         """
         x: fp16[1, 8, 32]
@@ -76,15 +75,24 @@ def constant_out_of_range(graph: GraphView, limits: Limits) -> Iterator[Hit]:
         y: fp16[1, 8, 32] = layer_norm(x=x, axes=[1], epsilon=1e-6)  # flagged
         """,
     ),
-    passes="""
-    x: fp16[1, 8, 32]
-    y: fp16[1, 8, 32] = layer_norm(x=x, axes=[1], epsilon=0.0001)
-    """,
+    passes=(
+        """
+        x: fp16[1, 8, 32]
+        y: fp16[1, 8, 32] = layer_norm(x=x, axes=[1], epsilon=0.0001)
+        """,
+        """
+        x: fp16[1, 8, 32]
+        a: fp16[1, 8, 32] = add(x=x, y=0.001)
+        y: fp16[1, 8, 32] = rsqrt(x=a, epsilon=1e-12)
+        """,
+    ),
 )
 def tiny_epsilon(graph: GraphView, limits: Limits) -> Iterator[Hit]:
-    """Finds single constants below the normal FP16 range; an error where something is divided by the result.
+    """Finds single constants below the normal FP16 range, but for an operation's own epsilon that has nothing to do.
 
-    Why: Such numbers are flushed to zero, so that rsqrt(0 + eps) becomes infinite. Below 6e-8 they are zero already.
+    Why: Such numbers may be flushed to zero, so that rsqrt(0 + eps) becomes infinite. Below 6e-8 they are zero already.
+    It depends on the values whether that happens. coremltools gives rsqrt and log an epsilon that no model has; behind
+    an added constant, a mean of squares or an exponential it does nothing.
 
     Instead: An epsilon of 1e-4, or a larger scale before the norm and a parity check.
     """
@@ -96,10 +104,36 @@ def tiny_epsilon(graph: GraphView, limits: Limits) -> Iterator[Hit]:
             if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or graph.values[names[0]].elements > 1:
                 continue
             size = largest(value)
-            if 0 < size < limits.min_normal_fp16:
+            if 0 < size < limits.min_normal_fp16 and not (key == "epsilon" and is_idle_epsilon(graph, node)):
                 fate = "becomes 0" if size < limits.min_fp16 else "is subnormal"
-                divides = node.type in DIVIDING or any(reader.type in DIVIDING for reader in graph.after(node))
-                yield Hit(node, f"{key} {size:.2g} {fate} in FP16", severity=None if divides else "warning")
+                yield Hit(node, f"{key} {size:.2g} {fate} in FP16")
+
+
+def is_idle_epsilon(graph: GraphView, node: Node) -> bool:
+    """Return whether the epsilon of an operation has nothing to do: what it is added to stays away from 0."""
+    if node.type == "batch_norm":
+        variance = graph.array(next(iter(node.inputs.get("variance", ())), ""))
+        return isinstance(variance, np.ndarray) and bool(variance.size) and smallest_exceeds(variance)
+    if node.type == "log":
+        return True  # N05 names logarithms of operands that may be 0, with or without an epsilon
+    return node.type in ("inverse", "rsqrt") and any(keeps_off_zero(graph, maker) for maker in graph.before(node))
+
+
+def smallest_exceeds(variance: np.ndarray) -> bool:
+    return float(variance.astype(np.float32).min()) > float(np.finfo(np.float16).tiny)
+
+
+def keeps_off_zero(graph: GraphView, node: Node) -> bool:
+    """Return whether a result stays away from 0: a positive constant is added or bounds it, or it sums up squares."""
+    if node.type in ("exp", "exp2", "sigmoid", "softplus", "cosh") or is_square(graph, node):
+        return True
+    if node.type in ("add", "maximum", "clip"):
+        bounds = (graph.number(node, key, 0.0) for key in ("x", "y", "alpha"))
+        if any(isinstance(bound, float) and bound > 0 for bound in bounds):
+            return True
+    if node.type not in ("add", "maximum", "reduce_mean", "reduce_sum", "squeeze", "reshape"):
+        return node.type == "reduce_sum_square"
+    return any(keeps_off_zero(graph, maker) for maker in graph.before(node))
 
 
 @rule(
@@ -223,7 +257,7 @@ def is_bounded(graph: GraphView, node: Node) -> bool:
     severity="warning",
     evidence="measured",
     concerns="numerics",
-    source="apple/coremltools issues 2687, 2725, 2726, 2728 and 2814",
+    source="apple/coremltools issues 2687, 2725, 2726, 2728 and 2814; Apple developer forum 831370",
     flags=(
         """
         x: fp16[1, 8, 32]
@@ -251,7 +285,8 @@ def is_bounded(graph: GraphView, node: Node) -> bool:
 def unbounded_exponential(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     """Finds exponentials and logarithms of operands that nothing bounds.
 
-    Why: exp overflows FP16 beyond 11.09; softplus and logarithms gave infinity or wrong numbers on the engine.
+    Why: exp overflows FP16 beyond 11.09; softplus and logarithms gave infinity or wrong numbers on the engine. Small
+    probabilities of a softmax are 0 in FP16, and their logarithm is minus infinity.
 
     Instead: Subtract the maximum first, use softmax, clip before the logarithm.
     """
@@ -262,7 +297,7 @@ def unbounded_exponential(graph: GraphView, limits: Limits) -> Iterator[Hit]:
         small = size is not None and size <= limits.max_exponent and node.type != "log"
         if small or is_bounded(graph, node):
             continue
-        if node.type == "log" and any(maker.type in ("add", "maximum", "softmax") for maker in graph.before(node)):
+        if node.type == "log" and any(maker.type in ("add", "maximum") for maker in graph.before(node)):
             continue
         reached = "" if size is None else f" (measured {size:.4g})"
         yield Hit(node, f"{node.type} of an unbounded operand{reached}; subtract the maximum or clip")
@@ -359,41 +394,3 @@ def long_reduction(graph: GraphView, limits: Limits) -> Iterator[Hit]:
         extent = math.prod(x.extent(axis) for axis in axes) if x else 0
         if extent > limits.long_reduction and is_fp16(node):
             yield Hit(node, f"{node.type} over {extent} elements; check the range, or reduce in two steps")
-
-
-@rule(
-    id="N09",
-    severity="warning",
-    evidence="measured",
-    concerns="numerics",
-    source="apple/coremltools issue 2625",
-    flags="""
-    x: fp16[1, 32, 32, 32]
-    g: fp16[1, 32, 32, 32] = sigmoid_hard(x=x, alpha=0.16, beta=0.5)
-    h: fp16[1, 32, 32, 32] = mul(x=x, y=g)
-    w: fp16[32, 1, 3, 3] = const()
-    y: fp16[1, 32, 32, 32] = conv(x=h, weight=w, groups=32, pad_type="same")  # flagged
-    """,
-    passes="""
-    x: fp16[1, 32, 32, 32]
-    h: fp16[1, 32, 32, 32] = relu(x=x)
-    w: fp16[32, 1, 3, 3] = const()
-    y: fp16[1, 32, 32, 32] = conv(x=h, weight=w, groups=32, pad_type="same")
-    """,
-)
-def hardswish_before_depthwise(graph: GraphView, limits: Limits) -> Iterator[Hit]:
-    """Finds a hard swish whose result goes into a depthwise convolution.
-
-    Why: Errors of 0.19 to 0.26 were reported on the engine, 0.06 to 0.09 on the CPU.
-
-    Instead: ReLU or GELU; at least a look at the device's numbers.
-    """
-    gates = ("sigmoid_hard", "relu6", "clip")
-    for node in graph.of("conv"):
-        x = graph.operand(node, "x")
-        if x is None or x.rank < 3 or not 1 < graph.number(node, "groups", 1) == x.sizes[1]:
-            continue
-        products = [maker for maker in graph.before(node) if maker.type in ("mul", "real_div")]
-        around = [*products, *(before for product in products for before in graph.before(product))]
-        if any(maker.type in gates for near in around for maker in graph.before(near)):
-            yield Hit(node, "a depthwise convolution after a hard swish was inexact on the ANE; check on the device")

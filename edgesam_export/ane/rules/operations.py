@@ -17,6 +17,7 @@ UNSUPPORTED = (
     *("gru", "lstm", "rnn", "cond", "while_loop", "non_maximum_suppression"),
     *("list_gather", "list_length", "list_read", "list_scatter", "list_write", "make_list"),
 )
+ROUNDING = ("ceil", "floor", "round")
 
 
 @rule(
@@ -25,7 +26,7 @@ UNSUPPORTED = (
     evidence="measured",
     concerns="placement",
     source="ANEForge capabilities.json; single-operation probe on M4, macOS 27; "
-    "coremltools, frontend/torch/ops.py (scatter)",
+    "coremltools, frontend/torch/ops.py (scatter); fredyshox/ANECompat (floor, cumsum on M1)",
     flags="""
     x: fp16[1, 64, 32]
     y: fp16[1, 64, 32] = cumsum(x=x, axis=-1)  # flagged
@@ -36,7 +37,8 @@ UNSUPPORTED = (
     """,
 )
 def unsupported_operation(graph: GraphView, limits: Limits) -> Iterator[Hit]:
-    """Finds operations without a path on any family: scatter, control flow, recurrence, random numbers and others.
+    """Finds operations without a path on any family: scatter, control flow, recurrence, random numbers and others; a
+    warning for rounding on H13.
 
     Why: They run on the CPU or GPU, and cut the engine's work in two.
 
@@ -45,6 +47,9 @@ def unsupported_operation(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     """
     for node in graph.of(*UNSUPPORTED):
         yield Hit(node, f"{node.type} has no path on the ANE; replace it or move it to the program's border")
+    for node in () if limits.native_rounding else graph.of(*ROUNDING):
+        note = f"{node.type} was seen off the ANE of an M1; round in the app, or at the program's end"
+        yield Hit(node, note, severity="warning")
 
 
 @rule(
@@ -81,7 +86,7 @@ def gather_from_activation(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     severity="error",
     evidence="measured",
     concerns="placement",
-    source="sbryngelson/ane-guide part 5/17",
+    source="sbryngelson/ane-guide part 5/17; FluidInference/mobius#61 (M2); FluidAudio, ANE_Profiler.md (M5)",
     flags="""
     x: fp16[1, 8, 128]
     y: fp16[1, 8, 128] = sin(x=x)  # flagged
@@ -92,17 +97,18 @@ def gather_from_activation(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     """,
 )
 def trigonometry(graph: GraphView, limits: Limits) -> Iterator[Hit]:
-    """Finds FP16 sine and cosine of activations; a warning where the engine has them.
+    """Finds FP16 sine and cosine of activations; a warning about their exactness where the engine has them.
 
-    Why: They are native from H15 on only, and an FP16 angle of 25 rad is off by up to 1/128: so is the result.
+    Why: They are native from H15 on only, and an FP16 angle of 25 rad is off by up to 1/128: so is the result. On an M2
+    they cut the program in pieces; a vocoder full of them stays on an M5.
 
     Instead: Compute positional encodings in FP32 at the program's border, or in the app.
     """
     for node in graph.of("sin", "cos"):
         if graph.is_fp32(node):
             continue
-        milder: Severity | None = "warning" if limits.native_trigonometry else None
-        yield Hit(node, f"{node.type} in FP16; compute it in FP32 at the border or in the app", severity=milder)
+        text = f"{node.type} in FP16; compute it in FP32 at the border or in the app"
+        yield Hit(node, text, severity="warning", off=False) if limits.native_trigonometry else Hit(node, text)
 
 
 @rule(
@@ -129,3 +135,36 @@ def sorting(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     """
     for node in graph.of("topk", "argsort"):
         yield Hit(node, f"{node.type} leaves the ANE; return the values and sort them in the app")
+
+
+@rule(
+    id="A38",
+    severity="info",
+    evidence="measured",
+    concerns="placement",
+    source="onnxsim/onnxsim#1399 (M4, dynamic shapes)",
+    flags="""
+    x: fp16[1, 8, 64, 64]
+    m: fp16[1, 1, 64, 64]
+    c: bool[1, 1, 64, 64] = greater(x=m, y=0.0)
+    y: fp16[1, 8, 64, 64] = select(cond=c, a=x, b=0.0)  # flagged
+    """,
+    passes="""
+    x: fp16[1, 8, 64, 64]
+    c: bool[1, 8, 64, 64] = greater(x=x, y=1.0)
+    y: fp16[1, 8, 64, 64] = select(cond=c, a=x, b=0.0)
+    """,
+)
+def broadcasting_select(graph: GraphView, limits: Limits) -> Iterator[Hit]:
+    """Notes a select whose branches have another shape than the condition.
+
+    Why: A program with one was refused with the engine and ran on the CPU. Its shapes were dynamic, which may be the
+    reason; masks of attention are written like this in networks that stay on the engine.
+
+    Instead: Add a mask of numbers, or give the condition the shape of the branches.
+    """
+    for node in graph.of("select"):
+        condition = graph.operand(node, "cond")
+        branches = [value for key in ("a", "b") if (value := graph.operand(node, key)) and value.elements > 1]
+        if condition and any(value.shape != condition.shape for value in branches):
+            yield Hit(node, f"the condition {condition} is broadcast to {node.output}; a mask that is added is safer")

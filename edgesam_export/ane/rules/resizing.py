@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgesam_export.ane.graph import GraphView
+from edgesam_export.ane.graph import GraphView, Node
 from edgesam_export.ane.rules import Hit, rule
 from edgesam_export.hardware import Limits
 
 RESIZES = ("affine", "crop", "crop_resize", "resample", "resize", "resize_bilinear", "resize_nearest_neighbor")
 UPSAMPLES = ("upsample_bilinear", "upsample_nearest_neighbor")
+COPYING = ("resize_nearest_neighbor", "upsample_nearest_neighbor")
+ENLARGING = (*COPYING, "resize_bilinear", "upsample_bilinear")
 SPATIAL_AMOUNTS = 4
 """Begin and end of height and width, the last of pad's amounts."""
 FACTORS = {
@@ -28,29 +30,60 @@ FACTORS = {
     severity="warning",
     evidence="measured",
     concerns="placement",
-    source="sbryngelson/ane-guide parts 5/17 and 7/24; apple/coremltools issue 1875 (resample on the CPU)",
-    families=("H13",),
-    flags="""
-    x: fp16[1, 8, 32, 32]
-    y: fp16[1, 8, 64, 64] = upsample_bilinear(x=x, scale_factor_height=2.0, scale_factor_width=2.0)  # flagged
-    """,
-    passes="""
-    x: fp16[1, 32, 32, 32]
-    y: fp16[1, 8, 64, 64] = pixel_shuffle(x=x, upscale_factor=2)
-    """,
+    source="sbryngelson/ane-guide parts 5/17 and 7/24; apple/coremltools issues 1875 (resample on the CPU) and 2299 "
+    "(on the ANE of an M2 with macOS 14, off it with the beta of 15)",
+    flags=(
+        """
+        x: fp16[1, 8, 32, 32]
+        y: fp16[1, 8, 64, 64] = upsample_bilinear(x=x, scale_factor_height=2.0, scale_factor_width=2.0)  # flagged
+        """,
+        """
+        x: fp16[1, 8, 32, 32]
+        g: fp16[1, 32, 32, 32] = tile(x=x, reps=[1, 4, 1, 1])
+        y: fp16[1, 8, 32, 32] = resample(x=x, coordinates=g)  # flagged
+        """,
+    ),
+    passes=(
+        """
+        x: fp16[1, 32, 32, 32]
+        y: fp16[1, 8, 64, 64] = pixel_shuffle(x=x, upscale_factor=2)
+        """,
+        """
+        x: fp16[1, 8, 32, 32]
+        y: fp16[1, 8, 64, 64] = upsample_nearest_neighbor(x=x, scale_factor_height=2.0, scale_factor_width=2.0)
+        """,
+    ),
 )
 def texture_unit(graph: GraphView, limits: Limits) -> Iterator[Hit]:
-    """Finds resizing, sampling and mirrored padding on families without a texture unit.
+    """Finds resizing, sampling and mirrored padding on H13, which has no texture unit; elsewhere a note on sampling.
 
     Why: H13 rewrites them as transposed convolutions or products, rounding differently, or leaves them to others.
+    Enlarging by an integer is such a convolution, and copying each element is exact. Where sampling at computed
+    positions goes on later families has changed with the system.
 
     Instead: A constant interpolation matrix, a transposed convolution with constant weights, or a pixel shuffle.
     """
     if limits.native_texture:
+        for node in graph.of("resample"):
+            yield Hit(
+                node, "resample has been on and off the ANE, depending on the system; look on yours", severity="info"
+            )
         return
     for node in graph.of(*RESIZES, *UPSAMPLES, "pad"):
+        enlarges = node.type in ENLARGING and enlarges_by_integer(graph, node)
+        if enlarges and node.type in COPYING:
+            continue
         if node.type != "pad" or graph.text(node, "mode", "constant") != "constant":
-            yield Hit(node, f"{node.type} needs a texture unit; use a constant matrix or transposed convolution")
+            note = f"{node.type} needs a texture unit; use a constant matrix or transposed convolution"
+            yield Hit(node, note, off=False if enlarges else None)
+
+
+def enlarges_by_integer(graph: GraphView, node: Node) -> bool:
+    """Return whether the last two axes grow by integers."""
+    x = graph.operand(node, "x")
+    if x is None or x.rank < 2 or not (x.is_static and node.output.is_static) or node.output.rank != x.rank:
+        return False
+    return all(size and made % size == 0 for size, made in zip(x.sizes[-2:], node.output.sizes[-2:]))
 
 
 @rule(

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 
-from edgesam_export.ane.graph import GraphView, Node
+from edgesam_export.ane.graph import GraphView, Node, Value
+from edgesam_export.ane.report import Severity
 from edgesam_export.ane.rules import Hit, rule
+from edgesam_export.ane.rules.states import is_state_write
+from edgesam_export.ane.rules.types import INTEGERS
 from edgesam_export.hardware import Limits
+from edgesam_export.mil.op_kinds import ops_with
 
 SHAPE_INPUTS = ("shape", "begin", "end", "size", "reps", "perm", "target_size_height", "target_size_width")
 
@@ -79,13 +84,19 @@ def computed_sizes(graph: GraphView, node: Node) -> list[str]:
     return [key for key in SHAPE_INPUTS if any(graph.is_activation(name) for name in node.inputs.get(key, ()))]
 
 
+def has_computed_position(graph: GraphView, node: Node) -> bool:
+    """Return whether the program computes where a node writes."""
+    names = (name for key in ("begin", "end", "indices") for name in node.inputs.get(key, ()))
+    return any(graph.is_activation(name) for name in names)
+
+
 @rule(
     id="A07",
     severity="error",
     evidence="documented",
     concerns="placement",
     source="apple/coreai-models, neural_engine_rules.md; coremltools guide, flexible-inputs.md and faqs.md; "
-    "apple/coremltools issues 1764 and 1909",
+    "apple/coremltools issues 1764 and 1909; FluidInference/mobius#77 (state written at a computed position)",
     flags=(
         """
         x: fp16[1, 64, None] = feature(flexible="range")
@@ -95,6 +106,17 @@ def computed_sizes(graph: GraphView, node: Node) -> list[str]:
         """
         x: fp16[1, 64, 32]
         n: int32[3] = shape(x=x)  # flagged
+        """,
+        """
+        opset = "iOS18"
+        k: fp16[1, 8, 64, 32] = feature(kind="state")
+        b: uint16[4]
+        u: fp16[1, 8, 1, 32]
+        r: fp16[1, 8, 64, 32] = read_state(input=k)
+        w: fp16[1, 8, 64, 32] = slice_update(x=r, update=u, begin=b, end=b)  # flagged
+        write_state(input=k, data=w)
+        y: fp16[1, 8, 1, 32] = relu(x=u)
+        output(y)
         """,
     ),
     passes="""
@@ -121,6 +143,9 @@ def dynamic_shape(graph: GraphView, limits: Limits) -> Iterator[Hit]:
         born = is_dynamic(node, graph) and all(value.is_static for value in graph.data_inputs(node))
         if node.type == "shape":
             yield Hit(node, "reads the shape at run time; trace with fixed sizes, so that it becomes a constant")
+        elif is_state_write(graph, node) and has_computed_position(graph, node):
+            note = "writes a state at a computed position; the whole function is rejected over it, not this write alone"
+            yield Hit(node, f"{note}: take the cache as input, or write at constant positions", rejects=True)
         elif computed:
             yield Hit(node, f"'{computed[0]}' of {node.type} is computed; make it a constant")
         elif born and not flexible:
@@ -192,12 +217,19 @@ def long_argmax(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     severity="error",
     evidence="measured",
     concerns="placement",
-    source="sbryngelson/ane-guide part 5/17; smpanaro/more-ane-transformers, NOTES; apple/coremltools issue 2247",
-    flags="""
-    x: fp16[1, 4, 32]
-    y: fp16[1, 32, 131072]
-    z: fp16[1, 4, 131072] = matmul(x=x, y=y)  # flagged
-    """,
+    source="sbryngelson/ane-guide part 5/17; smpanaro/more-ane-transformers, NOTES; apple/coremltools issue 2247; "
+    "FluidInference/mobius#59 and #61; chrishayuk/larql#312 (reduction depth)",
+    flags=(
+        """
+        x: fp16[1, 4, 32]
+        y: fp16[1, 32, 131072]
+        z: fp16[1, 4, 131072] = matmul(x=x, y=y)  # flagged
+        """,
+        """
+        x: fp16[1, 8, 131072]
+        y: fp16[1, 8, 64] = slice_by_size(x=x, begin=[0, 0, 0], size=[1, 8, 64])  # flagged
+        """,
+    ),
     passes="""
     x: fp16[1, 4, 4, 32]
     y: fp16[1, 4, 32, 16384]
@@ -205,19 +237,103 @@ def long_argmax(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     """,
 )
 def too_long_axis(graph: GraphView, limits: Limits) -> Iterator[Hit]:
-    """Finds values with an axis that is longer than the engine allows.
+    """Finds values, inputs included, with an axis that is longer than the engine allows, and sums of too many products.
 
-    Why: Compilation for the engine fails. SAM's mask product over 256 x 256 pixels as one axis is such a case.
+    Why: Compilation for the engine fails. SAM's mask product over 256 x 256 pixels as one axis is such a case. The
+    features that a linear layer makes are channels, of which there may be more; what it sums up is limited too.
 
-    Instead: Keep height and width apart, or cut the axis into chunks on the channel axis.
+    Instead: Keep height and width apart, or cut the axis into chunks on the channel axis; cut a long sum in two.
     """
+    channels = channel_values(graph)
+    inputs = {value.name for value in graph.inputs}
     for node in graph.of():
-        value = node.output
-        if value.dtype in ("int32", "int64"):
+        depth = reduction_depth(graph, node)
+        if depth > limits.max_reduction_depth:
+            milder: Severity | None = "warning" if node.type == "conv" else None
+            note = f"{node.type} sums up {depth} products, the ANE takes {limits.max_reduction_depth}; cut it in two"
+            yield Hit(node, note, severity=milder)
             continue
-        spatial = max(value.sizes[-2:], default=1)
-        leading = max(value.sizes[:-2], default=1)
-        if spatial > limits.max_spatial_extent:
-            yield Hit(node, f"{value}: an axis of {spatial}, the ANE takes {limits.max_spatial_extent}; cut it")
-        elif leading > limits.max_channel_extent:
-            yield Hit(node, f"{value}: a leading axis of {leading}, the ANE takes {limits.max_channel_extent}; cut it")
+        for value in [node.output, *(v for v in graph.data_inputs(node) if v.name in inputs)]:
+            excess = excess_of(value, limits, last_is_channels=value.name in channels)
+            if excess:
+                name = f"input '{value.name}' " if value.name in inputs else ""
+                yield Hit(node, f"{name}{value}: {excess}; cut it")
+                break
+
+
+def excess_of(value: Value, limits: Limits, *, last_is_channels: bool) -> str:
+    """Return which axis of a value is too long, in words; empty when none is."""
+    if value.dtype in INTEGERS or not value.sizes:
+        return ""
+    split = -1 if last_is_channels else len(value.sizes)
+    leading = max((*value.sizes[:-2], *value.sizes[split:]), default=1)
+    spatial = max(value.sizes[-2:split], default=1)
+    if spatial > limits.max_spatial_extent:
+        return f"an axis of {spatial}, the ANE takes {limits.max_spatial_extent}"
+    return (
+        f"a leading axis of {leading}, the ANE takes {limits.max_channel_extent}"
+        if leading > limits.max_channel_extent
+        else ""
+    )
+
+
+def channel_values(graph: GraphView) -> set[str]:
+    """Return the values whose last axis holds channels: results of linear layers, and what replaces them in place."""
+    found: set[str] = set()
+    for node in graph.nodes:
+        width = node.output.extent(-1)
+        kept = any(v.name in found and v.extent(-1) == width for v in graph.data_inputs(node))
+        if is_linear(graph, node) or (kept and not rearranges(node)):
+            found.add(node.output.name)
+    return found
+
+
+def is_linear(graph: GraphView, node: Node) -> bool:
+    return node.type == "linear" or (node.type == "matmul" and graph.takes_weight(node, "y"))
+
+
+def rearranges(node: Node) -> bool:
+    """Return whether a node may put another axis last; elementwise work, softmax and norms leave the axes alone."""
+    return any(node.type in ops_with(trait) for trait in ("layout", "product"))
+
+
+def reduction_depth(graph: GraphView, node: Node) -> int:
+    """Return how many products each element of a product sums up; of a convolution, those of 1 x 1 alone count."""
+    if node.type == "conv":
+        weight = graph.operand(node, "weight")
+        return weight.extent(1) if weight and prod(weight.sizes[2:]) == 1 else 0
+    if node.type in ("einsum", "linear", "matmul") and node.output.elements:
+        return graph.multiply_adds(node) // node.output.elements
+    return 0
+
+
+@rule(
+    id="A37",
+    severity="warning",
+    evidence="measured",
+    concerns="placement",
+    source="apple/coremltools#1613 (512 MB of attention scores do not load); vx-lang/Vx#437 (128 MB do)",
+    flags="""
+    x: fp16[1, 64, 2048, 64]
+    z: fp16[1, 64, 1, 64]
+    y: fp16[1, 64, 2048, 2048] = einsum(values=[x, x], equation="bhqc,bhkc->bhqk")  # flagged
+    s: fp16[1, 64, 1, 2048] = reduce_max(x=y, axes=[2], keep_dims=True)
+    """,
+    passes="""
+    x: fp16[1, 8, 2048, 64]
+    y: fp16[1, 8, 2048, 2048] = einsum(values=[x, x], equation="bhqc,bhkc->bhqk")
+    s: fp16[1, 8, 1, 2048] = reduce_max(x=y, axes=[2], keep_dims=True)
+    """,
+)
+def huge_value(graph: GraphView, limits: Limits) -> Iterator[Hit]:
+    """Finds single values of hundreds of megabytes.
+
+    Why: Attention scores of 512 MB kept a program from loading on the engine; 128 MB were taken.
+
+    Instead: Attention by head and in chunks of queries; images in tiles.
+    """
+    large = [node for node in graph.of() if node.output.bytes > limits.max_value_bytes]
+    if large:
+        node = max(large, key=lambda node: node.output.bytes)
+        note = f"{node.output} takes {node.output.bytes} bytes; programs with values beyond {limits.max_value_bytes}"
+        yield Hit(node, f"{note} failed to load: work in chunks", covers=tuple(large), rejects=True)

@@ -123,7 +123,7 @@ def fp32_operation(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     border = {node.index for region in border_regions(graph, limits) for node in region}
     for region in fp32_regions(graph):
         if widened_by(graph, region):
-            continue  # A35
+            continue  # A39
         computing = [node for node in region if node.type != "cast"]
         text = f"{len(computing)} FP32 operations ({kinds_of(region)}), {crossing_bytes(graph, region)} bytes cross"
         if region[0].index in border:
@@ -154,7 +154,7 @@ def is_fp32_scalar(graph: GraphView, name: str) -> bool:
 
 
 @rule(
-    id="A35",
+    id="A39",
     severity="error",
     evidence="documented",
     concerns="placement",

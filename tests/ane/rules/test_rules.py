@@ -26,7 +26,7 @@ FAMILIES = ("H13", "H14", "H16")
 
 
 def test_every_rule_of_the_catalogue_exists():
-    expected = {f"A{n:02}" for n in range(1, 36)} | {f"N{n:02}" for n in range(1, 10)}
+    expected = {f"A{n:02}" for n in range(1, 40)} | {f"N{n:02}" for n in range(1, 12)}
     expected |= {f"C{n:02}" for n in range(1, 8)} | {f"P{n:02}" for n in range(1, 5)}
     assert {r.id for r in all_rules()} == expected
 
