@@ -67,7 +67,7 @@ def test_the_rules_agree_with_the_evidence_as_far_as_they_should(outcomes):
 
 
 def test_a_rejected_function_keeps_no_operation_where_the_report_says_so(outcomes):
-    # a scatter, and an axis that is too long, are reported as refusals too; the rules say it of the operation alone
+    # refused in one network, but in the plan of another (the control of a detector's tail) it left the ANE alone
     kept = {row.statement.id for row in outcomes.values() if row.whole is False}
     assert kept == {"gather-along-axis"}
 

@@ -104,18 +104,20 @@ def test_a_long_write_into_a_part_of_a_state_is_a_risk_for_everything(rows, risk
     assert placed(WRITE.format(rows=rows, begin="[0, 0, 0, 0]"), "M4")["at-risk"] == risk
 
 
-HEAVY = "x: fp16[1, 16384, 1, 32]\n" + "".join(
-    f"w{n}: fp16[16384, 16384, 1, 1] = const()\n"
-    f"y{n}: fp16[1, 16384, 1, 32] = conv(x={'x' if not n else f'y{n - 1}'}, weight=w{n})\n"
-    for n in range(3)
-)
-"""1.5 GiB of weights."""
+def heavy(layers: int) -> str:
+    """Return a program of half a GiB of weights a layer."""
+    lines = ["y0: fp16[1, 16384, 1, 32]"]
+    for n in range(layers):
+        lines.append(f"w{n}: fp16[16384, 16384, 1, 1] = const()")
+        lines.append(f"y{n + 1}: fp16[1, 16384, 1, 32] = conv(x=y{n}, weight=w{n})")
+    return "\n".join(lines)
 
 
 @pytest.mark.parametrize(
     ("target", "placement"),
     [
         ("iPhone 16", "rejected"),
+        ("iPhone 15", "at-risk"),
         ("iPad Pro (M4)", "rejected"),
         ("Mac mini (M4)", "expected"),
         ("MacBook Neo", "expected"),
@@ -126,12 +128,17 @@ HEAVY = "x: fp16[1, 16384, 1, 32]\n" + "".join(
     ],
 )
 def test_the_weight_that_is_too_much_depends_on_the_class_of_device(target, placement):
-    assert placed(HEAVY, target) == {placement: 3}
-    assert placed(HEAVY + HEAVY.replace("y", "z").replace("w", "v").partition("\n")[2], target) == {"rejected": 6}
+    assert placed(heavy(3), target) == {placement: 3}
+
+
+def test_two_gigabytes_are_too_much_for_a_mac_too_and_one_is_not_for_a_phone():
+    assert placed(heavy(4), "Mac mini (M4)") == {"expected": 4}
+    assert placed(heavy(5), "Mac mini (M4)") == {"rejected": 5}
+    assert placed(heavy(2), "iPhone 16") == {"expected": 2}
 
 
 def test_the_summary_says_that_the_function_is_refused_and_why():
-    report = report_on(HEAVY, "iPhone 16")
+    report = report_on(heavy(3), "iPhone 16")
     line = "the ANE is expected to refuse the whole function, 3 operations (C01)"
     assert summary_line(report).startswith(line)
     assert to_text(report).splitlines()[-1].startswith(line)
