@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from edgesam_export.spec import EMPTY_SLOT
 if TYPE_CHECKING:
     from edgesam_export.imaging.geometry import PreparedImage
 
-__all__ = ["cast", "encoder_input", "fill_slots"]
+__all__ = ["cast", "encoder_input", "fill_slots", "match_maps"]
 
 DTYPES = {"fp16": np.float16, "uint8": np.uint8, "int32": np.int32, "int64": np.int64}
 """Type of a tensor in a contract -> that of its array; float32 for every other."""
@@ -69,3 +70,16 @@ def fill_slots(
         np.pad(coords, ((0, 0), (0, extra), (0, 0))),
         np.pad(labels, ((0, 0), (0, extra)), constant_values=EMPTY_SLOT),
     )
+
+
+def match_maps(embedding: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the maps of an embedding under ``names``; one of other names, by the order of its maps.
+
+    Raises:
+        UsageError: it has not as many maps.
+    """
+    if len(embedding) != len(names):
+        raise UsageError(f"embedding has maps {list(embedding)}; this decoder takes {list(names)}")
+    if all(name in embedding for name in names):
+        return {name: embedding[name] for name in names}
+    return dict(zip(names, embedding.values()))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from edgesam_export.errors import UsageError
+from edgesam_export.imaging.feeds import match_maps
 from edgesam_export.imaging.geometry import PreparedImage, prepare
 from edgesam_export.imaging.masks import stability
 from edgesam_export.parity.at_source import at_source_rows
@@ -51,7 +52,7 @@ from edgesam_export.parity.report import (
 from edgesam_export.parity.single_mask import chosen_token
 from edgesam_export.parity.thumbnails import mask_image
 from edgesam_export.parity.witness import agreement_rows, shown_to, witness_runners
-from edgesam_export.runners import Embedding, Runner, match_maps
+from edgesam_export.runners import Embedding, Runner
 from edgesam_export.spec import NUMERICS, Progress
 
 __all__ = ["DEFAULT_GATES", "Gate", "ParityCheck", "ParityReport", "Prompt", "check_parity", "default_prompts"]

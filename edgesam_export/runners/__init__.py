@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -12,7 +12,7 @@ import numpy as np
 from edgesam_export.artifacts import embedding_specs, joined_contracts, list_files, open_artifact, pick_components
 from edgesam_export.errors import UsageError
 from edgesam_export.export.contract import info_of
-from edgesam_export.imaging.feeds import cast, encoder_input, fill_slots, pixel_input, takes_pixels
+from edgesam_export.imaging.feeds import cast, encoder_input, fill_slots, match_maps, pixel_input, takes_pixels
 from edgesam_export.registry import Registry, import_submodules
 from edgesam_export.spec import DYNAMIC, MASK_SIDE, Artifact, ModelInfo
 
@@ -28,7 +28,6 @@ __all__ = [
     "Embedding",
     "Runner",
     "chains",
-    "match_maps",
     "numerics_choices",
     "open_artifact",
     "open_runner",
@@ -169,20 +168,6 @@ class Runner(ABC):
         ]
         logits, scores = (np.concatenate(parts) for parts in zip(*results))
         return logits, scores
-
-    def columns_of(self, *, multimask: bool) -> list[int]:
-        """Return where among the decoder's masks the answers to an ambiguous prompt are, or else the single mask.
-
-        Raises:
-            UsageError: the decoder does not return them.
-        """
-        columns = [column for column, token in enumerate(self.candidates) if (token > 0) == multimask]
-        if not columns:
-            missing, count = ("the three masks of an ambiguous prompt", 3) if multimask else ("the single mask", 1)
-            raise UsageError(
-                f"{self.name}: the decoder does not return {missing}; export with --candidates 4 or {count}"
-            )
-        return columns
 
     def encode_pixels(self, pixels: np.ndarray) -> Embedding:
         """Return the embedding of 8-bit pixels (S, S, 3), padded as an image input gets them.
@@ -411,16 +396,3 @@ class ArtifactRunner(Runner):
             missing = component.replace("_", " ")
             raise UsageError(f"no {missing} among the files ({self.artifacts[0].path.name}); give it too")
         return self.contracts[component]
-
-
-def match_maps(embedding: Embedding, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the maps of an embedding under ``names``; one of other names, by the order of its maps.
-
-    Raises:
-        UsageError: it has not as many maps.
-    """
-    if len(embedding) != len(names):
-        raise UsageError(f"embedding has maps {list(embedding)}; this decoder takes {list(names)}")
-    if all(name in embedding for name in names):
-        return {name: embedding[name] for name in names}
-    return dict(zip(names, embedding.values()))

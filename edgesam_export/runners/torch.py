@@ -17,12 +17,13 @@ from edgesam_export.artifacts import config_of
 from edgesam_export.errors import SchemaError
 from edgesam_export.export.compression import compress_modules, find_scheme, through_fp16
 from edgesam_export.export.trace import build_components, fp32_modules, trace_each, within
+from edgesam_export.imaging.feeds import match_maps
 from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.mil import Program, load_program
 from edgesam_export.modeling.common import stability_score
 from edgesam_export.modeling.sam import Maps, SamModel, as_maps
 from edgesam_export.profiles import embedding_names
-from edgesam_export.runners import RUNNERS, ArtifactRunner, Decoded, Embedding, Runner, match_maps
+from edgesam_export.runners import RUNNERS, ArtifactRunner, Decoded, Embedding, Runner
 from edgesam_export.spec import Artifact, CoreMLConfig, ExportConfig
 
 __all__ = ["ExportedModulesRunner", "StoredWeightsRunner", "TorchRunner", "fresh_program"]
