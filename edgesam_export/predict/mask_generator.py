@@ -14,7 +14,7 @@ import numpy as np
 from edgesam_export.errors import UsageError, warn
 from edgesam_export.imaging.geometry import PreparedImage, prepare, to_frame
 from edgesam_export.imaging.mask_runs import MaskRuns, without_small_regions
-from edgesam_export.imaging.prompts import arranged
+from edgesam_export.imaging.prompts import arranged, warn_if_untrained
 from edgesam_export.imaging.source_masks import mask_at_source
 from edgesam_export.predict.crops import Crop, crops_of, is_cut_off, point_grid, suppressed
 from edgesam_export.runners import Runner
@@ -122,6 +122,7 @@ def generate_masks(
     crops = crops_of(size, config.crop_n_layers, config.crop_overlap_ratio)
     tracker = Tracker(progress, [len(config.grid(crop.layer)) for crop in crops])
     columns = mask_columns(runner)
+    warn_if_untrained(runner.info, "point")
     found: list[GeneratedMask] = []
     for crop in crops:
         tracker.next_crop()

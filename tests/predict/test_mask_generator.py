@@ -18,7 +18,7 @@ from edgesam_export.imaging.source_masks import source_strips
 from edgesam_export.predict.crops import Crop, crops_of, is_cut_off, point_grid, suppressed
 from edgesam_export.predict.mask_generator import GeneratorConfig, generate_masks
 from edgesam_export.resources import shipped_file
-from edgesam_export.runners import Runner, open_runner
+from edgesam_export.runners import Decoded, Runner, open_runner
 from edgesam_export.runners.torch import TorchRunner
 from edgesam_export.spec import ModelInfo, OnnxConfig
 
@@ -91,12 +91,12 @@ class Discs(Runner):
         self.encoded.append(prepared)
         return {"image_embeddings": np.zeros((1, 256, 64, 64), np.float32)}
 
-    def decode(self, embedding, point_coords, point_labels, mask_input=None):
+    def decode_all(self, embedding, point_coords, point_labels, mask_input=None):
         assert point_labels.tolist() == [[1, -1]]
         y, x = np.mgrid[0:256, 0:256] * 4 + 2
         distance = np.hypot(x - point_coords[0, 0, 0], y - point_coords[0, 0, 1])
         logits = np.stack([self.slope * (30 * token - distance) for token in self.candidates])
-        return logits[None].astype(np.float32), np.array([self.scores], np.float32)
+        return Decoded(logits[None].astype(np.float32), np.array([self.scores], np.float32))
 
 
 PICTURE = np.zeros((300, 400, 3), np.uint8)
@@ -119,6 +119,13 @@ def test_a_decoder_of_one_mask_is_used_with_a_warning():
     with pytest.warns(EdgeSAMExportWarning, match="discs: the decoder returns one mask for each point; --candidates"):
         masks = generate_masks(runner, PICTURE, GeneratorConfig(points_per_side=1, **SOFT))
     assert masks == []  # token 0 is a disc of no radius here: empty masks are no masks
+
+
+def test_weights_that_know_no_points_are_named():
+    runner = Discs()
+    runner.info = ModelInfo(name="boxes", family="discs", trained_prompts=("box",))
+    with pytest.warns(EdgeSAMExportWarning, match="weights of boxes were trained on prompts of kind box, not point"):
+        generate_masks(runner, PICTURE, GeneratorConfig(points_per_side=1))
 
 
 def test_scores_that_are_no_numbers_are_an_error_and_single_ones_are_left_out():
