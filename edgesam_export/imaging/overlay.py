@@ -28,6 +28,8 @@ MARKER = 13.0
 MIN_UNIT = 0.6
 TINT = 0.42
 """Opacity of the mask's area."""
+STRONG_TINT = 0.6
+"""The same where masks are told apart by their colours."""
 SMOOTHING = 4
 """Passes of a 1-2-1 filter over the contour's distance, enough to hide single-pixel stairs."""
 SUPERSAMPLING = 8
@@ -81,7 +83,8 @@ def coloured_overlay(image: np.ndarray, masks: Sequence[MaskRuns]) -> np.ndarray
             raise UsageError(f"mask of an image of {mask.size}, this one has {image.shape[:2]} (height, width)")
         if mask.bounds is not None:
             x0, y0, x1, y1 = widened(mask.bounds, int(np.ceil(4 * unit)), mask.size)
-            draw_mask(canvas[y0:y1, x0:x1], mask.window((x0, y0, x1, y1)), unit, distinct_colour(number))
+            part = mask.window((x0, y0, x1, y1))
+            draw_mask(canvas[y0:y1, x0:x1], part, unit, distinct_colour(number), STRONG_TINT)
     return canvas
 
 
@@ -93,12 +96,12 @@ def widened(bounds: tuple[int, int, int, int], margin: int, size: tuple[int, int
 
 def distinct_colour(number: int) -> Colour:
     """Return a strong colour whose hue is far from those of the numbers before."""
-    hue = (0.61 + number * 0.618034) % 1  # steps of the golden ratio never come close to each other soon
+    hue = (0.92 + number * 0.618034) % 1  # steps of the golden ratio never come close to each other soon
     red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.8, 0.65 + 0.3 * (number % 3 != 1)))
     return red, green, blue
 
 
-def draw_mask(canvas: np.ndarray, mask: np.ndarray, unit: float, colour: Colour) -> None:
+def draw_mask(canvas: np.ndarray, mask: np.ndarray, unit: float, colour: Colour, tint: float = TINT) -> None:
     """Tint and contour, tile by tile, so that memory stays small and tiles without a contour cost nothing."""
     line, halo = LINE * unit / 2, LINE * unit / 2 + HALO * unit
     reach = int(np.ceil(halo + SMOOTHING + 1))
@@ -111,10 +114,10 @@ def draw_mask(canvas: np.ndarray, mask: np.ndarray, unit: float, colour: Colour)
                 continue
             tile = canvas[top : top + TILE, left : left + TILE]
             if around.all():
-                blend(tile, colour, np.float32(TINT))
+                blend(tile, colour, np.float32(tint))
                 continue
             depth = contour_distance(around, reach)[margin:-margin, margin:-margin]
-            blend(tile, colour, TINT * np.clip(depth + 0.5, 0, 1))
+            blend(tile, colour, tint * np.clip(depth + 0.5, 0, 1))
             blend(tile, WHITE, 0.9 * np.clip(halo + 0.5 - np.abs(depth), 0, 1))
             blend(tile, colour, np.clip(line + 0.5 - np.abs(depth), 0, 1))
 

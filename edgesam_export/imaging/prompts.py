@@ -21,6 +21,7 @@ __all__ = [
     "numbers",
     "pack_prompt",
     "untrained_text",
+    "warn_if_untrained",
 ]
 
 BACKGROUND, FOREGROUND = 0, 1
@@ -214,3 +215,9 @@ def untrained_text(info: ModelInfo, kind: str) -> str:
     """Return the warning of a prompt that a model's weights were not trained on."""
     trained = ", ".join(info.trained_prompts)
     return f"the weights of {info.name} were trained on prompts of kind {trained}, not {kind}; masks may be wrong"
+
+
+def warn_if_untrained(info: ModelInfo, kind: str) -> None:
+    """Warn of a prompt of a kind that a model's weights were not trained on."""
+    if not is_trained_on(info, kind):
+        warn(untrained_text(info, kind), stacklevel=4)

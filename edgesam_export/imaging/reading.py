@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -52,9 +54,7 @@ def open_image(path_or_file: str | Path | BinaryIO) -> np.ndarray:
     """
     name = str(getattr(path_or_file, "name", "image") if hasattr(path_or_file, "read") else path_or_file)
     try:
-        with warnings.catch_warnings():
-            # Pillow warns at 89 megapixels; the limit here is MAX_PIXELS, checked before anything is decoded.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with up_to_our_limit():
             image = opened(path_or_file, name)
     except UsageError:
         raise
@@ -78,6 +78,14 @@ def open_image(path_or_file: str | Path | BinaryIO) -> np.ndarray:
         return rgb_array(image, name)
 
 
+@contextmanager
+def up_to_our_limit() -> Iterator[None]:
+    """Keep Pillow from warning at 89 megapixels: the limit is ``MAX_PIXELS``, checked before anything is decoded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
 def frame_count(image: Image.Image) -> int:
     """Return the frames of an animation or a stack; the second image of a camera's MPO is a preview, and counts not."""
     try:
@@ -92,7 +100,7 @@ def warn_if_turned(image: str | Path | Image.Image) -> None:
         orientation, size = orientation_of(image), image.size
     else:
         try:
-            with Image.open(image) as stored:
+            with up_to_our_limit(), Image.open(image) as stored:
                 orientation, size = orientation_of(stored), stored.size
         except Exception:  # whoever reads the image says what is wrong with it
             return
@@ -192,8 +200,7 @@ def grey_floats(path: Path) -> np.ndarray:
 
     Shapes: returns float32 (H, W)
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with up_to_our_limit():
         try:
             with Image.open(path) as image:
                 if image.mode.startswith(("I", "F")) and image.width * image.height <= MAX_PIXELS:

@@ -14,13 +14,13 @@ import numpy as np
 from edgesam_export.errors import UsageError, warn
 from edgesam_export.imaging.geometry import PreparedImage, prepare, to_frame
 from edgesam_export.imaging.mask_runs import MaskRuns, without_small_regions
-from edgesam_export.imaging.prompts import arranged
+from edgesam_export.imaging.prompts import arranged, warn_if_untrained
 from edgesam_export.imaging.source_masks import mask_at_source
 from edgesam_export.predict.crops import Crop, crops_of, is_cut_off, point_grid, suppressed
 from edgesam_export.runners import Runner
 from edgesam_export.spec import Progress
 
-__all__ = ["GeneratedMask", "GeneratorConfig", "generate_masks"]
+__all__ = ["GeneratedMask", "GeneratorConfig", "columns_of", "generate_masks"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -122,6 +122,7 @@ def generate_masks(
     crops = crops_of(size, config.crop_n_layers, config.crop_overlap_ratio)
     tracker = Tracker(progress, [len(config.grid(crop.layer)) for crop in crops])
     columns = mask_columns(runner)
+    warn_if_untrained(runner.info, "point")
     found: list[GeneratedMask] = []
     for crop in crops:
         tracker.next_crop()
@@ -160,10 +161,22 @@ class Tracker:
             self.progress(self.done, sum(self.prompts), text)
 
 
+def columns_of(runner: Runner, *, multimask: bool) -> list[int]:
+    """Return where among a decoder's masks the answers to an ambiguous prompt are, or else the single mask.
+
+    Raises: UsageError when the decoder does not return them.
+    """
+    columns = [column for column, token in enumerate(runner.candidates) if (token > 0) == multimask]
+    if not columns:
+        missing, count = ("the three masks of an ambiguous prompt", 3) if multimask else ("the single mask", 1)
+        raise UsageError(f"{runner.name}: the decoder does not return {missing}; export with --candidates 4 or {count}")
+    return columns
+
+
 def mask_columns(runner: Runner) -> list[int]:
     """Return which of the decoder's masks are looked at: the three of an ambiguous prompt, or all that there are."""
     if any(runner.candidates):
-        return runner.columns_of(multimask=True)
+        return columns_of(runner, multimask=True)
     if runner.candidates:
         warn(f"{runner.name}: the decoder returns one mask for each point; --candidates 4 or 3 finds parts and wholes")
     return list(range(len(runner.candidates) or 1))

@@ -12,7 +12,7 @@ from PIL import Image
 from edgesam_export.errors import UsageError, warn
 from edgesam_export.imaging.geometry import PointsLike, PreparedImage, prepare
 from edgesam_export.imaging.masks import best_mask, masks_to_source
-from edgesam_export.imaging.prompts import NumbersLike, is_trained_on, kind_of, numbers, pack_prompt, untrained_text
+from edgesam_export.imaging.prompts import NumbersLike, kind_of, numbers, pack_prompt, warn_if_untrained
 from edgesam_export.imaging.reading import any_image, warn_if_turned
 from edgesam_export.runners import Embedding, Runner
 from edgesam_export.spec import MASK_SIDE
@@ -99,9 +99,7 @@ class Predictor:
             padding_point=self.runner.info.padding_point,
             fixed_slots=self.runner.fixed_slots,
         )
-        kind = kind_of(kinds, has_mask=mask_input is not None)
-        if not is_trained_on(self.runner.info, kind):
-            warn(untrained_text(self.runner.info, kind))
+        warn_if_untrained(self.runner.info, kind_of(kinds, has_mask=mask_input is not None))
         decoded = self.runner.decode_all(self.embedding, coords, kinds, mask_prompt)
         logits, scores = np.asarray(decoded.masks[0], np.float32), np.asarray(decoded.scores[0], np.float32)
         # One mask at a time: four float maps of a 100 megapixel image would be 1.6 GB.

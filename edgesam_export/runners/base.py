@@ -152,20 +152,6 @@ class Runner(ABC):
         logits, scores = (np.concatenate(parts) for parts in zip(*results))
         return logits, scores
 
-    def columns_of(self, *, multimask: bool) -> list[int]:
-        """Return where among the decoder's masks the answers to an ambiguous prompt are, or else the single mask.
-
-        Raises:
-            UsageError: the decoder does not return them.
-        """
-        columns = [column for column, token in enumerate(self.candidates) if (token > 0) == multimask]
-        if not columns:
-            missing, count = ("the three masks of an ambiguous prompt", 3) if multimask else ("the single mask", 1)
-            raise UsageError(
-                f"{self.name}: the decoder does not return {missing}; export with --candidates 4 or {count}"
-            )
-        return columns
-
     def encode_pixels(self, pixels: np.ndarray) -> Embedding:
         """Return the embedding of 8-bit pixels (S, S, 3), padded as an image input gets them.
 

@@ -12,8 +12,9 @@ from torch import Tensor
 from edgesam_export.errors import UsageError
 from edgesam_export.imaging.geometry import PreparedImage, framed, prepare
 from edgesam_export.imaging.masks import masks_to_source
-from edgesam_export.imaging.prompts import arranged
+from edgesam_export.imaging.prompts import arranged, kind_of, warn_if_untrained
 from edgesam_export.imaging.reading import any_image
+from edgesam_export.predict.mask_generator import columns_of
 from edgesam_export.runners import Embedding, Runner, open_runner
 from edgesam_export.segment_anything.transforms import ResizeLongestSide
 from edgesam_export.spec import EMPTY_SLOT, MASK_SIDE
@@ -194,8 +195,9 @@ class SamPredictor:
         Raises: UsageError for a prompt that is missing or malformed, or that the decoder does not take or answer.
         """
         prepared, runner = self.current(), self.model.runner
-        columns = runner.columns_of(multimask=multimask_output)
+        columns = columns_of(runner, multimask=multimask_output)
         coords, labels, masks = packed(point_coords, point_labels, boxes, mask_input, runner)
+        warn_if_untrained(runner.info, kind_of(labels[:1], has_mask=masks is not None))
         logits, scores = runner.decode_many(self.embedding, coords, labels, masks)
         logits, scores = logits[:, columns], scores[:, columns]
         large = masks_to_source(logits.reshape(-1, MASK_SIDE, MASK_SIDE), prepared)

@@ -7,7 +7,8 @@ import pytest
 
 from edgesam_export.errors import UsageError
 from edgesam_export.imaging import overlay as overlay_module
-from edgesam_export.imaging.overlay import nearest, overlay
+from edgesam_export.imaging.mask_runs import runs_of
+from edgesam_export.imaging.overlay import coloured_overlay, distinct_colour, draw_mask, nearest, overlay
 
 GREY = np.full((120, 160, 3), 100, np.uint8)
 
@@ -83,6 +84,33 @@ def test_overlay_refuses_what_does_not_belong_together():
         overlay(GREY, np.ones((3, 3), bool))
     with pytest.raises(UsageError, match="2 points but 1 labels"):
         overlay(GREY, square_mask(), points=[(1, 1), (2, 2)], labels=[1])
+
+
+def test_many_masks_get_colours_of_their_own_small_ones_on_top():
+    large, small = square_mask(), np.zeros((120, 160), bool)
+    small[50:70, 60:80] = True
+    out = coloured_overlay(GREY, [runs_of(small), runs_of(large), runs_of(np.zeros((120, 160), bool))])
+    one, two = (np.array(distinct_colour(number)) for number in (0, 1))
+    assert np.abs(out[40, 90] - (100 + 0.6 * (one - 100))).max() <= 1  # the large one is drawn first
+    below = 100 + 0.6 * (one - 100)
+    assert np.abs(out[60, 70] - (below + 0.6 * (two - below))).max() <= 1
+    assert (out[:20] == 100).all() and (GREY == 100).all()
+    with pytest.raises(UsageError, match=r"mask of an image of \(3, 4\), this one has \(120, 160\)"):
+        coloured_overlay(GREY, [runs_of(np.ones((3, 4), bool))])
+
+
+@pytest.mark.parametrize("inside", [(slice(30, 90), slice(40, 100)), (slice(0, 50), slice(100, 160))])
+def test_a_mask_is_drawn_in_its_part_of_the_image_as_in_the_whole(inside):
+    mask = np.zeros((120, 160), bool)
+    mask[inside] = True
+    whole = GREY.copy()
+    draw_mask(whole, mask, 0.6, distinct_colour(0), 0.6)
+    np.testing.assert_array_equal(coloured_overlay(GREY, [runs_of(mask)]), whole)
+
+
+def test_neighbouring_colours_are_far_apart():
+    colours = np.array([distinct_colour(number) for number in range(12)], float)
+    assert min(np.linalg.norm(colours[i] - colours[j]) for i in range(12) for j in range(i) if i - j <= 3) > 60
 
 
 def test_nearest_is_the_euclidean_distance_up_to_its_reach():

@@ -108,6 +108,16 @@ def test_an_image_that_is_stored_turned_is_warned_of(tmp_path, orientation):
     assert all(f"EXIF orientation {orientation}) and read upright, {upright};" in text for text in found)
 
 
+def test_a_large_image_that_is_stored_turned_is_warned_of_in_our_words_alone(tmp_path, monkeypatch):
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif.tobytes())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # Pillow warns of 600 pixels then, an error under pytest
+    with pytest.warns(EdgeSAMExportWarning, match="a.jpg: is stored turned") as found:
+        warn_if_turned(tmp_path / "a.jpg")
+    assert len(found) == 1
+
+
 def test_palette_is_resolved():
     np.testing.assert_array_equal(open_image(stored(palette_image())), [[[255, 0, 0], [0, 255, 0], [0, 0, 255]]])
 

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from original_sam import best_first, one_frame_model, original, sam_of
+from small_models import SMALL_MAPS, small_model
 
 from edgesam_export.errors import EdgeSAMExportWarning, UsageError
 from edgesam_export.formats import find_format
@@ -121,6 +122,13 @@ def test_a_decoder_of_one_mask_is_used_with_a_warning():
     assert masks == []  # token 0 is a disc of no radius here: empty masks are no masks
 
 
+def test_weights_that_know_no_points_are_named():
+    runner = Discs()
+    runner.info = ModelInfo(name="boxes", family="discs", trained_prompts=("box",))
+    with pytest.warns(EdgeSAMExportWarning, match="weights of boxes were trained on prompts of kind box, not point"):
+        generate_masks(runner, PICTURE, GeneratorConfig(points_per_side=1))
+
+
 def test_scores_that_are_no_numbers_are_an_error_and_single_ones_are_left_out():
     nan = np.nan
     with pytest.raises(UsageError, match="discs: all scores are NaN; check the files"):
@@ -208,3 +216,22 @@ def test_suppression_is_the_definition_pair_by_pair(found, threshold):
     scores = np.array([score for _, score in found], np.float32)
     expected = best_first(torch.from_numpy(boxes), torch.from_numpy(scores), torch.zeros(len(boxes)), threshold)
     assert suppressed(boxes, scores, threshold).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_prompts_decoded_at_once_are_those_decoded_one_by_one(masked):
+    runner = TorchRunner(small_model(SMALL_MAPS))
+    noise = np.random.default_rng(2)
+    embedding = {
+        name: noise.normal(size=shape).astype(np.float32)
+        for name, shape in zip(runner.embedding_names, runner.info.embedding_shapes, strict=True)
+    }
+    coords, labels = noise.uniform(0, 1024, (3, 2, 2)).astype(np.float32), np.array([[1, -1]] * 3, np.float32)
+    mask = noise.normal(size=(3, 1, 256, 256)).astype(np.float32) if masked else None
+    together = runner.decode_many(embedding, coords, labels, mask)
+    single = Runner.decode_many(runner, embedding, coords, labels, mask)
+    assert together[0].shape == (3, 4, 256, 256) and together[1].shape == (3, 4)
+    for one, other in zip(together, single, strict=True):
+        assert np.abs(one - other).max() <= 1e-4 * np.abs(other).max()
+    with pytest.raises(UsageError, match="no prompt: give at least one"):
+        Runner.decode_many(runner, embedding, coords[:0], labels[:0])

@@ -190,7 +190,7 @@ def test_what_is_asked_of_files_that_cannot_is_said(predictor, model, folder, im
         ours.SamPredictor(model).set_torch_image(torch.zeros(1, 3, 400, 400), (400, 512))
     with pytest.raises(error, match="output_mode is 'png'; choose one of: binary_mask"):
         ours.SamAutomaticMaskGenerator(model, output_mode="png")
-    with pytest.raises(error, match=r"holds no \.mlpackage"):
+    with pytest.raises(error, match=r"holds no \..* give exported files or their folder"):
         ours.sam_model_registry["vit_b"](checkpoint=tmp_path)
 
 
