@@ -201,7 +201,7 @@ def judge(case: Case) -> dict[str, Any]:
     with ExitStack() as stack:
         stack.enter_context(patch("edgesam_export.parity.check.Diagnosis", NoDiagnosis))
         if case.kind == "weights":
-            stack.enter_context(patch("edgesam_export.parity.check.matches", remembered(case)))
+            stack.enter_context(patch("edgesam_export.parity.check.comparisons", remembered(case)))
         record = checked(case)
     return record if record["passed"] or case.kind != "correct" else checked(case)
 
@@ -223,21 +223,21 @@ REFERENCES: dict[tuple[str, ...], Any] = {}
 
 
 def remembered(case: Case) -> Any:
-    """The function ``matches`` with a memory, and without the network as exported, which no fault of a file changes.
+    """``comparisons`` with a memory, and without the network as exported, which no fault of a file changes.
 
     What a reference computes depends on the candidate's format and components alone: the fault is in the candidate.
     """
-    from edgesam_export.parity.counterparts import Match, matches
+    from edgesam_export.parity.counterparts import Comparison, comparisons
 
-    def found(candidates: Sequence[Any], original: Any) -> list[Match]:
-        return [with_memory(match) for match in matches(candidates, original) if match.candidate in candidates]
+    def found(candidates: Sequence[Any], original: Any) -> list[Comparison]:
+        return [with_memory(one) for one in comparisons(candidates, original) if one.candidate in candidates]
 
-    def with_memory(match: Match) -> Match:
-        parts = sorted(file.component for file in match.candidate.artifacts)
-        key = (case.model, case.format, match.candidate.name, *parts)
+    def with_memory(one: Comparison) -> Comparison:
+        parts = sorted(file.component for file in one.candidate.artifacts)
+        key = (case.model, case.format, one.candidate.name, *parts)
         if key not in REFERENCES:
-            REFERENCES[key] = match.reference()
-        return Match(candidate=match.candidate, reference=lambda: REFERENCES[key])
+            REFERENCES[key] = one.reference()
+        return Comparison(candidate=one.candidate, reference=lambda: REFERENCES[key])
 
     return found
 

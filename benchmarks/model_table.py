@@ -87,16 +87,13 @@ def measure(name: str, before: dict[str, Any], *, check: bool) -> dict[str, Any]
     """Export one model and return its figures; an earlier parity result is kept unless it is checked again."""
     import torch
 
-    from edgesam_export.checkpoints.manifest import checkpoint_for
     from edgesam_export.families import build_model
 
     with torch.device("meta"):  # to be counted, not to be filled: ViT-H would take 2.5 GB
         model = build_model(name)
     parts = (model.image_encoder, model.prompt_encoder, model.mask_decoder)
     counts = [sum(parameter.numel() for parameter in part.parameters()) for part in parts]
-    released = checkpoint_for(name)
-    at_hand = released is not None and (released.bundled or released.package is not None)
-    weights = [] if at_hand else ["--random-weights", "0"]
+    weights = [] if weights_at_hand(name) else ["--random-weights", "0"]
     mask_input = ["--mask-input"] if model.info.slots is None else []
     with tempfile.TemporaryDirectory() as folder:
         made = {
@@ -118,6 +115,14 @@ def measure(name: str, before: dict[str, Any], *, check: bool) -> dict[str, Any]
         elif "parity" in before:
             result["parity"] = before["parity"]
     return result
+
+
+def weights_at_hand(name: str) -> bool:
+    """Whether a model's own weights are bundled, or part of a Python package."""
+    from edgesam_export.checkpoints.manifest import checkpoint_for
+
+    released = checkpoint_for(name)
+    return released is not None and (released.bundled or released.package is not None)
 
 
 def figures_of(folder: Path, name: str, part: str) -> dict[str, Any]:
@@ -192,7 +197,7 @@ def current_parity(name: str, found: dict[str, Any]) -> dict[str, Any] | None:
     if parity and all(one.get("gates") == metrics for one in parity.values()):
         return parity
     cases = json.loads(GATE_RECORD.read_text(encoding="utf-8")).values() if GATE_RECORD.is_file() else ()
-    own = "trained" if name == "edge_sam_tiny" else "seed 0"
+    own = "trained" if weights_at_hand(name) else "seed 0"
     correct = {
         case["format"]: case
         for case in cases

@@ -197,6 +197,7 @@ GATE_ROWS = {
     ("scores", "choice_loss"): "what the candidate's best mask gives away in the reference's scores, at most",
     ("boxes", "psnr_db"): "PSNR of boxes and their scores, at least",
     ("box_scores", "psnr_db"): "PSNR of boxes and their scores, at least",
+    ("masks_at_source", "psnr_db"): "PSNR to the file's own small logits, resized, at least",
 }
 """Output and metric -> what the table of docs/parity.md calls the gate."""
 

@@ -35,7 +35,10 @@ class ParityCommand(click.Command):
 @click.argument("artifacts", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--image", "images", multiple=True, type=click.Path(path_type=Path), help="Image to compare on (2+).")
 @click.option(
-    "--numerics", default=",".join(NUMERICS), show_default=True, help="Of Core ML: fp32, fp16, ane, native:all."
+    "--numerics",
+    default=",".join(NUMERICS),
+    show_default=True,
+    help="Of Core ML: fp32, fp16, ane, native:all; fp32 is asked of ONNX in FP16, too.",
 )
 @click.option("--prompts", type=click.Path(path_type=Path), help="Your own prompts: JSON, or COCO instances.")
 @click.option("--gates", type=click.Path(path_type=Path), help="Your own gates: TOML.")

@@ -21,7 +21,6 @@ from edgesam_export.spec import EVERY_FORMAT, ExportConfig, TensorSpec
 
 __all__ = [
     "TracedComponent",
-    "build_component",
     "build_components",
     "fp32_modules",
     "keep_module",
@@ -127,14 +126,6 @@ def form_for(module: torch.nn.Module, format: str) -> torch.nn.Module | None:
     """Return the form that a module takes in one format only (its method ``form_for``), None for most."""
     form: Callable[[str], torch.nn.Module | None] | None = getattr(module, "form_for", None)
     return None if form is None else form(format)
-
-
-def build_component(
-    model: SamModel, config: ExportConfig, name: str, *, format: str
-) -> tuple[Component, tuple[str, ...]]:
-    """Return one of them by its name, and the names of the rewrites applied."""
-    components, rewrites = build_components(model, config, format=format)
-    return next(component for component in components if component.name == name), rewrites
 
 
 def trace_component(

@@ -20,7 +20,7 @@ from edgesam_export.imaging.feeds import match_maps
 from edgesam_export.imaging.geometry import PreparedImage, prepare
 from edgesam_export.imaging.masks import stability
 from edgesam_export.parity.at_source import at_source_rows
-from edgesam_export.parity.counterparts import Match, matches, original_reference
+from edgesam_export.parity.counterparts import Comparison, comparisons, original_reference
 from edgesam_export.parity.diagnosis import Diagnosis
 from edgesam_export.parity.gates import DEFAULT_GATES, Check, Gate, gates_on
 from edgesam_export.parity.inputs import (
@@ -92,21 +92,22 @@ def check_parity(
     candidates = [*candidates, *witness_runners(candidates, original, progress)]
     asked = prompts or trained_prompts(original.runner.info)
     shown = [(name, image, prompts_for(name, image, asked)) for name, image in loaded.items()]
-    matched = matches(candidates, original)
-    return assemble(original, candidates, compared(matched, shown, tuple(gates), progress))
+    sides = comparisons(candidates, original)
+    return assemble(original, candidates, compared(sides, shown, tuple(gates), progress))
 
 
 def compared(
-    matched: Sequence[Match],
+    sides: Sequence[Comparison],
     images: Sequence[tuple[str, np.ndarray, Sequence[Prompt]]],
     gates: tuple[Gate, ...],
     progress: Progress | None,
 ) -> CheckResult:
     """Return the findings about every candidate on every image with its prompts; a candidate's memory is freed."""
-    total = len(matched) * len(images)
+    total = len(sides) * len(images)
     result, ranged = CheckResult(), set[str]()
-    for index, (runner, reference) in enumerate((match.candidate, match.reference) for match in matched):
-        check = ParityCheck(runner, reference(), gates, ranged)
+    for index, side in enumerate(sides):
+        runner = side.candidate
+        check = ParityCheck(runner, side.reference(), gates, ranged)
         for number, (name, image, prompts) in enumerate(shown_to(runner, images)):
             if progress:
                 progress(index * len(images) + number, total, f"{runner.name}: {name}")
@@ -257,7 +258,9 @@ class ParityCheck:
         masks_output = Output(
             name="masks", component=component, image=sample.name, prompt=prompt.label, embeddings=source.owner
         )
-        masks = self.row(masks_output, expected_logits[None], logits, extent=sample.extent, best=best, noise=noise)
+        shown = self.reference.enlarged_masks(*key)[kept]
+        facts = {"best": best, "noise": noise, "expected_masks": shown}
+        masks = self.row(masks_output, expected_logits[None], logits, extent=sample.extent, **facts)
         fair = fair_scores(decoder.score_kind, expected_logits, logits, noise)
         score_row = self.row(replace(masks_output, name="scores"), expected_scores[None], scores, **fair)
         result = CheckResult(rows=(masks, score_row))
@@ -269,8 +272,8 @@ class ParityCheck:
             result += self.diagnosis.diagnose(component, worst(result.rows))
         if masks.metrics and (source.owner == "own" or "encoder" not in self.components):
             rows, columns = sample.extent
-            shown = [side[:rows, :columns] for side in (expected_logits[best], logits[0, best])]
-            result += CheckResult(images=(mask_image(sample.pixels, prompt, masks, shown),))
+            sides = [side[:rows, :columns] for side in (expected_logits[best], logits[0, best])]
+            result += CheckResult(images=(mask_image(sample.pixels, prompt, masks, sides),))
         return result
 
     def compare_proposals(self, sample: Sample, source: Source) -> CheckResult:

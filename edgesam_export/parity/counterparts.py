@@ -13,7 +13,7 @@ from edgesam_export.runners import Runner
 if TYPE_CHECKING:
     from edgesam_export.modeling.sam import SamModel
 
-__all__ = ["Match", "matches", "original_reference"]
+__all__ = ["Comparison", "comparisons", "original_reference"]
 
 GRIDS = (1.0, 1.37)
 """Samples of the noise of half precision: on the FP16 numbers, and on as many others."""
@@ -35,14 +35,14 @@ def stores_fp16(candidate: Runner) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Match:
+class Comparison:
     """A candidate and what it is held to, which is made when it is needed: it may take as much memory as the model."""
 
     candidate: Runner
     reference: Callable[[], Reference]
 
 
-def matches(candidates: Sequence[Runner], original: Reference) -> list[Match]:
+def comparisons(candidates: Sequence[Runner], original: Reference) -> list[Comparison]:
     """Return every candidate with its reference: the model, for FP16 files in exact arithmetic two steps to it.
 
     Their weights are rounded, so they can only be compared with weights rounded alike, which the network has as it was
@@ -52,13 +52,15 @@ def matches(candidates: Sequence[Runner], original: Reference) -> list[Match]:
     them, never from the file. What rounding them costs is checked by the other numerics, against the model.
     """
     networks, files = [], []
+    model = original.runner.model
     for candidate in candidates:
         held = partial(same, original)
-        if candidate.numerics == "fp32" and stores_fp16(candidate) and original.runner.model is not None:
-            exported, stored = two_steps(candidate, original.runner.model)
-            networks.append(Match(candidate=exported, reference=held))
+        saved = candidate.model is None  # else it is such a step itself
+        if candidate.numerics == "fp32" and saved and stores_fp16(candidate) and model is not None:
+            exported, stored = two_steps(candidate, model)
+            networks.append(Comparison(candidate=exported, reference=held))
             held = partial(stored_reference, stored, original)
-        files.append(Match(candidate=candidate, reference=held))
+        files.append(Comparison(candidate=candidate, reference=held))
     return [*networks, *files]
 
 
@@ -72,7 +74,7 @@ def two_steps(candidate: Runner, model: SamModel) -> tuple[Runner, Callable[[], 
     from edgesam_export.runners.torch import ExportedModulesRunner, StoredWeightsRunner
 
     modules = ExportedModulesRunner(model, candidate.artifacts)
-    return modules, partial(StoredWeightsRunner, model, candidate.artifacts)
+    return modules, partial(StoredWeightsRunner, model, candidate.artifacts, modules)
 
 
 def same(original: Reference) -> Reference:

@@ -12,7 +12,7 @@ from edgesam_export.imaging.masks import resized
 from edgesam_export.parity import metrics
 from edgesam_export.parity.noise import Noise
 
-__all__ = ["ENCODER_OUTPUT", "METRICS", "Metric", "Pair", "measure", "metrics_of", "problem_of"]
+__all__ = ["ENCODER_OUTPUT", "METRICS", "Metric", "Pair", "enlarged", "measure", "metrics_of", "problem_of"]
 
 ENCODER_OUTPUT = "encoder output"
 """Every output of the encoder, whatever its contract names it."""
@@ -32,16 +32,16 @@ class Pair:
     """What half precision costs; None in exact arithmetic."""
     slack: float = 0.0
     """Error of a score that half precision may cause."""
+    expected_masks: np.ndarray | None = None
+    """The masks of ``expected`` in the prompt frame where they are known already. Shapes: bool (M, H, W)"""
     due: np.ndarray | None = None
     """What the scores should be by the candidate's own masks; None when ``expected`` says it."""
 
     @cached_property
     def mask_ious(self) -> list[float]:
         """IoU of each mask in the prompt frame."""
-        return [
-            metrics.mask_iou(left, right)
-            for left, right in zip(enlarged(self.expected[0]), enlarged(self.actual[0]), strict=True)
-        ]
+        expected = enlarged(self.expected[0]) if self.expected_masks is None else self.expected_masks
+        return [metrics.mask_iou(left, right) for left, right in zip(expected, enlarged(self.actual[0]), strict=True)]
 
 
 Metric = Callable[[Pair], "float | None"]

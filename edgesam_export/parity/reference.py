@@ -11,6 +11,7 @@ from edgesam_export.errors import UsageError
 from edgesam_export.imaging.geometry import PreparedImage, prepare
 from edgesam_export.parity.inputs import pack
 from edgesam_export.parity.noise import Noise, spread
+from edgesam_export.parity.outputs import enlarged
 from edgesam_export.parity.report import Owner, Prompt
 from edgesam_export.runners import Decoded, Embedding, Runner
 from edgesam_export.spec import MASK_SIDE, ImageFrame
@@ -45,6 +46,7 @@ class Reference:
         self.prepared: dict[str, PreparedImage] = {}
         self.embeddings: dict[tuple[str, bool], Embedding] = {}
         self.decoded: dict[tuple[str, bool, Prompt], ReferenceOutputs] = {}
+        self.masks: dict[tuple[str, bool, Prompt], np.ndarray] = {}
         self.noises: dict[tuple[str, bool, Prompt, Owner], Noise] = {}
 
     def prepare(self, name: str, image: np.ndarray) -> PreparedImage:
@@ -92,6 +94,14 @@ class Reference:
                 None if found.object_score is None else require_finite(found.object_score, f"object score {what}")[0],
             )
         return self.decoded[key]
+
+    def enlarged_masks(self, name: str, from_pixels: bool, prompt: Prompt) -> np.ndarray:
+        """Return the masks of all tokens in the prompt frame, without the padding. Shapes: bool (4, H, W)"""
+        key = name, from_pixels, prompt
+        if key not in self.masks:
+            rows, columns = image_extent(self.prepared[name])
+            self.masks[key] = enlarged(self.outputs(*key).logits[:, :rows, :columns]) > 0
+        return self.masks[key]
 
     def noise(self, name: str, from_pixels: bool, prompt: Prompt, owner: Owner) -> Noise | None:
         """Return what half precision costs on these outputs, None without samples.

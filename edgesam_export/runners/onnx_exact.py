@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from edgesam_export.artifacts import config_of
 from edgesam_export.errors import SchemaError
-from edgesam_export.export.trace import build_component, trace_component
+from edgesam_export.export.trace import trace_component
 from edgesam_export.files import data_beside
 from edgesam_export.formats.onnx.convert import convert, fp32_nodes
 from edgesam_export.formats.onnx.external_data import load_weights, move_weights_out, read_graph, tensors
@@ -25,7 +26,7 @@ from edgesam_export.modeling.sam import SamModel
 from edgesam_export.quiet import quiet
 from edgesam_export.runners import RUNNERS, ArtifactRunner, Embedding, in_fp32
 from edgesam_export.runners.onnxruntime import open_session
-from edgesam_export.runners.torch import TorchRunner
+from edgesam_export.runners.torch import TorchRunner, exported_components
 from edgesam_export.spec import Artifact, OnnxConfig
 
 __all__ = ["ExportedGraphsRunner", "StoredGraphsRunner", "WidenedRunner"]
@@ -98,12 +99,17 @@ class ExportedGraphsRunner(GraphsRunner):
         self.kept: dict[str, frozenset[str]] = {}
         """Component -> the nodes that an FP16 file computes in FP32, of those exported."""
 
+    @cached_property
+    def components(self) -> dict[str, Any]:
+        """The modules to be exported, and their rewrites, by component."""
+        return dict(exported_components(self.model, self.artifacts))
+
     def graph(self, artifact: Artifact, folder: Path) -> Any:
         """Return the graph of a component as the model has it."""
         config = config_of(artifact)
         if not isinstance(config, OnnxConfig):
             raise SchemaError(f"{artifact.path}: contract of a {artifact.format} file, expected one of an ONNX file")
-        component, rewrites = build_component(self.model, config, artifact.component, format=artifact.format)
+        component, rewrites = self.components[artifact.component]
         traced = trace_component(component, self.model, config, rewrites, format=artifact.format)
         with quiet():
             graph = convert(traced, config, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -16,17 +17,21 @@ from torch import nn
 from edgesam_export.artifacts import config_of
 from edgesam_export.errors import SchemaError
 from edgesam_export.export.compression import compress_modules, find_scheme, through_fp16
-from edgesam_export.export.trace import build_component, fp32_modules, trace_component, within
+from edgesam_export.export.trace import build_components, fp32_modules, trace_component, within
 from edgesam_export.imaging.feeds import match_maps
 from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.mil import Program, load_program
 from edgesam_export.modeling.common import stability_score
 from edgesam_export.modeling.sam import Maps, SamModel, as_maps
-from edgesam_export.profiles import embedding_names
+from edgesam_export.profiles import Component, embedding_names
 from edgesam_export.runners import RUNNERS, ArtifactRunner, Decoded, Embedding, Runner, in_fp32
 from edgesam_export.spec import Artifact, CoreMLConfig, ExportConfig
 
-__all__ = ["ExportedModulesRunner", "StoredWeightsRunner", "TorchRunner", "fresh_program"]
+__all__ = ["ExportedModulesRunner", "StoredWeightsRunner", "TorchRunner", "exported_components", "fresh_program"]
+
+
+Rewrites = tuple[str, ...]
+"""Names of the rewrites that were applied."""
 
 
 @RUNNERS.register("torch")
@@ -117,17 +122,18 @@ class StoredWeightsRunner(ArtifactRunner):
 
     name = "torch, weights as stored"
 
-    def __init__(self, model: SamModel, artifacts: Sequence[Artifact]) -> None:
+    def __init__(
+        self, model: SamModel, artifacts: Sequence[Artifact], exported: ExportedModulesRunner | None = None
+    ) -> None:
+        """``exported`` runs the modules before their weights are rounded; without it they are built."""
         super().__init__(artifacts)
         self.model: SamModel = model
+        modules = copy.deepcopy(exported.modules) if exported else traced_modules(model, artifacts)
         self.modules: dict[str, nn.Module] = {}
         for artifact in artifacts:
-            if artifact.component in self.modules:  # the second part of a split one
-                continue
-            config = config_of(artifact)
-            module = build_component(model, config, artifact.component, format=artifact.format)[0].module.eval()
-            self.store(module, artifact, config)
-            self.modules[artifact.component] = module
+            if artifact.component not in self.modules:  # else the second part of a split one
+                self.modules[artifact.component] = modules[artifact.component]
+                self.store(modules[artifact.component], artifact, config_of(artifact))
 
     def store(self, module: nn.Module, artifact: Artifact, config: ExportConfig) -> None:
         """Replace the parameters of one component by what its file stores for them."""
@@ -163,6 +169,26 @@ class ExportedModulesRunner(StoredWeightsRunner):
         """Leave the parameters as they are."""
 
 
+def traced_modules(model: SamModel, artifacts: Sequence[Artifact]) -> dict[str, nn.Module]:
+    """Return the modules that files were traced from, by component."""
+    return {name: built.module.eval() for name, (built, _) in exported_components(model, artifacts).items()}
+
+
+def exported_components(model: SamModel, artifacts: Sequence[Artifact]) -> dict[str, tuple[Component, Rewrites]]:
+    """Return the components that files were traced from and their rewrites, built once for files of equal options."""
+    config: ExportConfig | None = None
+    built: dict[str, Component] = {}
+    rewrites: Rewrites = ()
+    found: dict[str, tuple[Component, Rewrites]] = {}
+    for artifact in artifacts:
+        if config_of(artifact) != config:
+            config = config_of(artifact)
+            components, rewrites = build_components(model, config, format=artifact.format)
+            built = {component.name: component for component in components}
+        found.setdefault(artifact.component, (built[artifact.component], rewrites))
+    return found
+
+
 @contextmanager
 def fresh_program(model: SamModel, artifact: Artifact) -> Iterator[tuple[Program, dict[str, str]]]:
     """Yield the program of a new export of ``model`` with a package's own options, and its operations' modules.
@@ -178,7 +204,7 @@ def fresh_program(model: SamModel, artifact: Artifact) -> Iterator[tuple[Program
     if not isinstance(config, CoreMLConfig):
         raise SchemaError(f"{artifact.path}: contract of a {artifact.format} file, expected one of a package")
     config = replace(config, functions=())
-    built, rewrites = build_component(model, config, artifact.component, format="coreml")
+    built, rewrites = exported_components(model, [artifact])[artifact.component]
     component = trace_component(built, model, config, rewrites, format="coreml")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "export" / f"whole{artifact.path.suffix}"
