@@ -82,3 +82,17 @@ def test_the_record_has_no_false_alarm_and_no_missed_fault_of_conversion():
     assert [case for case in correct if not case["passed"]] == []
     assert [case for case in broken if case["passed"]] == []
     assert len({case["what"] for case in broken}) >= 60
+
+
+def test_the_record_has_every_format_of_two_weights_and_each_fault_in_each_format():
+    record = json.loads((BENCHMARKS / "gate_roc.json").read_text(encoding="utf-8")).values()
+    formats = {"coreml", "onnx", "onnx fp16"}
+    exported: dict[tuple[str, str], set[str]] = {}
+    for case in record:
+        if case["kind"] == "correct":
+            exported.setdefault((case["model"], case["weights"]), set()).add(case["format"])
+    whole = [model for (model, _), found in exported.items() if found == formats]
+    assert len({model for model in whole if whole.count(model) >= 2}) >= 6
+    for kind in ("weights", "graph"):
+        planted = {f: {c["what"] for c in record if (c["kind"], c["format"]) == (kind, f)} for f in formats}
+        assert len(set(map(frozenset, planted.values()))) == 1, planted
