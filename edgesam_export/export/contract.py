@@ -33,7 +33,7 @@ RESIZE = {
     "stretch": "both sides to size, bilinear with half-pixel centres, no antialiasing",
     "stretch_antialias": (
         "both sides to size, bilinear with antialiasing on unrounded values; an 8-bit image input rounds once, at the"
-        " end, which is at most 0.5 of 255"
+        " end, which is at most 0.5 of 255 (measured on random weights: maps at least 57 dB, masks IoU at least 0.99)"
     ),
 }
 PAD = {

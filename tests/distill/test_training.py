@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from edgesam_export.checkpoints.reading import ChecksumWarning
 from edgesam_export.distill.cache import EmbeddingCache
 from edgesam_export.distill.config import DistillConfig, Phase, configured, parse_schedule, read_config
-from edgesam_export.distill.loop import PromptStep, network_input
+from edgesam_export.distill.loop import PromptStep, network_input, teacher_embedding
 from edgesam_export.distill.processes import Processes
-from edgesam_export.distill.start import start_run
+from edgesam_export.distill.start import refuse_several_maps, start_run
 from edgesam_export.distill.trainer import learning_rate
 from edgesam_export.distill.training import distill
 from edgesam_export.errors import CheckpointError, SchemaError, UsageError
@@ -366,3 +366,34 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     config = replace(CONFIG, learning_rate=1e9, clip=1e9, warmup=0)
     with pytest.raises(UsageError, match=r"the loss is .*lower --learning-rate"):
         run(tmp_path / "run", replace(config, schedule=(Phase(size=64, batch=1, steps=30),)))
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"student": "edgetam"}, "edgetam makes 3 maps of an image and training knows models of one"),
+        (
+            {"teacher": "sam2.1_hiera_tiny"},
+            "the masks of sam2.1_hiera_tiny need 3 maps, of which training keeps",
+        ),
+    ],
+)
+def test_models_of_several_maps_are_refused_before_they_are_loaded(options, line):
+    with pytest.raises(UsageError) as error:
+        start_run(replace(CONFIG, **options), teacher_checkpoint="nowhere.pt" if "teacher" in options else None)
+    assert str(error.value).startswith(line)
+
+
+def test_a_teacher_of_several_maps_gives_its_first_one():
+    class Maps(torch.nn.Module):
+        info = model_info("edgetam")
+
+        def encode(self, image):
+            return image[:, :, ::16, ::16], image[:, :2], image
+
+    images = torch.randint(0, 256, (2, 3, 128, 128), dtype=torch.uint8)
+    teacher = Maps()
+    found = teacher_embedding(teacher, images)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, network_input(images, teacher, 1024)[:, :, ::16, ::16])
+    refuse_several_maps(model_info(NAME), model_info("edgetam"), "encoder")
