@@ -13,6 +13,7 @@ import pytest
 import torch
 from small_models import SMALL, SMALL_MAPS, small_model
 
+from edgesam_export.ane import analyze
 from edgesam_export.artifacts import list_files, open_artifact, pick_pair
 from edgesam_export.errors import UsageError
 from edgesam_export.export.trace import build_components
@@ -93,6 +94,11 @@ def test_packages_have_apples_features(exports):
     assert inputs == {**maps, **tokens}
     assert list(inputs) == ["image_embedding", "sparse_embedding", "dense_embedding", "feats_s0", "feats_s1"]
     assert outputs == {"low_res_masks": ((1, 3, 256, 256), "fp16"), "scores": ((1, 3), "fp16")}
+
+
+def test_nothing_blocks_apples_decoder_on_the_neural_engine(exports):
+    program = load_program(exports["apple-sam2"] / "small_mapsMaskDecoderFLOAT16.mlpackage")
+    assert not [finding for finding in analyze(program).findings if finding.severity == "error"]
 
 
 @pytest.mark.parametrize("count", [1, 3, 16])
