@@ -19,7 +19,8 @@ from edgesam_export.formats.coreai.precision import module_of
 
 __all__ = ["make_reproducible", "module_paths"]
 
-RESOURCE_ALIGNMENT = 64
+RESOURCE_ALIGNMENT = 16
+"""As the converter has it; a program with more is refused where it is read into memory that is aligned less."""
 IDENTIFIERS = re.compile(r'identifiers = \["([^"]+)"')
 """Name of the node that an operation was converted from, in the text of its location in DEBUG mode."""
 
