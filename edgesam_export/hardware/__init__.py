@@ -186,7 +186,8 @@ def unknown_target(name: str, hardware: Hardware) -> str:
 
 
 def plain(name: str) -> str:
-    """Return a name without case, spacing, brackets and screen size: ``iphone14`` means ``iPhone 14``."""
-    name = re.sub(r"\b\d+(\.\d+)?[\s-]?inch\b", "", name.lower())
+    """Return a name without maker, case, spacing, brackets and screen size: ``iphone14`` means ``iPhone 14``."""
+    name = re.sub(r"\b\d+(\.\d+)?[\s-]?inch\b", "", name.lower().removeprefix("apple "))
+    name = re.sub(r"\b((?:ipad|macbook) (?:air|pro)|imac) (11|12\.9|13|14|15|16|24)\b", r"\1", name)
     name = re.sub(r"(\d+)(st|nd|rd|th) generation", r"\1", name)
     return re.sub(r"[^a-z0-9]+", "", name)

@@ -57,6 +57,10 @@ def test_a_name_may_have_the_size_and_the_generation_that_apple_gives_it():
     assert pick_target("iPad mini (7th generation)").name == "iPad mini 7"
     assert pick_target("iPhone SE (3rd generation)").name == "iPhone SE 3"
     assert pick_target("macbook pro 16-inch m4 max").name == "MacBook Pro (M4 Max)"
+    assert pick_target("MacBook Pro 14 (M4 Pro)").name == "MacBook Pro (M4 Pro)"
+    assert pick_target("iPad Pro 12.9 (M2)").name == "iPad Pro (M2)"
+    assert pick_target("Apple M3 Ultra").name == "M3 Ultra"
+    assert pick_target("iPad 11").name == "iPad 11" and pick_target("iPhone 14").name == "iPhone 14"
 
 
 def test_every_name_is_told_from_every_other():

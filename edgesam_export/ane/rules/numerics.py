@@ -24,7 +24,7 @@ def is_fp16(node: Node) -> bool:
 
 
 def largest(array: np.ndarray) -> float:
-    return float(np.abs(array.astype(np.float32)).max()) if array.size else 0.0
+    return float(np.abs(array).max()) if array.size else 0.0
 
 
 @rule(
@@ -37,21 +37,28 @@ def largest(array: np.ndarray) -> float:
     x: fp16[1, 8, 32]
     y: fp16[1, 8, 32] = add(x=x, y=-1e9)  # flagged
     """,
-    passes="""
-    x: fp16[1, 8, 32]
-    y: fp16[1, 8, 32] = add(x=x, y=-10000.0)
-    """,
+    passes=(
+        """
+        x: fp16[1, 8, 32]
+        y: fp16[1, 8, 32] = add(x=x, y=-10000.0)
+        """,
+        """
+        x: fp16[1, 8, 32]
+        y: fp16[1, 8, 32] = clip(x=x, alpha=0.001, beta=1e38)
+        """,
+    ),
 )
 def constant_out_of_range(graph: GraphView, limits: Limits) -> Iterator[Hit]:
-    """Finds constants beyond the FP16 range, infinity included.
+    """Finds constants beyond the FP16 range, infinity included, but for bounds of clip, which bind nothing then.
 
     Why: coremltools clamps them or skips the operation; minus infinity in an attention mask gives NaN on the engine.
 
     Instead: -10000 in masks.
     """
     for node in graph.of():
+        bounds = [*node.inputs.get("alpha", ()), *node.inputs.get("beta", ())] if node.type == "clip" else []
         for name in node.input_names if is_fp16(node) else ():
-            array = graph.array(name)
+            array = None if name in bounds else graph.array(name)
             if isinstance(array, np.ndarray) and array.dtype.kind == "f":
                 size = largest(array)
                 if not size <= limits.max_fp16:
@@ -113,14 +120,11 @@ def is_idle_epsilon(graph: GraphView, node: Node) -> bool:
     """Return whether the epsilon of an operation has nothing to do: what it is added to stays away from 0."""
     if node.type == "batch_norm":
         variance = graph.array(next(iter(node.inputs.get("variance", ())), ""))
-        return isinstance(variance, np.ndarray) and bool(variance.size) and smallest_exceeds(variance)
+        smallest = float(variance.min(initial=np.inf)) if isinstance(variance, np.ndarray) else 0.0
+        return smallest > float(np.finfo(np.float16).tiny)
     if node.type == "log":
         return True  # N05 names logarithms of operands that may be 0, with or without an epsilon
     return node.type in ("inverse", "rsqrt") and any(keeps_off_zero(graph, maker) for maker in graph.before(node))
-
-
-def smallest_exceeds(variance: np.ndarray) -> bool:
-    return float(variance.astype(np.float32).min()) > float(np.finfo(np.float16).tiny)
 
 
 def keeps_off_zero(graph: GraphView, node: Node) -> bool:
