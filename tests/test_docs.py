@@ -195,6 +195,7 @@ GATE_ROWS = {
     ("masks", "visible_change"): "visible change of every mask, at most",
     ("scores", "score_error"): "error by value, at most",
     ("scores", "choice_loss"): "what the candidate's best mask gives away in the reference's scores, at most",
+    ("object_score", "presence_error"): "error of the probability that an object is there, at most",
     ("boxes", "psnr_db"): "PSNR of boxes and their scores, at least",
     ("box_scores", "psnr_db"): "PSNR of boxes and their scores, at least",
     ("masks_at_source", "psnr_db"): "PSNR to the file's own small logits, resized, at least",
