@@ -49,7 +49,7 @@ def read_graphs(path: Path, bytecode: Path, folder: Path) -> None:
     seconds = READ_SECONDS + size / READ_BYTES_PER_SECOND
     try:
         done = subprocess.run(
-            command("read", size, str(bytecode), str(folder)),
+            command("read", size, os.path.abspath(bytecode), str(folder)),
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

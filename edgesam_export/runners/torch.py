@@ -25,7 +25,7 @@ from edgesam_export.modeling.common import stability_score
 from edgesam_export.modeling.sam import Maps, SamModel, as_maps
 from edgesam_export.profiles import Component, embedding_names
 from edgesam_export.runners import RUNNERS, ArtifactRunner, Decoded, Embedding, Runner, in_fp32
-from edgesam_export.spec import Artifact, CoreMLConfig, ExportConfig
+from edgesam_export.spec import Artifact, CoreMLConfig, ExportConfig, PackageConfig
 
 __all__ = ["ExportedModulesRunner", "StoredWeightsRunner", "TorchRunner", "exported_components", "fresh_program"]
 
@@ -139,7 +139,7 @@ class StoredWeightsRunner(ArtifactRunner):
         """Replace the parameters of one component by what its file stores for them."""
         if config.precision == "fp16":
             round_weights(module, fp32_modules(module, artifact.format))
-        if isinstance(config, CoreMLConfig) and config.compress is not None:
+        if isinstance(config, PackageConfig) and config.compress is not None:
             compress_modules(module, compressed_layers(artifact), find_scheme(config.compress), str(artifact.path))
 
     def encode(self, prepared: PreparedImage) -> Embedding:
