@@ -5,7 +5,8 @@ What they share is PyTorch's modules and rewrites; converter, file, reader and e
 different. The last figure is a Core AI file in both executors.
 
 Figures of each model go to coreai_witness.json when they are there, so an interrupted run goes on; the table is written
-into docs/coreai_execution.md. Weights are stand-ins where none are bundled. Timings are of a machine that did other things too.
+into docs/coreai_execution.md. Weights are stand-ins where none are bundled. Timings are of a machine that did other
+things too.
 """
 
 from __future__ import annotations
