@@ -127,6 +127,9 @@ sam2-goldens: setup  ## SAM 2.1 against upstream's code: every image of tiny, sm
 sam2-layout: setup  ## Layout operations of SAM 2.1's encoder against a plain export of the same weights
 	$(RUN)/python benchmarks/sam2_layout.py
 
+coreai-witness: setup  ## Core ML in our executor against Core AI in Apple's interpreter, FP32: the table of docs/coreai_execution.md; hours
+	OMP_NUM_THREADS=1 $(RUN)/python benchmarks/coreai_witness.py
+
 families: setup  ## Time every family on this machine, PyTorch and ONNX Runtime
 	$(RUN)/python benchmarks/families.py
 

@@ -5,7 +5,8 @@ What they share is PyTorch's modules and rewrites; converter, file, reader and e
 different. The last figure is a Core AI file in both executors.
 
 Figures of each model go to coreai_witness.json when they are there, so an interrupted run goes on; the table is written
-into docs/coreai.md. Weights are stand-ins where none are bundled. Timings are of a machine that did other things too.
+into docs/coreai_execution.md. Weights are stand-ins where none are bundled. Timings are of a machine that did other
+things too.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ MODELS += ("edgetam", "sam2.1_hiera_tiny", "sam_vit_b")
 BUNDLED = ("edge_sam_tiny",)
 SEED = 0
 RECORD = Path(__file__).with_name("coreai_witness.json")
-PAGE = Path(__file__).parents[1] / "docs" / "coreai.md"
+PAGE = Path(__file__).parents[1] / "docs" / "coreai_execution.md"
 BEGIN, END = "<!-- witness: begin, written by make coreai-witness -->", "<!-- witness: end -->"
 COLUMNS = {
     "torch_coreml": "PyTorch and Core ML in ours",

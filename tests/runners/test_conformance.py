@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,9 @@ from small_models import SMALL_MAPS, small_model
 
 import edgesam_export
 from edgesam_export import runners
+from edgesam_export.coreai.availability import why_unavailable
 from edgesam_export.errors import UsageError
+from edgesam_export.formats.coreai import export_coreai
 from edgesam_export.formats.coreml import export_coreml
 from edgesam_export.formats.onnx import export_onnx
 from edgesam_export.imaging.geometry import prepare
@@ -24,10 +27,10 @@ from edgesam_export.modeling.sam import SamModel
 from edgesam_export.parity import check_parity
 from edgesam_export.predict.predictor import Predictor
 from edgesam_export.registry import import_submodules
-from edgesam_export.runners import RUNNERS, ArtifactRunner, Runner, open_runner
+from edgesam_export.runners import RUNNERS, ArtifactRunner, Runner, open_runner, runner_of
 from edgesam_export.runners import coreml as coreml_runner
 from edgesam_export.runners.torch import StoredWeightsRunner
-from edgesam_export.spec import NUMERICS, Artifact, CoreMLConfig, ModelInfo, OnnxConfig
+from edgesam_export.spec import NUMERICS, Artifact, CoreAIConfig, CoreMLConfig, ModelInfo, OnnxConfig
 
 NAMES = ("image_embeddings", "feats_s0", "feats_s1")
 PROMPT = np.array([[[300, 200], [0, 0]]], np.float32), np.array([[1, -1]], np.float32)
@@ -64,9 +67,28 @@ def prepared(small, photo):
     return prepare(open_image(photo), small.info.frame)
 
 
-@pytest.fixture(params=["torch", "stored", "mil", "onnxruntime", "coreml"])
+@pytest.fixture(scope="module")
+def assets(small, tmp_path_factory) -> list[Artifact]:
+    """Core AI files for both of their runners: Apple's interpreter takes FP32 alone."""
+    if reason := why_unavailable():
+        pytest.skip(reason)
+    return export_coreai(small, tmp_path_factory.mktemp("assets"), CoreAIConfig(mask_input=True, precision="fp32"))
+
+
+@pytest.fixture(scope="module")
+def by_apple(assets) -> Iterator[Runner]:
+    runner = open_runner(assets, numerics="apple")
+    yield runner
+    runner.release()
+
+
+@pytest.fixture(params=["torch", "stored", "mil", "onnxruntime", "coreml", "coreai", "coreai_apple"])
 def runner(request, monkeypatch, small, packages, graphs) -> Runner:
     """Each runner on the same model; Core ML itself is replaced, so that of its runner only our own part is tested."""
+    if request.param == "coreai":
+        return open_runner(request.getfixturevalue("assets"))
+    if request.param == "coreai_apple":
+        return request.getfixturevalue("by_apple")
     if request.param == "torch":
         return open_runner(small)
     if request.param == "stored":
@@ -80,7 +102,7 @@ def runner(request, monkeypatch, small, packages, graphs) -> Runner:
 
 def test_every_registered_runner_is_one():
     import_submodules(runners.__name__)
-    assert {"torch", "mil", "onnxruntime", "coreml"} <= set(RUNNERS)
+    assert {"torch", "mil", "onnxruntime", "coreml", "coreai", "coreai_apple"} <= set(RUNNERS)
     assert all(issubclass(RUNNERS[name], Runner) for name in RUNNERS)
 
 
@@ -147,7 +169,7 @@ def test_what_runs_in_the_executor_can_be_replayed(runner, prepared):
         program, feed = found
         again = program.predict(feed, numerics=runner.numerics)
         for name, array in runner.encode(prepared).items():
-            assert np.array_equal(again[name], array.astype(np.float16))
+            assert np.array_equal(again[name], array.astype(again[name].dtype))
 
 
 def test_an_encoder_in_two_parts_hands_over_all_maps(small, packages, prepared, tmp_path):
@@ -227,3 +249,11 @@ def test_a_file_dropped_into_the_folder_is_a_runner(toy_runtime, photo, tmp_path
     report = check_parity(model, runner, images=images)
     assert report.passed and {row.candidate for row in report.rows} == {"toy fast"}
     assert open_runner(graphs).name == "onnxruntime fp32"  # the format's own runner stays the default
+
+
+def test_apples_interpreter_takes_exact_files_and_no_numerics(assets):
+    half = [replace(artifact, contract={**artifact.contract, "precision": "fp16"}) for artifact in assets]
+    with pytest.raises(UsageError, match=r"computes in FP16, whose products Apple's interpreter also sums in FP16"):
+        runner_of(half, numerics="apple")
+    with pytest.raises(UsageError, match=r"numerics is 'apple:fp16'; Apple's interpreter is used for fp32 alone"):
+        open_runner(assets, numerics="apple:fp16")
