@@ -39,9 +39,10 @@ class EverythingResult:
 
     def summary(self) -> str:
         """One line for people."""
-        areas = [mask.runs.area for mask in self.masks]
-        sizes = f", {min(areas)} to {max(areas)} pixels" if areas else ""
-        return f"{self.runner}: {len(areas)} {'mask' if len(areas) == 1 else 'masks'}{sizes}"
+        areas = sorted(mask.runs.area for mask in self.masks)
+        if len(areas) < 2:
+            return f"{self.runner}: " + (f"1 mask, {areas[0]} pixels" if areas else "no mask")
+        return f"{self.runner}: {len(areas)} masks, {areas[0]} to {areas[-1]} pixels"
 
     def document(self) -> dict[str, Any]:
         """Return the result as JSON data; the masks themselves are in a file."""

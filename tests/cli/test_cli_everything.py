@@ -57,8 +57,9 @@ def onnx_files(onnx_pair: list[Path]) -> list[object]:
 
 
 def test_no_mask_is_a_result_with_a_warning(command, onnx_files, photo, tmp_path):
-    words = ("--grid", "1", "--min-score", "1", "--json", "--output", tmp_path)
-    code, out, err = command("everything", photo, *onnx_files, *words)
+    words = ("--grid", "1", "--min-score", "1", "--output", tmp_path)
+    assert command("everything", photo, *onnx_files, *words)[2].startswith("onnxruntime fp32: no mask\nwarning: ")
+    code, out, err = command("everything", photo, *onnx_files, *words, "--json")
     document = json.loads(out)
     assert code == 0 and document["count"] == 0 and document["cutouts"] is None
     assert "no mask passed the filters; lower --min-score" in err and document["warnings"]
