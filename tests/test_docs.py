@@ -198,7 +198,6 @@ GATE_ROWS = {
     ("object_score", "presence_error"): "error of the probability that an object is there, at most",
     ("boxes", "psnr_db"): "PSNR of boxes and their scores, at least",
     ("box_scores", "psnr_db"): "PSNR of boxes and their scores, at least",
-    ("object_score", "presence_error"): "error of the probability that an object is there, at most",
     ("masks_at_source", "psnr_db"): "PSNR to the file's own small logits, resized, at least",
 }
 """Output and metric -> what the table of docs/parity.md calls the gate."""

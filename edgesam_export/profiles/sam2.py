@@ -8,10 +8,6 @@ mask tokens 1 to 3, clamped to -32..32, ``iou_predictions`` (B, 3); all float32.
 
 The programs scale each axis by itself, send a box as labels 2 and 3 and add no padding point: the graph does.  They
 show the mask of the best score.  Empty slots (label -2) take no part, which samexporter's files do not know.
-
-X-AnyLabeling (``auto_labeling/__base__/sam2.py``) has a profile of its own with the same tensors: it reads them by
-position, height and width of the image from the encoder's input, and sends 64 points at once, each a prompt of its own,
-to segment everything.  So order and free number of prompts are what that profile promises, and no name.
 """
 
 from __future__ import annotations
@@ -111,12 +107,13 @@ def decoder(model: SamModel, config: ExportConfig) -> Component:
     )
 
 
-SUMMARIES = {
-    "sam2": "samexporter's SAM 2 files, as AnyLabeling expects: three maps, padding point in the graph",
-    "x-anylabeling-sam2": "drop-in for X-AnyLabeling's SAM 2: tensors by position, many prompts at once",
-}
-
-for name, summary in SUMMARIES.items():
-    PROFILES.register(name)(
-        Profile(name=name, summary=summary, formats=("onnx",), encoder=encoder, decoder=decoder, without=ONE_PROMPT)
+PROFILES.register("sam2")(
+    Profile(
+        name="sam2",
+        summary="samexporter's SAM 2 files, as AnyLabeling expects: three maps, padding point in the graph",
+        formats=("onnx",),
+        encoder=encoder,
+        decoder=decoder,
+        without=ONE_PROMPT,
     )
+)
