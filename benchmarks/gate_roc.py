@@ -254,8 +254,8 @@ def checked(case: Case) -> dict[str, Any]:
     images = default_images(model.info)
     if case.kind != "correct" or case.model in LARGE or case.weights == f"seed {SEEDS[-1]}":
         images = images[:1] + images[-1:]
-    # A fault in a kind of prompt that the model was not trained on is a fault of the file all the same.
-    prompts = None if case.kind == "correct" else default_prompts
+    # A fault of conversion in a kind of prompt that the model was not trained on is a fault of the file all the same.
+    prompts = default_prompts if exact_alone(case) else None
     with tempfile.TemporaryDirectory() as folder:
         files = candidate_of(case, model, Path(folder))
         report = check_parity(model, files, images=images, prompts=prompts, numerics=numerics)

@@ -92,7 +92,7 @@ def test_the_record_has_every_format_of_two_weights_and_each_fault_in_each_forma
         if case["kind"] == "correct":
             exported.setdefault((case["model"], case["weights"]), set()).add(case["format"])
     whole = [model for (model, _), found in exported.items() if found == formats]
-    assert len({model for model in whole if whole.count(model) >= 2}) >= 4
+    assert len({model for model in whole if whole.count(model) >= 2}) >= 6
     for kind in ("weights", "graph"):
         planted = {f: {c["what"] for c in record if (c["kind"], c["format"]) == (kind, f)} for f in formats}
         assert len(set(map(frozenset, planted.values()))) == 1, planted
