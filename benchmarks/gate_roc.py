@@ -29,6 +29,7 @@ FAMILIES = (
     "edge_sam_tiny",
     "lite_medsam",
     "edge_sam",
+    "edge_sam_3x",
     "edge_sam_rpn",
     "mobile_sam",
     "edgetam",
