@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 import subprocess
@@ -25,7 +24,6 @@ Another number means that the check looks at less, or at more, than it did when 
 """
 
 
-ANY_TRIPLE = "TRIPLE"
 KEPT = 3
 """States of what the modules of a triple are made from whose modules stay."""
 
@@ -140,41 +138,16 @@ class SDK:
                 compiler=self.toolchain.version.splitlines()[0], more=more.read_text() if more.is_file() else "",
             )
         )  # fmt: skip
-        dropped = self._pruned(name, path)
+        try:
+            dropped = interfaces.prune(path, lambda: self._compiled(name, path))
+        except RuntimeError as error:
+            raise ModuleError(str(error)) from None
         (self.folder / f"{name}.dropped").write_text("\n".join(dropped) + "\n")
         if len(dropped) != expected:
             raise ModuleError(
                 f"{len(dropped)} declarations of {name} cannot be carried over, {expected} were expected; "
                 f"look at {self.folder / name}.dropped and correct DROPPED in {Path(__file__).name}"
             )
-
-    def _pruned(self, name: str, path: Path) -> list[str]:
-        """Compile an interface without what does not compile; return what was dropped.
-
-        Pruning takes a compilation for each round.  Triples differ in their names alone here, so what one of them had
-        to drop is tried first for the others.
-        """
-        text = path.read_text()
-        kept = self.root / "pruned" / f"{name}-{hashlib.sha256(self._neutral(text).encode()).hexdigest()[:16]}.json"
-        if kept.is_file():
-            known = json.loads(kept.read_text())
-            path.write_text(known["text"].replace(f"-target {ANY_TRIPLE} ", f"-target {self.triple} "))
-            if self._compiled(name, path).returncode == 0:
-                return [str(line) for line in known["dropped"]]
-            path.write_text(text)
-        try:
-            dropped = interfaces.prune(path, lambda: self._compiled(name, path))
-        except RuntimeError as error:
-            raise ModuleError(str(error)) from None
-        kept.parent.mkdir(exist_ok=True)
-        written = kept.with_suffix(f".{self.triple}")
-        written.write_text(json.dumps({"text": self._neutral(path.read_text()), "dropped": dropped}))
-        written.replace(kept)
-        return dropped
-
-    def _neutral(self, text: str) -> str:
-        """Return an interface without the name of the triple."""
-        return text.replace(f"-target {self.triple} ", f"-target {ANY_TRIPLE} ")
 
     def _require(self, done: subprocess.CompletedProcess[str], name: str) -> None:
         if done.returncode:
