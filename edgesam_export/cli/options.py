@@ -95,10 +95,19 @@ def decoder_options(command: Command) -> Command:
 def package_options(command: Command) -> Command:
     """Add the options that the formats of Apple's frameworks share."""
     for option in (
-        click.option("--compress", type=click.Choice(list(COMPRESSIONS)), help="Store weights compressed."),
+        click.option(
+            "--compress",
+            type=click.Choice(list(COMPRESSIONS)),
+            help="Store weights compressed (Core ML: linear4 needs iOS18).",
+        ),
         click.option("--tensor-input", is_flag=True, help="Encoder takes a normalised tensor instead of pixels."),
         click.option("--precision", type=click.Choice(PRECISIONS), default=PackageConfig.precision, show_default=True),
-        click.option("--also-points", type=int, multiple=True, help="Another number of slots in the same package."),
+        click.option(
+            "--also-points",
+            type=int,
+            multiple=True,
+            help="Another number of slots in the same package (Core ML: iOS18).",
+        ),
         click.option("--points", type=int, help="Prompt slots of the decoder; default: 8, or the model's own number."),
     ):
         command = option(command)
