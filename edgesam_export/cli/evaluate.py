@@ -38,7 +38,9 @@ def gate(text: str) -> tuple[str, float]:
 @click.argument("sources", nargs=-1, required=True, metavar="MODEL|ARTIFACT...")
 @click.option("--data", required=True, help="scenes:SEED:COUNT, a COCO .json, or a folder of images and masks.")
 @click.option("--prompts", default=PROMPTS, show_default=True, help="box, point; +N: N more points; +mask: its mask.")
-@click.option("--numerics", default="fp16", show_default=True, help="Of Core ML: fp32, fp16, ane, native:all; several.")
+@click.option(
+    "--numerics", default="fp16", show_default=True, help="fp32, fp16, ane; native:all; apple (Core AI); several."
+)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The first N images.")
 @click.option("--objects", type=click.IntRange(min=1), metavar="N", help="The N largest objects of an image.")
 @click.option("--mask-prompt", is_flag=True, help="Hand each mask to the next round as a mask prompt.")

@@ -57,7 +57,7 @@ def weights(command: Command) -> Command:
 def prediction_source(command: Command) -> Command:
     """Add the options that name exported files or a model to predict with; ``cli/loading.py`` opens them."""
     for option in (
-        click.option("--numerics", help="Of Core ML: fp32, fp16 (default), ane, native:all."),
+        click.option("--numerics", help="fp32, fp16 (default), ane, native:all (a Mac), apple (Core AI)."),
         click.option("--model", default="edge_sam_3x", show_default=True, help="Model of the torch backend."),
         click.option(
             "--backend", type=click.Choice(["torch", *format_names()]), help="Which of them; torch without files."

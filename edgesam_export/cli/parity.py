@@ -38,7 +38,7 @@ class ParityCommand(click.Command):
     "--numerics",
     default=",".join(NUMERICS),
     show_default=True,
-    help="Of Core ML: fp32, fp16, ane, native:all; fp32 is asked of ONNX in FP16, too.",
+    help="fp32, fp16, ane, native:all (a Mac), apple (Core AI); fp32 is asked of ONNX in FP16, too.",
 )
 @click.option("--prompts", type=click.Path(path_type=Path), help="Your own prompts: JSON, or COCO instances.")
 @click.option("--gates", type=click.Path(path_type=Path), help="Your own gates: TOML.")

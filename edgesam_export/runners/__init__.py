@@ -40,8 +40,8 @@ RUNNERS: Registry[type[Runner]] = Registry("runner")
 def open_runner(source: Any, *, numerics: str | None = None, device: str = "cpu") -> Runner:
     """Return a runner for a loaded model, an exported file, several, or a folder of them.
 
-    ``numerics`` of Core ML packages: ``fp32``, ``fp16`` (default) or ``ane`` in the executor; on a Mac also
-    ``native:all``, ``native:cpu_only``, ``native:cpu_and_gpu`` and ``native:cpu_and_ne``.
+    ``numerics`` of Apple's formats: ``fp32``, ``fp16`` (default) or ``ane`` in the executor; of Core ML on a Mac also
+    ``native:all``, ``native:cpu_only``, ``native:cpu_and_gpu`` and ``native:cpu_and_ne``; of Core AI also ``apple``.
 
     Raises:
         UsageError: files that are not an encoder and a decoder of one model.
