@@ -47,14 +47,10 @@ class FeedRecorder(ArtifactRunner):
 
 def reference_modules(artifacts: Iterable[Artifact], model: SamModel) -> dict[str, nn.Module]:
     """Return the torch modules of the files' profile with the original FP32 parameters, by component."""
-    from edgesam_export.artifacts import config_of
-    from edgesam_export.export.trace import build_components
+    from edgesam_export.runners.torch import exported_components
 
-    modules: dict[str, nn.Module] = {}
-    for artifact in artifacts:
-        built, _ = build_components(model, config_of(artifact), format=artifact.format)
-        modules[artifact.component] = next(part.module for part in built if part.name == artifact.component).eval()
-    return modules
+    built = exported_components(model, list(artifacts))
+    return {name: component.module.eval() for name, (component, _) in built.items()}
 
 
 def reference_outputs(

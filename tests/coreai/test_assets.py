@@ -64,6 +64,13 @@ def test_what_apples_reader_hands_over_gives_the_literal_results(asset):
             np.testing.assert_allclose(found[f"c{index}_y{position}"], expected, rtol=2e-6, atol=2e-6, err_msg=case.id)
 
 
+def test_a_relative_path_reaches_the_child_which_works_elsewhere(asset, monkeypatch):
+    monkeypatch.chdir(asset.parent)
+    path = Path(asset.name)
+    assert load_asset(path).functions == ("main", "other")
+    assert by_apple(path, feed_of(FLOAT_CASES))
+
+
 def test_a_function_is_chosen_by_name(asset):
     assert load_asset(asset).functions == ("main", "other")
     other = load_asset(asset, function="other")
