@@ -8,7 +8,7 @@ other one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from edgesam_export.errors import UsageError
@@ -40,6 +40,8 @@ __all__ = [
     "refuse_one_map",
     "refuse_other_candidates",
     "refuse_stretched",
+    "sam2_decoder",
+    "sam2_encoder",
     "score_meaning",
     "scores_then_masks",
     "unpadded_details",
@@ -54,6 +56,10 @@ EXAMPLE_PROMPTS = 2
 """Prompts that a decoder of any number of them is traced with; of one the graph would know that it is one."""
 ONE_PROMPT = ("channels_first_transformer", "grouped_hypernetworks")
 """Rewrites that make a decoder of one prompt at a time."""
+SAM2_MAPS = ("image_embed", "high_res_feats_0", "high_res_feats_1")
+"""In the model's order; the encoder returns the first one last."""
+SAM2_LOGIT_LIMIT = 32.0
+"""samexporter clamps logits to this magnitude, as SAM 2 does to those that it returns beside full-size masks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,3 +319,71 @@ def scores_then_masks(model: SamModel, config: ExportConfig) -> Component:
 def padded_by_graph() -> dict[str, Any]:
     """Return the contract's facts about prompts whose padding point is added in the graph: a caller adds none."""
     return {"padding_point": False, "box_padding_point": False}
+
+
+def sam2_encoder(model: SamModel, config: ExportConfig) -> Component:
+    """Return the encoder of samexporter's SAM 2 files: the finest map comes first, the embedding last.
+
+    Raises:
+        UsageError: the model's embedding is not SAM 2's three maps.
+    """
+    import torch
+
+    from edgesam_export.modeling.wrappers import EncoderInOrder
+
+    refuse_one_map(model.info, config)
+    size, order = model.info.frame.size, (1, 2, 0)
+    maps = embedding_specs(model.info, "fp32", SAM2_MAPS)
+    meaning = f"RGB, stretched to {size} x {size}, normalised with the contract's mean and std"
+    return Component(
+        name="encoder",
+        module=EncoderInOrder(model, order),
+        inputs=(TensorSpec(name="image", shape=(1, 3, size, size), dtype="fp32", description=meaning),),
+        outputs=tuple(maps[index] for index in order),
+        example=(torch.zeros(1, 3, size, size),),
+        details={"image_input": False, "input_layout": "NCHW", **padded_by_graph(), "embedding": list(SAM2_MAPS)},
+    )
+
+
+def sam2_outputs(score: str) -> tuple[TensorSpec, ...]:
+    """Return the two outputs of the decoder."""
+    masks = f"logits of mask tokens 1 to 3, clamped to {SAM2_LOGIT_LIMIT:g}; to source size, then threshold at 0"
+    shape = ("prompts", 3, MASK_SIDE, MASK_SIDE)
+    return (
+        TensorSpec(name="masks", shape=shape, dtype="fp32", description=masks),
+        TensorSpec(name="iou_predictions", shape=("prompts", 3), dtype="fp32", description=score_meaning(score)),
+    )
+
+
+def sam2_decoder(model: SamModel, config: ExportConfig) -> Component:
+    """Return the decoder of samexporter's SAM 2 files; the numbers of prompts and of their points are free.
+
+    Raises:
+        UsageError: the model's embedding is not SAM 2's three maps, or ``points``, ``functions`` or ``candidates``
+            contradict samexporter's files.
+    """
+    from edgesam_export.modeling.wrappers import DecoderOfPrompts
+
+    refuse_one_map(model.info, config)
+    refuse_fixed_points(config)
+    refuse_other_candidates(config, 3)
+    config = replace(config, mask_input=True, precision="fp32", candidates=3)
+    score = config.score or model.info.default_score
+    prompt = prompt_specs("points", config, model.info.frame.prompt_size)
+    maps, examples = embedding_specs(model.info, "fp32", SAM2_MAPS), example_prompt(model.info, EXAMPLE_POINTS, config)
+    several = [example.expand(EXAMPLE_PROMPTS, *example.shape[1:]) for example in examples[len(maps) : -1]]
+    return Component(
+        name="decoder",
+        module=DecoderOfPrompts(model, score=score, logit_limit=SAM2_LOGIT_LIMIT),
+        inputs=(*maps, *(replace(spec, shape=("prompts", *spec.shape[1:])) for spec in prompt[:-1]), prompt[-1]),
+        outputs=sam2_outputs(score),
+        example=(*examples[: len(maps)], *several, examples[-1]),
+        free_dims={"prompts": (1, 64), "points": (1, 64)},
+        details={
+            **decoder_details(None, config, score),
+            **padded_by_graph(),
+            "embedding": list(SAM2_MAPS),
+            "logit_limit": SAM2_LOGIT_LIMIT,
+            "outputs_of": {"scores": "iou_predictions"},
+        },
+    )

@@ -7,8 +7,7 @@ promises, and no name.
 
 from __future__ import annotations
 
-from edgesam_export.profiles import ONE_PROMPT, PROFILES, Profile
-from edgesam_export.profiles.sam2 import decoder, encoder
+from edgesam_export.profiles import ONE_PROMPT, PROFILES, Profile, sam2_decoder, sam2_encoder
 
 __all__: list[str] = []
 
@@ -17,8 +16,8 @@ PROFILES.register("x-anylabeling-sam2")(
         name="x-anylabeling-sam2",
         summary="drop-in for X-AnyLabeling's SAM 2: tensors by position, many prompts at once",
         formats=("onnx",),
-        encoder=encoder,
-        decoder=decoder,
+        encoder=sam2_encoder,
+        decoder=sam2_decoder,
         without=ONE_PROMPT,
     )
 )

@@ -298,7 +298,7 @@ def test_parity_with_one_image_or_an_empty_folder(refused, onnx_pair, photo, tmp
     assert "1 images to compare on; every prompt type needs at least 2" in line
     (tmp_path / "empty").mkdir()
     line = refused("parity", tmp_path / "empty", "--output", tmp_path / "out")
-    assert "holds no .mlpackage and no .onnx" in line
+    assert "holds no .aimodel and no .mlpackage and no .onnx" in line
     line = refused("parity", onnx_pair[1], photo, "--output", tmp_path / "out")
     assert "is no exported file" in line
     assert not (tmp_path / "out").exists()

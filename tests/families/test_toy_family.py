@@ -14,13 +14,14 @@ from PIL import Image
 
 from edgesam_export import families
 from edgesam_export.cli.app import cli
+from edgesam_export.coreai.availability import why_unavailable
 
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 NAME, SEED = "toy_sam", 3
 MODULE = f"{families.__name__}.{NAME}"
 WEIGHTS = ("--random-weights", SEED)
 EXPORTING = {"models", "coreml", "onnx", "parity", "analyze", "bench"}
-COVERED = EXPORTING | {"run", "segment", "everything", "eval", "distill"}
+COVERED = EXPORTING | {"coreai", "run", "segment", "everything", "eval", "distill"}
 NOT_ABOUT_A_MODEL = {"explain", "compare"}
 
 
@@ -78,6 +79,13 @@ def test_coreml_and_onnx_write_its_four_files(exported):
     assert names == {*parts, "export.json"}
     record = json.loads((exported / "export.json").read_text())["artifacts"]
     assert {record[name]["contract"]["family"] for name in parts} == {NAME}
+
+
+@pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
+def test_coreai_writes_its_two_assets(command, tmp_path):
+    code, _, err = command("coreai", NAME, *WEIGHTS, "--no-verify", "--quiet", "--output", tmp_path)
+    assert (code, err) == (0, "")
+    assert {p.name for p in tmp_path.glob("*.aimodel")} == {f"{NAME}_{part}.aimodel" for part in ("encoder", "decoder")}
 
 
 def test_parity_passes_for_both_formats(command, exported, photo, tmp_path):

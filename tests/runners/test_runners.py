@@ -92,7 +92,7 @@ def test_what_is_no_exported_file_is_refused(tmp_path, name):
 
 def test_files_of_a_folder_are_found_and_an_empty_folder_refused(onnx_files, export_folder, tmp_path):
     assert {f.name for f in list_files(export_folder)} >= {a.path.name for a in onnx_files}
-    with pytest.raises(UsageError, match=r"holds no \.mlpackage and no \.onnx"):
+    with pytest.raises(UsageError, match=r"holds no \.aimodel and no \.mlpackage and no \.onnx"):
         list_files(tmp_path)
     with pytest.raises(UsageError, match="cannot run a int"):
         list_files(3)
