@@ -308,6 +308,24 @@ def max_pool(site: Site) -> Operation:
     )
 
 
+@lowers("interpolate")
+def interpolate(site: Site) -> Operation:
+    """Whole multiples of height and width by repetition, which is what networks enlarge maps with."""
+    chosen(site, "interpolation_mode", {"nearest_neighbor": "nearest_neighbor"})
+    sizes, scale, offset = (site.known(index, what) for index, what in ((1, "shape"), (2, "scale"), (3, "offset")))
+    own = site.shape(0)
+    factors = [new // old for new, old in zip(sizes, own)]
+    repeats = [old * factor for old, factor in zip(own, factors)] == sizes and factors == scale and not any(offset)
+    if not repeats or any(factor != 1 for factor in factors[:-2]):
+        raise UnsupportedOpError(f"{site}: from {own} to {sizes}; only whole multiples of the last two axes are known")
+    return site.operation(
+        "upsample_nearest_neighbor",
+        x=site.operands[0],
+        scale_factor_height=float(factors[-2]),
+        scale_factor_width=float(factors[-1]),
+    )
+
+
 @lowers("blockwise_shift_scale")
 def blockwise_shift_scale(site: Site) -> Operation:
     """MIL has no second offset, so it has to be zero."""

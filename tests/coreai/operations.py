@@ -164,6 +164,13 @@ REDUCTIONS = (
     Case("reduce_sum", (SQUARE,), f([4, 6]), (s(0),)),
     Case("argmax", (f([1, 5, 2]),), np.array([[1]], np.uint32), (s0(1),)),
     Case("softmax", (f([0, np.log(3)]),), f([0.25, 0.75]), (s0(1),)),
+    Case(
+        "interpolate",
+        (f(1, 2, 3, 4).reshape(1, 1, 2, 2),),
+        f([1, 1, 1, 2, 2, 2], [1, 1, 1, 2, 2, 2], [3, 3, 3, 4, 4, 4], [3, 3, 3, 4, 4, 4]).reshape(1, 1, 4, 6),
+        (s(1, 1, 4, 6), f(1, 1, 2, 3), f(0, 0, 0, 0)),
+        attributes={"interpolation_mode": "#coreai.interpolation_mode<nearest_neighbor>"},
+    ),
     Case("max_pool_2d", (IMAGE,), f(5, 6, 8, 9).reshape(1, 1, 2, 2), (u(2, 2), u(1, 1), u(1, 1), np.array(False))),
 )
 MOVES = (
