@@ -31,6 +31,7 @@ __all__ = [
     "embedding_specs",
     "example_prompt",
     "find_profile",
+    "finest_map_first",
     "fixed_slot_inputs",
     "label_details",
     "padded_by_graph",
@@ -56,6 +57,7 @@ EXAMPLE_PROMPTS = 2
 """Prompts that a decoder of any number of them is traced with; of one the graph would know that it is one."""
 ONE_PROMPT = ("channels_first_transformer", "grouped_hypernetworks")
 """Rewrites that make a decoder of one prompt at a time."""
+FINEST_FIRST = (1, 2, 0)
 SAM2_MAPS = ("image_embed", "high_res_feats_0", "high_res_feats_1")
 """In the model's order; the encoder returns the first one last."""
 SAM2_LOGIT_LIMIT = 32.0
@@ -321,28 +323,36 @@ def padded_by_graph() -> dict[str, Any]:
     return {"padding_point": False, "box_padding_point": False}
 
 
-def sam2_encoder(model: SamModel, config: ExportConfig) -> Component:
-    """Return the encoder of samexporter's SAM 2 files: the finest map comes first, the embedding last.
+def finest_map_first(model: SamModel, image: str, maps: tuple[str, ...]) -> Component:
+    """Return an encoder of SAM 2 that takes a tensor ``image``; the finest map comes first, the embedding last.
 
-    Raises:
-        UsageError: the model's embedding is not SAM 2's three maps.
+    ``maps`` are the names of its outputs in the model's order.
     """
     import torch
 
     from edgesam_export.modeling.wrappers import EncoderInOrder
 
-    refuse_one_map(model.info, config)
-    size, order = model.info.frame.size, (1, 2, 0)
-    maps = embedding_specs(model.info, "fp32", SAM2_MAPS)
+    size = model.info.frame.size
+    specs = embedding_specs(model.info, "fp32", maps)
     meaning = f"RGB, stretched to {size} x {size}, normalised with the contract's mean and std"
     return Component(
         name="encoder",
-        module=EncoderInOrder(model, order),
-        inputs=(TensorSpec(name="image", shape=(1, 3, size, size), dtype="fp32", description=meaning),),
-        outputs=tuple(maps[index] for index in order),
+        module=EncoderInOrder(model, FINEST_FIRST),
+        inputs=(TensorSpec(name=image, shape=(1, 3, size, size), dtype="fp32", description=meaning),),
+        outputs=tuple(specs[index] for index in FINEST_FIRST),
         example=(torch.zeros(1, 3, size, size),),
-        details={"image_input": False, "input_layout": "NCHW", **padded_by_graph(), "embedding": list(SAM2_MAPS)},
+        details={"image_input": False, "input_layout": "NCHW", **padded_by_graph(), "embedding": list(maps)},
     )
+
+
+def sam2_encoder(model: SamModel, config: ExportConfig) -> Component:
+    """Return the encoder of samexporter's SAM 2 files.
+
+    Raises:
+        UsageError: the model's embedding is not SAM 2's three maps.
+    """
+    refuse_one_map(model.info, config)
+    return finest_map_first(model, "image", SAM2_MAPS)
 
 
 def sam2_outputs(score: str) -> tuple[TensorSpec, ...]:

@@ -19,6 +19,7 @@ in the files of onnx-community they do.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,16 +27,18 @@ from torch import nn
 
 from edgesam_export.errors import UsageError
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.modeling.wrappers import DecoderForExport, EncoderInOrder, PaddedPrompt
+from edgesam_export.modeling.wrappers import DecoderForExport, PaddedPrompt
 from edgesam_export.profiles import (
     EXAMPLE_POINTS,
     EXAMPLE_PROMPTS,
+    FINEST_FIRST,
     ONE_PROMPT,
     PROFILES,
     Component,
     Profile,
     decoder_details,
     embedding_specs,
+    finest_map_first,
     padded_by_graph,
     refuse_fixed_points,
     refuse_one_map,
@@ -48,7 +51,6 @@ __all__ = ["DecoderOfPointsAndBoxes"]
 
 MAPS = ("image_embeddings.2", "image_embeddings.0", "image_embeddings.1")
 """In the model's order."""
-BY_NUMBER = (1, 2, 0)
 SUFFIXES = {"fp32": "", "fp16": "_fp16"}
 TOKENS = slice(1, 4)
 
@@ -107,18 +109,8 @@ def facts() -> dict[str, Any]:
 def encoder(model: SamModel, config: ExportConfig) -> Component:
     """Return the vision encoder; raises UsageError for options that the library's files do not provide for."""
     refuse_options(model, config)
-    size = model.info.frame.size
-    maps = embedding_specs(model.info, "fp32", MAPS)
-    meaning = f"RGB, stretched to {size} x {size}, normalised with the contract's mean and std"
-    return Component(
-        name="encoder",
-        module=EncoderInOrder(model, BY_NUMBER),
-        inputs=(TensorSpec(name="pixel_values", shape=(1, 3, size, size), dtype="fp32", description=meaning),),
-        outputs=tuple(maps[index] for index in BY_NUMBER),
-        example=(torch.zeros(1, 3, size, size),),
-        details={"image_input": False, "input_layout": "NCHW", **facts()},
-        file_stem=f"vision_encoder{SUFFIXES[config.precision]}",
-    )
+    stem = f"vision_encoder{SUFFIXES[config.precision]}"
+    return replace(finest_map_first(model, "pixel_values", MAPS), file_stem=stem)
 
 
 def prompt_inputs(side: int) -> tuple[TensorSpec, ...]:
@@ -147,8 +139,8 @@ def decoder(model: SamModel, config: ExportConfig) -> Component:
     """Return the decoder; the numbers of prompts, points and boxes are free."""
     score = config.score or model.info.default_score
     maps = embedding_specs(model.info, "fp32", MAPS)
-    ordered = tuple(maps[index] for index in BY_NUMBER)
-    examples = tuple(torch.zeros(model.info.embedding_shapes[index]) for index in BY_NUMBER)
+    ordered = tuple(maps[index] for index in FINEST_FIRST)
+    examples = tuple(torch.zeros(model.info.embedding_shapes[index]) for index in FINEST_FIRST)
     prompts = (
         torch.full((1, EXAMPLE_PROMPTS, EXAMPLE_POINTS, 2), 100.0),
         torch.ones(1, EXAMPLE_PROMPTS, EXAMPLE_POINTS, dtype=torch.int64),
