@@ -106,6 +106,9 @@ conformance-sample: setup  ## A sample of coremltools' own op tests against the 
 conformance: setup  ## coremltools' own op tests against the executor, all of them
 	$(RUN)/python tests/conformance/run.py
 
+corpus: setup  ## Models of torchvision, timm and transformers through the executor and the analysis, all of them: minutes
+	$(RUN)/python -m pytest tests/mil/corpus/test_corpus.py tests/mil/corpus/whole_corpus.py
+
 bench: setup  ## Export and executor benchmarks: ratios measured in one run
 	$(RUN)/python benchmarks/export.py
 	$(RUN)/python benchmarks/executor.py

@@ -120,16 +120,21 @@ def damaged_entries(sources: Path) -> list[Path]:
     return damaged
 
 
-@cache
-def sources_folder() -> Path:
-    """Return the folder for the sources as they are now; of the older ones the last used stay."""
-    folder = FOLDER / digest_of_sources()[:16]
+def kept_folder(parent: Path, key: str) -> Path:
+    """Return the folder in ``parent`` for what a key decides, made when missing; of the others the last used stay."""
+    folder = parent / hashlib.sha256(key.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     folder.touch()
-    older = sorted((f for f in FOLDER.iterdir() if f != folder), key=lambda f: f.stat().st_mtime, reverse=True)
+    older = sorted((f for f in parent.iterdir() if f != folder), key=lambda f: f.stat().st_mtime, reverse=True)
     for old in older[KEPT - 1 :]:
         shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+@cache
+def sources_folder() -> Path:
+    """Return the folder for the sources as they are now."""
+    return kept_folder(FOLDER, digest_of_sources())
 
 
 def write_export(folder: Path, model: str, format: str, random_weights: int | None, config: Any) -> None:
