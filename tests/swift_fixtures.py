@@ -127,7 +127,7 @@ def write_broken(folder: Path, decoder: Path) -> None:
     from coremltools.converters.mil import Builder as mb
 
     from edgesam_export.export.contract import CONTRACT_KEY
-    from edgesam_export.quiet import quiet
+    from edgesam_export.export.quiet import quiet
     from edgesam_export.runners import open_artifact
 
     @mb.program(input_specs=[mb.TensorSpec(shape=(1, 2))], opset_version=ct.target.iOS16)

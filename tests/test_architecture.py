@@ -39,7 +39,7 @@ ROOMS = (
     ("rendering",),
     ("files", "hardware"),
     ("registry", "resources", "spec"),
-    ("errors", "quiet"),
+    ("errors",),
 )
 """From the top floor down; a room imports from the floors below its own, and from itself."""
 PUBLIC_FACE = "__init__"

@@ -14,7 +14,7 @@ from edgesam_export.imaging.geometry import PointsLike, PreparedImage, prepare
 from edgesam_export.imaging.masks import best_mask, masks_to_source
 from edgesam_export.imaging.prompts import NumbersLike, kind_of, numbers, pack_prompt, warn_if_untrained
 from edgesam_export.imaging.reading import any_image, warn_if_turned
-from edgesam_export.runners import Embedding, Runner
+from edgesam_export.runners import Decoded, Embedding, Runner
 from edgesam_export.spec import MASK_SIDE
 
 __all__ = ["Masks", "Predictor"]
@@ -86,11 +86,30 @@ class Predictor:
         Shapes: mask_input (256, 256), (1, 256, 256) or (1, 1, 256, 256), logits of an earlier prediction
         Raises: UsageError before ``set_image``, for a bad prompt, or for a mask prompt the decoder does not take.
         """
-        if self.prepared is None or self.embedding is None:
-            raise UsageError("no image yet; call set_image before predict")
+        decoded, (prepared, _) = self.decode(points, labels, box, mask_input), self.current
+        logits, scores = decoded.masks[0], decoded.scores[0]
+        # One mask at a time: four float maps of a 100 megapixel image would be 1.6 GB.
+        masks = np.stack([masks_to_source(one[None], prepared)[0] > 0 for one in logits])
+        return Masks(
+            masks=masks,
+            scores=scores,
+            logits=logits,
+            best_index=best_mask(scores, len(logits)),
+            object_score=None if decoded.object_score is None else float(decoded.object_score.item()),
+        )
+
+    def decode(
+        self,
+        points: PointsLike | None = None,
+        labels: NumbersLike | None = None,
+        box: NumbersLike | None = None,
+        mask_input: np.ndarray | None = None,
+    ) -> Decoded:
+        """Return what the decoder gives for one prompt, masks still as logits (1, M, 256, 256); see ``predict``."""
+        prepared, embedding = self.current
         mask_prompt = None if mask_input is None else self.checked_mask(mask_input)
         coords, kinds = pack_prompt(
-            self.prepared,
+            prepared,
             points=points,
             labels=labels,
             box=box,
@@ -100,17 +119,16 @@ class Predictor:
             fixed_slots=self.runner.fixed_slots,
         )
         warn_if_untrained(self.runner.info, kind_of(kinds, has_mask=mask_input is not None))
-        decoded = self.runner.decode_all(self.embedding, coords, kinds, mask_prompt)
-        logits, scores = np.asarray(decoded.masks[0], np.float32), np.asarray(decoded.scores[0], np.float32)
-        # One mask at a time: four float maps of a 100 megapixel image would be 1.6 GB.
-        masks = np.stack([masks_to_source(one[None], self.prepared)[0] > 0 for one in logits])
-        return Masks(
-            masks=masks,
-            scores=scores,
-            logits=logits,
-            best_index=best_mask(scores, len(logits)),
-            object_score=None if decoded.object_score is None else float(decoded.object_score.item()),
-        )
+        decoded = self.runner.decode_all(embedding, coords, kinds, mask_prompt)
+        masks, scores = (np.asarray(array, np.float32) for array in decoded[:2])
+        return decoded._replace(masks=masks, scores=scores)
+
+    @property
+    def current(self) -> tuple[PreparedImage, Embedding]:
+        """The current image and its embedding. Raises: UsageError before ``set_image``."""
+        if self.prepared is None or self.embedding is None:
+            raise UsageError("no image yet; call set_image before predict")
+        return self.prepared, self.embedding
 
     def checked_mask(self, mask_input: np.ndarray) -> np.ndarray:
         """Mask prompt as float32 (1, 1, 256, 256)."""

@@ -15,9 +15,9 @@ from PIL import Image
 
 from edgesam_export.artifacts import chains
 from edgesam_export.errors import RunnerUnavailableError, UsageError
+from edgesam_export.export.quiet import quiet
 from edgesam_export.files import sha256_of
 from edgesam_export.mil.program import load_program
-from edgesam_export.quiet import quiet
 from edgesam_export.runners import RUNNERS, ArtifactRunner
 from edgesam_export.spec import COMPUTE_UNITS, UNITS_WITH_ANE, Artifact
 

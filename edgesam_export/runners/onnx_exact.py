@@ -17,13 +17,13 @@ import numpy as np
 
 from edgesam_export.artifacts import config_of
 from edgesam_export.errors import SchemaError
+from edgesam_export.export.quiet import quiet
 from edgesam_export.export.trace import trace_component
 from edgesam_export.files import data_beside
 from edgesam_export.formats.onnx.convert import convert, fp32_nodes
 from edgesam_export.formats.onnx.external_data import load_weights, move_weights_out, read_graph, tensors
 from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.quiet import quiet
 from edgesam_export.runners import RUNNERS, ArtifactRunner, Embedding, in_fp32
 from edgesam_export.runners.onnxruntime import open_session
 from edgesam_export.runners.torch import TorchRunner, exported_components

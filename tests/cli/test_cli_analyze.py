@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgesam_export.quiet import quiet
+from edgesam_export.export.quiet import quiet
 
 SUFFIXES = ("json", "md", "png", "sarif", "txt")
 

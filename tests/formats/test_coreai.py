@@ -18,13 +18,13 @@ from edgesam_export.coreai.availability import why_unavailable
 from edgesam_export.errors import ProgramError, RunnerUnavailableError, UsageError
 from edgesam_export.export.compression import find_scheme, output_axis, stored_values
 from edgesam_export.export.contract import CONTRACT_KEY
+from edgesam_export.export.quiet import quiet
 from edgesam_export.export.trace import TracedComponent, build_components, keep_module, trace_component
 from edgesam_export.families import load_model
 from edgesam_export.formats import find_format
 from edgesam_export.formats.coreai import convert, export_coreai, read_metadata
 from edgesam_export.formats.coreai.metadata import put_nulls, without_nulls
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.quiet import quiet
 from edgesam_export.spec import COMPRESSIONS, Artifact, CoreAIConfig, TensorSpec
 
 REASON = why_unavailable()

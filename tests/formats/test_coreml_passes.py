@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgesam_export.export.quiet import quiet
 from edgesam_export.formats.coreml.passes import NAME, pipeline
 from edgesam_export.mil import Program, load_program
-from edgesam_export.quiet import quiet
 
 
 class Slicing(nn.Module):

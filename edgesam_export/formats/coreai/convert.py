@@ -14,6 +14,7 @@ import torch
 from edgesam_export.coreai.availability import PINNED, require_coreai
 from edgesam_export.errors import ConversionError, EdgeSAMExportError, first_line
 from edgesam_export.export.compression import find_scheme
+from edgesam_export.export.quiet import quiet
 from edgesam_export.export.trace import TracedComponent, keep_module, trace_each
 from edgesam_export.files import staging_folder
 from edgesam_export.formats import component_path, make_artifacts, without_module
@@ -22,7 +23,6 @@ from edgesam_export.formats.coreai.metadata import write_metadata
 from edgesam_export.formats.coreai.precision import to_fp16
 from edgesam_export.formats.coreai.program import make_reproducible, module_paths
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.quiet import quiet
 from edgesam_export.spec import Artifact, CoreAIConfig, Progress
 
 __all__ = ["export_coreai"]

@@ -14,6 +14,7 @@ import numpy as np
 from edgesam_export.errors import ConversionError, EdgeSAMExportError, first_line
 from edgesam_export.export.compression import find_scheme
 from edgesam_export.export.contract import CONTRACT_KEY, part_contract, summary
+from edgesam_export.export.quiet import quiet
 from edgesam_export.export.trace import TracedComponent, trace_each, trace_model, within
 from edgesam_export.files import staging_folder
 from edgesam_export.formats import component_path, files_folder, make_artifacts, without_module, write_companions
@@ -25,7 +26,6 @@ from edgesam_export.mil.package import find_files
 from edgesam_export.mil.program import read_model
 from edgesam_export.mil.weights import WeightFile
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.quiet import quiet
 from edgesam_export.spec import Artifact, CoreMLConfig, Progress, TensorSpec
 
 __all__ = ["export_coreml"]

@@ -11,12 +11,12 @@ import torch
 
 from edgesam_export.errors import ConversionError, first_line
 from edgesam_export.export.contract import CONTRACT_KEY, summary
+from edgesam_export.export.quiet import quiet
 from edgesam_export.export.trace import TracedComponent, trace_each
 from edgesam_export.files import data_beside, staging_folder
 from edgesam_export.formats import component_path, files_folder, make_artifacts, without_module, write_companions
 from edgesam_export.formats.onnx.external_data import load_weights, move_weights_out, weight_bytes
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.quiet import quiet
 from edgesam_export.spec import Artifact, OnnxConfig, Progress, TensorSpec
 
 __all__ = ["export_onnx"]
