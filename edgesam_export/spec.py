@@ -18,6 +18,7 @@ __all__ = [
     "EMPTY_SLOT",
     "EVERY_FORMAT",
     "MASK_SIDE",
+    "MAX_QUERIES",
     "NOT_A_POINT",
     "NUMERICS",
     "PROMPT_INPUTS",
@@ -51,6 +52,8 @@ that ``modeling.single_mask`` chooses."""
 STABLE_OFFSET = 0.05
 STABLE_SHARE = 0.98
 """SAM 2's rule for one mask: token 0 counts if count(logit > offset) is this share of count(logit > -offset)."""
+MAX_QUERIES = 64
+"""Prompts that an export decodes at once, at most: 64 masks of 256 x 256 and four tokens are 32 MB in FP16."""
 MIN_POINTS, MAX_POINTS = 2, 64
 """Prompt slots of an export: no prompt of SAM has fewer than 2, a box's corners or a point and its padding point."""
 EMBEDDING_SIDE = 64
@@ -185,6 +188,8 @@ class ExportConfig:
 
     points: int | None = 8
     """Prompt slots of the decoder; None leaves the number free where the format can."""
+    queries: int = 1
+    """Prompts that the decoder takes at once, on one embedding; unused ones are slots that are all empty."""
     mask_input: bool = False
     """Add ``mask_input`` and ``has_mask_input`` to the decoder."""
     candidates: int | Literal["dynamic"] = 4
@@ -203,6 +208,8 @@ class ExportConfig:
     def __post_init__(self) -> None:
         if self.points is not None:
             check_slots(self.points)
+        if not 1 <= self.queries <= MAX_QUERIES:
+            raise UsageError(f"queries is {self.queries}; a decoder takes 1 to {MAX_QUERIES} prompts at once")
         if self.candidates not in CANDIDATES:
             raise UsageError(
                 f"candidates is {self.candidates}; choose 4 (all masks), 3 (multimask), 1 (single mask)"

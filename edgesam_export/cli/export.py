@@ -20,6 +20,7 @@ __all__ = ["export", "package_config", "shared_config"]
 def shared_config(options: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of ``ExportConfig`` that every format's command takes."""
     return {
+        "queries": options["queries"],
         "mask_input": options["mask_input"],
         "candidates": next(known for known in CANDIDATES if str(known) == options["candidates"]),
         "object_score": options["object_score"],

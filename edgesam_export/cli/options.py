@@ -86,6 +86,13 @@ def decoder_options(command: Command) -> Command:
             help="Masks returned; dynamic: one, chosen by stability (SAM 2).",
         ),
         click.option("--object-score", is_flag=True, help="Let the decoder say whether an object is there (SAM 2)."),
+        click.option(
+            "--queries",
+            type=int,
+            default=ExportConfig.queries,
+            show_default=True,
+            help="Prompts that the decoder takes at once on one image; fewer may be given.",
+        ),
         click.option("--mask-input/--no-mask-input", default=False, help="Let the decoder take an earlier mask."),
     ):
         command = option(command)

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgesam_export.errors import SchemaError
 from edgesam_export.imaging.prompts import is_trained_on, untrained_text
-from edgesam_export.spec import PROMPT_KINDS, ExportConfig, ImageFrame, ModelInfo, Provenance, TensorSpec
+from edgesam_export.spec import MAX_QUERIES, PROMPT_KINDS, ExportConfig, ImageFrame, ModelInfo, Provenance, TensorSpec
 
 __all__ = [
     "CONTRACT_KEY",
@@ -18,6 +18,7 @@ __all__ = [
     "info_of",
     "make_contract",
     "part_contract",
+    "queries_of",
     "read_contract",
     "summary",
     "trained_kinds",
@@ -177,6 +178,18 @@ def info_of(contract: Mapping[str, Any], shapes: Sequence[Sequence[int]]) -> Mod
         embedding_dim=shapes[0][1],
         further_maps=tuple((shape[1], shape[2], shape[3]) for shape in shapes[1:]),
     )
+
+
+def queries_of(contract: Mapping[str, Any]) -> int:
+    """Return the number of prompts that a decoder takes at once; 1 of files that do not say.
+
+    Raises:
+        SchemaError: a number that no export has.
+    """
+    queries = contract.get("queries", 1)
+    if type(queries) is not int or not 1 <= queries <= MAX_QUERIES:
+        raise SchemaError(f"contract has queries {str(queries)[:40]}, expected 1 to {MAX_QUERIES}; export again")
+    return queries
 
 
 def trained_kinds(contract: Mapping[str, Any]) -> tuple[str, ...]:

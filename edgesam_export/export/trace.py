@@ -109,6 +109,11 @@ def build_components(
     if profile.formats is not None and format not in profile.formats:
         known = ", ".join(profile.formats)
         raise UsageError(f"profile '{profile.name}' is for {known}, not for {format}")
+    if config.queries > 1 and not profile.queries:
+        raise UsageError(
+            f"profile '{profile.name}' has its consumer's number of prompts, one or any, not {config.queries} queries;"
+            " leave queries out or use profile 'default'"
+        )
     names = tuple(name for name in recommended_rewrites() if name not in profile.without)
     if config.rewrites is not None:
         names = tuple(config.rewrites)

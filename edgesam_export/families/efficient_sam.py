@@ -269,8 +269,8 @@ class ExactSlots(nn.Module):
         self.register_buffer("table_labels", torch.tensor([float(label) for label in vectors]).reshape(1, 1, -1))
 
     def forward(self, point_coords: Tensor, point_labels: Tensor) -> tuple[Tensor, None]:
-        """Return tokens (1, 6, D) from (1, 6, 2) pixels and (1, 6) labels; no key is left out of any attention."""
-        chosen = torch.relu(1.0 - (point_labels.unsqueeze(-1) - self.table_labels).abs())  # (1, 6, 5), 0 or 1
+        """Return tokens (B, 6, D) from (B, 6, 2) pixels and (B, 6) labels; no key is left out of any attention."""
+        chosen = torch.relu(1.0 - (point_labels.unsqueeze(-1) - self.table_labels).abs())  # (B, 6, 5), 0 or 1
         unused = chosen[:, :, : len(UNUSED)].sum(-1, keepdim=True)
         coords = point_coords * (1.0 - unused) + unused * UNUSED_COORDINATE
         centred = (coords + 0.5) * self.scale - 1.0

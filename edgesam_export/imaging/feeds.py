@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from edgesam_export.errors import UsageError
-from edgesam_export.spec import EMPTY_SLOT
+from edgesam_export.spec import EMPTY_SLOT, MASK_SIDE
 
 if TYPE_CHECKING:
     from edgesam_export.imaging.geometry import PreparedImage
 
-__all__ = ["cast", "encoder_input", "fill_slots", "match_maps"]
+__all__ = [
+    "PackedPrompt",
+    "cast",
+    "encoder_input",
+    "fill_queries",
+    "fill_slots",
+    "joined_prompts",
+    "match_maps",
+    "pixel_input",
+    "takes_pixels",
+]
 
 DTYPES = {"fp16": np.float16, "uint8": np.uint8, "int32": np.int32, "int64": np.int64}
 """Type of a tensor in a contract -> that of its array; float32 for every other."""
+
+
+class PackedPrompt(NamedTuple):
+    """The decoder's inputs for one prompt. Shapes: coords (1, N, 2), labels (1, N), mask (1, 1, 256, 256) or None"""
+
+    coords: np.ndarray
+    labels: np.ndarray
+    mask: np.ndarray | None
 
 
 def cast(value: np.ndarray, spec: dict[str, Any]) -> np.ndarray:
@@ -70,6 +88,40 @@ def fill_slots(
         np.pad(coords, ((0, 0), (0, extra), (0, 0))),
         np.pad(labels, ((0, 0), (0, extra)), constant_values=EMPTY_SLOT),
     )
+
+
+def fill_queries(coords: np.ndarray, labels: np.ndarray, queries: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return prompts with empty ones appended up to ``queries``.
+
+    Raises:
+        UsageError: more prompts than that.
+    """
+    missing = queries - len(labels)
+    if missing < 0:
+        raise UsageError(f"{len(labels)} prompts in one call, this decoder takes {queries}; export with --queries")
+    return (
+        np.pad(coords, ((0, missing), (0, 0), (0, 0))),
+        np.pad(labels, ((0, missing), (0, 0)), constant_values=EMPTY_SLOT),
+    )
+
+
+def joined_prompts(
+    prompts: Sequence[PackedPrompt],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
+    """Return several prompts as one batch, shorter ones filled up with empty slots.
+
+    Shapes:
+        returns coords (B, N, 2), labels (B, N), masks (B, 1, 256, 256) or None, and bool (B,): whose mask counts
+    """
+    slots = max(prompt.labels.shape[1] for prompt in prompts)
+    filled = [fill_slots(prompt.coords, prompt.labels, slots) for prompt in prompts]
+    coords, labels = (np.concatenate(parts) for parts in zip(*filled, strict=True))
+    counted = np.array([prompt.mask is not None for prompt in prompts])
+    none = np.zeros((1, 1, MASK_SIDE, MASK_SIDE), np.float32)
+    masks = (
+        np.concatenate([none if prompt.mask is None else prompt.mask for prompt in prompts]) if counted.any() else None
+    )
+    return coords, labels, masks, counted
 
 
 def match_maps(embedding: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -103,8 +103,7 @@ class MaskDecoder(nn.Module):
         """Return all tokens (B, T, D) and the image (B, D, H, W) after the transformer; inputs as in ``forward``."""
         tokens = self.add_output_tokens(sparse)
         bias = None if token_bias is None else self.add_output_bias(token_bias)
-        source = repeat_batch(embedding + dense, tokens.shape[0])
-        attended: tuple[Tensor, Tensor] = self.transformer(source, image_pe, tokens, bias)
+        attended: tuple[Tensor, Tensor] = self.transformer(embedding + dense, image_pe, tokens, bias)
         return attended
 
     def read(self, tokens: Tensor, image: Tensor, further: tuple[Tensor, ...] = ()) -> tuple[Tensor, Tensor]:

@@ -54,5 +54,5 @@ class SingleMask(nn.Module):
         outer = (first > -STABLE_OFFSET).to(logits.dtype).mean(-1)
         weights = self.choice(inner, outer, iou)
         # Three products with 0 and one with 1: the sum is the mask itself, to the last bit.
-        chosen = (logits * weights.reshape(1, 4, 1, 1)).sum(1, keepdim=True)
+        chosen = (logits * weights[:, :, None, None]).sum(1, keepdim=True)
         return chosen, (iou * weights).sum(1, keepdim=True)

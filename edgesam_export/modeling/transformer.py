@@ -103,7 +103,7 @@ class TwoWayAttentionBlock(nn.Module):
         """Update tokens and image.
 
         Shapes:
-            tokens, token_pe (B, T, D); image (B, H*W, D); image_pe (1, H*W, D); token_bias (B, 1, 1, T) or None
+            tokens, token_pe (B, T, D); image (B or 1, H*W, D); image_pe (1, H*W, D); token_bias (B, 1, 1, T) or None
             returns tokens (B, T, D), image (B, H*W, D)
         """
         tokens = attend_to_tokens(
@@ -181,7 +181,8 @@ class TwoWayTransformer(nn.Module):
         """Let tokens and image attend to each other.
 
         Shapes:
-            image_embedding (B, D, H, W); image_pe (1, D, H, W); tokens (B, T, D)
+            image_embedding (B, D, H, W), or (1, D, H, W) for all: its projections in the first layer are then made once
+            image_pe (1, D, H, W); tokens (B, T, D)
             token_bias (B, 1, 1, T), added to the scores wherever tokens are keys (self-attention, image to tokens)
             returns tokens (B, T, D), image (B, D, H, W)
         """
@@ -193,6 +194,7 @@ class TwoWayTransformer(nn.Module):
             tokens, image = layer(tokens, image, token_pe, position, token_bias)
         attended = self.final_attn_token_to_image(tokens + token_pe, image + position, image)
         tokens = self.norm_final_attn(tokens + attended)
-        return tokens, image.transpose(1, 2).reshape(
-            *image_embedding.shape[:2], height, width
+        image = image.transpose(1, 2).reshape(
+            -1, image_embedding.shape[1], height, width
         )  # (B, H*W, D) -> (B, D, H, W)
+        return tokens, image

@@ -149,11 +149,11 @@ class ExactPrompt(nn.Module):
         self.register_buffer("table_labels", torch.tensor([float(NOT_A_POINT), 0.0, 1.0, 2.0, 3.0]).reshape(1, 1, -1))
 
     def forward(self, point_coords: torch.Tensor, point_labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return tokens (1, N, D) and their additive key bias (1, 1, 1, N) from (1, N, 2) pixels and (1, N) labels."""
+        """Return tokens (B, N, D) and their additive key bias (B, 1, 1, N) from (B, N, 2) pixels and (B, N) labels."""
         centred = (point_coords + 0.5) * self.scale - 1.0
         angle = centred[:, :, 0:1] * self.x_row + centred[:, :, 1:2] * self.y_row
         encoding = torch.cat([torch.sin(angle), torch.cos(angle)], dim=-1)
-        label = point_labels.unsqueeze(-1)  # (1, N) -> (1, N, 1)
+        label = point_labels.unsqueeze(-1)  # (B, N) -> (B, N, 1)
         tokens = encoding * (1.0 - self.indicator(label, float(NOT_A_POINT)))
         tokens = tokens + self.indicator(label, self.table_labels) @ self.table
         bias = MASKED * self.indicator(point_labels, float(EMPTY_SLOT))
@@ -211,7 +211,7 @@ class StabilityScore(nn.Module):
         self.ratio = ExactRatio()
 
     def forward(self, logits: torch.Tensor) -> torch.Tensor:
-        """Return (1, M) from logits (1, M, 256, 256)."""
+        """Return (B, M) from logits (B, M, 256, 256)."""
         inner = (logits > 1.0).to(logits.dtype).mean(-1)
         outer = (logits > -1.0).to(logits.dtype).mean(-1)
         return self.ratio(inner, outer)
@@ -261,11 +261,11 @@ class DecoderForExport(nn.Module):
         self.register_buffer("no_mask", no_mask.detach().clone())
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return masks (1, M, 256, 256) logits, scores (1, M) and, where it was asked for, the object score (1, 1).
+        """Return masks (B, M, 256, 256) logits, scores (B, M) and, where it was asked for, the object score (B, 1).
 
         Shapes of the inputs, in order:
-            the maps of the embedding, the first (1, D, 64, 64); point_coords (1, N, 2) x, y in pixels of the prompt
-            frame; point_labels (1, N); mask_input (1, 1, 256, 256) logits and has_mask_input (1), both or neither
+            the maps of the embedding, the first (1, D, 64, 64); point_coords (B, N, 2) x, y in pixels of the prompt
+            frame; point_labels (B, N); mask_input (B, 1, 256, 256) logits and has_mask_input (B), both or neither
         """
         embedding, *further = inputs[: self.maps]
         point_coords, point_labels, *mask = inputs[self.maps :]
@@ -291,10 +291,10 @@ class DecoderForExport(nn.Module):
         return logits, iou if self.stability is None else self.stability(logits), *presence
 
     def dense(self, mask_input: torch.Tensor | None = None, has_mask_input: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the map that is added to the embedding: (1, D, 1, 1) without, (1, D, 64, 64) with a mask input."""
+        """Return the map that is added to the embedding: (1, D, 1, 1) without, (B, D, 64, 64) with a mask input."""
         if mask_input is None or has_mask_input is None or self.mask_downscaling is None:
             return self.no_mask
-        has = has_mask_input.reshape(1, 1, 1, 1)
+        has = has_mask_input.reshape(-1, 1, 1, 1)
         if self.mask_limit is not None:
             mask_input = mask_input.clamp(-self.mask_limit, self.mask_limit)
         return self.mask_downscaling(mask_input) * has + self.no_mask * (1.0 - has)

@@ -10,15 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from edgesam_export.errors import UsageError
-from edgesam_export.imaging.feeds import match_maps
+from edgesam_export.imaging.feeds import PackedPrompt, match_maps
 from edgesam_export.imaging.geometry import PreparedImage, prepare
-from edgesam_export.imaging.masks import stability
 from edgesam_export.parity.at_source import at_source_rows
 from edgesam_export.parity.counterparts import Comparison, comparisons, original_reference
 from edgesam_export.parity.diagnosis import Diagnosis
@@ -34,10 +34,10 @@ from edgesam_export.parity.inputs import (
     prompts_for,
     trained_prompts,
 )
-from edgesam_export.parity.metrics import SURE, stability_slack
-from edgesam_export.parity.noise import Noise
+from edgesam_export.parity.metrics import SURE
 from edgesam_export.parity.outputs import METRICS, Pair, measure, problem_of
-from edgesam_export.parity.reference import Reference, ReferenceOutputs, image_extent
+from edgesam_export.parity.queries import Answer, answers, worst_answer
+from edgesam_export.parity.reference import Reference, image_extent
 from edgesam_export.parity.report import (
     ArtifactDigest,
     CheckResult,
@@ -49,16 +49,15 @@ from edgesam_export.parity.report import (
     ParityRow,
     Prompt,
 )
+from edgesam_export.parity.scores import fair_scores, reference_scores
 from edgesam_export.parity.single_mask import chosen_token
 from edgesam_export.parity.thumbnails import mask_image
 from edgesam_export.parity.witness import agreement_rows, shown_to, witness_runners
-from edgesam_export.runners import Embedding, Runner
+from edgesam_export.runners import Decoded, Embedding, Runner
 from edgesam_export.spec import NUMERICS, Progress
 
 __all__ = ["DEFAULT_GATES", "Gate", "ParityCheck", "ParityReport", "Prompt", "check_parity", "default_prompts"]
 
-EXACT_ERROR = 1e-4
-"""Error of a logit by its mask's peak that exact arithmetic may have: 80 dB."""
 TOGETHER = "on the candidate's own embedding only: encoder and decoder keep their gates alone, their errors add up"
 
 
@@ -183,6 +182,8 @@ class ParityCheck:
         self.components = files - {"prompt_encoder"} or {"encoder", "decoder"}
         self.diagnosis = Diagnosis(runner, reference, ranged)
         self.findings: list[CheckResult] = []
+        self.answers: dict[tuple[str, Owner], dict[Prompt, list[Answer]]] = {}
+        """Of a decoder of several queries, what it returns of each image's prompts on each embedding."""
 
     def compare(self, name: str, image: np.ndarray, prompts: Sequence[Prompt]) -> None:
         """Compare every component on one image."""
@@ -192,6 +193,8 @@ class ParityCheck:
         sources = [Source(owner="reference", embedding=self.reference.embedding(name, self.runner.takes_image))]
         if "encoder" in self.components:
             sources += self.compare_encoder(sample, sources[0])
+        if self.runner.queries > 1:
+            self.decode_all(sample, prompts, sources)
         for prompt in prompts:
             self.compare_decoder(sample, prompt, sources)
         if "proposals" in self.components:
@@ -240,12 +243,36 @@ class ParityCheck:
     def compare_prompt(
         self, sample: Sample, prompt: Prompt, source: Source, decoder: Runner, component: Component
     ) -> CheckResult:
-        """Compare masks and scores that ``decoder`` makes of one prompt on one embedding."""
+        """Compare masks and scores that ``decoder`` makes of one prompt on one embedding, by all of its queries."""
+        found = self.answers.get((sample.name, source.owner), {}).get(prompt)
+        if found is None:
+            found = [Answer(0, decoder.decode_all(source.embedding, *self.packed(sample, prompt, decoder)))]
+        compare = partial(self.compare_answer, sample, prompt, source, decoder, component)
+        result = worst_answer(found, compare, decoder.queries)
+        if source.owner == "reference":
+            result += self.diagnosis.diagnose(component, worst(result.rows))
+        return result
+
+    def decode_all(self, sample: Sample, prompts: Sequence[Prompt], sources: Sequence[Source]) -> None:
+        """Run a decoder of several queries on all prompts that it can take, on the reference's embedding last."""
+        taken = {p: self.packed(sample, p, self.runner) for p in prompts if not self.obstacle(sample, p, self.runner)}
+        for source in reversed(sources) if taken else ():
+            key = sample.name, source.owner
+            self.answers[key] = answers(self.runner, source.embedding, taken, number=len(self.answers))
+
+    def packed(self, sample: Sample, prompt: Prompt, decoder: Runner) -> PackedPrompt:
+        """Return a decoder's inputs for a prompt."""
+        mask = self.reference.outputs(sample.name, self.runner.takes_image, prompt).mask_input
+        return PackedPrompt(*pack(sample.prepared, prompt, decoder.slots, decoder.info.padding_point), mask)
+
+    def compare_answer(
+        self, sample: Sample, prompt: Prompt, source: Source, decoder: Runner, component: Component, decoded: Decoded
+    ) -> CheckResult:
+        """Compare one result of ``decoder`` of one prompt on one embedding."""
         key = sample.name, self.runner.takes_image, prompt
         outputs = self.reference.outputs(*key)
         noise = None if self.runner.numerics == "fp32" else self.reference.noise(*key, source.owner)
-        packed = pack(sample.prepared, prompt, decoder.slots, decoder.info.padding_point)
-        logits, scores, presence = decoder.decode_all(source.embedding, *packed, outputs.mask_input)
+        logits, scores, presence = decoded
         kept = [self.reference.runner.candidates.index(token) for token in decoder.candidates]
         if decoder.dynamic and not self.reference.runner.dynamic:
             kept = [chosen_token(outputs, logits, noise)]
@@ -258,8 +285,7 @@ class ParityCheck:
         masks_output = Output(
             name="masks", component=component, image=sample.name, prompt=prompt.label, embeddings=source.owner
         )
-        shown = self.reference.enlarged_masks(*key)[kept]
-        facts = {"best": best, "noise": noise, "expected_masks": shown}
+        facts = {"best": best, "noise": noise, "expected_masks": self.reference.enlarged_masks(*key)[kept]}
         masks = self.row(masks_output, expected_logits[None], logits, extent=sample.extent, **facts)
         fair = fair_scores(decoder.score_kind, expected_logits, logits, noise)
         score_row = self.row(replace(masks_output, name="scores"), expected_scores[None], scores, **fair)
@@ -268,8 +294,6 @@ class ParityCheck:
             slack = SURE * noise.object_score if noise else 0.0
             named = replace(masks_output, name="object_score")
             result += CheckResult(rows=(self.row(named, outputs.object_score[None], presence, slack=slack),))
-        if source.owner == "reference":
-            result += self.diagnosis.diagnose(component, worst(result.rows))
         if masks.metrics and (source.owner == "own" or "encoder" not in self.components):
             rows, columns = sample.extent
             sides = [side[:rows, :columns] for side in (expected_logits[best], logits[0, best])]
@@ -359,32 +383,3 @@ def worst(rows: Sequence[ParityRow]) -> ParityRow:
 def can_decode(runner: Runner) -> bool:
     """Return whether a runner has a decoder: a model, or files with one among them."""
     return not runner.artifacts or "decoder" in {artifact.component for artifact in runner.artifacts}
-
-
-def reference_scores(outputs: ReferenceOutputs, kept: list[int], decoder: Runner, reference: Runner) -> np.ndarray:
-    """Return the reference's scores (M,) of the kept tokens, of the same kind as the decoder's.
-
-    Raises: UsageError when they cannot be computed: the predicted IoU from a reference of stability scores.
-    """
-    if decoder.score_kind == reference.score_kind:
-        return outputs.scores[kept]
-    if decoder.score_kind == "stability":
-        return stability(outputs.logits[kept])
-    raise UsageError(f"{decoder.name} returns {decoder.score_kind} scores, the reference only stability")
-
-
-def fair_scores(kind: str, expected: np.ndarray, logits: np.ndarray, noise: Noise | None) -> dict[str, Any]:
-    """Return the fields of ``Pair`` that say what may be asked of scores.
-
-    A stability score has to be that of the file's own logits, which are held by gates of their own. Logits next to
-    where it counts decide which mask is best: those that half precision may move across, or in exact arithmetic the
-    error that the gate on logits allows.
-
-    Shapes: expected (M, 256, 256), logits (1, M, 256, 256)
-    """
-    if kind != "stability":
-        return {"slack": SURE * noise.scores if noise else 0.0}
-    if np.shape(logits)[1:] != expected.shape:
-        return {}
-    allowed = noise.logits if noise else abs(expected).max(axis=(1, 2)) * EXACT_ERROR / SURE
-    return {"due": stability(np.asarray(logits)[0])[None], "slack": stability_slack(expected, allowed)}

@@ -141,7 +141,8 @@ def agreement_rows(runner: Runner, rows: Sequence[ParityRow]) -> Iterator[Parity
 
 def compared(runner: WitnessRunner, row: ParityRow, call: Call, name: str) -> ParityRow:
     """Return the comparison of one output of one call."""
-    pair = Pair(expected=call.theirs[name].astype(np.float32), actual=call.ours[name].astype(np.float32))
+    theirs, ours = (in_one_image(side[name]) for side in (call.theirs, call.ours))
+    pair = Pair(expected=theirs, actual=ours)
     output = "box_scores" if (row.component, name) == ("proposals", "scores") else name
     values = measure(output, pair)
     gate = gate_on(output, runner.score_kind)
@@ -149,11 +150,17 @@ def compared(runner: WitnessRunner, row: ParityRow, call: Call, name: str) -> Pa
         row,
         candidate=AGREEMENT,
         output=output,
-        shape=pair.actual.shape,
+        shape=call.ours[name].shape,
         metrics=values,
         checks=() if gate is None else (Check(gate=gate, value=values.get(gate.metric, math.nan)),),
         problem="",
     )
+
+
+def in_one_image(array: np.ndarray) -> np.ndarray:
+    """Return maps of several prompts as maps of one, and any other array as it is, float32."""
+    together = array.reshape(1, -1, *array.shape[2:]) if array.ndim == 4 else array
+    return together.astype(np.float32)
 
 
 def gate_on(output: str, score_kind: str) -> Gate | None:

@@ -30,7 +30,7 @@ class GeneratorConfig:
     points_per_side: int | None = 32
     """Points along each side of the grid on the whole image; None with ``point_grids``."""
     points_per_batch: int = 8
-    """Prompts that are decoded at once, where the runner can. On a CPU 64 take longer than eight times 8."""
+    """Prompts that are decoded at once, where the runner can; a decoder of several queries gets whole calls of them."""
     pred_iou_thresh: float = 0.88
     """Masks stay whose score is higher: the predicted IoU, or whatever the decoder's scores are."""
     stability_score_thresh: float = 0.95
@@ -195,13 +195,14 @@ def masks_of_crop(
     embedding = runner.encode(prepared)
     height, width = crop.size
     points = config.grid(crop.layer) * (width, height)
-    for start in range(0, len(points), config.points_per_batch):
-        batch = points[start : start + config.points_per_batch]
+    whole_calls = -(-config.points_per_batch // runner.queries) * runner.queries
+    for start in range(0, len(points), whole_calls):
+        batch = points[start : start + whole_calls]
         single = to_frame(batch, prepared)[:, None]  # (B, 2) -> (B, 1, 2)
         prompts = arranged(
             single, np.ones((len(batch), 1)), np.zeros((len(batch), 0, 2)), padding_point=runner.info.padding_point
         )
-        logits, scores = runner.decode_many(embedding, *prompts)
+        logits, scores, _ = runner.decode_many(embedding, *prompts)
         if np.isnan(scores).all():
             raise UsageError(f"{runner.name}: all scores are NaN; check the files with `edgesam-export parity`")
         for index, column in np.ndindex(len(batch), len(columns)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from edgesam_export.errors import UsageError, warn
+from edgesam_export.imaging.feeds import PackedPrompt, joined_prompts
 from edgesam_export.imaging.geometry import PointsLike, PreparedImage, prepare
 from edgesam_export.imaging.masks import best_mask, masks_to_source
 from edgesam_export.imaging.prompts import NumbersLike, kind_of, numbers, pack_prompt, warn_if_untrained
@@ -18,6 +20,9 @@ from edgesam_export.runners import Decoded, Embedding, Runner
 from edgesam_export.spec import MASK_SIDE
 
 __all__ = ["Masks", "Predictor"]
+
+PROMPT_PARTS = ("points", "labels", "box", "mask_input")
+"""Arguments of ``Predictor.predict``."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,16 +92,7 @@ class Predictor:
         Raises: UsageError before ``set_image``, for a bad prompt, or for a mask prompt the decoder does not take.
         """
         decoded, (prepared, _) = self.decode(points, labels, box, mask_input), self.current
-        logits, scores = decoded.masks[0], decoded.scores[0]
-        # One mask at a time: four float maps of a 100 megapixel image would be 1.6 GB.
-        masks = np.stack([masks_to_source(one[None], prepared)[0] > 0 for one in logits])
-        return Masks(
-            masks=masks,
-            scores=scores,
-            logits=logits,
-            best_index=best_mask(scores, len(logits)),
-            object_score=None if decoded.object_score is None else float(decoded.object_score.item()),
-        )
+        return masks_of(decoded, prepared)
 
     def decode(
         self,
@@ -107,21 +103,31 @@ class Predictor:
     ) -> Decoded:
         """Return what the decoder gives for one prompt, masks still as logits (1, M, 256, 256); see ``predict``."""
         prepared, embedding = self.current
-        mask_prompt = None if mask_input is None else self.checked_mask(mask_input)
-        coords, kinds = pack_prompt(
-            prepared,
-            points=points,
-            labels=labels,
-            box=box,
-            slots=self.runner.slots,
-            has_mask=mask_input is not None,
-            padding_point=self.runner.info.padding_point,
-            fixed_slots=self.runner.fixed_slots,
-        )
-        warn_if_untrained(self.runner.info, kind_of(kinds, has_mask=mask_input is not None))
-        decoded = self.runner.decode_all(embedding, coords, kinds, mask_prompt)
+        packed = self.packed(prepared, points, labels, box, mask_input)
+        warn_if_untrained(self.runner.info, kind_of(packed.labels, has_mask=mask_input is not None))
+        decoded = self.runner.decode_all(embedding, *packed)
         masks, scores = (np.asarray(array, np.float32) for array in decoded[:2])
         return decoded._replace(masks=masks, scores=scores)
+
+    def predict_many(self, prompts: Iterable[Mapping[str, Any]]) -> list[Masks]:
+        """Masks for several prompts on the current image, in their order; each has the arguments of ``predict``.
+
+        As many are decoded at once as the decoder takes (``--queries``); what a prompt gets does not depend on the
+        others.
+
+        Raises: UsageError as ``predict``, before any prompt is decoded; the message names the prompt by its number.
+        """
+        prepared, embedding = self.current
+        packed = [self.packed_number(prepared, number, prompt) for number, prompt in enumerate(prompts)]
+        if not packed:
+            return []
+        for kind in dict.fromkeys(kind_of(one.labels, has_mask=one.mask is not None) for one in packed):
+            warn_if_untrained(self.runner.info, kind)
+        decoded = self.runner.decode_many(embedding, *joined_prompts(packed))
+        each = (
+            Decoded(*(None if part is None else part[at : at + 1] for part in decoded)) for at in range(len(packed))
+        )
+        return [masks_of(one, prepared) for one in each]
 
     @property
     def current(self) -> tuple[PreparedImage, Embedding]:
@@ -129,6 +135,37 @@ class Predictor:
         if self.prepared is None or self.embedding is None:
             raise UsageError("no image yet; call set_image before predict")
         return self.prepared, self.embedding
+
+    def packed(
+        self,
+        prepared: PreparedImage,
+        points: PointsLike | None = None,
+        labels: NumbersLike | None = None,
+        box: NumbersLike | None = None,
+        mask_input: np.ndarray | None = None,
+    ) -> PackedPrompt:
+        """Return the decoder's inputs for one prompt; raises UsageError as ``predict``."""
+        mask = None if mask_input is None else self.checked_mask(mask_input)
+        coords, kinds = pack_prompt(
+            prepared,
+            points=points,
+            labels=labels,
+            box=box,
+            slots=self.runner.slots,
+            has_mask=mask is not None,
+            padding_point=self.runner.info.padding_point,
+            fixed_slots=self.runner.fixed_slots,
+        )
+        return PackedPrompt(coords, kinds, mask)
+
+    def packed_number(self, prepared: PreparedImage, number: int, prompt: Mapping[str, Any]) -> PackedPrompt:
+        """Return the decoder's inputs for one of several prompts; an error names it by its number, from 0."""
+        try:
+            if unknown := sorted(set(prompt) - set(PROMPT_PARTS)):
+                raise UsageError(f"no '{unknown[0]}' is known; give {', '.join(PROMPT_PARTS)}")
+            return self.packed(prepared, **prompt)
+        except UsageError as error:
+            raise UsageError(f"prompt {number}: {error}") from None
 
     def checked_mask(self, mask_input: np.ndarray) -> np.ndarray:
         """Mask prompt as float32 (1, 1, 256, 256)."""
@@ -146,3 +183,16 @@ class Predictor:
                 " which are negative outside the object, not as a mask or probabilities"
             )
         return mask.reshape(1, 1, MASK_SIDE, MASK_SIDE).astype(np.float32)
+
+
+def masks_of(decoded: Decoded, prepared: PreparedImage) -> Masks:
+    """Return what a decoder found for one prompt, as masks of the image."""
+    logits, scores = (np.asarray(part[0], np.float32) for part in (decoded.masks, decoded.scores))
+    return Masks(
+        # One mask at a time: four float maps of a 100 megapixel image would be 1.6 GB.
+        masks=np.stack([masks_to_source(one[None], prepared)[0] > 0 for one in logits]),
+        scores=scores,
+        logits=logits,
+        best_index=best_mask(scores, len(logits)),
+        object_score=None if decoded.object_score is None else float(decoded.object_score.item()),
+    )

@@ -95,6 +95,8 @@ class Profile:
     """Formats that its consumers read, None for every format."""
     prompt_encoder: Callable[[SamModel, ExportConfig], Component] | None = None
     """A third component, which turns prompts into the tokens that the decoder takes."""
+    queries: bool = False
+    """Its decoder may take a fixed number of prompts at once, ``ExportConfig.queries``."""
     without: tuple[str, ...] = ()
     """Recommended rewrites that its files cannot have, since these are for one prompt at a time."""
     folder: str = ""
@@ -154,19 +156,22 @@ def prompt_specs(
         meanings = "; ".join(f"{label} {meaning}" for label, meaning in labels.items())
     where = f"x, y in pixels of the {prompt_size} x {prompt_size} frame (source pixel times new side / old side)"
     specs: tuple[TensorSpec, ...] = (
-        TensorSpec(name="point_coords", shape=(1, slots, 2), dtype="fp32", description=where),
-        TensorSpec(name="point_labels", shape=(1, slots), dtype="fp32", description=meanings),
+        TensorSpec(name="point_coords", shape=(config.queries, slots, 2), dtype="fp32", description=where),
+        TensorSpec(name="point_labels", shape=(config.queries, slots), dtype="fp32", description=meanings),
     )
     if config.mask_input:
         specs += (
             TensorSpec(
                 name="mask_input",
-                shape=(1, 1, MASK_SIDE, MASK_SIDE),
+                shape=(config.queries, 1, MASK_SIDE, MASK_SIDE),
                 dtype=config.precision,
                 description="logits of an earlier prediction; zeros when there is none",
             ),
             TensorSpec(
-                name="has_mask_input", shape=(1,), dtype="fp32", description="1 to use mask_input, 0 to ignore it"
+                name="has_mask_input",
+                shape=(config.queries,),
+                dtype="fp32",
+                description="1 to use mask_input, 0 to ignore it",
             ),
         )
     return specs
@@ -176,10 +181,10 @@ def example_prompt(info: ModelInfo, slots: int, config: ExportConfig) -> tuple[t
     """Return example inputs of a decoder with ``slots`` prompt slots."""
     import torch
 
-    maps = (torch.zeros(shape) for shape in info.embedding_shapes)
-    example: tuple[torch.Tensor, ...] = (*maps, torch.full((1, slots, 2), 100.0), torch.ones(1, slots))
+    maps, count = map(torch.zeros, info.embedding_shapes), config.queries
+    example: tuple[torch.Tensor, ...] = (*maps, torch.full((count, slots, 2), 100.0), torch.ones(count, slots))
     if config.mask_input:
-        example += (torch.zeros(1, 1, MASK_SIDE, MASK_SIDE), torch.ones(1))
+        example += (torch.zeros(count, 1, MASK_SIDE, MASK_SIDE), torch.ones(count))
     return example
 
 
@@ -281,11 +286,7 @@ def refuse_other_candidates(config: ExportConfig, count: int) -> None:
 def refuse_contradictions(config: ExportConfig) -> None:
     """Raise UsageError for options that the tensors of the released decoder do not provide for."""
     refuse_fixed_points(config)
-    if config.candidates != 4:
-        raise UsageError(
-            f"profile '{config.profile}' returns four masks, not {config.candidates};"
-            " leave candidates out or use profile 'default'"
-        )
+    refuse_other_candidates(config, 4)
     if config.mask_input:
         raise UsageError(
             f"profile '{config.profile}' has no mask_input; leave it out or use profile 'default' (ONNX: or 'sam6')"

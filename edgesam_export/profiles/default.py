@@ -107,6 +107,7 @@ def decoder(model: SamModel, config: ExportConfig) -> Component:
         details={
             **decoder_details(slots, config, score),
             "object_score": config.object_score,
+            "queries": config.queries,
             **labels,
             **unsupported_options(model.info, module),
         },
@@ -118,13 +119,13 @@ def output_specs(frame: ImageFrame, config: ExportConfig, score: str) -> tuple[T
     count = len(token_indexes(config.candidates))
     masks = TensorSpec(
         name="masks",
-        shape=(1, count, MASK_SIDE, MASK_SIDE),
+        shape=(config.queries, count, MASK_SIDE, MASK_SIDE),
         dtype=config.precision,
         description=f"mask logits of the prompt frame; {mask_resize_meaning(frame)}, then threshold at 0",
     )
-    scores = TensorSpec(name="scores", shape=(1, count), dtype="fp32", description=score_meaning(score))
+    scores = TensorSpec(name="scores", shape=(config.queries, count), dtype="fp32", description=score_meaning(score))
     meaning = "logit of an object's presence: above 0 the prompt shows one; masks do not depend on it"
-    presence = TensorSpec(name="object_score", shape=(1, 1), dtype="fp32", description=meaning)
+    presence = TensorSpec(name="object_score", shape=(config.queries, 1), dtype="fp32", description=meaning)
     return (masks, scores, presence) if config.object_score else (masks, scores)
 
 
@@ -156,5 +157,6 @@ PROFILES.register("default")(
         summary="fixed prompt slots with exact masking, image input (Core ML), FP16 where it is safe",
         encoder=encoder,
         decoder=decoder,
+        queries=True,
     )
 )

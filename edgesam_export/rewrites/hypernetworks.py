@@ -33,9 +33,9 @@ class GroupedHypernetworks(nn.Module):
         self.inputs, self.outputs = linears[0][0].in_features, linears[0][-1].out_features
 
     def forward(self, mask_tokens: torch.Tensor) -> torch.Tensor:
-        """Return (1, M, D / 8) from (1, M, D)."""
-        hyper = self.layers(mask_tokens.reshape(1, self.groups * self.inputs, 1, 1))
-        return hyper.reshape(1, self.groups, self.outputs)
+        """Return (B, M, D / 8) from (B, M, D)."""
+        hyper = self.layers(mask_tokens.reshape(-1, self.groups * self.inputs, 1, 1))
+        return hyper.reshape(-1, self.groups, self.outputs)
 
 
 # 1e-6: the same sums.

@@ -28,10 +28,10 @@ class PhaseMaskProduct(nn.Module):
         self.masks, self.channels, self.side = masks, channels, side
 
     def forward(self, hyper: torch.Tensor, phases: torch.Tensor) -> torch.Tensor:
-        """Return (1, M, 2H, 2W) logits from hyper (1, M, C) and phases (1, 4*C, H, W), phase-major."""
-        columns = phases.reshape(1, 4, self.channels, -1)
-        product = hyper.unsqueeze(1) @ columns  # (1, 4, M, H*W)
-        product = product.transpose(1, 2).reshape(1, self.masks * 4, *self.side)
+        """Return (B, M, 2H, 2W) logits from hyper (B, M, C) and phases (B, 4*C, H, W), phase-major."""
+        rows, columns = self.side
+        product = hyper.unsqueeze(1) @ phases.reshape(-1, 4, self.channels, rows * columns)  # (B, 4, M, H*W)
+        product = product.transpose(1, 2).reshape(-1, self.masks * 4, *self.side)
         return nn.functional.pixel_shuffle(product, 2)
 
 
@@ -39,7 +39,7 @@ class RowMaskProduct(MaskProduct):
     """The mask product band by band: as many rows at once as have ``COLUMNS`` pixels."""
 
     def forward(self, hyper: torch.Tensor, upscaled: torch.Tensor) -> torch.Tensor:
-        """Return logits (1, M, H, W) from hyper (1, M, C) and upscaled (1, C, H, W)."""
+        """Return logits (B, M, H, W) from hyper (B, M, C) and upscaled (B, C, H, W)."""
         bands = torch.split(upscaled, COLUMNS // upscaled.shape[-1], dim=2)
         return torch.cat([super(RowMaskProduct, self).forward(hyper, band) for band in bands], dim=2)
 

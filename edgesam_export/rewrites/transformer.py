@@ -31,7 +31,9 @@ def as_channel_norm(norm: nn.LayerNorm) -> ChannelLayerNorm:
 
 
 class ChannelsFirstAttention(nn.Module):
-    """Attention between (1, D, H, W) tensors; positions are H*W, scores are (1, heads, Tq, Tk).
+    """Attention between (B, D, H, W) tensors; positions are H*W, scores are (B, heads, Tq, Tk).
+
+    Where one side has a batch of 1, it is projected once and serves all prompts of the other.
 
     Scores are arranged so that the image's 4096 positions always lie on the last axis: with tokens as queries the
     weights run along the last axis, with the image as queries (``grid`` given) over the one before it, and nothing
@@ -52,7 +54,7 @@ class ChannelsFirstAttention(nn.Module):
 
     @staticmethod
     def attend_to_image(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Return (1, heads, width, Tq), normalised after the product with the values.
+        """Return (B, heads, width, Tq), normalised after the product with the values.
 
         Over 4096 keys a probability is about 2.4e-4 and values below a quarter of that are subnormal in FP16, which the
         Neural Engine is reported to flush; in trained models the many keys below carry the shape of a mask.
@@ -60,39 +62,43 @@ class ChannelsFirstAttention(nn.Module):
         below 2^15, where it is reported to saturate, for values up to 32.  They are made from square roots, which reach
         19 nats below the largest score.  The scale cancels, so it may be rough.
         """
-        scores = (0.5 * q).transpose(2, 3) @ k  # (1, heads, Tq, Tk), halved
+        scores = (0.5 * q).transpose(2, 3) @ k  # (B, heads, Tq, Tk), halved
         root = torch.exp(scores - scores.amax(3, keepdim=True))
         rough = (root * root).sum(3, keepdim=True)  # 1 to Tk
         weights = (root * ROW_SUM / rough) * root
-        total = weights.sum(3).unsqueeze(2)  # (1, heads, 1, Tq)
+        total = weights.sum(3).unsqueeze(2)  # (B, heads, 1, Tq)
         return (v @ weights.transpose(2, 3)) / total
 
     def split(self, x: torch.Tensor) -> torch.Tensor:
-        """(1, D, H, W) -> (1, heads, D / heads, H*W), without moving data."""
-        return x.reshape(1, self.heads, self.width, -1)
+        """(B, D, H, W) -> (B, heads, D / heads, H*W), without moving data."""
+        return x.reshape(int(x.shape[0]), self.heads, self.width, -1)  # a constant of the exported graph
+
+    def join(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, heads, D / heads, T) -> (B, D, 1, T), without moving data."""
+        return x.reshape(int(x.shape[0]), self.heads * self.width, 1, -1)
 
     def forward(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, key_bias: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return a tensor shaped like ``q``; ``key_bias`` is (1, 1, 1, Tk)."""
+        """Return a tensor shaped like ``q``; ``key_bias`` is (B, 1, 1, Tk)."""
         q, k, v = self.split(self.q_proj(q)), self.split(self.k_proj(k)), self.split(self.v_proj(v))
         if self.image_keys:
-            return self.out_proj(self.attend_to_image(q, k, v).reshape(1, self.heads * self.width, 1, -1))
+            return self.out_proj(self.join(self.attend_to_image(q, k, v)))
         if self.grid is not None:
-            scores = k.transpose(2, 3) @ q  # (1, heads, Tk, Tq)
+            scores = k.transpose(2, 3) @ q  # (B, heads, Tk, Tq)
             if key_bias is not None:
                 scores = scores + key_bias.transpose(2, 3)
-            out = v @ scores.softmax(2)  # (1, heads, width, Tq)
-            return self.out_proj(out.reshape(1, self.heads * self.width, *self.grid))
-        scores = q.transpose(2, 3) @ k  # (1, heads, Tq, Tk)
+            out = v @ scores.softmax(2)  # (B, heads, width, Tq)
+            return self.out_proj(out.reshape(-1, self.heads * self.width, *self.grid))
+        scores = q.transpose(2, 3) @ k  # (B, heads, Tq, Tk)
         if key_bias is not None:
             scores = scores + key_bias
         out = v @ scores.softmax(3).transpose(2, 3)
-        return self.out_proj(out.reshape(1, self.heads * self.width, 1, -1))
+        return self.out_proj(self.join(out))
 
 
 class ChannelsFirstBlock(nn.Module):
-    """One layer of the two-way transformer on (1, D, 1, T) tokens and a (1, D, H, W) image."""
+    """One layer of the two-way transformer on (B, D, 1, T) tokens and a (B or 1, D, H, W) image."""
 
     def __init__(self, block: TwoWayAttentionBlock, grid: tuple[int, int]) -> None:
         super().__init__()
@@ -116,7 +122,7 @@ class ChannelsFirstBlock(nn.Module):
         image_pe: torch.Tensor,
         token_bias: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return tokens (1, D, 1, T) and image (1, D, H, W)."""
+        """Return tokens (B, D, 1, T) and image (B, D, H, W)."""
         tokens = attend_to_tokens(
             self.self_attn, tokens, token_pe, token_bias, first=self.first, keep_position=self.keep_position
         )
@@ -129,9 +135,10 @@ class ChannelsFirstBlock(nn.Module):
 
 
 class ChannelsFirstTransformer(nn.Module):
-    """``TwoWayTransformer`` for one prompt (B = 1), channels on axis 1; same interface.
+    """``TwoWayTransformer`` with channels on axis 1; same interface.
 
-    Sizes are constants, but for the number of tokens, so that no shape is computed in an exported graph.
+    Sizes are constants, but for the number of tokens, so that no shape is computed in an exported graph: the number of
+    prompts is fixed there too.
     """
 
     def __init__(self, transformer: TwoWayTransformer, grid: tuple[int, int]) -> None:
@@ -148,14 +155,14 @@ class ChannelsFirstTransformer(nn.Module):
         tokens: torch.Tensor,
         token_bias: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return tokens (1, T, D) and image (1, D, H, W); see ``TwoWayTransformer.forward``."""
-        token_pe = tokens.transpose(1, 2).unsqueeze(2)  # (1, T, D) -> (1, D, 1, T)
+        """Return tokens (B, T, D) and image (B, D, H, W); see ``TwoWayTransformer.forward``."""
+        token_pe = tokens.transpose(1, 2).unsqueeze(2)  # (B, T, D) -> (B, D, 1, T)
         tokens, image = token_pe, image_embedding
         for layer in self.layers:
             tokens, image = layer(tokens, image, token_pe, image_pe, token_bias)
         attended = self.final_attn_token_to_image(tokens + token_pe, image + image_pe, image)
         tokens = self.norm_final_attn(tokens + attended)
-        return tokens.reshape(1, self.dim, -1).transpose(1, 2), image
+        return tokens.reshape(int(tokens.shape[0]), self.dim, -1).transpose(1, 2), image
 
 
 # 1e-5: the softmax scale is folded into the query weights and sums run in another order.

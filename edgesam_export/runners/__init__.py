@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgesam_export.artifacts import embedding_specs, joined_contracts, list_files, open_artifact, pick_components
 from edgesam_export.errors import UsageError
-from edgesam_export.export.contract import info_of
-from edgesam_export.imaging.feeds import cast, encoder_input, fill_slots, match_maps, pixel_input, takes_pixels
+from edgesam_export.export.contract import info_of, queries_of
+from edgesam_export.imaging.feeds import (
+    cast,
+    encoder_input,
+    fill_queries,
+    fill_slots,
+    match_maps,
+    pixel_input,
+    takes_pixels,
+)
 from edgesam_export.registry import Registry, import_submodules
 from edgesam_export.runners.base import Decoded, Embedding, Runner
 from edgesam_export.spec import DYNAMIC, MASK_SIDE, Artifact
@@ -84,6 +92,7 @@ class ArtifactRunner(Runner):
         self.info = info_of(self.artifacts[0].contract, [spec["shape"] for spec in maps])
         decoder = self.contracts.get("decoder", {})
         self.slots = decoder.get("slots")
+        self.queries = queries_of(decoder)
         self.fixed_slots = decoder.get("fixed_slots", False)
         self.accepts_mask_input = decoder.get("mask_input", False)
         self.mask_prompts = decoder.get("mask_prompts", True)
@@ -141,12 +150,27 @@ class ArtifactRunner(Runner):
         mask_input: np.ndarray | None = None,
     ) -> Decoded:
         """Return everything that the file's decoder returns, see ``Runner.decode_all``."""
-        outputs = self.decoder_outputs(embedding, point_coords, point_labels, mask_input, None)
+        return self.decode_queries(
+            embedding, point_coords, point_labels, [None if mask_input is None else mask_input[0]]
+        )
+
+    def decode_queries(
+        self,
+        embedding: Embedding,
+        point_coords: np.ndarray,
+        point_labels: np.ndarray,
+        masks: Sequence[np.ndarray | None],
+    ) -> Decoded:
+        """Return what one call returns of B prompts, see ``Runner.decode_queries``; the other queries stay empty."""
+        outputs = self.decoder_outputs(embedding, point_coords, point_labels, masks, None)
         # Low-resolution logits and scores have other names in the contracts of some consumers.
         names = Decoded._fields if self.scores_objects else Decoded._fields[:2]
-        masks, *rest = (outputs[self.outputs_of[name]].astype(np.float32) for name in names)
+        axes = zip(names, (4, 2, 2))
         # Those for several objects at once have one more axis.
-        return Decoded(masks.reshape(masks.shape[-4:]), *(part.reshape(part.shape[-2:]) for part in rest))
+        parts = [
+            outputs[self.outputs_of[name]].reshape(outputs[self.outputs_of[name]].shape[-axis:]) for name, axis in axes
+        ]
+        return Decoded(*(part[: len(point_labels)].astype(np.float32) for part in parts))
 
     def decode_at_source(
         self, embedding: Embedding, point_coords: np.ndarray, point_labels: np.ndarray, size: tuple[int, int]
@@ -158,7 +182,7 @@ class ArtifactRunner(Runner):
         """
         if not self.at_source:
             return super().decode_at_source(embedding, point_coords, point_labels, size)
-        outputs = self.decoder_outputs(embedding, point_coords, point_labels, None, size)
+        outputs = self.decoder_outputs(embedding, point_coords, point_labels, [None], size)
         return outputs["masks"].astype(np.float32), outputs[self.outputs_of["masks"]].astype(np.float32)
 
     def decoder_outputs(
@@ -166,18 +190,21 @@ class ArtifactRunner(Runner):
         embedding: Embedding,
         point_coords: np.ndarray,
         point_labels: np.ndarray,
-        mask_input: np.ndarray | None,
+        masks: Sequence[np.ndarray | None],
         size: tuple[int, int] | None,
     ) -> dict[str, np.ndarray]:
         """Return all outputs of the decoder for a source of ``size``, None: one that fills the prompt frame."""
         coords, labels = fill_slots(point_coords, point_labels, self.slots, fixed=self.fixed_slots)
+        coords, labels = fill_queries(coords, labels, self.queries)
         values = {**match_maps(embedding, self.embedding_names), "point_coords": coords, "point_labels": labels}
-        if mask_input is not None:
+        used = [index for index, mask in enumerate(masks) if mask is not None]
+        if used:
             self.require_mask_prompt()
         if self.accepts_mask_input:
-            empty = np.zeros((1, 1, MASK_SIDE, MASK_SIDE), np.float32)
-            values["mask_input"] = empty if mask_input is None else mask_input
-            values["has_mask_input"] = np.full(1, mask_input is not None, np.float32)
+            values["mask_input"] = np.zeros((self.queries, 1, MASK_SIDE, MASK_SIDE), np.float32)
+            values["has_mask_input"] = np.zeros(self.queries, np.float32)
+            for index in used:
+                values["mask_input"][index], values["has_mask_input"][index] = masks[index], 1
         values["orig_im_size"] = np.array(size or (self.info.frame.prompt_size,) * 2, np.float32)
         values["input_boxes"] = np.zeros((0, 4), np.float32)  # a box is two points with labels of its own
         if self.contract_of("decoder").get("prompt_encoder"):

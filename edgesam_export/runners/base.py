@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,12 +23,15 @@ Embedding = Mapping[str, np.ndarray]
 
 
 class Decoded(NamedTuple):
-    """Everything that a decoder returns of one prompt. Shapes: masks (1, M, 256, 256) logits, scores (1, M), float32"""
+    """Everything that a decoder returns of B prompts, one or more.
+
+    Shapes: masks (B, M, 256, 256) logits, scores (B, M), float32
+    """
 
     masks: np.ndarray
     scores: np.ndarray
     object_score: np.ndarray | None = None
-    """Logit of an object's presence, float32 (1, 1); None of a decoder that does not return it."""
+    """Logit of an object's presence, float32 (B, 1); None of a decoder that does not return it."""
 
 
 class Runner(ABC):
@@ -55,6 +58,8 @@ class Runner(ABC):
     """Names of the maps in ``encode``'s result, in order."""
     slots: int | None = None
     """Prompt slots of the decoder, None when their number is free."""
+    queries: int = 1
+    """Prompts that the decoder takes at once; fewer cost the same."""
     fixed_slots: bool = False
     """Every export of the model has just these slots."""
     accepts_mask_input: bool = False
@@ -133,24 +138,41 @@ class Runner(ABC):
         point_coords: np.ndarray,
         point_labels: np.ndarray,
         mask_input: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return mask logits and scores of B prompts on one embedding; one call each unless the runner takes several.
+        has_mask: np.ndarray | None = None,
+    ) -> Decoded:
+        """Return what the decoder returns of B prompts on one embedding, ``queries`` of them in each call.
 
         Shapes:
             point_coords (B, N, 2), point_labels (B, N), mask_input (B, 1, 256, 256); otherwise as ``decode``
-            returns logits (B, M, 256, 256), scores (B, M), both float32
+            has_mask bool (B,), which prompts the masks count for; by default all
         Raises:
             UsageError: as ``decode``, or no prompt.
         """
-        if not len(point_labels):
+        count = len(point_labels)
+        if not count:
             raise UsageError("no prompt: give at least one")
-        masks = [None] * len(point_labels) if mask_input is None else [one[None] for one in mask_input]
-        results = [
-            self.decode(embedding, coords[None], labels[None], mask)
-            for coords, labels, mask in zip(point_coords, point_labels, masks, strict=True)
-        ]
-        logits, scores = (np.concatenate(parts) for parts in zip(*results))
-        return logits, scores
+        masks: list[np.ndarray | None] = [None] * count
+        if mask_input is not None:
+            counted = np.ones(count, bool) if has_mask is None else has_mask
+            masks = [mask if has else None for mask, has in zip(mask_input, counted, strict=True)]
+        chunks = [slice(start, start + self.queries) for start in range(0, count, self.queries)]
+        results = [self.decode_queries(embedding, point_coords[at], point_labels[at], masks[at]) for at in chunks]
+        return Decoded(*(None if parts[0] is None else np.concatenate(parts) for parts in zip(*results, strict=True)))
+
+    def decode_queries(
+        self,
+        embedding: Embedding,
+        point_coords: np.ndarray,
+        point_labels: np.ndarray,
+        masks: Sequence[np.ndarray | None],
+    ) -> Decoded:
+        """Return what one call of the decoder returns of B prompts, at most ``queries``.
+
+        Shapes: point_coords (B, N, 2), point_labels (B, N); each of ``masks`` (1, 256, 256), or None
+        Raises: UsageError as ``decode``.
+        """
+        (mask,) = masks
+        return self.decode_all(embedding, point_coords, point_labels, None if mask is None else mask[None])
 
     def encode_pixels(self, pixels: np.ndarray) -> Embedding:
         """Return the embedding of 8-bit pixels (S, S, 3), padded as an image input gets them.

@@ -100,9 +100,12 @@ class TorchRunner(Runner):
         point_coords: np.ndarray,
         point_labels: np.ndarray,
         mask_input: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits (B, 4, 256, 256) and scores (B, 4), float32, of B prompts decoded at once."""
-        return self.decode(embedding, point_coords, point_labels, mask_input)
+        has_mask: np.ndarray | None = None,
+    ) -> Decoded:
+        """Return what the decoder returns of B prompts, decoded at once unless a mask counts for some of them only."""
+        if has_mask is not None and not has_mask.all():
+            return super().decode_many(embedding, point_coords, point_labels, mask_input, has_mask)
+        return self.decode_all(embedding, point_coords, point_labels, mask_input)
 
     def propose(self, embedding: Embedding) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes (1, K, 4) in pixels of the prompt frame and scores (1, K), of a model with a proposal head."""
@@ -127,6 +130,7 @@ class StoredWeightsRunner(ArtifactRunner):
     ) -> None:
         """``exported`` runs the modules before their weights are rounded; without it they are built."""
         super().__init__(artifacts)
+        self.queries = 1  # the modules take any number, so that each prompt is computed alone
         self.model: SamModel = model
         modules = copy.deepcopy(exported.modules) if exported else traced_modules(model, artifacts)
         self.modules: dict[str, nn.Module] = {}

@@ -198,7 +198,7 @@ class SamPredictor:
         columns = columns_of(runner, multimask=multimask_output)
         coords, labels, masks = packed(point_coords, point_labels, boxes, mask_input, runner)
         warn_if_untrained(runner.info, kind_of(labels[:1], has_mask=masks is not None))
-        logits, scores = runner.decode_many(self.embedding, coords, labels, masks)
+        logits, scores, _ = runner.decode_many(self.embedding, coords, labels, masks)
         logits, scores = logits[:, columns], scores[:, columns]
         large = masks_to_source(logits.reshape(-1, MASK_SIDE, MASK_SIDE), prepared)
         large = large.reshape(*logits.shape[:2], *prepared.source_size)

@@ -177,7 +177,7 @@ def test_a_model_without_them_refuses(options, line):
     [
         ({"profile": "sam6", "candidates": "dynamic"}, "profile 'sam6' returns 4 masks or the best 1, not dynamic"),
         ({"profile": "sam6", "object_score": True}, "profile 'sam6' has no object_score; leave it out"),
-        ({"profile": "official", "candidates": "dynamic"}, "profile 'official' returns four masks, not dynamic"),
+        ({"profile": "official", "candidates": "dynamic"}, "profile 'official' returns 4 masks, not dynamic"),
         ({"profile": "official", "object_score": True}, "profile 'official' has no object_score; leave it out"),
     ],
 )

@@ -230,7 +230,8 @@ def test_prompts_decoded_at_once_are_those_decoded_one_by_one(masked):
     mask = noise.normal(size=(3, 1, 256, 256)).astype(np.float32) if masked else None
     together = runner.decode_many(embedding, coords, labels, mask)
     single = Runner.decode_many(runner, embedding, coords, labels, mask)
-    assert together[0].shape == (3, 4, 256, 256) and together[1].shape == (3, 4)
+    assert together.masks.shape == (3, 4, 256, 256) and together.scores.shape == (3, 4)
+    assert together.object_score.shape == (3, 1)
     for one, other in zip(together, single, strict=True):
         assert np.abs(one - other).max() <= 1e-4 * np.abs(other).max()
     with pytest.raises(UsageError, match="no prompt: give at least one"):

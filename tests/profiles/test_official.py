@@ -163,13 +163,13 @@ def test_core_ml_decoder_computes_the_masks_of_pytorch(package, model, embedding
 @pytest.mark.parametrize(
     ("config", "line"),
     [
-        (OnnxConfig(profile="official", candidates=3), "four masks, not 3"),
-        (CoreMLConfig(profile="official", candidates=1), "four masks, not 1"),
+        (OnnxConfig(profile="official", candidates=3), "4 masks, not 3"),
+        (CoreMLConfig(profile="official", candidates=1), "4 masks, not 1"),
         (OnnxConfig(profile="official", mask_input=True), "has no mask_input"),
         (OnnxConfig(profile="official", points=8), "any number of points, not 8"),
         (CoreMLConfig(profile="official", points=4), "any number of points, not 4"),
         (CoreMLConfig(profile="official", target="iOS18", functions=(2,)), "not functions for (2,)"),
-        (OnnxConfig(profile="x-anylabeling", candidates=3), "profile 'x-anylabeling' returns four masks"),
+        (OnnxConfig(profile="x-anylabeling", candidates=3), "profile 'x-anylabeling' returns 4 masks"),
     ],
 )
 def test_options_without_a_place_in_the_released_files_are_refused(model, config, line):
