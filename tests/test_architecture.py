@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -51,17 +50,23 @@ def tree_of(module: str) -> ast.Module:
     return ast.parse((ROOT / module).read_text(encoding="utf-8"))
 
 
-def calls(module: str) -> Iterator[tuple[str, ast.Call]]:
-    """Yield the last name of what is called, with the call."""
-    for node in ast.walk(tree_of(module)):
-        if isinstance(node, ast.Call):
-            yield getattr(node.func, "id", getattr(node.func, "attr", "")), node
+@cache
+def nodes_of(module: str) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree_of(module)))
 
 
-def imports(module: str) -> set[str]:
+@cache
+def calls(module: str) -> list[tuple[str, ast.Call]]:
+    """The last name of what is called, with the call."""
+    found = [node for node in nodes_of(module) if isinstance(node, ast.Call)]
+    return [(getattr(call.func, "id", getattr(call.func, "attr", "")), call) for call in found]
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
     """Every dotted name that a module imports, inside functions too, by statement or by ``import_module``."""
     names: set[str] = set()
-    for node in ast.walk(tree_of(module)):
+    for node in nodes_of(module):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -70,7 +75,7 @@ def imports(module: str) -> set[str]:
     for name, call in calls(module):
         if name in ("import_module", "find_spec", "__import__"):
             names |= {a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)}
-    return names
+    return frozenset(names)
 
 
 def importers(package: str) -> set[str]:
@@ -142,7 +147,7 @@ def test_coremltools_is_imported_in_three_places():
     statements = {
         m
         for m in MODULES
-        for node in ast.walk(tree_of(m))
+        for node in nodes_of(m)
         if isinstance(node, ast.Import | ast.ImportFrom) and "coremltools" in ast.unparse(node)
     }
     assert rooms_of(statements) == {"formats/coreml", "runners/coreml.py"}
@@ -180,7 +185,7 @@ def test_modeling_stands_below_everything_else():
 
 def test_nobody_patches_forward():
     for module in MODULES:
-        for node in ast.walk(tree_of(module)):
+        for node in nodes_of(module):
             targets = getattr(node, "targets", [getattr(node, "target", None)])
             assert not any(isinstance(t, ast.Attribute) and t.attr == "forward" for t in targets), module
         for name, call in calls(module):
@@ -204,8 +209,7 @@ def test_module_names_say_what_is_inside():
 
 def test_the_environment_is_read_for_the_cache_folder_only():
     names = ("environ", "environb", "getenv")
-    nodes = {m: list(ast.walk(tree_of(m))) for m in MODULES}
-    reading = {m for m in MODULES if any(getattr(n, "attr", None) in names for n in nodes[m])}
+    reading = {m for m in MODULES if any(getattr(n, "attr", None) in names for n in nodes_of(m))}
     assert not {m for m in MODULES if imports(m) & {f"os.{name}" for name in names}}
     assert reading == {"checkpoints/download.py"}
     source = (ROOT / "checkpoints/download.py").read_text()
@@ -216,7 +220,7 @@ def test_functions_are_short():
     lengths = {
         f"{m}:{node.name}": (node.end_lineno or 0) - node.lineno + 1
         for m in MODULES
-        for node in ast.walk(tree_of(m))
+        for node in nodes_of(m)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
     assert {name for name, length in lengths.items() if length > FUNCTION_LINES} == LONG_FUNCTIONS
