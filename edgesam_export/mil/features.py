@@ -142,8 +142,9 @@ def check_feed(
 def to_carrier(spec: FeatureSpec, array: np.ndarray, declared: ValueType, device: torch.device) -> torch.Tensor:
     import torch
 
+    order: Literal["C", "K"] = "K" if spec.kind == "image" else "C"  # pixels stay together, as convolutions want them
     with np.errstate(over="ignore"):
-        tensor = torch.from_numpy(np.array(array, dtype=CARRIER_NAMES[declared.dtype], order="C")).to(device)
+        tensor = torch.from_numpy(np.array(array, dtype=CARRIER_NAMES[declared.dtype], order=order)).to(device)
     if declared.shape == () and tensor.numel() == 1:
         return tensor.reshape(())  # Core ML has no array of rank 0: the feature of a scalar has shape (1,)
     if declared.shape is not None and len(declared.shape) != tensor.dim():

@@ -7,76 +7,29 @@ works out its arguments. ``run_block`` is the loop; it knows no op by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 
-from edgesam_export.errors import ProgramError, UnsupportedOpError
-from edgesam_export.mil.binding import Call, Fixed, Operand, bind_arguments, signature_of
-from edgesam_export.mil.carriers import CARRIERS
+from edgesam_export.errors import UnsupportedOpError
+from edgesam_export.mil.binding import Fixed, Operand, bind_arguments, signature_of
+from edgesam_export.mil.fusions import fuse
 from edgesam_export.mil.graph import Argument, Block, Constant, Function, Operation, carrier_array
+from edgesam_export.mil.layouts import choose_layouts
+from edgesam_export.mil.memory import channels_last, keep_freed_memory
 from edgesam_export.mil.numerics import Numerics
-from edgesam_export.mil.ops import OPS, SPECIALISATIONS, OpVersion
-from edgesam_export.mil.types import CARRIER_NAMES, StateBox, ValueType
+from edgesam_export.mil.ops import OPS, SPECIALISATIONS
+from edgesam_export.mil.plan import PreparedBlock, Step, mark_last_uses, mark_owned
+from edgesam_export.mil.results import as_tuple, conform, is_fresh, while_executing
+from edgesam_export.mil.types import CARRIER_NAMES
 
-__all__ = ["PreparedFunction", "Probe", "check_supported", "while_executing"]
+__all__ = ["PreparedFunction", "Probe", "check_supported"]
 
 Probe = Callable[[Operation, str, torch.Tensor], None]
 """Called as ``probe(op, value_name, value)`` for every value an op produced; it must not change the value."""
 FOLDED_CHAPTER = "constexpr_ops"
 """Ops of this chapter are decompression: computed once, their outputs are constants."""
-PYTHON_TYPES = {"string": str, "list": list, "dict": dict, "state": StateBox, "tuple": tuple}
-
-
-@dataclass
-class Step:
-    """One operation, ready to run."""
-
-    operation: Operation
-    version: OpVersion
-    fn: Callable[..., Any]
-    """The op's function, or a faster one made for this operation."""
-    call: Call
-    outputs: list[tuple[int, str, ValueType]]
-    """(slot, name, declared type)."""
-    rounds: list[bool]
-    """Per output, whether numerics have anything to do with it."""
-    blocks: list[PreparedBlock] = field(default_factory=list)
-    frees: list[int] = field(default_factory=list)
-    """Slots that nobody reads after this step."""
-
-
-@dataclass
-class PreparedBlock:
-    """A block whose names are slots."""
-
-    inputs: list[int]
-    steps: list[Step]
-    outputs: list[int]
-    frees: list[int]
-    """Outputs that live in this block alone."""
-
-
-class LocatedError(ProgramError):
-    """An error that names its operation already: the operations around it add nothing."""
-
-
-class while_executing:  # lower case: it reads as a statement
-    """Turn any error inside into a one-line ``ProgramError`` that names the operation."""
-
-    def __init__(self, operation: Operation) -> None:
-        self.operation = operation
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if not isinstance(error, Exception) or isinstance(error, LocatedError):
-            return
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise LocatedError(f"{self.operation}: {reason}") from error
 
 
 def run_block(
@@ -85,7 +38,7 @@ def run_block(
     """Run a block on ``args`` and return its outputs; ``env`` is the function's, one list for all its blocks."""
     for slot, value in zip(block.inputs, args, strict=True):
         env[slot] = value
-    for step in block.steps:
+    for step in block.plan(probed=probe is not None):
         with while_executing(step.operation):
             positional, keyword = step.call.arguments(env)
             if step.blocks:
@@ -111,69 +64,6 @@ def bind_results(
         env[slot] = value
         if probe is not None:
             probe(step.operation, name, value)
-
-
-def as_tuple(results: Any, count: int) -> tuple[Any, ...]:
-    if count == 0:
-        return ()
-    if isinstance(results, tuple) or (isinstance(results, list) and count > 1):
-        if len(results) != count:
-            raise ProgramError(f"the op gives {len(results)} outputs, the program declares {count}")
-        return tuple(results)
-    if count != 1:
-        raise ProgramError(f"the op gives one output, the program declares {count}")
-    return (results,)
-
-
-def conform(value: Any, declared: ValueType, name: str) -> Any:
-    """Return ``value`` with the carrier type of ``declared``.
-
-    Raises:
-        ProgramError: another kind of value, or another shape: the program's types do not match its ops.
-    """
-    carrier = CARRIERS.get(declared.dtype)
-    if carrier is None:
-        if not isinstance(value, PYTHON_TYPES[declared.dtype]) and not (declared.dtype == "string" and declared.shape):
-            raise ProgramError(f"output '{name}' is a {type(value).__name__}, the program declares {declared}")
-        return value
-    if isinstance(value, int) and declared.shape == ():
-        value = torch.tensor(value)  # the label of a classifier whose classes are integers
-    if not isinstance(value, torch.Tensor):
-        raise ProgramError(f"output '{name}' is a {type(value).__name__}, the program declares {declared}")
-    if value.dtype != carrier:
-        if kind_of(value.dtype) != kind_of(carrier):
-            actual = str(value.dtype).removeprefix("torch.")
-            raise ProgramError(f"output '{name}' has element type {actual}, the program declares {declared}")
-        value = value.to(carrier)
-    if not fits(tuple(value.shape), declared.shape):
-        raise ProgramError(f"output '{name}' has shape {tuple(value.shape)}, the program declares {declared}")
-    return value
-
-
-def fits(shape: tuple[int, ...], declared: tuple[int | None, ...] | None) -> bool:
-    """Return whether ``shape`` is one that the declaration allows."""
-    if shape == declared or declared is None:
-        return True
-    return len(shape) == len(declared) and all(d is None or s == d for s, d in zip(shape, declared))
-
-
-def kind_of(dtype: torch.dtype) -> str:
-    if dtype == torch.bool:
-        return "bool"
-    return "float" if dtype.is_floating_point else "complex" if dtype.is_complex else "int"
-
-
-def is_fresh(value: torch.Tensor, arguments: list[Any]) -> bool:
-    """Return whether the op made new memory for ``value``: it shares none with an argument."""
-    address = value.untyped_storage().data_ptr()
-    for argument in arguments:
-        items = argument if isinstance(argument, (list, tuple)) else (argument,)
-        for item in items:
-            if isinstance(item, StateBox):
-                item = item.value
-            if isinstance(item, torch.Tensor) and item.untyped_storage().data_ptr() == address:
-                return False
-    return True
 
 
 def check_supported(function: Function) -> None:
@@ -206,11 +96,15 @@ class PreparedFunction:
         self.slots = 0
         self.fixed: dict[int, Fixed] = {}
         self.kept: dict[int, Any] = {}
+        self.channels_last: set[int] = set()
+        """Slots that are wanted in this layout; of these, inputs get it before anything runs."""
         scope: dict[str, int] = {}
         self.inputs = [self.new_slot(value.name, scope) for value in function.inputs]
         with torch.inference_mode():
             self.block, _ = self.prepare_block(function.block, scope, set(self.inputs))
         self.fixed.clear()
+        if device.type == "cpu":
+            keep_freed_memory(self)
 
     def run(self, feed: Mapping[str, Any], probe: Probe | None = None) -> tuple[Any, ...]:
         """Return the values of the block's outputs for input values by name (tensors, or a ``StateBox``).
@@ -225,6 +119,7 @@ class PreparedFunction:
             for slot, declared in zip(self.inputs, self.function.inputs):
                 value = feed[declared.name]
                 if isinstance(value, torch.Tensor):
+                    value = channels_last(value) if slot in self.channels_last else value
                     value = self.numerics.round("input", value, declared.type, fresh=False)
                 env[slot] = value
             return run_block(self.block, env, self.numerics, probe)
@@ -253,8 +148,12 @@ class PreparedFunction:
         for slot in set(outputs) & self.fixed.keys():
             self.kept[slot] = self.fixed[slot].tensor("", "")
         own = {*own, *inputs, *(slot for step in steps for slot, _, _ in step.outputs)}
+        self.channels_last |= choose_layouts(steps)
+        fused, fused_reads = fuse(steps, reads, set(outputs), self.numerics)
         mark_last_uses(steps, reads, own - set(outputs))
-        return PreparedBlock(inputs, steps, outputs, sorted(own & set(outputs))), set().union(outputs, *reads)
+        mark_last_uses(fused, fused_reads, own - set(outputs))
+        mark_owned(fused, fused_reads)
+        return PreparedBlock(inputs, steps, outputs, sorted(own & set(outputs)), fused), set().union(outputs, *reads)
 
     def prepare_step(self, operation: Operation, scope: dict[str, int]) -> tuple[Step, set[int]]:
         """Return the step of an operation and the slots it reads."""
@@ -297,7 +196,7 @@ class PreparedFunction:
     def fold(self, step: Step) -> None:
         """Compute a decompression now: its outputs become constants."""
         env: list[Any] = [None] * self.slots
-        run_block(PreparedBlock([], [step], [], []), env, self.numerics, None)
+        run_block(PreparedBlock([], [step], [], [], [step]), env, self.numerics, None)
         for slot, _, _ in step.outputs:
             value = returning(env[slot])
             self.fixed[slot] = Fixed(make=value, load=value)
@@ -306,12 +205,3 @@ class PreparedFunction:
 def returning(value: Any) -> Callable[[], Any]:
     """Return a function that returns ``value``."""
     return lambda: value
-
-
-def mark_last_uses(steps: list[Step], reads: list[set[int]], own: set[int]) -> None:
-    """Set for every step which of the slots in ``own`` nobody reads after it."""
-    alive = set(own)
-    for step, read in zip(reversed(steps), reversed(reads)):
-        last = (read | {slot for slot, _, _ in step.outputs}) & alive
-        step.frees = sorted(last)
-        alive -= last

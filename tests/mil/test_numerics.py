@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from edgesam_export.errors import UsageError
-from edgesam_export.mil.numerics import CHUNK, numerics_for, round_half_in_place
+from edgesam_export.mil.memory import CHUNK
+from edgesam_export.mil.numerics import numerics_for
 from edgesam_export.mil.types import ValueType
 
 FP16 = ValueType("fp16", (None,))
@@ -75,7 +76,7 @@ def test_rounding_in_place_of_a_large_tensor_equals_numpy(layout: torch.memory_f
     assert value.numel() > 2 * CHUNK
     expected = value.numpy().astype(np.float16).astype(np.float32)
     address, strides = value.data_ptr(), value.stride()
-    result = round_half_in_place(value)
+    result = numerics_for("fp16").round("conv", value, FP16, fresh=True)
     np.testing.assert_array_equal(result.numpy(), expected)
     assert (result.data_ptr(), result.stride()) == (address, strides)
 
@@ -94,9 +95,12 @@ def test_fresh_expanded_value_is_rounded() -> None:
 
 
 def test_buffer_made_while_inferring_serves_outside_too() -> None:
+    def rounded_large(value: torch.Tensor) -> torch.Tensor:
+        return numerics_for("fp16").round("add", value, FP16, fresh=True)
+
     with torch.inference_mode():
-        round_half_in_place(torch.ones(CHUNK + 1))
-    assert round_half_in_place(torch.full((CHUNK + 1,), 1 + 2**-20))[-1] == 1
+        rounded_large(torch.ones(CHUNK + 1))
+    assert rounded_large(torch.full((CHUNK + 1,), 1 + 2**-20))[-1] == 1
 
 
 def test_unknown_numerics_lists_the_known_ones() -> None:

@@ -7,6 +7,7 @@ program stores get it once, at load.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgesam_export.errors import ProgramError
+from edgesam_export.mil.memory import channels_last
 from edgesam_export.mil.ops import prepares, register_op, specialises
 
-__all__ = ["conv", "conv_quantized", "conv_transpose", "window_pads"]
+__all__ = ["PackedConvolution", "conv", "conv_quantized", "conv_transpose", "window_pads"]
 
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 MKLDNN_AVAILABLE = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch has no type for it
@@ -51,11 +53,8 @@ def window_pads(
     return halves if kind == "same" else [(after, before) for before, after in halves]
 
 
-@prepares("conv", "weight")
-@prepares("conv_transpose", "weight")
-def channels_last(x: Tensor) -> Tensor:
-    """Return ``x``, in channels-last memory if it has two spatial dimensions."""
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+prepares("conv", "weight")(channels_last)
+prepares("conv_transpose", "weight")(channels_last)
 
 
 @register_op()
@@ -89,6 +88,15 @@ def conv(
     )
 
 
+@dataclass(frozen=True)
+class Packed:
+    """What a packed convolution needs for one size of input."""
+
+    weight: Tensor
+    geometry: tuple[list[int], list[int], list[int], int]
+    """Padding, strides, dilations, groups."""
+
+
 class PackedConvolution:
     """``conv`` with the weight in the block layout of oneDNN, packed at the first call for each size of input.
 
@@ -96,28 +104,39 @@ class PackedConvolution:
     compiler takes this way round it.
     """
 
-    def __init__(self, weight: Tensor) -> None:
-        self.weight = weight
-        self.packed: dict[tuple[int, ...], Tensor] = {}
+    def __init__(self, weight: Tensor, attributes: Mapping[str, Any]) -> None:
+        self.weight, self.attributes = weight, attributes
+        self.packed: dict[tuple[int, ...], Packed | None] = {}
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, **attributes: Any) -> Tensor:
-        strides, dilations = attributes.get("strides") or [1, 1], attributes.get("dilations") or [1, 1]
-        groups = attributes.get("groups", 1)
-        extents = [(k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilations)]
-        kind, pad = attributes.get("pad_type", "valid"), attributes.get("pad")
-        pads = window_pads(kind, pad, x.shape[2:], extents, strides) if x.ndim == weight.ndim else []
-        if x.dtype != torch.float32 or not pads or any(before != after for before, after in pads):
+        packed = self.packed_for(x)
+        if packed is None:
             return conv(x, weight, bias, **attributes)
-        geometry = ([before for before, _ in pads], strides, dilations, groups)
+        product: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            channels_last(x), packed.weight, bias, *packed.geometry, "none", [], ""
+        )
+        return product
+
+    def packed_for(self, x: Tensor) -> Packed | None:
+        """Return the packed weight for an input of this size, None for what oneDNN's function cannot take."""
         size = tuple(x.shape)
+        if x.dtype != torch.float32 or x.ndim != self.weight.ndim:
+            return None
         if size not in self.packed:
             if len(self.packed) >= MAX_PACKED:
                 self.packed.clear()
-            self.packed[size] = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *geometry, size)
-        product: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            channels_last(x), self.packed[size], bias, *geometry, "none", [], ""
-        )
-        return product
+            self.packed[size] = self.pack(size)
+        return self.packed[size]
+
+    def pack(self, size: tuple[int, ...]) -> Packed | None:
+        strides, dilations = self.attributes.get("strides") or [1, 1], self.attributes.get("dilations") or [1, 1]
+        extents = [(k - 1) * d + 1 for k, d in zip(self.weight.shape[2:], dilations)]
+        kind, pad = self.attributes.get("pad_type", "valid"), self.attributes.get("pad")
+        pads = window_pads(kind, pad, size[2:], extents, strides)
+        if any(before != after for before, after in pads):
+            return None
+        geometry = ([before for before, _ in pads], strides, dilations, self.attributes.get("groups", 1))
+        return Packed(torch.ops.mkldnn._reorder_convolution_weight(self.weight, *geometry, size), geometry)
 
 
 @specialises("conv")
@@ -125,7 +144,7 @@ def packed_convolution(positional: Sequence[Any], keyword: Mapping[str, Any]) ->
     """Return the packed form for a two-dimensional float convolution on the CPU whose weight is a constant."""
     weight = positional[1]
     usable = isinstance(weight, Tensor) and weight.ndim == 4 and weight.dtype == torch.float32 and not weight.is_cuda
-    return PackedConvolution(weight) if usable and HAS_ONEDNN else None
+    return PackedConvolution(weight, keyword) if usable and HAS_ONEDNN else None
 
 
 @register_op()

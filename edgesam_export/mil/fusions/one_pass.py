@@ -1,0 +1,78 @@
+"""An operation and the elementwise ones behind it, rounded as they go: piece by piece while a piece is in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edgesam_export.mil.fusions import Chain, Fused, register_fusion
+from edgesam_export.mil.memory import is_dense, pieces
+from edgesam_export.mil.op_kinds import ops_with
+from edgesam_export.mil.results import is_fresh
+
+__all__ = ["elementwise_in_one_pass"]
+
+
+IN_PLACE: dict[str, Callable[..., object]] = {
+    "add": torch.add,
+    "gelu": torch.ops.aten.gelu.out,
+    "maximum": torch.maximum,
+    "minimum": torch.minimum,
+    "mul": torch.mul,
+    "relu": torch.ops.aten.relu.out,
+    "sub": torch.sub,
+}
+"""Operations whose result for an element does not depend on where in memory it is, into given memory; torch's own
+exponentials differ in the last place between the vectors of an array and what is left at its end."""
+
+
+@register_fusion(heads=sorted(ops_with("product") | IN_PLACE.keys() | {"layer_norm"}), tails=list(IN_PLACE))
+def elementwise_in_one_pass(chain: Chain) -> Fused | None:
+    """Return the chain that rounds and changes the first operation's value in its own memory."""
+    head, *tail = chain.steps
+    if any(step.call.keyword.get("mode", "EXACT") != "EXACT" for step in tail):
+        return None
+    stages = [
+        chain.numerics.stages(step.version.name, step.outputs[0][2]) if step.rounds[0] else () for step in chain.steps
+    ]
+
+    def compute(arguments: list[list[Any]]) -> Tensor:
+        value = chain.value_of(head, arguments[0])
+        found = [operands(value, positional, link) for positional, link in zip(arguments[1:], chain.links)]
+        others = [other for other in found if other is not None]
+        if not is_fresh(value, arguments[0]) or len(others) < len(tail):
+            return chain.finish(value, arguments)
+        for index, piece in enumerate(pieces(value)):
+            feeds = [other[index] for other in others]
+            for stage in stages[0]:
+                stage(piece)
+            for step, link, feed, after in zip(tail, chain.links, feeds, stages[1:]):
+                IN_PLACE[step.operation.type](*feed[:link], piece, *feed[link:], out=piece)
+                for stage in after:
+                    stage(piece)
+        return value
+
+    return compute
+
+
+def operands(value: Tensor, positional: Sequence[Any], link: int) -> Sequence[Sequence[Tensor]] | None:
+    """Return for each piece of a value the other operands' pieces; None if they are not laid out as the value is."""
+    if value.dtype != torch.float32 or not is_dense(value):
+        return None
+    count = len(pieces(value))
+    split: list[Sequence[Tensor]] = []
+    for position, other in enumerate(positional):
+        if position == link:
+            continue
+        if other.dtype != torch.float32:
+            return None
+        if other.numel() == 1 and other.ndim <= value.ndim:
+            split.append([other.reshape(())] * count)
+        elif other.shape == value.shape and other.stride() == value.stride():
+            split.append(pieces(other))
+        else:
+            return None
+    return list(zip(*split)) if split else [()] * count

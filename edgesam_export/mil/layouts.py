@@ -1,0 +1,36 @@
+"""Memory layout of what comes into a plan: channels-last where a convolution will want it, chosen once.
+
+Convolutions give channels-last values, and elementwise operations keep the layout of their operands. A constant or an
+input in another layout would be rearranged at every operation that mixes the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from edgesam_export.mil.memory import channels_last
+from edgesam_export.mil.op_kinds import ops_with
+from edgesam_export.mil.plan import Step
+
+__all__ = ["choose_layouts"]
+
+LAYOUT_KEEPING = ops_with("activation") | {"add", "cast", "maximum", "minimum", "mul", "real_div", "sub"}
+
+
+def choose_layouts(steps: Sequence[Step]) -> set[int]:
+    """Return the slots whose values a convolution wants in channels-last memory, directly or through elementwise steps.
+
+    Constants that such a step combines with them are rearranged in its arguments, at once.
+    """
+    wanted: set[int] = set()
+    for step in reversed(steps):
+        if step.operation.type in ops_with("convolution"):
+            wanted.update(slot for position, slot in step.call.feeds if position == 0)
+        elif step.operation.type in LAYOUT_KEEPING and step.outputs[0][0] in wanted:
+            wanted.update(slot for _, slot in step.call.feeds)
+            for position, value in enumerate(step.call.positional):
+                if isinstance(value, Tensor):
+                    step.call.positional[position] = channels_last(value)
+    return wanted
