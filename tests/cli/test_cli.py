@@ -335,6 +335,23 @@ def test_run_prints_a_row_for_each_output(command, coreml_pair, feed, tmp_path):
     assert re.match(r"time: median [\d.]+ ms", lines[-1])
 
 
+def test_run_profiles_the_steps_that_run(command, coreml_pair, feed, tmp_path):
+    words = (coreml_pair[1], *as_inputs(feed), "--profile", "--time", 1, "--output", tmp_path)
+    code, out, err = command("run", *words)
+    assert code == 0 and f"wrote {tmp_path / 'profile.html'} and" in err
+    kinds = {
+        row[0]: row for row in map(str.split, out.splitlines()) if row and row[0] in ("conv", "conv+add", "matmul")
+    }
+    assert kinds.keys() == {"conv", "conv+add", "matmul"} and int(kinds["conv+add"][1]) > 1
+    assert "operations joined by + are computed as one" in out.splitlines()[-1]
+    saved = json.loads((tmp_path / "profile.json").read_text())
+    assert saved["total_ms"] > sum(step["time_ms"] for step in saved["steps"]) > 0
+    page = (tmp_path / "profile.html").read_text()
+    assert "By kind of operation" in page and all(step["name"] in page for step in saved["steps"])
+    code, out, _ = command("run", *words, "--json", "--quiet")
+    assert {kind["kind"] for kind in json.loads(out)["profile"]["kinds"]} >= kinds.keys()
+
+
 def test_run_takes_an_image(command, coreml_pair, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (512, 512, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "square.png")

@@ -1,0 +1,1 @@
+"""The profile of a run as files: a module for each format."""
