@@ -109,6 +109,10 @@ conformance: setup  ## coremltools' own op tests against the executor, all of th
 corpus: setup  ## Models of torchvision, timm and transformers through the executor and the analysis, all of them: minutes
 	$(RUN)/python -m pytest tests/mil/corpus/test_corpus.py tests/mil/corpus/whole_corpus.py
 
+fuzz: setup  ## 100 000 damaged packages through the loader and the analysis, then 10 000 through the executor; resumes
+	PYTHONPATH=.:tests $(RUN)/python tests/mil/fuzz/fuzz.py
+	PYTHONPATH=.:tests $(RUN)/python tests/mil/fuzz/fuzz.py --predict --count 10000
+
 bench: setup  ## Export and executor benchmarks: ratios measured in one run
 	$(RUN)/python benchmarks/export.py
 	$(RUN)/python benchmarks/executor.py

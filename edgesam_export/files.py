@@ -70,7 +70,8 @@ def sha256_of(path: Path) -> str:
         return digest.hexdigest()
     root = path if path.is_dir() else path.parent
     for member in members:
-        digest.update(f"{member.relative_to(root).as_posix()}\0{member.stat().st_size}\0".encode())
+        words = f"{member.relative_to(root).as_posix()}\0{member.stat().st_size}\0"
+        digest.update(words.encode("utf-8", "surrogateescape"))  # a name may be any bytes
         feed(digest, member)
     return digest.hexdigest()
 
@@ -198,3 +199,5 @@ def read_json(path: Path) -> Any:
         raise UsageError(f"cannot read '{path}': {error.strerror or error}") from None
     except ValueError as error:
         raise UsageError(f"'{path}' is not JSON: {error}") from None
+    except RecursionError:
+        raise UsageError(f"'{path}' is not JSON that can be read: it is nested too deep") from None

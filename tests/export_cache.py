@@ -50,13 +50,17 @@ def digest_of_files(files: Iterable[Path], root: Path) -> str:
     return digest.hexdigest()
 
 
+def versions_of_libraries(*more: str) -> list[str]:
+    """Return names and versions of the libraries that shape an export, and of others."""
+    return [f"{name} {version(name)}" for name in (*LIBRARIES, *more)]
+
+
 def digest_of_sources(above: Iterable[str] = ABOVE, more: Iterable[Path] = (), package: Path = PACKAGE) -> str:
     """Return the digest of the package without the entries ``above``, of the files ``more`` and of the libraries."""
     entries = [entry for entry in package.iterdir() if entry.name not in {*above, "__pycache__"}]
     members = [member for entry in entries for member in (entry.rglob("*") if entry.is_dir() else [entry])]
     files = [member for member in members if member.is_file() and member.suffix != ".pyc"]
-    versions = [f"{name} {version(name)}" for name in LIBRARIES]
-    words = (digest_of_files([*files, *more], package.parent), platform.machine(), *versions)
+    words = (digest_of_files([*files, *more], package.parent), platform.machine(), *versions_of_libraries())
     return hashlib.sha256("\n".join(words).encode()).hexdigest()
 
 

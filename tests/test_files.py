@@ -13,7 +13,7 @@ import pytest
 from edgesam_export import files
 from edgesam_export.errors import UsageError
 from edgesam_export.files import read_json, sha256_of, staging_folder, write_json, write_text
-from edgesam_export.formats import recorded_artifacts
+from edgesam_export.formats import recorded_artifacts, recorded_modules
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -157,11 +157,45 @@ def test_a_byte_moved_from_one_file_to_the_next_changes_a_folders_digest(tmp_pat
     assert sha256_of(tmp_path / "a") != sha256_of(tmp_path / "b")
 
 
-@pytest.mark.parametrize("text", [None, "", "{", "[]", '{"artifacts": []}', '{"artifacts": null}'])
+DAMAGED = ["", "{", "[]", '{"artifacts": []}', '{"artifacts": null}', "[" * 100_000, '{"artifacts": {"a": 1e999}}']
+
+
+@pytest.mark.parametrize("text", [None, *DAMAGED], ids=lambda text: repr(text)[:30])
 def test_a_damaged_export_record_is_begun_anew(tmp_path, text):
     if text is not None:
         (tmp_path / "export.json").write_text(text)
-    assert recorded_artifacts(tmp_path / "export.json") == {}
+    assert recorded_artifacts(tmp_path) == {}
+
+
+def test_an_export_record_that_is_no_file_is_begun_anew(tmp_path):
+    os.mkfifo(tmp_path / "export.json")  # opening it would wait for good
+    assert recorded_artifacts(tmp_path) == {}
+    (tmp_path / "export.json").unlink()
+    with (tmp_path / "export.json").open("wb") as stream:
+        stream.truncate(4 << 30)
+    assert recorded_artifacts(tmp_path) == {}
+
+
+@pytest.mark.parametrize("modules", ["conv", ["conv"], None, 3])
+def test_recorded_modules_that_are_no_map_are_none(tmp_path, modules):
+    entry = {"sha256": "0" * 64, "modules": modules}
+    write_json(tmp_path / "export.json", {"artifacts": {"a.mlpackage": entry}})
+    assert recorded_modules(tmp_path / "a.mlpackage", "0" * 64) == {}
+
+
+def test_recorded_modules_are_names_of_one_line(tmp_path):
+    modules = {"a": "encoder.conv", "b": 3, "c": "two\nlines", "d": "x" * 5000, "e": None}
+    entry = {"sha256": "0" * 64, "modules": modules}
+    write_json(tmp_path / "export.json", {"artifacts": {"a.mlpackage": entry}})
+    assert recorded_modules(tmp_path / "a.mlpackage", "0" * 64) == {"a": "encoder.conv"}
+    assert recorded_modules(tmp_path / "a.mlpackage", "1" * 64) == {}
+
+
+def test_a_file_name_of_any_bytes_has_a_digest(tmp_path):
+    (tmp_path / "a.mlpackage").mkdir()
+    (tmp_path / "a.mlpackage" / "weights\udcff").write_bytes(b"1")
+    expected = hashlib.sha256(b"weights\xff\0" + b"1\0" + b"1").hexdigest()
+    assert sha256_of(tmp_path / "a.mlpackage") == expected
 
 
 def test_export_record_is_json_with_both_formats(coreml_files, onnx_files, export_folder):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgesam_export.errors import UsageError
-from edgesam_export.files import read_json, sha256_of, write_json
+from edgesam_export.files import json_text, read_json, sha256_of, write_json
 from edgesam_export.profiles import find_profile
 from edgesam_export.registry import Registry, import_submodules
 from edgesam_export.spec import Artifact, ExportConfig, ModelInfo, TensorSpec
@@ -39,6 +39,9 @@ __all__ = [
 RECORD = "export.json"
 # 1: first version.
 SCHEMA_VERSION = 1
+MAX_RECORD_BYTES = 256 << 20
+"""A record larger than this, a hundred times the largest, is not read."""
+MAX_NAME_LENGTH = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,14 +155,26 @@ def make_artifacts(
 def recorded_modules(path: Path, digest: str) -> dict[str, str]:
     """Return the operation-to-module map that ``export.json`` has for this very file, or nothing."""
     entry = recorded_artifacts(path.parent).get(path.name)
-    return entry.get("modules", {}) if isinstance(entry, dict) and entry.get("sha256") == digest else {}
+    modules = entry.get("modules") if isinstance(entry, dict) and entry.get("sha256") == digest else None
+    return {k: v for k, v in modules.items() if is_module_name(v)} if isinstance(modules, dict) else {}
+
+
+def is_module_name(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and len(value) <= MAX_NAME_LENGTH
 
 
 def recorded_artifacts(folder: Path) -> dict[str, Any]:
-    """Return the records of earlier exports into a folder by file name; none when the record is damaged."""
+    """Return the records of earlier exports into a folder by file name; none when the record is damaged.
+
+    What cannot be written again, such as a number beyond all bounds, is damage too.
+    """
+    path = folder / RECORD
     try:
-        document = read_json(folder / RECORD)
-    except UsageError:
+        if not path.is_file() or path.stat().st_size > MAX_RECORD_BYTES:  # a pipe would be waited for
+            return {}
+        document = read_json(path)
+        json_text(document)
+    except (OSError, UsageError, ValueError, RecursionError):
         return {}
     recorded = document.get("artifacts") if isinstance(document, dict) else None
     return recorded if isinstance(recorded, dict) else {}

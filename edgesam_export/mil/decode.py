@@ -23,6 +23,7 @@ MAX_VALUE_BYTES = 16 << 30
 MAX_BLOCK_DEPTH = 16
 MAX_TYPE_DEPTH = 8
 MAX_RANK = 64
+MAX_NAME_LENGTH = 1000
 OPSET_NAMES = {"CoreML5": "iOS15", "CoreML6": "iOS16", "CoreML7": "iOS17", "CoreML8": "iOS18", "CoreML9": "iOS26"}
 ELEMENT_TYPES = {
     1: "bool",
@@ -200,7 +201,9 @@ class Decoder:
 
 
 def check_name(name: str, where: str) -> None:
-    """Raise ``ProgramError`` for a name that would break a line: names end up in messages, reports and tables."""
+    """Raise ``ProgramError`` for a name that is no part of a line: names end up in messages, reports and tables."""
+    if len(name) > MAX_NAME_LENGTH:
+        raise ProgramError(f"{where}: the name '{printable(name)}...' has more than {MAX_NAME_LENGTH} characters")
     if not name.isprintable():
         raise ProgramError(f"{where}: the name '{printable(name)}' contains control characters")
 

@@ -13,6 +13,8 @@ from edgesam_export.files import lies_inside
 __all__ = ["ModelFiles", "find_files"]
 
 MODEL_PATH_PREFIX = "@model_path/"
+MAX_MANIFEST_BYTES = 16 << 20
+"""Ten thousand times what a manifest takes."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,15 @@ def root_item_path(package: Path) -> str:
 
 
 def read_manifest(package: Path) -> dict[str, Any]:
+    path = package / "Manifest.json"
     try:
-        manifest = json.loads((package / "Manifest.json").read_bytes())
+        if not path.is_file():  # opening a pipe would wait for somebody who writes to it
+            raise FileNotFoundError
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise ProgramError(
+                f"{package}: damaged package: Manifest.json is larger than {MAX_MANIFEST_BYTES >> 20} MiB"
+            )
+        manifest = json.loads(path.read_bytes())
     except OSError:
         raise ProgramError(f"{package}: not a Core ML package: it has no readable Manifest.json") from None
     except (ValueError, RecursionError):

@@ -11,6 +11,7 @@ Blobs are read, not mapped: a file that shrinks under a mapping would end the pr
 
 from __future__ import annotations
 
+import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,10 @@ class WeightFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.size_bytes = path.stat().st_size
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for somebody who writes to it
+                raise ProgramError(f"{path}: cannot read the weight file (it is a folder, pipe or device)")
+            self.size_bytes = status.st_size
             with path.open("rb") as stream:
                 header = stream.read(HEADER_BYTES)
         except OSError as error:

@@ -16,6 +16,7 @@ import json
 import platform
 import random
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,6 +173,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--conformance-only", metavar="FILE", help="run only the tests listed in this file, one id per line"
     )
+    group.addoption("--conformance-one-in", metavar="N", type=int, default=1, help="run a fixed choice of one in N")
     group.addoption("--conformance-break", metavar="OP", help="break this op on purpose")
 
 
@@ -186,6 +188,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if listed:
         selected = set(Path(listed).read_text(encoding="utf-8").splitlines())
         items[:] = [item for item in items if item.nodeid in selected]
+    share = config.getoption("--conformance-one-in")
+    items[:] = [item for item in items if zlib.crc32(item.nodeid.encode()) % share == 0]
 
 
 @pytest.hookimpl(wrapper=True)

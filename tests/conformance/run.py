@@ -58,6 +58,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("files", nargs="*", help="test files, e.g. iOS17/test_linear.py (default: all)")
     parser.add_argument("-n", type=int, default=1, metavar="N", help="files at a time")
     parser.add_argument("--sample", action="store_true", help="only the tests of sample.txt: under three minutes")
+    parser.add_argument("--one-in", type=int, default=1, metavar="N", help="a fixed choice of one test in N")
     parser.add_argument("--record", action="store_true", help="write sample.txt and covered.json from this run")
     parser.add_argument("--torch", action="store_true", help="coremltools' PyTorch conversion tests instead")
     parser.add_argument("--all-opsets", action="store_true", help="every test with every op set from iOS15 to iOS18")
@@ -87,6 +88,7 @@ def run_file(name: str, options: argparse.Namespace, root: Path, only: Path | No
         command = [sys.executable, "-m", "pytest", "-p", "plugin", "-p", "no:cacheprovider", "-q", "--no-header"]
         command += ["-c", os.devnull, f"--rootdir={root}", "--tb=no", "-W", "ignore", f"--conformance-json={target}"]
         command += [f"--conformance-only={only}"] if only else []
+        command += [f"--conformance-one-in={options.one_in}"]
         command += [f"--conformance-break={options.break_op}"] if options.break_op else []
         command += ["-k", " or ".join(TORCH_CLASSES)] if options.torch else []
         command += [str(root / part) for part in name.split()]

@@ -134,6 +134,24 @@ def test_damaged_manifest_is_refused(package: Path, text: str | None, message: s
         load_program(package)
 
 
+def test_manifest_that_cannot_be_read_whole_is_refused_at_once(package: Path) -> None:
+    """Opening a pipe would wait for good, reading a device would never end."""
+    manifest = package / "Manifest.json"
+    manifest.unlink()
+    os.mkfifo(manifest)
+    with pytest.raises(ProgramError, match=r"no readable Manifest.json"):
+        load_program(package)
+    manifest.unlink()
+    manifest.symlink_to("/dev/zero")
+    with pytest.raises(ProgramError, match=r"no readable Manifest.json"):
+        load_program(package)
+    manifest.unlink()
+    with manifest.open("wb") as stream:
+        stream.truncate(4 << 30)
+    with pytest.raises(ProgramError, match=r"Manifest.json is larger than 16 MiB"):
+        load_program(package)
+
+
 @pytest.mark.parametrize(
     "reference", ["../../outside.mlmodel", "/etc/hostname", "com.apple.CoreML/../../../outside.mlmodel"]
 )
@@ -465,6 +483,14 @@ def test_constant_without_value_or_output_is_refused(make_handmade) -> None:
     model.const("w", np.zeros(4, np.float32)).outputs.pop()
     with pytest.raises(ProgramError, match="a const needs one output and a value, this one has 0"):
         load_program(model.save())
+
+
+def test_name_without_end_is_refused(handmade) -> None:
+    identity(handmade).op("relu", {"y" * 1000: ("fp32", (2,))}, x="x")
+    assert load_program(handmade.save()).operations[0].label == "y" * 1000
+    handmade.op("relu", {"z" * 1001: ("fp32", (2,))}, x="x")
+    with pytest.raises(ProgramError, match=r"the name 'z{200}\.\.\.' has more than 1000 characters"):
+        load_program(handmade.save())
 
 
 def test_messages_stay_on_one_line_whatever_the_file_says(handmade) -> None:

@@ -1,5 +1,6 @@
 """The weight file reader against files that coremltools' own writer makes."""
 
+import os
 import struct
 from pathlib import Path
 
@@ -108,6 +109,10 @@ def test_file_that_shrinks_after_loading_is_reported(tmp_path: Path) -> None:
 def test_missing_short_and_foreign_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ProgramError, match="cannot read the weight file"):
         WeightFile(tmp_path / "none")
+    os.mkfifo(tmp_path / "pipe")  # opening it would wait for good
+    for name in ("pipe", "."):
+        with pytest.raises(ProgramError, match=r"cannot read the weight file \(it is a folder, pipe or device\)"):
+            WeightFile(tmp_path / name)
     (tmp_path / "short").write_bytes(b"\1\0")
     with pytest.raises(ProgramError, match="truncated"):
         WeightFile(tmp_path / "short")

@@ -6,24 +6,19 @@ answers, under ``<call>/in/<name>`` and ``<call>/out/<name>``.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from conversions import quiet_conversion
 from corpus_models import CORPUS, LABELS, PIXEL_BIAS, PIXEL_SCALE, Case, ready_to_build
-from export_cache import LIBRARIES, ROOT, cached_folder, digest_of_files, kept_folder
+from export_cache import ROOT, cached_folder, digest_of_files, kept_folder, versions_of_libraries
 
-__all__ = ["Call", "Converted", "converted", "quiet_conversion"]
+__all__ = ["Call", "Converted", "converted"]
 
 FOLDER = ROOT / "out" / "test-corpus"
 SEED = 3
@@ -49,8 +44,7 @@ class Converted:
 def corpus_folder() -> Path:
     """Return the folder of the corpus as its sources and libraries are now."""
     sources = digest_of_files([Path(__file__), Path(__file__).with_name("corpus_models.py")], Path(__file__).parent)
-    versions = " ".join(f"{name} {version(name)}" for name in (*LIBRARIES, "transformers"))
-    return kept_folder(FOLDER, f"{sources} {versions}")
+    return kept_folder(FOLDER, f"{sources} {versions_of_libraries('transformers')}")
 
 
 def converted(name: str) -> Converted:
@@ -63,20 +57,6 @@ def converted(name: str) -> Converted:
         for index in sorted({index for (index, _, _), _ in parts})
     ]
     return Converted(folder / "model.mlpackage", tuple(calls))
-
-
-@contextlib.contextmanager
-def quiet_conversion() -> Iterator[None]:
-    """Drop what a conversion prints and warns of: versions that coremltools was not tested with, progress bars."""
-    logger = logging.getLogger("coremltools")
-    level = logger.level
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
 
 
 def convert(name: str, folder: Path) -> None:
