@@ -1,8 +1,8 @@
 """Parts of vision transformers on (B, H, W, C) tensors: the layout of matrix products and of ONNX's LayerNormalization.
 
 The counterpart of ``channels_first`` for runtimes on CPUs and GPUs.  A block that uses them takes and returns
-(B, C, H, W) like the one that it replaces; permutations at the ends of two blocks cancel in an exported graph.  MLPs stay
-1x1 convolutions: ONNX Runtime's kernels for x86 are 5 to 10 % faster at them than at matrix products.
+(B, C, H, W) like the one that it replaces; permutations at the ends of two blocks cancel in an exported graph.
+MLPs stay 1x1 convolutions: ONNX Runtime's kernels for x86 are 5 to 10 % faster at them than at matrix products.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class LastAxisNorm(nn.LayerNorm):
 
 
 class PermutedLayerNorm(nn.Module):
-    """``LayerNorm2d`` as a LayerNorm over the last axis between two permutations; its parameters have the same names."""
+    """``LayerNorm2d`` as a LayerNorm over the last axis between two permutations; parameters have the same names."""
 
     def __init__(self, norm: LayerNorm2d) -> None:
         super().__init__()

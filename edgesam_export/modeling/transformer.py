@@ -18,7 +18,7 @@ __all__ = ["Attention", "MlpBlock", "TwoWayAttentionBlock", "TwoWayTransformer",
 
 
 def batch_of(x: Tensor) -> int:
-    """Return the size of the first axis; 1 as a constant, which keeps shapes out of the exported graph of one prompt."""
+    """Return the size of the first axis; 1 as a constant, which keeps shapes out of the graph of one prompt."""
     return 1 if x.shape[0] == 1 else x.shape[0]
 
 

@@ -7,7 +7,6 @@ the image is 128 such vectors.  It is less work for T below 16: 7 tokens for a p
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from edgesam_export.modeling.channels_last import LastAxisNorm

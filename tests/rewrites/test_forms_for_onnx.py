@@ -7,6 +7,7 @@ from dataclasses import replace
 import onnx
 import pytest
 import torch
+from small_models import SMALL, WIDTH, build, small_model
 
 from edgesam_export.families.sam import GRID, Block, SamEncoder, ViTConfig
 from edgesam_export.modeling.common import LayerNorm2d
@@ -15,7 +16,6 @@ from edgesam_export.modeling.sam import SamModel
 from edgesam_export.modeling.transformer import TwoWayTransformer
 from edgesam_export.rewrites import apply_rewrites, recommended_rewrites
 from edgesam_export.rewrites.token_side import TokenSideTransformer
-from small_models import SMALL, WIDTH, build, small_model
 
 CONFIG = ViTConfig(width=32, depth=2, heads=2, global_blocks=(1,))
 
