@@ -445,7 +445,7 @@ def fp16_coordinates(model: Any) -> list[Any]:
 
 @fault("norms squared in FP16", "precision")
 def squared(model: Any) -> list[Any]:
-    return [without_rewrite("layer_norm_2d")]
+    return [without_rewrites("layer_norm_2d", "layer_norm_last_axis")]
 
 
 for power in (4, 6, 8, 10):
@@ -456,7 +456,7 @@ for power in (4, 6, 8, 10):
         norm = [m for m in model.image_encoder.modules() if type(m).__name__ == "LayerNorm2d"][-1]
         of_kind(model.image_encoder, nn.Conv2d)[-1].weight.mul_(2.0**power)
         norm.eps *= 4.0**power
-        return [without_rewrite("layer_norm_2d")]
+        return [without_rewrites("layer_norm_2d", "layer_norm_last_axis")]
 
 
 for power in (0, 6, 9, 12):
@@ -469,7 +469,7 @@ for power in (0, 6, 9, 12):
             attention.late = 2.0**power
             for parameter in attention.q_proj.parameters():
                 parameter.mul_(attention.late)
-        return [without_rewrite("channels_first_transformer")]
+        return [without_rewrites("channels_first_transformer", "token_side_transformer")]
 
 
 class LateScaled(Attention):
@@ -488,9 +488,11 @@ class LateScaled(Attention):
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
 
-def without_rewrite(left_out: str) -> Any:
-    """A patch that exports without one of the recommended rewrites."""
+def without_rewrites(*left_out: str) -> Any:
+    """A patch that exports without some of the recommended rewrites."""
     from edgesam_export.rewrites import recommended_rewrites
 
-    kept = tuple(name for name in recommended_rewrites() if name != left_out)
-    return patch("edgesam_export.export.trace.recommended_rewrites", lambda: kept)
+    def kept(format: str) -> tuple[str, ...]:
+        return tuple(name for name in recommended_rewrites(format) if name not in left_out)
+
+    return patch("edgesam_export.export.trace.recommended_rewrites", kept)

@@ -270,7 +270,7 @@ def test_a_family_is_called_like_its_module():
 
 
 def test_every_rewrites_module_registers_one():
-    recommended_rewrites()
+    recommended_rewrites("coreml")
     homes = {REWRITES[name].apply.__module__.rsplit(".", 1)[-1] for name in REWRITES}
     assert homes == stems("rewrites")
     assert all(REWRITES[name].summary.endswith(".") for name in REWRITES)

@@ -114,7 +114,7 @@ def build_components(
             f"profile '{profile.name}' has its consumer's number of prompts, one or any, not {config.queries} queries;"
             " leave queries out or use profile 'default'"
         )
-    names = tuple(name for name in recommended_rewrites() if name not in profile.without)
+    names = tuple(name for name in recommended_rewrites(format) if name not in profile.without)
     if config.rewrites is not None:
         names = tuple(config.rewrites)
         if barred := [name for name in names if name in profile.without]:

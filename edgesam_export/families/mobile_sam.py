@@ -18,6 +18,12 @@ from torch import Tensor, nn
 
 from edgesam_export.families import register_model
 from edgesam_export.modeling.channels_first import PointwiseLinear, Windows
+from edgesam_export.modeling.channels_last import (
+    LastAxisAttention,
+    LastAxisNorm,
+    channels_first,
+    channels_last,
+)
 from edgesam_export.modeling.common import ConvBN, LayerNorm2d
 from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.modeling.prompt_encoder import PromptEncoder
@@ -194,6 +200,52 @@ class TinyViTBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.local_conv(x + self.attn(x))
         return x + self.mlp(x)
+
+    def channels_last(self) -> LastAxisBlock:
+        """Return an equal block that computes with channels on the last axis, but for the convolution."""
+        return LastAxisBlock(self)
+
+
+class BiasedAttention(LastAxisAttention):
+    """``WindowAttention`` without its norm: keys on the last axis of the scores, channels on that of all else."""
+
+    bias: Tensor
+
+    def __init__(self, attention: WindowAttention) -> None:
+        qkv, heads = attention.qkv, attention.heads
+        ordered = PointwiseLinear(qkv.in_features, qkv.out_features)
+        for name in ("weight", "bias"):
+            rows = getattr(qkv, name).detach().reshape(heads, 3, attention.head_width, -1)
+            getattr(ordered, name).data = rows.transpose(0, 1).reshape(getattr(qkv, name).shape).clone()
+        windows = attention.windows
+        super().__init__(ordered, attention.proj, heads=heads, grid=windows.grid, window=windows.size)
+        self.register_buffer("bias", attention.attention_biases.detach()[:, attention.distances])  # (heads, key, query)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend within each window: q, k, v (N, cells, d) -> the same."""
+        scores = (q @ k.transpose(1, 2)).reshape(-1, *self.bias.shape) + self.bias  # symmetric in key and query
+        return scores.softmax(dim=3).reshape(-1, *self.bias.shape[1:]) @ v
+
+
+class LastAxisBlock(nn.Module):
+    """``TinyViTBlock`` with channels on the last axis inside."""
+
+    def __init__(self, block: TinyViTBlock) -> None:
+        super().__init__()
+        attention = block.attn.folded() if block.attn.pads_before_norm else block.attn
+        self.norm, self.attn = LastAxisNorm(attention.norm), BiasedAttention(attention)
+        self.local_conv = block.local_conv
+        self.mlp_norm, self.mlp = (
+            LastAxisNorm(block.mlp.norm),
+            nn.Sequential(block.mlp.fc1, block.mlp.act, block.mlp.fc2),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Update the grid, (B, C, grid, grid) -> the same."""
+        cells = channels_last(x)
+        cells = cells + self.attn(self.norm(cells))
+        cells = channels_last(self.local_conv(channels_first(cells)))
+        return channels_first(cells + channels_last(self.mlp(channels_first(self.mlp_norm(cells)))))
 
 
 class Stage(nn.Module):

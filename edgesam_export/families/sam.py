@@ -19,6 +19,13 @@ from torch import Tensor, nn
 
 from edgesam_export.families import register_model
 from edgesam_export.modeling.channels_first import PatchEmbedding, PointwiseLinear, Windows
+from edgesam_export.modeling.channels_last import (
+    LastAxisAttention,
+    LastAxisNorm,
+    channels_first,
+    channels_last,
+    scaled_keys,
+)
 from edgesam_export.modeling.common import LayerNorm2d
 from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.modeling.prompt_encoder import PromptEncoder
@@ -163,6 +170,60 @@ class Block(nn.Module):
         windows = self.windows.cut(self.windows.pad(self.norm1(x)), self.width)
         x = x + self.windows.join(self.attn(windows), self.width)
         return x + self.mlp(self.norm2(x))
+
+    def channels_last(self) -> LastAxisBlock:
+        """Return an equal block that computes with channels on the last axis."""
+        return LastAxisBlock(self)
+
+
+class RelativeAttention(LastAxisAttention):
+    """``Attention`` with keys on the last axis of the scores, and channels on that of everything else."""
+
+    by_row: Tensor
+    by_column: Tensor
+
+    def __init__(self, attention: Attention, grid: int) -> None:
+        qkv = scaled_keys(attention.qkv, attention.key_scale)
+        super().__init__(qkv, attention.proj, heads=attention.heads, grid=grid, window=attention.side)
+        for name, table in (("by_row", attention.rel_pos_h), ("by_column", attention.rel_pos_w)):
+            positions = table.detach()[attention.offsets].transpose(1, 2).contiguous()
+            self.register_buffer(name, positions)  # (query, d, key)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend within each window: q, k, v (N, side * side, d) -> the same."""
+        side = self.window
+        step = QUERY_ROWS if side > WINDOW else side
+        attended = [
+            self.scores(q[:, first * side : (first + step) * side], k, first, step).softmax(dim=2) @ v
+            for first in range(0, side, step)
+        ]
+        return torch.cat(attended, dim=1) if len(attended) > 1 else attended[0]
+
+    def scores(self, q: Tensor, k: Tensor, first: int, count: int) -> Tensor:
+        """Return scores (N, count * side, side * side) of the rows of queries from ``first`` on: q (N, ..., d)."""
+        side = self.window
+        grid = q.reshape(-1, count, side, self.head_width)
+        by_row = grid @ self.by_row[first : first + count]  # (N, y, x, key y)
+        by_column = (grid.transpose(1, 2) @ self.by_column).transpose(1, 2)  # (N, y, x, key x)
+        scores = (q @ k.transpose(1, 2)).reshape(-1, count, side, side, side)
+        scores = scores + by_row.unsqueeze(4) + by_column.unsqueeze(3)
+        return scores.reshape(-1, count * side, side * side)
+
+
+class LastAxisBlock(nn.Module):
+    """``Block`` with channels on the last axis inside."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = LastAxisNorm(block.norm1), LastAxisNorm(block.norm2)
+        self.attn = RelativeAttention(block.attn, GRID)
+        self.mlp = block.mlp
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Update the grid, (B, C, 64, 64) -> the same."""
+        cells = channels_last(x)
+        cells = cells + self.attn(self.norm1(cells))
+        return channels_first(cells + channels_last(self.mlp(channels_first(self.norm2(cells)))))
 
 
 class SamEncoder(nn.Module):

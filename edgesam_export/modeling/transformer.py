@@ -14,7 +14,12 @@ from torch import Tensor, nn
 
 from edgesam_export.modeling.common import FeedForward
 
-__all__ = ["Attention", "MlpBlock", "TwoWayAttentionBlock", "TwoWayTransformer", "attend_to_tokens"]
+__all__ = ["Attention", "MlpBlock", "TwoWayAttentionBlock", "TwoWayTransformer", "attend_to_tokens", "batch_of"]
+
+
+def batch_of(x: Tensor) -> int:
+    """Return the size of the first axis; 1 as a constant, which keeps shapes out of the graph of one prompt."""
+    return 1 if x.shape[0] == 1 else x.shape[0]
 
 
 class Attention(nn.Module):
@@ -25,7 +30,7 @@ class Attention(nn.Module):
         inner = dim // downsample
         if inner % heads:
             raise ValueError(f"inner width {inner} is not a multiple of {heads} heads")
-        self.heads = heads
+        self.heads, self.inner = heads, inner
         self.q_proj = nn.Linear(dim, inner)
         self.v_proj = nn.Linear(dim, inner)
         self.k_proj = nn.Linear(dim, inner)
@@ -47,11 +52,12 @@ class Attention(nn.Module):
         if key_bias is not None:
             scores = scores + key_bias
         attended = torch.softmax(scores, dim=-1) @ value
-        return self.out_proj(attended.transpose(1, 2).flatten(2))  # (B, heads, Tq, d) -> (B, Tq, heads * d)
+        merged = attended.transpose(1, 2).reshape(batch_of(q), -1, self.inner)  # (B, heads, Tq, d) -> (B, Tq, inner)
+        return self.out_proj(merged)
 
     def split_heads(self, x: Tensor) -> Tensor:
         """Give every head its share of the channels: (B, T, inner) -> (B, heads, T, inner // heads)."""
-        return x.reshape(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
+        return x.reshape(batch_of(x), -1, self.heads, self.inner // self.heads).transpose(1, 2)
 
 
 class MlpBlock(FeedForward):

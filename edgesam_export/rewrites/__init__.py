@@ -1,4 +1,8 @@
-"""Output-preserving rewrites of a model for the Neural Engine: one function, one rewrite.
+"""Output-preserving rewrites of a model for what runs it: one function, one rewrite.
+
+The Neural Engine, which Core ML and Core AI serve, wants channels on axis 1, 1x1 convolutions and no large transposes;
+ONNX Runtime wants channels on the last axis, matrix products and few passes over an image.  So a rewrite names the
+formats that it is recommended for.
 
 A rewrite takes a ``SamModel`` and changes its modules in place; ``apply_rewrites`` works on a copy, so the reference
 that parity compares with is never touched.  The copy shares its parameters with the original, since those of large
@@ -15,13 +19,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgesam_export.registry import Registry, import_submodules
+from edgesam_export.spec import EVERY_FORMAT
 
 if TYPE_CHECKING:
     from torch import nn
 
     from edgesam_export.modeling.sam import SamModel
 
-__all__ = ["REWRITES", "Rewrite", "apply_rewrites", "recommended_rewrites", "register_rewrite", "replace_modules"]
+__all__ = [
+    "NEURAL_ENGINE",
+    "REWRITES",
+    "Rewrite",
+    "apply_rewrites",
+    "recommended_rewrites",
+    "register_rewrite",
+    "replace_modules",
+]
+
+NEURAL_ENGINE = ("coreml", "coreai")
+"""Formats whose files may run on the Neural Engine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +48,13 @@ class Rewrite:
     apply: Callable[[SamModel], None]
     tolerance: float
     """Largest difference it may make in FP32, relative to the largest magnitude of the output."""
-    recommended: bool
+    formats: tuple[str, ...]
+    """Export formats that it is recommended for, perhaps none; ``EVERY_FORMAT`` stands for all."""
     summary: str
+
+    def recommended_for(self, format: str) -> bool:
+        """Return whether an export to ``format`` applies it by default."""
+        return not {format, EVERY_FORMAT}.isdisjoint(self.formats)
 
 
 Apply = Callable[["SamModel"], None]
@@ -41,14 +62,12 @@ REWRITES: Registry[Rewrite] = Registry("rewrite")
 Change = Callable[["SamModel"], None]
 
 
-def register_rewrite(*, tolerance: float, recommended: bool = True) -> Callable[[Apply], Apply]:
+def register_rewrite(*, tolerance: float, formats: tuple[str, ...] = (EVERY_FORMAT,)) -> Callable[[Apply], Apply]:
     """Return a decorator that registers a function ``(model) -> None`` under its own name."""
 
     def store(function: Apply) -> Apply:
         summary = (function.__doc__ or "").strip().splitlines()[0]
-        entry = Rewrite(
-            name=function.__name__, apply=function, tolerance=tolerance, recommended=recommended, summary=summary
-        )
+        entry = Rewrite(name=function.__name__, apply=function, tolerance=tolerance, formats=formats, summary=summary)
         REWRITES.register(function.__name__)(entry)
         return function
 
@@ -61,14 +80,14 @@ def load_all() -> Registry[Rewrite]:
     return REWRITES
 
 
-def recommended_rewrites() -> tuple[str, ...]:
-    """Return the names that an export applies by default, in order."""
+def recommended_rewrites(format: str) -> tuple[str, ...]:
+    """Return the names that an export to ``format`` applies by default, in order."""
     registry = load_all()
-    return tuple(name for name in registry if registry[name].recommended)
+    return tuple(name for name in registry if registry[name].recommended_for(format))
 
 
-def apply_rewrites(model: SamModel, names: tuple[str, ...] | None = None) -> SamModel:
-    """Return a copy of ``model`` with the named rewrites applied (None: the recommended ones).
+def apply_rewrites(model: SamModel, names: tuple[str, ...]) -> SamModel:
+    """Return a copy of ``model`` with the named rewrites applied.
 
     Parameters that no rewrite replaces are those of ``model`` itself, not copies.
 
@@ -76,7 +95,7 @@ def apply_rewrites(model: SamModel, names: tuple[str, ...] | None = None) -> Sam
         UsageError: a name is not a rewrite.
     """
     registry = load_all()
-    chosen = [registry[name] for name in (recommended_rewrites() if names is None else names)]
+    chosen = [registry[name] for name in names]
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     rewritten = copy.deepcopy(model, shared)
     for rewrite in chosen:

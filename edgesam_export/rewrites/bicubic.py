@@ -130,7 +130,7 @@ def bicubic_as_matmul(model: SamModel) -> None:
     replace_bicubic(model, build)
 
 
-@register_rewrite(tolerance=1e-6, recommended=False)
+@register_rewrite(tolerance=1e-6, formats=())
 def bicubic_as_phases(model: SamModel) -> None:
     """Turn bicubic upsampling into a depthwise convolution with all phases of a channel and a pixel shuffle."""
 

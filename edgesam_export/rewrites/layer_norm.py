@@ -9,7 +9,7 @@ from torch import nn
 
 from edgesam_export.modeling.common import LayerNorm2d
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.rewrites import register_rewrite, replace_modules
+from edgesam_export.rewrites import NEURAL_ENGINE, register_rewrite, replace_modules
 
 __all__ = ["ChannelLayerNorm", "ScaledLayerNorm", "layer_norm_2d"]
 
@@ -85,7 +85,7 @@ class ScaledLayerNorm(ChannelLayerNorm):
 
 
 # 1e-5: bias is divided by the weight and multiplied again.
-@register_rewrite(tolerance=1e-5)
+@register_rewrite(tolerance=1e-5, formats=NEURAL_ENGINE)
 def layer_norm_2d(model: SamModel) -> None:
     """Replace every channel LayerNorm by a form that converts to one operation and cannot overflow FP16."""
 

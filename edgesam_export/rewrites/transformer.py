@@ -8,7 +8,7 @@ from torch import nn
 from edgesam_export.modeling.common import bias_of
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.modeling.transformer import Attention, TwoWayAttentionBlock, TwoWayTransformer, attend_to_tokens
-from edgesam_export.rewrites import register_rewrite
+from edgesam_export.rewrites import NEURAL_ENGINE, register_rewrite
 from edgesam_export.rewrites.layer_norm import ChannelLayerNorm
 
 __all__ = ["ChannelsFirstAttention", "ChannelsFirstTransformer", "channels_first_transformer"]
@@ -166,7 +166,7 @@ class ChannelsFirstTransformer(nn.Module):
 
 
 # 1e-5: the softmax scale is folded into the query weights and sums run in another order.
-@register_rewrite(tolerance=1e-5)
+@register_rewrite(tolerance=1e-5, formats=NEURAL_ENGINE)
 def channels_first_transformer(model: SamModel) -> None:
     """Lay the decoder's transformer out with channels on axis 1, linear layers as 1x1 convolutions."""
     if isinstance(model.mask_decoder.transformer, TwoWayTransformer):

@@ -25,7 +25,7 @@ from edgesam_export.parity import check_parity
 from edgesam_export.parity.metrics import psnr_db
 from edgesam_export.predict.predictor import Predictor
 from edgesam_export.profiles import find_profile
-from edgesam_export.rewrites import apply_rewrites
+from edgesam_export.rewrites import apply_rewrites, recommended_rewrites
 from edgesam_export.runners import open_artifact, open_runner
 from edgesam_export.spec import Artifact, OnnxConfig
 
@@ -77,9 +77,9 @@ def test_three_stages_are_fused_at_the_finest_one():
     torch.testing.assert_close(encoder(picture), encoder.neck(fused), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", [None, "bicubic_as_matmul", "bicubic_as_phases"])
-def test_rewrites_know_the_size_of_each_of_its_two_upsamplings(model, name):
-    rewritten = apply_rewrites(model, None if name is None else (name,))
+@pytest.mark.parametrize("names", [recommended_rewrites("coreml"), ("bicubic_as_matmul",), ("bicubic_as_phases",)])
+def test_rewrites_know_the_size_of_each_of_its_two_upsamplings(model, names):
+    rewritten = apply_rewrites(model, names)
     assert not any(isinstance(module, Upsample2x) for module in rewritten.modules())
     picture = torch.randn(1, 3, 512, 512, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():

@@ -17,7 +17,7 @@ from edgesam_export.mil import load_program
 from edgesam_export.modeling.pyramid import FoldedNeck, PyramidNeck
 from edgesam_export.parity.metrics import psnr_db
 from edgesam_export.predict.predictor import Predictor
-from edgesam_export.rewrites import apply_rewrites
+from edgesam_export.rewrites import apply_rewrites, recommended_rewrites
 
 
 class TestEdgeTamGoldens(PyramidSuite):
@@ -89,7 +89,10 @@ def test_an_export_has_merged_branches_and_no_blocker(exported):
     types = [operation.type for operation in load_program(encoder.path).operations]
     model = load_model("edgetam", random_weights=SEED)
     gates = sum(name.endswith("se.fc1") for name, _ in model.named_modules())
-    convolutions = sum(isinstance(part, torch.nn.Conv2d) for part in apply_rewrites(model).image_encoder.modules())
+    convolutions = sum(
+        isinstance(part, torch.nn.Conv2d)
+        for part in apply_rewrites(model, recommended_rewrites("coreml")).image_encoder.modules()
+    )
     assert types.count("conv") == convolutions == 2 + 23 * 3 + 3 * 4 + 2 * gates + 4
     assert not {"batch_norm", "transpose", "reshape", "matmul"} & set(types)
     report = analyze(load_program(encoder.path), target="iPhone 14")

@@ -341,18 +341,28 @@ def test_exact_slots_give_the_prompt_encoders_tokens():
 
 # ---- rewrites and exports
 
+ORDERS = [recommended_rewrites(format)[::step] for format in ("coreml", "onnx") for step in (1, -1)]
 
-@pytest.mark.parametrize("names", [*[(name,) for name in all_rewrites()], None, recommended_rewrites()[::-1]])
+
+@pytest.mark.parametrize("names", [*[(name,) for name in all_rewrites()], *ORDERS])
 def test_rewrites_keep_what_the_decoder_computes(model, names):
     rewritten = apply_rewrites(model, names)
-    tolerance = 1e-4 if names is None or len(names) > 1 else all_rewrites()[names[0]].tolerance
+    tolerance = 1e-4 if len(names) > 1 else all_rewrites()[names[0]].tolerance
     expected, found = (one.decode(EMBEDDINGS, COORDS, LABELS) for one in (model, rewritten))
     assert max(relative(*pair) for pair in zip(found, expected)) <= tolerance
 
 
-def test_the_recommended_rewrites_reach_every_part_of_the_decoder(model):
-    kinds = {type(module).__name__ for module in apply_rewrites(model).mask_decoder.modules()}
-    assert {"ChannelsFirstTransformer", "GroupedHypernetworks", "PhaseMaskProduct"} <= kinds
+@pytest.mark.parametrize(
+    ("format", "parts"),
+    [
+        ("coreml", {"ChannelsFirstTransformer", "GroupedHypernetworks", "PhaseMaskProduct"}),
+        ("onnx", {"TokenSideTransformer", "StackedHypernetworks"}),
+    ],
+)
+def test_the_recommended_rewrites_reach_every_part_of_the_decoder(model, format, parts):
+    rewritten = apply_rewrites(model, recommended_rewrites(format))
+    kinds = {type(module).__name__ for module in rewritten.mask_decoder.modules()}
+    assert parts <= kinds
     assert "LayerNorm" not in kinds
     assert [kind for kind in kinds if kind == "ReLU"] == []
 

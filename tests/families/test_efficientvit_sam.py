@@ -153,8 +153,8 @@ def small() -> SamModel:
 @pytest.fixture(scope="module")
 def traced(small):
     config = CoreMLConfig(tensor_input=True)
-    component = find_profile("default").encoder(apply_rewrites(small), config)
-    return trace_component(component, small, config, recommended_rewrites(), format="coreml"), config
+    component = find_profile("default").encoder(apply_rewrites(small, recommended_rewrites("coreml")), config)
+    return trace_component(component, small, config, recommended_rewrites("coreml"), format="coreml"), config
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def program(traced, tmp_path_factory):
 
 @pytest.mark.parametrize("bicubic", ["bicubic_as_matmul", "bicubic_as_phases"])
 def test_rewritten_encoder_computes_the_same(small, bicubic):
-    names = (*(name for name in recommended_rewrites() if "bicubic" not in name), bicubic)
+    names = (*(name for name in recommended_rewrites("coreml") if "bicubic" not in name), bicubic)
     rewritten = apply_rewrites(small, names).image_encoder
     kinds = {type(module) for module in rewritten.modules()}
     assert not kinds & {nn.BatchNorm2d, Upsample, LayerNorm2d}

@@ -58,7 +58,7 @@ def model(synthetic) -> SamModel:
 
 @pytest.fixture(scope="session")
 def rewritten(model) -> SamModel:
-    return apply_rewrites(model)
+    return apply_rewrites(model, recommended_rewrites("onnx"))
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +73,7 @@ def export(model, rewritten, tmp_path_factory):
     def exported(part: str, **options) -> Session:
         config = OnnxConfig(**options)
         component = getattr(find_profile(config.profile), part)(rewritten, config)
-        traced = trace_component(component, model, config, recommended_rewrites(), format="onnx")
+        traced = trace_component(component, model, config, recommended_rewrites("onnx"), format="onnx")
         path = tmp_path_factory.mktemp("onnx") / f"{part}.onnx"
         save_onnx(traced, config, path)
         return Session(path)

@@ -53,7 +53,9 @@ def package(model, rewritten, tmp_path_factory):
     config = CoreMLConfig(profile="official")
     component = find_profile("official").decoder(rewritten, config)
     path = tmp_path_factory.mktemp("coreml") / "decoder.mlpackage"
-    save_package(trace_component(component, model, config, recommended_rewrites(), format="coreml"), config, path)
+    save_package(
+        trace_component(component, model, config, recommended_rewrites("coreml"), format="coreml"), config, path
+    )
     return path
 
 
