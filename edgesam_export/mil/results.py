@@ -11,7 +11,7 @@ from edgesam_export.mil.carriers import CARRIERS
 from edgesam_export.mil.graph import Operation
 from edgesam_export.mil.types import StateBox, ValueType
 
-__all__ = ["as_tuple", "conform", "is_fresh", "while_executing"]
+__all__ = ["as_tuple", "conform", "fits", "is_fresh", "while_executing"]
 
 PYTHON_TYPES = {"string": str, "list": list, "dict": dict, "state": StateBox, "tuple": tuple}
 

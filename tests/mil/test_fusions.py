@@ -1,6 +1,7 @@
 """Fusions: every registered pattern gives the bits of the plain operations, and is left when it could not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from coremltools.converters.mil.mil import Builder as mb
 
-from edgesam_export.mil import Program, load_program
+from edgesam_export.mil import Program, load_program, memory
 from edgesam_export.mil.fusions import FUSIONS
 from edgesam_export.spec import NUMERICS
 
@@ -48,6 +49,11 @@ def uneven(x):
     return mb.gelu(x=conv(x, 8, kernel=2, pad=[0, 1, 0, 1], pad_type="custom"), mode="EXACT")
 
 
+def block(x):
+    """Two convolutions of single pixels; the value between them is the largest."""
+    return mb.add(x=x, y=conv(mb.gelu(x=conv(x, 12), mode="EXACT"), inputs=12))
+
+
 def overwritten(x):
     """A residual that dies in the sum, one that lives on in a view, and one that the convolution itself reads."""
     first = conv(x)
@@ -78,6 +84,7 @@ PATTERNS: dict[str, tuple[Callable, str]] = {
     "number": (of_the_mean(mb.mul, [1, 2, 3]), "conv+mul"),
     "constant": (lambda x: mb.add(x=conv(x), y=normal(1, 6, 9, 7)), "conv+add"),
     "overwritten": (overwritten, "conv+add"),
+    "block by rows": (block, "conv+gelu+conv+add"),
     "elementwise": (lambda x: mb.maximum(x=mb.sub(x=mb.add(x=x, y=x), y=np.float32(1)), y=x), "add+sub+maximum"),
     "norm": (lambda x: mb.gelu(x=mb.layer_norm(x=x, axes=[1]), mode="EXACT"), "layer_norm+gelu"),
     "matmul": (lambda x: mb.add(x=mb.matmul(x=x, y=x, transpose_y=True), y=np.float32(2)), "matmul+add"),
@@ -101,9 +108,13 @@ def identifier(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def patterns(tmp_path_factory: pytest.TempPathFactory) -> Program:
+def patterns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """All patterns; pieces and bands are so small that there are several, the last one smaller."""
     bodies = {identifier(name): body for name, (body, _) in PATTERNS.items()}
-    return program_of(bodies, tmp_path_factory.mktemp("patterns"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "CHUNK", 80)
+        patch.setattr(import_module("edgesam_export.mil.fusions.by_rows"), "CHUNK", 200)
+        yield program_of(bodies, tmp_path_factory.mktemp("patterns"))
 
 
 def fused_kinds(program: Program, numerics: str) -> list[str]:

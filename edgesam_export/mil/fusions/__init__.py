@@ -21,7 +21,7 @@ from edgesam_export.mil.plan import Step
 from edgesam_export.mil.results import as_tuple, conform, is_fresh, while_executing
 from edgesam_export.registry import Registry, import_submodules
 
-__all__ = ["FUSIONS", "Chain", "Fusion", "fuse", "register_fusion"]
+__all__ = ["FUSIONS", "Chain", "Fused", "Fusion", "fuse", "fused_whole", "register_fusion"]
 
 Fused = Callable[[list[list[Any]]], "Tensor | None"]
 """Gets the positional arguments of each operation of a chain, None where the operation before gives the value; returns
@@ -30,7 +30,7 @@ the value of the last operation, rounded as numerics demand, or None for argumen
 
 @dataclass(frozen=True)
 class Chain:
-    """Operations that follow each other; all their outputs have one declared type."""
+    """Operations that follow each other."""
 
     steps: Sequence[Step]
     links: Sequence[int]
@@ -43,6 +43,16 @@ class Chain:
     def types(self) -> tuple[str, ...]:
         """The operations' types in order."""
         return tuple(step.operation.type for step in self.steps)
+
+    @property
+    def has_one_type(self) -> bool:
+        """True if all outputs have one declared type: each operation gives one element for one."""
+        return len({step.outputs[0][2] for step in self.steps}) == 1
+
+    def compute(self, fused: Fused | None, arguments: list[list[Any]]) -> Tensor:
+        """Return the value of the last operation by the fused function, or one by one what that cannot take."""
+        value = None if fused is None else fused(arguments)
+        return self.finish(self.value_of(self.steps[0], arguments[0]), arguments) if value is None else value
 
     def value_of(self, step: Step, positional: list[Any]) -> Tensor:
         """Return the value of one operation, before it is rounded.
@@ -82,7 +92,7 @@ class Fusion:
 
 
 FUSIONS: Registry[Fusion] = Registry("fusion")
-"""Tried in the order of their names."""
+"""Of those that take a chain, the one that takes most of it; the first by name of several."""
 
 
 def register_fusion(*, heads: Sequence[str], tails: Sequence[str]) -> Callable[..., Callable[[Chain], Fused | None]]:
@@ -142,8 +152,7 @@ def followers(steps: Sequence[Step], reads: Sequence[set[int]], outputs: set[int
             before = produced.get(slot)
             if before is None or counts[slot] > 1 or slots[slot] > 1 or slot in outputs:
                 continue
-            if steps[before].outputs[0][2] == step.outputs[0][2]:
-                following[before] = (index, position)
+            following[before] = (index, position)
     return following
 
 
@@ -156,8 +165,8 @@ def fused_from(
     first: int, steps: Sequence[Step], following: dict[int, tuple[int, int]], inside: set[int], numerics: Numerics
 ) -> tuple[list[int], Step] | None:
     """Return the operations of the chain that begins with a step, and the step that computes it; None if none does."""
-    for name in FUSIONS:
-        fusion = FUSIONS[name]
+    best: tuple[list[int], Step] | None = None
+    for fusion in map(FUSIONS.__getitem__, FUSIONS):
         if steps[first].operation.type not in fusion.heads or not is_link(steps[first]):
             continue
         members, links = [first], []
@@ -166,11 +175,22 @@ def fused_from(
                 break  # another chain ends in it already
             members.append(then[0])
             links.append(then[1])
-        for length in range(len(members), 1, -1):
+        for length in range(len(members), len(best[0]) if best else 1, -1):
             chain = Chain([steps[member] for member in members[:length]], links[: length - 1], numerics)
             fused = fusion.make(chain)
             if fused is not None:
-                return members[:length], step_of(chain, fused)
+                best = members[:length], step_of(chain, fused)
+                break
+    return best
+
+
+def fused_whole(chain: Chain) -> Fused | None:
+    """Return the function of the first fusion that takes all of a chain, None if none does."""
+    for fusion in map(FUSIONS.__getitem__, FUSIONS):
+        if chain.types[0] in fusion.heads and set(chain.types[1:]) <= fusion.tails and len(chain.steps) > 1:
+            fused = fusion.make(chain)
+            if fused is not None:
+                return fused
     return None
 
 
@@ -184,9 +204,7 @@ def step_of(chain: Chain, fused: Fused) -> Step:
     spans = [slice(start, end) for start, end in pairwise(ends)]
 
     def compute(*flat: Any) -> Tensor:
-        arguments = [list(flat[span]) for span in spans]
-        value = fused(arguments)
-        return chain.finish(chain.value_of(chain.steps[0], arguments[0]), arguments) if value is None else value
+        return chain.compute(fused, [list(flat[span]) for span in spans])
 
     head, last = chain.steps[0], chain.steps[-1]
     return replace(

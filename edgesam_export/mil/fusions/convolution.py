@@ -14,6 +14,7 @@ from torch import Tensor
 from edgesam_export.mil.fusions import Chain, Fused, register_fusion
 from edgesam_export.mil.memory import channels_last
 from edgesam_export.mil.ops.conv import PackedConvolution
+from edgesam_export.mil.results import fits
 
 __all__ = ["convolution_with_gelu", "convolution_with_operand"]
 
@@ -24,7 +25,7 @@ def convolution_of(chain: Chain) -> PackedConvolution | None:
     """Return the chain's convolution if nothing has to be rounded between it and the operations that follow."""
     head = chain.steps[0].fn
     rounds = any(step.rounds[0] for step in chain.steps)
-    return head if isinstance(head, PackedConvolution) and not rounds else None
+    return head if isinstance(head, PackedConvolution) and not rounds and chain.has_one_type else None
 
 
 @register_fusion(heads=["conv"], tails=["gelu"])
@@ -59,13 +60,18 @@ def convolution_with_operand(chain: Chain) -> Fused | None:
         return None  # oneDNN subtracts the operand, it does not subtract from it
     slot = dict(chain.steps[1].call.feeds).get(position)
     apart = slot not in dict(chain.steps[0].call.feeds).values()
-    shape = chain.steps[0].outputs[0][2].shape
+    declared = chain.steps[0].outputs[0][2]
 
     def compute(arguments: list[list[Any]]) -> Tensor | None:
         x, _, bias = arguments[0]
         other = arguments[1][position]
         packed = convolution.packed_for(x)
-        if packed is None or other.dtype != torch.float32 or tuple(other.shape) != shape:
+        if (
+            packed is None
+            or other.dtype != torch.float32
+            or other.ndim != 4
+            or not fits(tuple(other.shape), declared.shape)
+        ):
             return None
         x, laid_out = channels_last(x), channels_last(other)
         product: tuple[Any, ...] = (packed.weight, bias, *packed.geometry, operation, 1.0, None, [], None)

@@ -33,7 +33,7 @@ exponentials differ in the last place between the vectors of an array and what i
 def elementwise_in_one_pass(chain: Chain) -> Fused | None:
     """Return the chain that rounds and changes the first operation's value in its own memory."""
     head, *tail = chain.steps
-    if any(step.call.keyword.get("mode", "EXACT") != "EXACT" for step in tail):
+    if not chain.has_one_type or any(step.call.keyword.get("mode", "EXACT") != "EXACT" for step in tail):
         return None
     stages = [
         chain.numerics.stages(step.version.name, step.outputs[0][2]) if step.rounds[0] else () for step in chain.steps

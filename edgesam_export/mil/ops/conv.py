@@ -117,6 +117,13 @@ class PackedConvolution:
         )
         return product
 
+    @property
+    def is_pointwise(self) -> bool:
+        """True if each output pixel is made of the input pixel in the same position alone."""
+        ones = all((self.attributes.get(key) or [1, 1]) == [1, 1] for key in ("strides", "dilations"))
+        padded = self.attributes.get("pad_type") == "custom" and any(self.attributes.get("pad") or [])
+        return self.weight.shape[2:] == (1, 1) and ones and not padded
+
     def packed_for(self, x: Tensor) -> Packed | None:
         """Return the packed weight for an input of this size, None for what oneDNN's function cannot take."""
         size = tuple(x.shape)
