@@ -35,7 +35,7 @@ $(INSTALLED):
 	rm -f $(VENV)/installed-*
 	touch $@
 
-demo: setup  ## Export the bundled model, check it, look at it for the Neural Engine, segment an image
+demo: setup  ## Export the bundled model, check it, look at it for the Neural Engine, segment an image; names the page
 	$(RUN)/edgesam-export coreml $(MODEL) $(WEIGHTS) --mask-input --no-verify --output $(OUT)
 	$(RUN)/edgesam-export onnx $(MODEL) $(WEIGHTS) --mask-input --no-verify --output $(OUT)
 	$(RUN)/edgesam-export parity $(OUT) $(WEIGHTS) --output $(OUT)
@@ -47,6 +47,7 @@ demo: setup  ## Export the bundled model, check it, look at it for the Neural En
 	@echo "ONNX files         $(OUT)/$(MODEL)_encoder.onnx, $(OUT)/$(MODEL)_decoder.onnx"
 	@echo "parity report      $(OUT)/parity.html"
 	@echo "mask over image    $(OUT)/$(basename $(notdir $(PICTURE)))_overlay.png"
+	@echo "click on it        $(RUN)/edgesam-export serve $(OUT)"
 
 # The first run is the same to the last bit on CPUs of one kind, in two processes of one thread; the second needs a GPU.
 tiny: setup  ## Train the bundled weights again: two hours on two cores, then six minutes on a data centre's GPU; resumes
@@ -118,6 +119,9 @@ bench: setup  ## Export and executor benchmarks: ratios measured in one run
 	$(RUN)/python benchmarks/executor.py
 	$(RUN)/python benchmarks/ane_cost.py
 	$(RUN)/python benchmarks/rewrites.py
+
+serve-bench: setup  ## What a click on the page takes; writes the table of docs/serve.md
+	$(RUN)/python benchmarks/serve.py
 
 model-table: setup  ## Export, check and analyse every model that has no figures yet; write docs/models.md
 	$(RUN)/python benchmarks/model_table.py

@@ -27,7 +27,7 @@ LONG_FILES: set[str] = set()
 ROOMS = (
     ("cli",),
     ("distill",),
-    ("bench", "segment_anything"),
+    ("bench", "segment_anything", "serve"),
     ("ane", "parity", "predict"),
     ("catalogue", "runners"),
     ("artifacts",),

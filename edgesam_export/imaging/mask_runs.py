@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["MaskRuns", "joined_runs", "runs_of", "runs_of_columns", "without_small_regions"]
+__all__ = ["MaskRuns", "joined_runs", "runs_of", "runs_of_columns", "shared_area", "without_small_regions"]
 
 Bounds = tuple[int, int, int, int]
 DIGITS = 7
@@ -94,6 +94,20 @@ class MaskRuns:
         outer = np.concatenate([[0], edges, [self.size[0] * self.size[1]]]).reshape(-1, 2).astype(np.int64)
         outer = outer[outer[:, 0] < outer[:, 1]]
         return MaskRuns(size=self.size, starts=outer[:, 0], ends=outer[:, 1])
+
+
+def shared_area(one: MaskRuns, other: MaskRuns) -> int:
+    """Return the pixels that two masks of one image have in common."""
+    before = np.concatenate([[0], np.cumsum(other.ends - other.starts)])  # pixels of the runs before each run
+    last_end = np.concatenate([[0], other.ends])
+
+    def below(numbers: np.ndarray) -> np.ndarray:
+        """Return how many pixels of the other mask have lower numbers."""
+        begun = np.searchsorted(other.starts, numbers, side="right")
+        counted: np.ndarray = before[begun] - np.maximum(last_end[begun] - numbers, 0)
+        return counted
+
+    return int((below(one.ends) - below(one.starts)).sum())
 
 
 def runs_of(mask: np.ndarray) -> MaskRuns:

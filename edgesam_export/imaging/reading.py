@@ -46,8 +46,10 @@ DEEP_MODES = ("RGB", "RGBA", "LA")
 """Modes whose files may hold 16 bits per channel, which Pillow has no mode for."""
 
 
-def open_image(path_or_file: str | Path | BinaryIO) -> np.ndarray:
+def open_image(path_or_file: str | Path | BinaryIO, formats: tuple[str, ...] | None = None) -> np.ndarray:
     """Decode an image file to upright 8-bit RGB; of several frames the first. Conversions: see ``rgb_array``.
+
+    ``formats`` are Pillow's names of those that may be tried, None: all that it has; HEIC is always tried.
 
     Shapes: returns uint8 (H, W, 3)
     Raises: UsageError when there is no such file, or it is no image, cut short, or larger than ``MAX_PIXELS``.
@@ -55,7 +57,7 @@ def open_image(path_or_file: str | Path | BinaryIO) -> np.ndarray:
     name = str(getattr(path_or_file, "name", "image") if hasattr(path_or_file, "read") else path_or_file)
     try:
         with up_to_our_limit():
-            image = opened(path_or_file, name)
+            image = opened(path_or_file, name, formats)
     except UsageError:
         raise
     except FileNotFoundError:
@@ -128,13 +130,13 @@ def any_image(image: np.ndarray | Image.Image | str | Path, name: str = "image")
     return array_pixels(image, name)
 
 
-def opened(path_or_file: str | Path | BinaryIO, name: str) -> Image.Image:
+def opened(path_or_file: str | Path | BinaryIO, name: str, formats: tuple[str, ...] | None = None) -> Image.Image:
     """Return a file as Pillow opens it; HEIC, an iPhone's default, through ``pillow-heif`` where that is installed.
 
     Raises: UsageError for a HEIC file without it.
     """
     try:
-        return Image.open(path_or_file)
+        return Image.open(path_or_file, formats=formats)
     except UnidentifiedImageError:
         if not is_heic(path_or_file):
             raise
@@ -145,7 +147,7 @@ def opened(path_or_file: str | Path | BinaryIO, name: str) -> Image.Image:
             f"{name}: a HEIC image, which needs pillow-heif: pip install 'edgesam-export[heic]'; or save it as JPEG"
         ) from None
     pillow_heif.register_heif_opener()
-    return Image.open(path_or_file)
+    return Image.open(path_or_file, formats=["HEIF"])
 
 
 def is_heic(path_or_file: str | Path | BinaryIO) -> bool:

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco
 from scipy import ndimage
 
-from edgesam_export.imaging.mask_runs import MaskRuns, compressed, joined_runs, runs_of, runs_of_columns
+from edgesam_export.imaging.mask_runs import MaskRuns, compressed, joined_runs, runs_of, runs_of_columns, shared_area
 from edgesam_export.imaging.mask_runs import without_small_regions as cleaned
 from edgesam_export.imaging.masks import bounding_box
 
@@ -43,6 +43,13 @@ def test_a_mask_comes_back_whole_and_in_parts(mask, data):
     pieces = [runs_of_columns(mask[:, :split].T, height), runs_of_columns(mask[:, split:].T, height, x0=split)]
     joined = joined_runs(pieces, (height, width))
     assert joined.starts.tolist() == runs.starts.tolist() and joined.ends.tolist() == runs.ends.tolist()
+
+
+@given(mask=MASKS, data=st.data())
+def test_two_masks_share_the_pixels_that_both_have(mask, data):
+    other = data.draw(arrays(bool, mask.shape))
+    assert shared_area(runs_of(mask), runs_of(other)) == np.count_nonzero(mask & other)
+    assert shared_area(runs_of(other), runs_of(mask)) == np.count_nonzero(mask & other)
 
 
 def test_counts_of_a_large_image_are_compressed_as_pycocotools_does():
