@@ -154,7 +154,7 @@ def checked_box(box: NumbersLike | None, size: tuple[int, int]) -> np.ndarray:
         return np.zeros((0, 2), np.float64)
     corners = numbers(box, "box")
     if corners.ndim == 2 and len(corners) > 1 and corners.shape[1] == 4:
-        raise UsageError(f"{len(corners)} boxes; a prompt has one, so call predict once for each, on the same image")
+        raise UsageError(f"{len(corners)} boxes; a prompt has one; give each to predict_many as a prompt of its own")
     corners = corners.reshape(-1)
     if len(corners) != 4:
         raise UsageError(f"box has {len(corners)} values; give four: x0 y0 x1 y1")

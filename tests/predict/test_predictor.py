@@ -130,7 +130,7 @@ def test_shares_of_the_sides_in_place_of_pixels_are_warned_of(prompt):
 
 def test_several_boxes_are_refused_with_the_way_out():
     predictor = Predictor(runner=FakeRunner()).set_image(PICTURE)
-    with pytest.raises(UsageError, match="2 boxes; a prompt has one, so call predict once for each"):
+    with pytest.raises(UsageError, match="2 boxes; a prompt has one; give each to predict_many"):
         predictor.predict(box=[(1, 1, 9, 9), (2, 2, 8, 8)])
     predictor.predict(box=[(1, 1, 9, 9)])
 
