@@ -109,6 +109,7 @@ conformance: setup  ## coremltools' own op tests against the executor, all of th
 bench: setup  ## Export and executor benchmarks: ratios measured in one run
 	$(RUN)/python benchmarks/export.py
 	$(RUN)/python benchmarks/executor.py
+	$(RUN)/python benchmarks/executor.py --busy --rounds 5
 	$(RUN)/python benchmarks/ane_cost.py
 	$(RUN)/python benchmarks/rewrites.py
 
