@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 __all__ = ["interleaved_ms", "machine", "print_ratios", "run_child"]
 
@@ -27,14 +27,15 @@ def interleaved_ms(
     return times
 
 
-def print_ratios(title: str, times: dict[str, list[float]], base: str) -> None:
-    """Print median, min, max and the ratio of medians to ``base``."""
+def print_ratios(title: str, times: dict[str, list[float]], base: str, bars: Mapping[str, float] | None = None) -> None:
+    """Print median, min, max and the ratio of medians to ``base``, beside the most that it may be."""
     reference = statistics.median(times[base])
     print(f"\n{title}")
-    print(f"{'':34}{'median ms':>10}{'min':>9}{'max':>9}{'ratio':>8}")
+    print(f"{'':34}{'median ms':>10}{'min':>9}{'max':>9}{'ratio':>8}{'bar':>7}")
     for name, values in times.items():
         middle = statistics.median(values)
-        print(f"{name:34}{middle:>10.1f}{min(values):>9.1f}{max(values):>9.1f}{middle / reference:>8.2f}")
+        bar = f"{bars[name]:>7.2f}" if bars and name in bars else ""
+        print(f"{name:34}{middle:>10.1f}{min(values):>9.1f}{max(values):>9.1f}{middle / reference:>8.2f}{bar}".rstrip())
 
 
 def machine(threads: int) -> str:

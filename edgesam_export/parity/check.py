@@ -19,6 +19,7 @@ import numpy as np
 from edgesam_export.errors import UsageError
 from edgesam_export.imaging.feeds import PackedPrompt, match_maps
 from edgesam_export.imaging.geometry import PreparedImage, prepare
+from edgesam_export.mil.memory import keep_freed_memory
 from edgesam_export.parity.at_source import at_source_rows
 from edgesam_export.parity.counterparts import Comparison, comparisons, original_reference
 from edgesam_export.parity.diagnosis import Diagnosis
@@ -87,6 +88,7 @@ def check_parity(
     candidates = open_candidates(candidate, tuple(numerics))
     require_outputs(gates, candidates)
     original = original_reference(open_reference(reference), candidates)
+    keep_freed_memory(original)
     loaded = load_images(default_images(original.runner.info) if images is None else images)
     candidates = [*candidates, *witness_runners(candidates, original, progress)]
     asked = prompts or trained_prompts(original.runner.info)

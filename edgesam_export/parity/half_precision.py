@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgesam_export.imaging.geometry import PreparedImage
+from edgesam_export.mil.memory import is_dense, pieces
 from edgesam_export.modeling.common import LayerNorm2d, OneGroupNorm
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.runners import Decoded, Embedding
@@ -57,11 +58,16 @@ class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]  # in torch
         """Return a floating-point tensor rounded; anything else as it is."""
         if not isinstance(value, Tensor) or value.dtype != torch.float32 or not value.numel():
             return value
-        scaled = value if self.grid == 1 else value * self.grid
-        # Dekker 1971, "A floating-point technique for extending the available precision": the upper half of a number.
-        large = scaled * self.factor
-        large -= large - scaled
-        return large if self.grid == 1 else large.div_(self.grid)
+        source = value if is_dense(value) else value.contiguous()
+        result = torch.empty_like(source)
+        for piece, upper in zip(pieces(source), pieces(result)):
+            scaled = piece if self.grid == 1 else piece * self.grid
+            # Dekker 1971, "A floating-point technique for extending the available precision": a number's upper half.
+            torch.mul(scaled, self.factor, out=upper)
+            upper -= upper - scaled
+            if self.grid != 1:
+                upper /= self.grid
+        return result
 
 
 class HalfPrecisionRunner(TorchRunner):
