@@ -113,13 +113,13 @@ Hits = dict[tuple[Rule, Hit], list[str]]
 
 def check_graph(graph: GraphView, families: tuple[str, ...], device_class: DeviceClass | None = None) -> Hits:
     """Return the hits of all rules on a graph, sorted by severity, rule and location."""
-    hardware = load_hardware()
+    hardware, rules = load_hardware(), all_rules()
     hits: Hits = {}
     limits = {family: hardware.limits_of(family, device_class) for family in families}
     for late in (False, True):
         for family in families:
             view = prepare(graph, limits[family], hits if late else None)
-            for rule in all_rules():
+            for rule in rules:
                 if rule.needs_placements == late and (rule.families is None or family in rule.families):
                     for hit in rule.check(view, limits[family]):
                         hits.setdefault((rule, hit), []).append(family)
