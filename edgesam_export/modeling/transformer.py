@@ -52,8 +52,8 @@ class Attention(nn.Module):
         if key_bias is not None:
             scores = scores + key_bias
         attended = torch.softmax(scores, dim=-1) @ value
-        merged = attended.transpose(1, 2).reshape(batch_of(q), -1, self.inner)  # (B, heads, Tq, d) -> (B, Tq, inner)
-        return self.out_proj(merged)
+        # (B, heads, Tq, d) -> (B, Tq, inner); B is that of the keys where one image is the query of several prompts
+        return self.out_proj(attended.transpose(1, 2).reshape(batch_of(attended), -1, self.inner))
 
     def split_heads(self, x: Tensor) -> Tensor:
         """Give every head its share of the channels: (B, T, inner) -> (B, heads, T, inner // heads)."""

@@ -96,7 +96,9 @@ def test_masks_of_a_large_image_are_shown_scaled_and_downloaded_whole(serving):
 def test_everything_finds_what_the_generator_finds(client, small):
     options = {"grid": 2, "min_score": 0, "min_stability": 0}
     asked = {"image": client.image(), "backend": "small/torch"}
-    result = client.post("/api/everything", {**asked, **options})[1]["result"]
+    status, line = client.post("/api/everything", {**asked, **options})
+    assert status == 200 and "result" in line, line
+    result = line["result"]
     config = GeneratorConfig(points_per_side=2, pred_iou_thresh=0, stability_score_thresh=0)
     masks = generate_masks(open_runner(small), np.asarray(picture()), config)
     found = [coco.decode(entry["segmentation"]).astype(bool) for entry in result["annotations"]]
