@@ -8,11 +8,12 @@ files.  Everything lies in ``out/swift-fixtures`` under the repository's root:
                                               function points_2, no mask prompt
     official/...                              profile of the released files: everything fp32, number of points free
     maps/small_maps_{encoder,decoder}...      a small model with three maps, and frame and prompts as EdgeTAM has them
+    queries/small_maps_{encoder,decoder}...   the same with a decoder of three prompts at once, which scores objects
     edgetam/edgetam_{encoder,decoder}...      the recommended export of a family with three maps; so for each model that
                                               is named on the command line
     broken/*.mlpackage                        tiny programs whose contract is missing, damaged or of another kind
     pictures/<name>.npy                       uint8 (h, w, 3) RGB
-    expected[_tensor|_official|_maps|_<model>]/<picture>_<prompt>_{scores,logits,bits}.npy
+    expected[_tensor|_official|_maps|_queries|_<model>]/<picture>_<prompt>_{scores,logits,bits}.npy
                                               float32 (M,); float32 (M, 256, 256); uint8 (M, bytes), packed bits
     fixtures.json                             pairs of packages with their prompts, best masks
 """
@@ -31,7 +32,7 @@ import numpy as np
 from export_cache import PACKAGE, ROOT, RUNNING, digest_of_sources, exported, locked, staged
 
 FOLDER = ROOT / "out" / "swift-fixtures"
-MODEL, SEED, SLOTS = "edge_sam_3x", export_cache.SEED, 8
+MODEL, SEED, SLOTS, QUERIES = "edge_sam_3x", export_cache.SEED, 8, 3
 FAMILIES = ("edgetam",)
 """Families with more than one map; SAM 2.1 tiny takes minutes, so it is made for who asks (``make swift-sam2``)."""
 Prompt = dict[str, Any]
@@ -96,7 +97,8 @@ def write_expected(
             packed = np.packbits(found.masks.reshape(len(found.masks), -1), axis=1)
             for part, array in (("scores", found.scores), ("logits", found.logits), ("bits", packed)):
                 np.save(folder / f"{name}_{kind}_{part}.npy", array)
-            rows.append({"picture": name, "name": kind, "best": found.best_index, **prompt})
+            row = {"picture": name, "name": kind, "best": found.best_index, **prompt}
+            rows.append(row if found.object_score is None else {**row, "object_score": found.object_score})
     return rows
 
 
@@ -117,8 +119,11 @@ def write_packages(folder: Path) -> dict[str, list[Path]]:
         shutil.copytree(exported(MODEL, "coreml", random_weights=SEED, **config), folder / name, dirs_exist_ok=True)
     parts = [f"{MODEL}_{part}.mlpackage" for part in ("encoder", "decoder")]
     info = replace(SMALL_MAPS, frame=model_info("edgetam").frame, padding_point=model_info("edgetam").padding_point)
-    maps = export_coreml(small_model(info), folder / "maps", CoreMLConfig(points=SLOTS, mask_input=True))
-    return {name: [folder / name / part for part in parts] for name in options} | {"maps": [file.path for file in maps]}
+    small = {"maps": CoreMLConfig(points=SLOTS, mask_input=True)}
+    small["queries"] = replace(small["maps"], queries=QUERIES, object_score=True)
+    exports = {name: export_coreml(small_model(info), folder / name, config) for name, config in small.items()}
+    paths = {name: [file.path for file in files] for name, files in exports.items()}
+    return {name: [folder / name / part for part in parts] for name in options} | paths
 
 
 def write_broken(folder: Path, decoder: Path) -> None:
@@ -145,6 +150,7 @@ def write_broken(folder: Path, decoder: Path) -> None:
         "encoder_part1": json.dumps({**contract, "component": "encoder", "part": [1, 2]}),
         "proposals": json.dumps({**contract, "component": "proposals", "candidates": []}),
         "hostile_slots": json.dumps({**contract, "slots": 4_000_000_000}),
+        "hostile_queries": json.dumps({**contract, "queries": 4_000_000_000}),
     }
     with quiet():
         package = ct.convert(twice, minimum_deployment_target=ct.target.iOS16, skip_model_load=True)
@@ -186,6 +192,7 @@ def build(folder: Path, models: list[str]) -> None:
         "tensor_prompts": write_expected(folder / "expected_tensor", pairs["tensor"], small, ["point", "box"]),
         "official_prompts": write_expected(folder / "expected_official", pairs["official"], small, ["points", "box"]),
         "maps_prompts": write_expected(folder / "expected_maps", pairs["maps"], stretched, every),
+        "queries_prompts": write_expected(folder / "expected_queries", pairs["queries"], small, every),
         "family_prompts": write_families(folder, models, {"portrait": shown["portrait"]}),
     }
     write_broken(folder / "broken", pairs[""][1])

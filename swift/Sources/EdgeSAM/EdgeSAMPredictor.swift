@@ -195,16 +195,18 @@ public actor EdgeSAMPredictor {
         return try await loaded().decode(prompt, on: embedding)
     }
 
-    /// Masks for several prompts, one after the other; the result has their order.
+    /// Masks for several prompts, in their order; the decoder runs as many at once as it was exported for (`--queries`,
+    /// `decoderContract.queries`). What a prompt gets does not depend on the others.
     ///
     /// - Throws: as for one prompt, before any of them is run.
     public func predict(_ prompts: [Prompt], on embedding: ImageEmbedding) async throws -> [[MaskCandidate]] {
         let networks = try loaded()
         for prompt in prompts { try networks.check(prompt, on: embedding) }
         var found: [[MaskCandidate]] = []
-        for prompt in prompts {
-            logWarning(for: prompt)
-            found.append(try await networks.decode(prompt, on: embedding))
+        for start in stride(from: 0, to: prompts.count, by: decoderContract.queries) {
+            let some = Array(prompts[start..<min(start + decoderContract.queries, prompts.count)])
+            some.forEach(logWarning)
+            found += try await networks.decode(some, on: embedding)
         }
         return found
     }

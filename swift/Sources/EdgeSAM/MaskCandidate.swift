@@ -7,6 +7,9 @@ public struct MaskCandidate: Sendable {
     public let token: Int
     /// The decoder's score, higher is better; predicted IoU or stability, as the model was exported.
     public let score: Float
+    /// Logit of an object's presence, above 0 when the prompt shows one: the same for all candidates of a prompt, whose
+    /// masks do not depend on it. nil when the decoder was exported without `--object-score`.
+    public let objectScore: Float?
     /// 256 x 256, row-major, in the model's prompt frame with its padding; above 0 is inside. Fit for `Prompt.mask`.
     public let logits: [Float]
     /// Size of the image and its place in the model's frame.
@@ -14,9 +17,10 @@ public struct MaskCandidate: Sendable {
 
     private let cache: MaskCache
 
-    init(token: Int, score: Float, logits: [Float], geometry: ImageGeometry) {
+    init(token: Int, score: Float, objectScore: Float? = nil, logits: [Float], geometry: ImageGeometry) {
         self.token = token
         self.score = score
+        self.objectScore = objectScore
         self.logits = logits
         self.geometry = geometry
         cache = MaskCache()

@@ -44,8 +44,10 @@ struct Network: @unchecked Sendable {
         }
         guard let slots else { return }
         let shape = inputs["point_labels"]?.multiArrayConstraint?.shape.map(\.intValue) ?? []
-        guard shape == [1, slots] else {
-            throw .contractBroken(file: file, detail: "point_labels has shape \(shape), the contract \(slots) slots")
+        guard shape == [contract.queries, slots] else {
+            throw .contractBroken(
+                file: file,
+                detail: "point_labels has shape \(shape), the contract \(slots) slots and queries: \(contract.queries)")
         }
     }
 

@@ -81,55 +81,83 @@ struct Networks: Sendable {
 
     /// Masks of one prompt, in the decoder's order.
     func decode(_ prompt: Prompt, on embedding: ImageEmbedding) async throws -> [MaskCandidate] {
+        try await decode([prompt], on: embedding)[0]
+    }
+
+    /// Masks of each prompt in one run of the decoder, which takes at most `queries` of them.
+    func decode(_ prompts: [Prompt], on embedding: ImageEmbedding) async throws -> [[MaskCandidate]] {
         let outputs = try await decoder.predict(
-            try inputs(prompt, embedding), promised: decoderContract.outputs, stage: .decoder)
+            try inputs(prompts, embedding), promised: decoderContract.outputs, stage: .decoder)
         let masks = try output("masks", of: outputs, from: decoder, promised: decoderContract)
         let scores = try output("scores", of: outputs, from: decoder, promised: decoderContract).floats()
+        let presence =
+            decoderContract.scoresObjects
+            ? try output("object_score", of: outputs, from: decoder, promised: decoderContract).floats() : nil
         let area = Prompt.maskSide * Prompt.maskSide
-        let tokens = decoderContract.candidates
+        let (tokens, queries) = (decoderContract.candidates, decoderContract.queries)
         let logits = try masks.floats()
-        guard logits.count == tokens.count * area else {
+        guard logits.count == queries * tokens.count * area, scores.count == queries * tokens.count,
+            presence == nil || presence?.count == queries
+        else {
             throw EdgeSAMError.contractBroken(
                 file: decoder.file,
                 detail: "masks have shape \(masks.array.sizes), the contract \(tokens.count) candidates")
         }
-        do {
-            _ = try MaskScore.best(scores: scores, candidates: tokens.count)
-        } catch {
-            throw EdgeSAMError.badScores(error)
+        return try prompts.indices.map { query in
+            let own = Array(scores[query * tokens.count..<(query + 1) * tokens.count])
+            try check(scores: own)
+            return tokens.indices.map { index in
+                let start = (query * tokens.count + index) * area
+                return MaskCandidate(
+                    token: tokens[index], score: own[index], objectScore: presence?[query],
+                    logits: Array(logits[start..<start + area]), geometry: embedding.geometry)
+            }
         }
-        return tokens.indices.map { index in
-            MaskCandidate(
-                token: tokens[index], score: scores[index],
-                logits: Array(logits[index * area..<(index + 1) * area]), geometry: embedding.geometry)
+    }
+
+    /// Check that one of a prompt's candidates can be chosen.
+    private func check(scores: [Float]) throws(EdgeSAMError) {
+        do {
+            _ = try MaskScore.best(scores: scores, candidates: decoderContract.candidates.count)
+        } catch {
+            throw .badScores(error)
         }
     }
 
     /// Check a prompt without running anything.
     func check(_ prompt: Prompt, on embedding: ImageEmbedding) throws(EdgeSAMError) {
-        _ = try inputs(prompt, embedding)
+        _ = try inputs([prompt], embedding)
     }
 
-    /// The decoder's inputs for one prompt.
-    private func inputs(_ prompt: Prompt, _ embedding: ImageEmbedding) throws(EdgeSAMError) -> [String: NetworkInput] {
+    /// The decoder's inputs for as many prompts as it takes at most; the other queries are slots that are all empty.
+    private func inputs(
+        _ prompts: [Prompt], _ embedding: ImageEmbedding
+    ) throws(EdgeSAMError) -> [String: NetworkInput] {
         guard embedding.model == model, embedding.geometry.frame == frame else {
             throw .foreignEmbedding(embedding: embedding.model, predictor: model)
         }
-        guard prompt.maskLogits == nil || decoderContract.maskInput else { throw .maskPromptNotTaken }
-        let packed = try pack(prompt, geometry: embedding.geometry)
-        let side = Prompt.maskSide
+        guard decoderContract.maskInput || prompts.allSatisfy({ $0.maskLogits == nil }) else {
+            throw .maskPromptNotTaken
+        }
+        let packed = try pack(prompts, geometry: embedding.geometry)
+        let (side, queries) = (Prompt.maskSide, decoderContract.queries)
+        let spare = queries - prompts.count
         var inputs: [String: NetworkInput] = [:]
         for tensor in decoderContract.inputs {
             let type = decoder.inputType(tensor.name)
             let (values, shape): ([Float], [Int])
             switch tensor.name {
-            case "point_coords": (values, shape) = (packed.coords, [1, packed.slots, 2])
-            case "point_labels": (values, shape) = (packed.labels, [1, packed.slots])
+            case "point_coords": (values, shape) = (packed.coords, [queries, packed.slots / queries, 2])
+            case "point_labels": (values, shape) = (packed.labels, [queries, packed.slots / queries])
             case "mask_input":
+                let none = [Float](repeating: 0, count: side * side)
+                let masks = prompts.flatMap { $0.maskLogits ?? none }
                 (values, shape) = (
-                    prompt.maskLogits ?? [Float](repeating: 0, count: side * side), [1, 1, side, side]
+                    masks + [Float](repeating: 0, count: spare * side * side), [queries, 1, side, side]
                 )
-            case "has_mask_input": (values, shape) = ([prompt.maskLogits == nil ? 0 : 1], [1])
+            case "has_mask_input":
+                let has: [Float] = prompts.map { $0.maskLogits == nil ? 0 : 1 }
+                (values, shape) = (has + [Float](repeating: 0, count: spare), [queries])
             default:
                 guard let map = embedding.maps.first(where: { $0.name == tensor.name }) else {
                     throw .contractBroken(file: decoder.file, detail: "input '\(tensor.name)' is unknown")
@@ -144,6 +172,20 @@ struct Networks: Sendable {
             inputs[tensor.name] = .values(values, shape: shape, type: type)
         }
         return inputs
+    }
+
+    /// Prompts one after the other, each filled up with empty slots to the length of the longest, then empty ones.
+    private func pack(_ prompts: [Prompt], geometry: ImageGeometry) throws(EdgeSAMError) -> PackedPrompt {
+        let each = try prompts.map { prompt throws(EdgeSAMError) in try pack(prompt, geometry: geometry) }
+        let longest = each.map(\.slots).max() ?? 1
+        var all = PackedPrompt(coords: [], labels: [])
+        for query in 0..<decoderContract.queries {
+            let packed = query < each.count ? each[query] : PackedPrompt(coords: [], labels: [])
+            let missing = longest - packed.slots
+            all.coords += packed.coords + [Float](repeating: 0, count: 2 * missing)
+            all.labels += packed.labels + [Float](repeating: PromptPacker.emptySlot, count: missing)
+        }
+        return all
     }
 
     private func pack(_ prompt: Prompt, geometry: ImageGeometry) throws(EdgeSAMError) -> PackedPrompt {

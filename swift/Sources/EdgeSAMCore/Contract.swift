@@ -61,6 +61,10 @@ public struct Contract: Sendable, Hashable {
     public let outputs: [Tensor]
     /// Prompt slots of a decoder; nil when their number is free, and for an encoder.
     public let slots: Int?
+    /// Prompts that a decoder takes at once; 1 for an encoder.
+    public let queries: Int
+    /// Whether a decoder returns the logit of an object's presence.
+    public let scoresObjects: Bool
     /// Whether a decoder takes a mask prompt.
     public let maskInput: Bool
     /// Indexes of the mask tokens a decoder returns masks for, in order; empty for an encoder.
@@ -98,6 +102,8 @@ public struct Contract: Sendable, Hashable {
         slots = try fields.slots.map { slots throws(ContractError) in
             try Self.within(slots, 1...4096, field: "slots")
         }
+        queries = try Self.within(fields.queries ?? 1, 1...64, field: "queries")
+        scoresObjects = fields.objectScore ?? false
         maskInput = fields.maskInput ?? false
         candidates = try Self.checked(candidates: fields.candidates ?? [], component)
         score = fields.score

@@ -54,7 +54,9 @@ struct ContractFields: Decodable {
     let inputs: [Tensor]
     let outputs: [Tensor]
     let slots: Int?
+    let queries: Int?
     let maskInput: Bool?
+    let objectScore: Bool?
     let candidates: [Int]?
     let score: String?
     let trainedPrompts: [String]?

@@ -34,6 +34,24 @@ struct ContractTests {
         #expect(contract.part == nil)
     }
 
+    @Test func promptsAtOnceAndObjectScoreAreReadAndMayBeAbsent() throws {
+        let plain = try Contract(json: text("decoder"))
+        #expect(plain.queries == 1 && !plain.scoresObjects)
+        let several = try Contract(
+            json: changed("\"component\":", "\"queries\": 8, \"object_score\": true, \"component\":"))
+        #expect(several.queries == 8 && several.scoresObjects)
+    }
+
+    @Test(arguments: ["0", "65", "-1", "4000000000", "\"8\""])
+    func promptsAtOnceThatNoDecoderTakesAreNamed(_ queries: String) throws {
+        let bad = try changed("\"component\":", "\"queries\": \(queries), \"component\":")
+        let error = #expect(throws: ContractError.self) { try Contract(json: bad) }
+        guard case .invalid("queries", _, _)? = error else {
+            Issue.record("\(String(describing: error)) is another error")
+            return
+        }
+    }
+
     @Test func partOfASplitEncoderSaysWhichItIs() throws {
         let half = try changed("\"component\":", "\"part\": [2, 2], \"component\":")
         #expect(try Contract(json: half).part == Contract.Part(number: 2, of: 2))

@@ -12,6 +12,8 @@ struct Exports: Sendable {
         case official
         /// Of another model, whose embedding has three maps.
         case maps
+        /// The same with a decoder of three prompts at once, which scores objects.
+        case queries
         /// Real families of that kind.
         case edgetam
         case sam2 = "sam2.1_hiera_tiny"
@@ -22,7 +24,7 @@ struct Exports: Sendable {
         var model: String {
             switch self {
             case .recommended, .tensor, .official: "edge_sam_3x"
-            case .maps: "small_maps"
+            case .maps, .queries: "small_maps"
             case .edgetam, .sam2: rawValue
             }
         }
@@ -37,10 +39,12 @@ struct Exports: Sendable {
         let box: [Double]?
         let maskOf: String?
         let best: Int
+        let objectScore: Float?
 
         enum CodingKeys: String, CodingKey {
             case picture, name, points, labels, box, best
             case maskOf = "mask_of"
+            case objectScore = "object_score"
         }
 
         var description: String { "\(picture)_\(name)" }
@@ -61,6 +65,7 @@ struct Exports: Sendable {
         let tensorPrompts: [Row]
         let officialPrompts: [Row]
         let mapsPrompts: [Row]
+        let queriesPrompts: [Row]
         let familyPrompts: [String: [Row]]
 
         enum CodingKeys: String, CodingKey {
@@ -68,6 +73,7 @@ struct Exports: Sendable {
             case tensorPrompts = "tensor_prompts"
             case officialPrompts = "official_prompts"
             case mapsPrompts = "maps_prompts"
+            case queriesPrompts = "queries_prompts"
             case familyPrompts = "family_prompts"
         }
     }
@@ -84,7 +90,7 @@ struct Exports: Sendable {
         slots = index.slots
         var rows: [Pair: [Row]] = [
             .recommended: index.prompts, .tensor: index.tensorPrompts, .official: index.officialPrompts,
-            .maps: index.mapsPrompts,
+            .maps: index.mapsPrompts, .queries: index.queriesPrompts,
         ]
         for (model, prompts) in index.familyPrompts {
             if let pair = Pair(rawValue: model) { rows[pair] = prompts }

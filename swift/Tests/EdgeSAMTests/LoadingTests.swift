@@ -94,13 +94,14 @@ import Testing
         }
     }
 
-    @Test func contractThatPromisesAnotherProgram() async throws {
-        let hostile = try await session.exports().broken("hostile_slots")
+    @Test(arguments: ["hostile_slots", "hostile_queries"])
+    func contractThatPromisesAnotherProgram(name: String) async throws {
+        let hostile = try await session.exports().broken(name)
         switch try await failure(decoder: hostile) {
         case .contractBroken(let file, _), .badContract(let file, .invalid):
-            #expect(file == "hostile_slots.mlpackage")
+            #expect(file == "\(name).mlpackage")
         case let other:
-            Issue.record("four billion slots were accepted: \(String(describing: other))")
+            Issue.record("four billion of \(name) were accepted: \(String(describing: other))")
         }
     }
 

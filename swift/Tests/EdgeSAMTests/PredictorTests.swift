@@ -47,6 +47,22 @@ import Testing
         for row in rows { try await compare(row, pair) }
     }
 
+    @Test func severalPromptsAtOnceMatchPython() async throws {
+        let exports = try await session.exports()
+        let predictor = try await session.predictor(.queries)
+        #expect(predictor.decoderContract.queries == 3 && predictor.decoderContract.scoresObjects)
+        let rows = exports.rows[.queries] ?? []
+        #expect(rows.count == 6, "one picture, six prompts")
+        let embedding = try await session.embedding("small", .queries)
+        let prompts = try rows.map { try exports.prompt($0, .queries) }
+        for count in [6, 4, 1] {  // two whole runs; one and a third; a third
+            let found = try await predictor.predict(Array(prompts.prefix(count)), on: embedding)
+            #expect(found.count == count)
+            for (row, candidates) in zip(rows, found) { try check(candidates, of: row, .queries, embedding, exports) }
+        }
+        try check(try await predictor.predict(prompts[1], on: embedding), of: rows[1], .queries, embedding, exports)
+    }
+
     @Test func mapsThatTheDecoderMissesAreNamed() async throws {
         let own = try await session.embedding("small", .maps)
         let bare = ImageEmbedding(model: own.model, geometry: own.geometry, maps: Array(own.maps.prefix(2)))
@@ -61,8 +77,15 @@ import Testing
         let exports = try await session.exports()
         let predictor = try await session.predictor(pair)
         let embedding = try await session.embedding(row.picture, pair)
-        let expected = try exports.expected(row, pair)
         let found = try await predictor.predict(try exports.prompt(row, pair), on: embedding)
+        try check(found, of: row, pair, embedding, exports)
+    }
+
+    private func check(
+        _ found: [MaskCandidate], of row: Exports.Row, _ pair: Exports.Pair, _ embedding: ImageEmbedding,
+        _ exports: Exports
+    ) throws {
+        let expected = try exports.expected(row, pair)
         #expect(found.count == expected.scores.count)
         let logits = found.flatMap(\.logits)
         #expect(logits.count == expected.logits.count)
@@ -71,6 +94,7 @@ import Testing
         #expect(largest <= 1e-2, "\(row): logits differ by \(largest)")
         for (candidate, index) in zip(found, expected.scores.indices) {
             #expect(candidate.token == index)
+            #expect(candidate.objectScore == row.objectScore, "\(row)")
             #expect(abs(candidate.score - expected.scores[index]) <= 1e-3, "\(row), mask \(index)")
             #expect(candidate.mask.size == embedding.geometry.source)
             let iou = Self.iou(candidate.mask.bits, expected.masks[index])
