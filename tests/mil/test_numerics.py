@@ -106,3 +106,18 @@ def test_buffer_made_while_inferring_serves_outside_too() -> None:
 def test_unknown_numerics_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match="unknown numerics 'int8'; choose one of: fp32, fp16, ane"):
         numerics_for("int8")
+
+
+@pytest.mark.parametrize("op", ["conv", "add"])
+def test_ane_changes_every_fp16_number_as_reported(op: str) -> None:
+    numbers = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+    expected = np.where(np.abs(numbers) < 2.0**-14, 0, numbers)
+    if op == "conv":
+        expected = np.where(np.abs(expected) >= 2.0**15, np.copysign(np.float32(np.inf), expected), expected)
+    np.testing.assert_array_equal(np.float32(rounded("ane", numbers.tolist(), op=op)), expected)
+
+
+def test_a_dense_permuted_value_is_rounded_in_its_own_memory() -> None:
+    value = torch.full((2, 3, 4), 1 + 2**-20).permute(2, 0, 1)
+    result = numerics_for("fp16").round("matmul", value, FP16, fresh=True)
+    assert result.data_ptr() == value.data_ptr() and torch.equal(result, torch.ones(4, 2, 3))
