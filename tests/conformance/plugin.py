@@ -42,6 +42,10 @@ OPS_RUN: set[str] = set()
 NUMERICS = {"current": "fp16"}
 FP16_STEP = 1e-3
 """A little more than one step of FP16 at 1.0 (2 ** -10)."""
+FP16_SUM = 4e-3
+"""Of 64 products of numbers below 1 that were each rounded to FP16, five times the standard deviation of the error."""
+SUMMING = "TestRNN"
+"""Class whose tests of FP16 weights add 64 products and compare with the sum of the unrounded ones."""
 TORCH_TESTING = "coremltools.converters.mil.frontend.torch.test.testing_utils"
 FLOOR = {"current": 0.0}
 """Smallest absolute and relative tolerance of the running test."""
@@ -134,6 +138,13 @@ def has_fp16_data(item: pytest.Item) -> bool:
     return "float16" in str(values) or "fp16" in values or "fp16" in getattr(item, "originalname", "")
 
 
+def floor_of(item: pytest.Item) -> float:
+    """Smallest tolerance for a test: what rounding its data to FP16 costs."""
+    if not has_fp16_data(item):
+        return 0.0
+    return FP16_SUM if f"::{SUMMING}::" in item.nodeid else FP16_STEP
+
+
 def numerics_of(item: pytest.Item) -> str:
     """Numerics for a test: ``fp32`` if it converts in FP32 and has no FP16 data of its own, else as typed."""
     backend = getattr(getattr(item, "callspec", None), "params", {}).get("backend")
@@ -188,8 +199,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if listed:
         selected = set(Path(listed).read_text(encoding="utf-8").splitlines())
         items[:] = [item for item in items if item.nodeid in selected]
-    share = config.getoption("--conformance-one-in")
-    items[:] = [item for item in items if zlib.crc32(item.nodeid.encode()) % share == 0]
+    share = config.getoption("--conformance-one-in")  # the smallest, among which --record finds the sample
+    items[:] = [item for item in items if zlib.crc32(item.nodeid.encode()) * share < 1 << 32]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -197,7 +208,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     COUNTS.clear()
     OPS_RUN.clear()
     NUMERICS["current"] = numerics_of(item)
-    FLOOR["current"] = FP16_STEP if has_fp16_data(item) else 0.0
+    FLOOR["current"] = floor_of(item)
     # the tests draw their data and some of their weights: the same numbers in every run, whatever ran before
     random.seed(0)
     np.random.seed(0)
