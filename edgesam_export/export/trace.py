@@ -27,6 +27,7 @@ __all__ = [
     "trace_component",
     "trace_each",
     "trace_model",
+    "traced_outputs",
     "within",
 ]
 
@@ -82,7 +83,7 @@ def trace_model(model: SamModel, config: ExportConfig, *, format: str) -> list[T
 
     Raises:
         UsageError: the profile does not exist for this format, or a rewrite is unknown.
-        ConversionError: a traced component does not compute what the module computes.
+        ConversionError: a component's outputs are not those that its contract promises.
     """
     return list(trace_each(model, config, format=format))
 
@@ -142,14 +143,13 @@ def trace_component(
     format: str,
     capture: Capture = script_module,
 ) -> TracedComponent:
-    """Capture one component and check its outputs against its ``TensorSpec``s."""
+    """Capture one component and check its outputs against its ``TensorSpec``s; a trace runs the module once."""
     module = component.module.eval().requires_grad_(False)
     if model.provenance is None:
         raise ConversionError(f"{model.info.name} has no weights yet; load a checkpoint or random weights")
     with torch.no_grad():
         traced = capture(module, component.example)
-        outputs = traced(*component.example)
-    check_outputs(component, outputs)
+        check_outputs(component, output_sizes(traced, component.example))
     contract = make_contract(
         info=model.info,
         provenance=model.provenance,
@@ -183,9 +183,24 @@ def fp32_modules(module: torch.nn.Module, format: str) -> tuple[str, ...]:
     return tuple(path for path, part in module.named_modules() if asking & set(getattr(part, "fp32_formats", ())))
 
 
-def check_outputs(component: Component, outputs: Any) -> None:
+def output_sizes(module: torch.nn.Module, example: Example) -> list[tuple[int, ...]]:
+    """Return the sizes of a captured module's outputs: a trace recorded them, any other module runs once more."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return [tuple(zeros.shape) for zeros in traced_outputs(module)]
+    outputs = module(*example)
+    return [tuple(output.shape) for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+
+def traced_outputs(module: torch.jit.ScriptModule) -> list[torch.Tensor]:
+    """Return zeros of the sizes and types that the outputs had when the module was traced."""
+    graph = module.inlined_graph  # values of a graph live as long as it does
+    (result,) = graph.outputs()
+    values = list(result.node().inputs()) if result.node().kind() == "prim::TupleConstruct" else [result]
+    return [torch.zeros(value.type().sizes(), dtype=value.type().dtype()) for value in values]
+
+
+def check_outputs(component: Component, found: list[tuple[int, ...]]) -> None:
     """Raise ConversionError unless the outputs have the promised number and sizes (free ones aside)."""
-    found = [tuple(o.shape) for o in (outputs if isinstance(outputs, tuple) else (outputs,))]
     promised = [spec.shape for spec in component.outputs]
     fits = len(found) == len(promised) and all(
         len(a) == len(b) and all(isinstance(q, str) or p == q for p, q in zip(a, b)) for a, b in zip(found, promised)
