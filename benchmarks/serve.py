@@ -30,7 +30,7 @@ BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
 MODELS = {"edge_sam_tiny": None, "edge_sam": 0}
 """Model -> seed of random weights, None for the bundled ones; times do not depend on the weights."""
 SAMPLE = ROOT / "edgesam_export" / "samples" / "coffee.jpg"
-HEADINGS = ("model", "backend", "click, median", "range", "of it decoder", "encoding")
+HEADINGS = ("model", "backend", "click, median", "range", "of it decoder", "first encoding")
 
 
 def exports(folder: Path) -> Path:

@@ -289,14 +289,14 @@ def require_type(request: Request, expected: str) -> None:
         raise Refused(415, f"content-type is {found[:40]!r}; send {expected}")
 
 
-def make_app(server: PageServer, host: str) -> Any:
-    """Return the ASGI application of a server on ``host``."""
+def error_handlers(problem: Callable[[str], None]) -> dict[Any, Any]:
+    """Return what answers to each kind of exception."""
 
     def answering(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
         """Return a handler that names an error, with a status."""
 
         async def answer(request: Request, error: Exception) -> Response:
-            return JSONResponse(error_entry(error, server.problem), status)
+            return JSONResponse(error_entry(error, problem), status)
 
         return answer
 
@@ -311,6 +311,18 @@ def make_app(server: PageServer, host: str) -> Any:
     async def left(request: Request, error: Exception) -> Response:
         return Response(status_code=400)  # nobody reads it
 
+    return {
+        Refused: refused,
+        HTTPException: unknown,
+        ClientDisconnect: left,
+        EdgeSAMExportError: answering(400),
+        Superseded: answering(409),
+        Exception: answering(500),
+    }
+
+
+def make_app(server: PageServer, host: str) -> Any:
+    """Return the ASGI application of a server on ``host``."""
     routes = [
         Route("/api/setup", server.setup),
         Route("/api/images", server.upload, methods=["POST"]),
@@ -321,14 +333,6 @@ def make_app(server: PageServer, host: str) -> Any:
         Route("/api/download", server.download, methods=["POST"]),
         Route("/{path:path}", server.file),
     ]
-    handlers: Any = {
-        Refused: refused,
-        HTTPException: unknown,
-        ClientDisconnect: left,
-        EdgeSAMExportError: answering(400),
-        Superseded: answering(409),
-        Exception: answering(500),
-    }
-    app = Starlette(routes=routes, exception_handlers=handlers)
+    app = Starlette(routes=routes, exception_handlers=error_handlers(server.problem))
     app.router.redirect_slashes = False
     return Guard(app, allowed_names(host), any_address=not is_loopback(host))
