@@ -196,7 +196,8 @@ def traced_outputs(module: torch.jit.ScriptModule) -> list[torch.Tensor]:
     graph = module.inlined_graph  # values of a graph live as long as it does
     (result,) = graph.outputs()
     values = list(result.node().inputs()) if result.node().kind() == "prim::TupleConstruct" else [result]
-    return [torch.zeros(value.type().sizes(), dtype=value.type().dtype()) for value in values]
+    types: list[Any] = [value.type() for value in values]
+    return [torch.zeros(kind.sizes(), dtype=kind.dtype()) for kind in types]
 
 
 def check_outputs(component: Component, found: list[tuple[int, ...]]) -> None:

@@ -42,7 +42,7 @@ class LastAxisNorm(nn.LayerNorm):
 
     def __init__(self, norm: LayerNorm2d | PermutedLayerNorm | nn.LayerNorm) -> None:
         super().__init__(norm.weight.numel(), eps=norm.eps)
-        self.weight, self.bias = norm.weight, norm.bias
+        self.weight, self.bias = norm.get_parameter("weight"), norm.get_parameter("bias")
 
 
 class PermutedLayerNorm(nn.Module):
@@ -94,7 +94,8 @@ class LastAxisAttention(nn.Module):
         self.grid, self.window, self.count = grid, window, -(-grid // window)
         self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, width, device="meta") for _ in range(3))
         for part, weight in zip((self.q_proj, self.k_proj, self.v_proj), qkv.weight.detach().chunk(3)):
-            part.weight, part.bias = nn.Parameter(weight), None
+            part.weight = nn.Parameter(weight)
+            part.register_parameter("bias", None)
         queries, _, values = bias_of(qkv).detach().chunk(3)
         self.q_proj.bias = nn.Parameter(queries)
         self.out_proj = as_linear(proj)

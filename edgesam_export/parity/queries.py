@@ -53,7 +53,7 @@ def answers(
     for layout in layouts(len(prompts), decoder.queries, number):
         together = decoder.decode_many(embedding, *joined_prompts([packed[index] for index in layout]))
         for query, index in enumerate(layout):
-            part = Decoded(*(None if array is None else array[query : query + 1] for array in together))
+            part = together.of(query)
             known = found[names[index]]
             if not any(same(part, answer.decoded) for answer in known):
                 known.append(Answer(query, part))
@@ -62,7 +62,10 @@ def answers(
 
 def same(one: Decoded, other: Decoded) -> bool:
     """Return whether two answers are equal to the last bit; NaN is not."""
-    return all(np.array_equal(left, right) for left, right in zip(one, other, strict=True) if left is not None)
+    pairs = [(one.masks, other.masks), (one.scores, other.scores)]
+    if one.object_score is not None and other.object_score is not None:
+        pairs.append((one.object_score, other.object_score))
+    return all(np.array_equal(left, right) for left, right in pairs)
 
 
 def worst_answer(found: Sequence[Answer], compare: Callable[[Decoded], CheckResult], queries: int) -> CheckResult:

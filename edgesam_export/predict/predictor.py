@@ -124,10 +124,7 @@ class Predictor:
         for kind in dict.fromkeys(kind_of(one.labels, has_mask=one.mask is not None) for one in packed):
             warn_if_untrained(self.runner.info, kind)
         decoded = self.runner.decode_many(embedding, *joined_prompts(packed))
-        each = (
-            Decoded(*(None if part is None else part[at : at + 1] for part in decoded)) for at in range(len(packed))
-        )
-        return [masks_of(one, prepared) for one in each]
+        return [masks_of(decoded.of(index), prepared) for index in range(len(packed))]
 
     @property
     def current(self) -> tuple[PreparedImage, Embedding]:

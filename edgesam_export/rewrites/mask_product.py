@@ -125,5 +125,6 @@ def mask_product_by_cells(model: SamModel) -> None:
     if model.info.further_maps or [type(layer) for layer in layers[::3]] != [nn.ConvTranspose2d] * 2:
         return
     first, norm, _, second, _ = layers
-    decoder.output_upscaling = LastAxisUpscaling(first, LastAxisNorm(norm), second)
+    upscaling: nn.Module = LastAxisUpscaling(first, LastAxisNorm(norm), second)
+    decoder.add_module("output_upscaling", upscaling)
     decoder.mask_product = CellMaskProduct(decoder.num_mask_tokens, model.prompt_encoder.grid)

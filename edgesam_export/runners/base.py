@@ -33,6 +33,21 @@ class Decoded(NamedTuple):
     object_score: np.ndarray | None = None
     """Logit of an object's presence, float32 (B, 1); None of a decoder that does not return it."""
 
+    def of(self, index: int) -> Decoded:
+        """Return what belongs to one of the prompts, as a batch of one."""
+        at = slice(index, index + 1)
+        return Decoded(self.masks[at], self.scores[at], None if self.object_score is None else self.object_score[at])
+
+    @staticmethod
+    def joined(results: Sequence[Decoded]) -> Decoded:
+        """Return the results of several calls of one decoder as one batch, in their order."""
+        objects = [result.object_score for result in results if result.object_score is not None]
+        return Decoded(
+            np.concatenate([result.masks for result in results]),
+            np.concatenate([result.scores for result in results]),
+            np.concatenate(objects) if objects else None,
+        )
+
 
 class Runner(ABC):
     """One way to execute an encoder and a decoder. What a runner can do is an attribute, here with its default."""
@@ -157,7 +172,7 @@ class Runner(ABC):
             masks = [mask if has else None for mask, has in zip(mask_input, counted, strict=True)]
         chunks = [slice(start, start + self.queries) for start in range(0, count, self.queries)]
         results = [self.decode_queries(embedding, point_coords[at], point_labels[at], masks[at]) for at in chunks]
-        return Decoded(*(None if parts[0] is None else np.concatenate(parts) for parts in zip(*results, strict=True)))
+        return Decoded.joined(results)
 
     def decode_queries(
         self,
