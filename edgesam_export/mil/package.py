@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,13 +48,14 @@ def find_files(path: Path) -> ModelFiles:
     """
     if path.suffix == ".mlmodelc":
         raise ProgramError(f"{path}: this is a compiled model; give the .mlpackage it was compiled from")
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path.is_file, false for a name that is too long
         return ModelFiles(path=path, model=path, root=path.parent)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise ProgramError(f"{path}: no such file or folder; expected a .mlpackage or .mlmodel")
     model = inside(path / "Data" / root_item_path(path), path / "Data", path)
-    if not model.is_file():
-        raise ProgramError(f"{path}: damaged package: Manifest.json names {model.name}, which is not there")
+    if not os.path.isfile(model):
+        name = printable(model.name)
+        raise ProgramError(f"{path}: damaged package: Manifest.json names {name}, which is not there")
     return ModelFiles(path=path, model=model, root=path)
 
 

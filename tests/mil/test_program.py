@@ -107,6 +107,8 @@ def test_loading_imports_neither_coremltools_nor_the_ops(conv_package) -> None:
 def test_missing_path_and_compiled_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ProgramError, match="no such file or folder"):
         load_program(tmp_path / "none.mlpackage")
+    with pytest.raises(ProgramError, match="no such file or folder"):
+        load_program(tmp_path / ("x" * 5000))
     (tmp_path / "model.mlmodelc").mkdir()
     with pytest.raises(ProgramError, match=r"compiled model; give the .mlpackage"):
         load_program(tmp_path / "model.mlmodelc")
@@ -124,6 +126,11 @@ def test_missing_path_and_compiled_model_are_refused(tmp_path: Path) -> None:
         ('{"rootModelIdentifier": "a", "itemInfoEntries": {"a": {"path": 3}}}', "names no root model"),
         ('{"rootModelIdentifier": "a", "itemInfoEntries": {"a": {"path": "x\\u0000"}}}', "names no root model"),
         ('{"rootModelIdentifier": "a", "itemInfoEntries": {"a": {"path": "gone.mlmodel"}}}', "which is not there"),
+        pytest.param(
+            json.dumps({"rootModelIdentifier": "a", "itemInfoEntries": {"a": {"path": "x" * 5000}}}),
+            "which is not there",
+            id="a name too long for a file",
+        ),
     ],
 )
 def test_damaged_manifest_is_refused(package: Path, text: str | None, message: str) -> None:
