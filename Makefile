@@ -116,6 +116,7 @@ fuzz: setup  ## 100 000 damaged packages through the loader and the analysis, th
 
 bench: setup  ## Export and executor benchmarks: ratios measured in one run
 	$(RUN)/python benchmarks/export.py
+	$(RUN)/python benchmarks/peers.py
 	$(RUN)/python benchmarks/executor.py
 	$(RUN)/python benchmarks/executor.py --busy --rounds 5
 	$(RUN)/python benchmarks/ane_cost.py
