@@ -87,19 +87,21 @@ def recommended_rewrites(format: str) -> tuple[str, ...]:
 
 
 def apply_rewrites(model: SamModel, names: tuple[str, ...]) -> SamModel:
-    """Return a copy of ``model`` with the named rewrites applied.
+    """Return a copy of ``model`` with the named rewrites applied, in the registry's order whatever that of ``names``.
 
+    What one folds (a norm's weight, say) must still be there, which another's form of the module may not have.
     Parameters that no rewrite replaces are those of ``model`` itself, not copies.
 
     Raises:
         UsageError: a name is not a rewrite.
     """
     registry = load_all()
-    chosen = [registry[name] for name in names]
+    wanted = {registry[name].name for name in names}
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     rewritten = copy.deepcopy(model, shared)
-    for rewrite in chosen:
-        rewrite.apply(rewritten)
+    for name in registry:
+        if name in wanted:
+            registry[name].apply(rewritten)
     return rewritten.eval().requires_grad_(False)
 
 

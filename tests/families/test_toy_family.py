@@ -15,13 +15,15 @@ from PIL import Image
 from edgesam_export import families
 from edgesam_export.cli.app import cli
 from edgesam_export.coreai.availability import why_unavailable
+from edgesam_export.serve.backends import find_backends
+from edgesam_export.spec import NUMERICS
 
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 NAME, SEED = "toy_sam", 3
 MODULE = f"{families.__name__}.{NAME}"
 WEIGHTS = ("--random-weights", SEED)
 EXPORTING = {"models", "coreml", "onnx", "parity", "analyze", "bench"}
-COVERED = EXPORTING | {"coreai", "run", "segment", "everything", "eval", "distill"}
+COVERED = EXPORTING | {"coreai", "run", "segment", "everything", "serve", "eval", "distill"}
 NOT_ABOUT_A_MODEL = {"explain", "compare"}
 
 
@@ -146,6 +148,12 @@ def test_everything_finds_masks_of_an_image(command, exported, photo, tmp_path):
     code, out, err = command("everything", photo, "--artifact", exported, *words, "--output", tmp_path)
     assert code == 0, err
     assert Path(json.loads(out)["masks"]).is_file()
+
+
+def test_serve_offers_its_files(exported):
+    found = find_backends([exported])
+    assert {backend.id for backend in found} >= {f"{NAME}/onnx", *(f"{NAME}/coreml/{mode}" for mode in NUMERICS)}
+    assert all(backend.open().info.name == NAME for backend in found if backend.id == f"{NAME}/onnx")
 
 
 def test_bench_measures_it_on_this_machine(command, exported, tmp_path):
