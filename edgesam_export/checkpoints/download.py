@@ -19,7 +19,7 @@ from edgesam_export.files import sha256_of
 from edgesam_export.resources import shipped_file
 from edgesam_export.spec import Progress
 
-__all__ = ["default_cache_dir", "download"]
+__all__ = ["default_cache_dir", "download", "is_here"]
 
 CHUNK_BYTES = 1 << 18
 TIMEOUT_S = 30.0
@@ -108,6 +108,11 @@ def download(
     except OSError as error:  # fetch() turns network errors into CheckpointError, so this is the disk
         raise disk_error(part, error) from error
     return path
+
+
+def is_here(file: CheckpointFile) -> bool:
+    """Return whether ``download`` finds the file on this machine; a cached one is verified when it is read."""
+    return file.bundled or (default_cache_dir() / file.name).is_file() or installed_path(file) is not None
 
 
 def require_url(file: CheckpointFile, path: Path) -> str:

@@ -10,13 +10,14 @@ import numpy as np
 
 from edgesam_export.errors import warn
 from edgesam_export.files import json_text, staging_folder
+from edgesam_export.imaging.mask_runs import MaskRuns
 from edgesam_export.imaging.overlay import coloured_overlay
 from edgesam_export.imaging.reading import open_image, save_png, warn_if_turned
 from edgesam_export.predict.mask_generator import GeneratedMask, GeneratorConfig, generate_masks
 from edgesam_export.runners import Runner, open_runner
 from edgesam_export.spec import Progress
 
-__all__ = ["EverythingResult", "annotation", "everything_image"]
+__all__ = ["EverythingResult", "annotation", "coco_entry", "everything_image"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,14 +117,17 @@ def coco_document(
     }
 
 
+def coco_entry(runs: MaskRuns) -> dict[str, Any]:
+    """Return what COCO says of a mask: compressed RLE, area, and the box as x, y, width, height."""
+    x0, y0, x1, y1 = runs.bounds or (0, 0, 0, 0)
+    return {"segmentation": runs.coco(), "area": runs.area, "bbox": [x0, y0, x1 - x0, y1 - y0]}
+
+
 def annotation(mask: GeneratedMask) -> dict[str, Any]:
     """Return one mask as JSON data: compressed RLE, boxes as x, y, width, height, as pycocotools reads them."""
-    x0, y0, x1, y1 = mask.runs.bounds or (0, 0, 0, 0)
     left, top, right, bottom = mask.crop_box
     return {
-        "segmentation": mask.runs.coco(),
-        "area": mask.runs.area,
-        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        **coco_entry(mask.runs),
         "predicted_iou": mask.predicted_iou,
         "stability_score": mask.stability_score,
         "point_coords": [list(mask.point)],

@@ -165,11 +165,9 @@ class ArtifactRunner(Runner):
         outputs = self.decoder_outputs(embedding, point_coords, point_labels, masks, None)
         # Low-resolution logits and scores have other names in the contracts of some consumers.
         names = Decoded._fields if self.scores_objects else Decoded._fields[:2]
-        axes = zip(names, (4, 2, 2))
+        logits, *scores = (outputs[self.outputs_of[name]] for name in names)
         # Those for several objects at once have one more axis.
-        parts = [
-            outputs[self.outputs_of[name]].reshape(outputs[self.outputs_of[name]].shape[-axis:]) for name, axis in axes
-        ]
+        parts = logits.reshape(logits.shape[-4:]), *(score.reshape(score.shape[-2:]) for score in scores)
         return Decoded(*(part[: len(point_labels)].astype(np.float32) for part in parts))
 
     def decode_at_source(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgesam_export.artifacts import embedding_specs, joined_contracts, list_files, open_artifact, pick_components
-from edgesam_export.checkpoints.download import default_cache_dir, installed_path
+from edgesam_export.checkpoints.download import is_here
 from edgesam_export.checkpoints.manifest import checkpoint_for
 from edgesam_export.errors import UsageError
 from edgesam_export.export.contract import info_of
@@ -154,9 +154,7 @@ def has_weights(artifacts: Sequence[Artifact]) -> bool:
     if weights["random_seed"] is not None:
         return True
     file = checkpoint_for(artifacts[0].model)
-    if file is None or file.sha256 != weights["sha256"]:
-        return False
-    return file.bundled or (default_cache_dir() / file.name).is_file() or installed_path(file) is not None
+    return file is not None and file.sha256 == weights["sha256"] and is_here(file)
 
 
 class OpenRunners:

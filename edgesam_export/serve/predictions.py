@@ -20,7 +20,7 @@ from edgesam_export.imaging.masks import best_mask
 from edgesam_export.imaging.overlay import coloured_overlay, overlay
 from edgesam_export.imaging.reading import mask_image
 from edgesam_export.imaging.source_masks import mask_at_source
-from edgesam_export.predict.everything import annotation
+from edgesam_export.predict.everything import annotation, coco_entry
 from edgesam_export.predict.mask_generator import GeneratorConfig, generate_masks
 from edgesam_export.predict.predictor import Predictor
 from edgesam_export.predict.segment import Box, proposed_box
@@ -233,12 +233,9 @@ def rle_document(
     session: Session, runner: Runner, mask: MaskRuns, score: float, click: Click, box: Box | None
 ) -> dict[str, Any]:
     """Return one mask as JSON data: COCO's compressed RLE, the prompt, and which score it is."""
-    x0, y0, x1, y1 = mask.bounds or (0, 0, 0, 0)
     entry = {
         "id": 1,
-        "segmentation": mask.coco(),
-        "area": mask.area,
-        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        **coco_entry(mask),
         runner.score_kind: score if np.isfinite(score) else None,
         "point_coords": [list(point) for point in click.points],
         "point_labels": list(click.labels),

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 from corpus_models import CORPUS
-from test_corpus import FOLDED, FOLDED_DB, FP16_DB, FP32_DB, SAMPLE, check_analysis, check_run
+from test_corpus import SAMPLE, check_analysis, check_run
 
 REST = sorted(CORPUS.keys() - set(SAMPLE))
 
 
 @pytest.mark.parametrize("name", REST)
 def test_it_runs_as_pytorch_does(name: str) -> None:
-    check_run(name, "fp32", FOLDED_DB if name in FOLDED else FP32_DB)
+    check_run(name, "fp32")
 
 
 @pytest.mark.parametrize("name", REST)
 def test_it_runs_in_half_precision(name: str) -> None:
-    check_run(name, "fp16", FP16_DB)
+    check_run(name, "fp16")
 
 
 @pytest.mark.parametrize("name", REST)
