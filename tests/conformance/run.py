@@ -64,7 +64,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--all-opsets", action="store_true", help="every test with every op set from iOS15 to iOS18")
     parser.add_argument("--break-op", metavar="OP", help="break an op on purpose; everything that uses it must fail")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every test's record here")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    partial = options.files or options.sample or options.one_in > 1 or options.torch or options.break_op
+    if options.record and partial:
+        parser.error("--record replaces the records of every test: run it with every file and without other choices")
+    return options
 
 
 def test_files(root: Path = OP_TESTS) -> list[str]:
