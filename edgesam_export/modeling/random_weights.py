@@ -85,7 +85,7 @@ def residual_gains(keys: Iterable[str]) -> dict[str, float]:
     Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", 2.3: 1 / sqrt(N).
     """
     outputs = [match for match in map(RESIDUAL_OUTPUT.fullmatch, keys) if match]
-    gains = {}
+    gains: dict[str, float] = {}
     for stack in {match["stack"] for match in outputs}:
         branches = [match for match in outputs if match["stack"] == stack]
         if len({match["block"] for match in branches}) > DEEP_STACK:
