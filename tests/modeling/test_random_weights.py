@@ -11,7 +11,7 @@ from torch import nn
 
 from edgesam_export.errors import UsageError
 from edgesam_export.families import build_model
-from edgesam_export.modeling.random_weights import fill_random, random_parameter
+from edgesam_export.modeling.random_weights import fill_random, random_parameter, residual_gains
 
 
 def crc_of(state_dict: dict[str, torch.Tensor]) -> int:
@@ -54,6 +54,39 @@ def test_range_follows_from_the_kind_of_parameter(key, shape, low, high):
 def test_matrices_keep_the_variance_of_what_they_multiply():
     value = random_parameter("a.weight", (64, 32, 3, 3), 0)
     assert value.std() == pytest.approx((32 * 9) ** -0.5, rel=0.02)
+
+
+def residual_stack(count: int) -> nn.Module:
+    """A trunk of blocks with the names of Hiera's."""
+    blocks = [
+        nn.ModuleDict(
+            {
+                "attn": nn.ModuleDict({"qkv": nn.Linear(4, 12), "proj": nn.Linear(4, 4)}),
+                "mlp": nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(4, 8), nn.Linear(8, 4)])}),
+            }
+        )
+        for _ in range(count)
+    ]
+    return nn.ModuleDict({"trunk": nn.ModuleDict({"blocks": nn.ModuleList(blocks)})})
+
+
+@pytest.mark.parametrize(("count", "gain"), [(32, 1.0), (50, 0.1)])
+def test_residual_branches_of_a_deep_stack_are_scaled_by_their_number(count, gain):
+    """1 / sqrt(2 * 50) is 0.1; 32 blocks, SAM ViT-H's number, keep the golden rule."""
+    model = residual_stack(count)
+    fill_random(model, 3)
+    for key, value in model.state_dict().items():
+        last = key.endswith(("attn.proj.weight", "mlp.layers.1.weight"))
+        expected = random_parameter(key, tuple(value.shape), 3) * (gain if last else 1.0)
+        np.testing.assert_allclose(value.numpy(), expected, rtol=1e-6, err_msg=key)
+
+
+@pytest.mark.parametrize("name", ["sam2.1_hiera_base_plus", "sam2.1_hiera_large", "sam_vit_h", "edgetam"])
+def test_hiera_large_alone_is_scaled(name):
+    with torch.device("meta"):
+        gains = residual_gains(build_model(name).state_dict())
+    assert len(gains) == (96 if name == "sam2.1_hiera_large" else 0)  # two branches of 48 blocks
+    assert set(gains.values()) <= {96**-0.5}
 
 
 def test_every_buffer_is_filled_too():
