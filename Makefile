@@ -12,7 +12,7 @@ WORKERS ?= 2
 PARTS := lint pytest swift-test swift-apple-check conformance-sample
 # The bundled weights unless told otherwise: make demo MODEL=edge_sam_3x CHECKPOINT=edge_sam_3x.pth PICTURE=photo.jpg
 WEIGHTS := $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
-PICTURE ?= edgesam_export/samples/scene.png
+PICTURE ?= edgesam_export/resources/samples/scene.png
 PROMPT ?= --point 425,384
 
 # Every target is a command, none a file.

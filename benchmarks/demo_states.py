@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPORT = ROOT / "out" / "demo-app" / "edge_sam_tiny"
-SCENE = ROOT / "edgesam_export" / "samples" / "scene.png"
+SCENE = ROOT / "edgesam_export" / "resources" / "samples" / "scene.png"
 TARGET = ROOT / "docs" / "demo_states.jpg"
 SIDE, GAP, TEXT = 360, 14, 34
 STATES = (

@@ -23,13 +23,14 @@ from running_server import Client, running  # noqa: E402
 from edgesam_export.families import load_model  # noqa: E402
 from edgesam_export.formats import find_format  # noqa: E402
 from edgesam_export.rendering import markdown_table  # noqa: E402
+from edgesam_export.resources import SAMPLES  # noqa: E402
 from edgesam_export.serve.backends import find_backends  # noqa: E402
 
 PAGE = ROOT / "docs" / "serve.md"
 BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
 MODELS = {"edge_sam_tiny": None, "edge_sam": 0}
 """Model -> seed of random weights, None for the bundled ones; times do not depend on the weights."""
-SAMPLE = ROOT / "edgesam_export" / "samples" / "coffee.jpg"
+SAMPLE = SAMPLES / "coffee.jpg"
 HEADINGS = ("model", "backend", "click, median", "range", "of it decoder", "first encoding")
 
 

@@ -29,7 +29,7 @@ from typing import Any
 
 import export_cache
 import numpy as np
-from export_cache import PACKAGE, ROOT, RUNNING, digest_of_sources, exported, locked, staged
+from export_cache import ROOT, RUNNING, digest_of_sources, exported, locked, staged
 
 FOLDER = ROOT / "out" / "swift-fixtures"
 MODEL, SEED, SLOTS, QUERIES = "edge_sam_3x", export_cache.SEED, 8, 3
@@ -52,9 +52,10 @@ def pattern(height: int, width: int, seed: int) -> np.ndarray:
 def pictures() -> dict[str, np.ndarray]:
     """Return the three pictures by name: a landscape photo, a portrait beyond the frame, a small square."""
     from edgesam_export.imaging.reading import open_image
+    from edgesam_export.resources import SAMPLES
 
     return {
-        "landscape": open_image(PACKAGE / "samples" / "cat.jpg"),
+        "landscape": open_image(SAMPLES / "cat.jpg"),
         "portrait": pattern(1090, 613, 3),
         "small": pattern(97, 97, 4),
     }

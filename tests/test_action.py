@@ -15,6 +15,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from edgesam_export.resources import SAMPLES
+
 ROOT = Path(__file__).parents[1]
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
 STEPS = {step["name"]: step for step in ACTION["runs"]["steps"]}
@@ -101,7 +103,7 @@ def small_images(folder: Path) -> str:
     """Two small images as options of ``parity``."""
     options = []
     for name in ("cat", "coffee"):
-        with Image.open(ROOT / "edgesam_export" / "samples" / f"{name}.jpg") as image:
+        with Image.open(SAMPLES / f"{name}.jpg") as image:
             image.resize((96, 64)).save(folder / f"{name}.png")
         options.append(f"--image {name}.png")
     return " ".join(options)

@@ -16,6 +16,7 @@ from edgesam_export.imaging.prompts import pack_prompt
 from edgesam_export.imaging.reading import any_image, open_image
 from edgesam_export.parity.phantoms import phantoms
 from edgesam_export.parity.report import Prompt
+from edgesam_export.resources import SAMPLES
 from edgesam_export.runners import Runner, numerics_choices, open_artifact, open_runner
 from edgesam_export.spec import PROMPT_KINDS, Artifact, ModelInfo, PaddingPoint, Progress
 
@@ -98,8 +99,7 @@ def default_images(info: ModelInfo | None = None) -> tuple[tuple[str, np.ndarray
     if info is not None and info.sample_images == "phantoms":
         samples = phantoms()
     else:
-        folder = Path(__file__).parents[1] / "samples"
-        samples = tuple((path.name, open_image(path)) for path in sorted(folder.glob("*.jpg")))
+        samples = tuple((path.name, open_image(path)) for path in sorted(SAMPLES.glob("*.jpg")))
     return (*samples, ("noise", np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)))
 
 

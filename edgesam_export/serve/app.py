@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from edgesam_export.errors import EdgeSAMExportError, collected_warnings
 from edgesam_export.imaging.reading import MAX_PIXELS
+from edgesam_export.resources import SAMPLES
 from edgesam_export.serve.backends import Backend
 from edgesam_export.serve.parsing import (
     click_of,
@@ -36,7 +37,6 @@ from edgesam_export.serve.worker import Event, Superseded, Worker
 __all__ = ["PageServer", "make_app"]
 
 FOLDER = Path(__file__).parent / "page"
-SAMPLES = Path(__file__).parents[1] / "samples"
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",

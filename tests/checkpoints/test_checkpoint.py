@@ -623,7 +623,7 @@ def test_bundled_weights_are_read_from_the_folder_of_the_manifest(tmp_path, monk
     lines = [f'{key} = "{value}"' for key, value in table.items()]
     text = "\n".join(["[[file]]", *lines, f"bytes = {path.stat().st_size}", "bundled = true"])
     (package / "models" / "manifest.toml").write_text(text)
-    monkeypatch.setattr(resources_module, "__file__", str(package / "download.py"))
+    monkeypatch.setattr(resources_module, "__file__", str(package / "resources" / "__init__.py"))
     with_manifest(monkeypatch, *manifest_module.manifest.__wrapped__())
     state_dict, provenance = load_state_dict("tiny", cache_dir=tmp_path / "cache")
     assert_same(dict(sorted(state_dict.items())), {key: stored[key].float() for key in sorted(stored)})

@@ -307,7 +307,7 @@ def installed(monkeypatch, tmp_path) -> Path:
 
     folder = tmp_path / "site" / "edgesam_export" / "models"
     folder.mkdir(parents=True)
-    monkeypatch.setattr(resources_module, "__file__", str(folder.parent / "download.py"))
+    monkeypatch.setattr(resources_module, "__file__", str(folder.parent / "resources" / "__init__.py"))
     monkeypatch.setattr(download_module, "fetch", no_network)
     return folder
 
@@ -346,7 +346,7 @@ def test_the_manifest_is_found_in_an_installed_package_first(monkeypatch, tmp_pa
     for folder in (package, package.parent):
         (folder / "models").mkdir(parents=True)
         (folder / "models" / "manifest.toml").write_text("")
-    monkeypatch.setattr(resources_module, "__file__", str(package / "download.py"))
+    monkeypatch.setattr(resources_module, "__file__", str(package / "resources" / "__init__.py"))
     assert resources_module.manifest_path() == package / "models" / "manifest.toml"
     (package / "models" / "manifest.toml").unlink()
     assert resources_module.manifest_path() == package.parent / "models" / "manifest.toml"

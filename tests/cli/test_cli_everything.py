@@ -13,9 +13,9 @@ from pycocotools import mask as coco
 
 from edgesam_export.imaging.reading import open_image
 from edgesam_export.predict import everything as library
-from edgesam_export.resources import shipped_file
+from edgesam_export.resources import SAMPLES
 
-SCENE = shipped_file("samples/scene.png")
+SCENE = SAMPLES / "scene.png"
 BUNDLED = ("--model", "edge_sam_tiny", "--grid", "4")
 
 

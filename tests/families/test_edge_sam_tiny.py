@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import export_cache
 import numpy as np
@@ -12,7 +11,6 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-import edgesam_export
 from edgesam_export.artifacts import embedding_specs
 from edgesam_export.bench.candidates import random_inputs
 from edgesam_export.checkpoints.reading import check_keys, family_of_keys
@@ -25,6 +23,7 @@ from edgesam_export.parity import check_parity
 from edgesam_export.parity.metrics import psnr_db
 from edgesam_export.predict.predictor import Predictor
 from edgesam_export.profiles import find_profile
+from edgesam_export.resources import SAMPLES
 from edgesam_export.rewrites import apply_rewrites, recommended_rewrites
 from edgesam_export.runners import open_artifact, open_runner
 from edgesam_export.spec import Artifact, OnnxConfig
@@ -224,7 +223,7 @@ def test_bundled_weights_segment_the_bundled_scene():
     from edgesam_export.distill.scenes import draw_scene
     from edgesam_export.imaging.masks import bounding_box, iou
 
-    picture = open_image(Path(edgesam_export.__file__).parent / "samples" / "scene.png")
+    picture = open_image(SAMPLES / "scene.png")
     scene = draw_scene(1000, 15, 512)
     assert np.abs(picture.astype(int) - scene.image).max() <= 2
     predictor = Predictor(load_model(NAME)).set_image(picture)

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from edgesam_export.errors import EdgeSAMExportWarning, UsageError, collected_warnings
 from edgesam_export.imaging import reading
 from edgesam_export.imaging.reading import mask_image, open_image, rgb_array, save_png, warn_if_turned
+from edgesam_export.resources import SAMPLES
 
 
 def stored(image: Image.Image, form: str = "PNG", **options) -> io.BytesIO:
@@ -322,7 +323,7 @@ def test_limit_itself_is_allowed(monkeypatch):
 
 @pytest.mark.parametrize("sample", ["cat.jpg", "coffee.jpg"])
 def test_samples_open(sample):
-    array = open_image(Path(reading.__file__).parents[1] / "samples" / sample)
+    array = open_image(SAMPLES / sample)
     assert array.std() > 20
 
 

@@ -18,7 +18,7 @@ from edgesam_export.imaging.reading import open_image
 from edgesam_export.imaging.source_masks import source_strips
 from edgesam_export.predict.crops import Crop, crops_of, is_cut_off, point_grid, suppressed
 from edgesam_export.predict.mask_generator import GeneratorConfig, generate_masks
-from edgesam_export.resources import shipped_file
+from edgesam_export.resources import SAMPLES
 from edgesam_export.runners import Decoded, Runner, open_runner
 from edgesam_export.runners.torch import TorchRunner
 from edgesam_export.spec import ModelInfo, OnnxConfig
@@ -37,7 +37,7 @@ OPTIONS = {
 @pytest.fixture(scope="module")
 def image() -> np.ndarray:
     """Most of the bundled scene, wider than high."""
-    return np.ascontiguousarray(open_image(shipped_file("samples/scene.png"))[:400])
+    return np.ascontiguousarray(open_image(SAMPLES / "scene.png")[:400])
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +15,9 @@ from edgesam_export.families import load_model
 from edgesam_export.imaging.masks import iou
 from edgesam_export.imaging.reading import any_image, open_image
 from edgesam_export.predict.predictor import Predictor
+from edgesam_export.resources import SAMPLES
 
-SCENE = Path(__file__).parents[2] / "edgesam_export" / "samples" / "scene.png"
+SCENE = SAMPLES / "scene.png"
 BOX = (346, 305, 496, 459)
 EXPOSED, WARNED = 0.02, 0.05
 """Loss of IoU of an image that is darker by a quarter at most, and of one that a warning names."""

@@ -20,9 +20,10 @@ from edgesam_export.imaging.reading import open_image
 from edgesam_export.modeling.resampling import LongestSide
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.predict.predictor import Predictor
+from edgesam_export.resources import SAMPLES
 from edgesam_export.spec import ImageFrame, ModelInfo, OnnxConfig
 
-SCENE = Path(__file__).parents[2] / "edgesam_export" / "samples" / "scene.png"
+SCENE = SAMPLES / "scene.png"
 CANVAS = (684, 1024)
 """Height and width of what AnyLabeling and X-AnyLabeling always feed to an encoder of profile sam6."""
 

@@ -15,7 +15,7 @@ import edgesam_export.segment_anything as ours
 from edgesam_export.formats import find_format
 from edgesam_export.imaging.masks import iou
 from edgesam_export.imaging.reading import open_image
-from edgesam_export.resources import shipped_file
+from edgesam_export.resources import SAMPLES
 from edgesam_export.spec import OnnxConfig
 
 BOX = np.array([346, 305, 496, 399])
@@ -60,7 +60,7 @@ def script(segment_anything: ModuleType, sam: Any, image: np.ndarray) -> dict[st
 
 @pytest.fixture(scope="module")
 def image() -> np.ndarray:
-    return np.ascontiguousarray(open_image(shipped_file("samples/scene.png"))[:400])
+    return np.ascontiguousarray(open_image(SAMPLES / "scene.png")[:400])
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Data files that come with the package."""
+"""Data files that come with the package; sample images lie beside this file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["manifest_path", "read_toml", "shipped_file"]
+__all__ = ["SAMPLES", "manifest_path", "read_toml", "shipped_file"]
+
+SAMPLES = Path(__file__).resolve().parent / "samples"
+"""Folder of the bundled images: two photographs and a drawn scene."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -40,7 +43,7 @@ def shipped_file(name: str) -> Path:
     Raises:
         SchemaError: it is in neither folder.
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     for folder in (package, package.parent):
         path = folder / name
         if path.is_file():
