@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 
 from edgesam_export.coreai.asset import SUFFIX as ASSET_SUFFIX
 from edgesam_export.errors import SchemaError, UsageError
+from edgesam_export.export.compression import recipe_of
 from edgesam_export.export.contract import CONTRACT_KEY, read_contract
 from edgesam_export.files import sha256_of
 from edgesam_export.formats import Format, find_format, recorded_modules, registered_formats
 from edgesam_export.mil.program import Program
 from edgesam_export.mil.program import load_program as load_package
-from edgesam_export.spec import EMBEDDING_SIDE, PROMPT_INPUTS, Artifact, ExportConfig
+from edgesam_export.spec import COMPONENTS, EMBEDDING_SIDE, PROMPT_INPUTS, Artifact, ExportConfig
 
 __all__ = [
     "chains",
@@ -29,8 +30,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-COMPONENTS = ("encoder", "prompt_encoder", "decoder", "proposals")
-"""In the order they are run; every export has an encoder and a decoder."""
 PAIR = ("encoder", "decoder")
 """What an export has in the profiles of this project."""
 MAX_MAP_SIZE = 4096
@@ -220,8 +219,10 @@ def config_of(artifact: Artifact) -> ExportConfig:
         if not isinstance(options, dict):
             raise TypeError(f"export is {str(options)[:40]}")
         fields: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in options.items()}
+        if isinstance(fields.get("compress"), dict):
+            fields["compress"] = recipe_of(fields["compress"], "compress")
         return find_format(artifact.format).config(**fields)
-    except (TypeError, UsageError) as error:
+    except (TypeError, UsageError, SchemaError) as error:
         raise SchemaError(f"{artifact.path}: contract holds no usable export options ({error}); export again") from None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from edgesam_export.errors import UsageError
 
 __all__ = [
     "CANDIDATES",
+    "COMPONENTS",
     "COMPRESSIONS",
     "COMPUTE_UNITS",
     "DYNAMIC",
@@ -37,8 +38,10 @@ __all__ = [
     "PaddingPoint",
     "Progress",
     "Provenance",
+    "Recipe",
     "TensorSpec",
     "check_compression",
+    "check_scheme",
 ]
 
 NOT_A_POINT = -1
@@ -81,7 +84,11 @@ COMPRESSIONS = {
     "linear8": "iOS16",
     "linear4": "iOS18",
 }
-"""Schemes of weight compression and the oldest system that reads each; ``export/compression.py`` knows the rest."""
+"""Schemes of weight compression and the oldest system that reads each; ``export/compression/`` knows the rest."""
+UNCOMPRESSED = "fp16"
+"""What a recipe calls a kernel that is stored as it is."""
+COMPONENTS = ("encoder", "prompt_encoder", "decoder", "proposals")
+"""Parts of a model in the order they are run; every export has an encoder and a decoder."""
 
 PaddingPoint = bool | Literal["always"]
 """When a prompt is followed by one not-a-point token, see ``ModelInfo.padding_point``."""
@@ -183,6 +190,41 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Which scheme the weights of each kernel are stored with; ``export/compression/recipe.py`` reads and writes it."""
+
+    name: str
+    components: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Component -> path of a kernel in the exported component -> scheme, or ``fp16``."""
+    default: Mapping[str, str] = field(default_factory=dict)
+    """Component -> scheme of its kernels that are not named and that the scheme can take; ``fp16`` where missing."""
+    model: str | None = None
+    """Name of the model that it was made for."""
+    checkpoint: str | None = None
+    """SHA-256 of the weights that it was made for."""
+
+    def __post_init__(self) -> None:
+        for component in (*self.components, *self.default):
+            if component not in COMPONENTS:
+                raise UsageError(
+                    f"recipe '{self.name}' has component '{component}'; components are {', '.join(COMPONENTS)}"
+                )
+        for scheme in self.schemes:
+            check_scheme(scheme)
+
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """Names of the schemes that it has, each once."""
+        named = [scheme for table in self.components.values() for scheme in table.values()]
+        return tuple(dict.fromkeys(name for name in (*self.default.values(), *named) if name != UNCOMPRESSED))
+
+    @property
+    def target(self) -> str:
+        """Oldest system that reads all of its schemes."""
+        return max((COMPRESSIONS[scheme] for scheme in self.schemes), key=TARGETS.index, default=TARGETS[0])
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportConfig:
     """Options that all export formats share."""
 
@@ -238,8 +280,8 @@ class PackageConfig(ExportConfig):
     """Encoder takes a normalised tensor instead of pixels."""
     functions: tuple[int, ...] = ()
     """Further numbers of prompt slots, one function each in the same package, weights shared."""
-    compress: str | None = None
-    """Scheme that weights are stored with, one of ``COMPRESSIONS``; None stores them as they are."""
+    compress: str | Recipe | None = None
+    """Scheme that weights are stored with, one of ``COMPRESSIONS``, or a recipe; None stores them as they are."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -250,7 +292,8 @@ class PackageConfig(ExportConfig):
         if self.compress is not None:
             check_compression(self.compress)
             if self.precision != "fp16":
-                raise UsageError(f"compress {self.compress} needs precision fp16, not {self.precision}")
+                name = self.compress.name if isinstance(self.compress, Recipe) else self.compress
+                raise UsageError(f"compress {name} needs precision fp16, not {self.precision}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,13 +325,21 @@ class CoreAIConfig(PackageConfig):
             raise UsageError("points is not set; a Core AI export has a fixed number of prompt slots")
 
 
-def check_compression(name: str, target: str | None = None) -> None:
-    """Raise UsageError unless the scheme exists and, where ``target`` is given, that system reads it."""
-    if name not in COMPRESSIONS:
-        raise UsageError(f"compress is '{name}'; choose one of: {', '.join(COMPRESSIONS)}")
-    needed = COMPRESSIONS[name]
+def check_compression(compress: str | Recipe, target: str | None = None) -> None:
+    """Raise UsageError unless the scheme exists and, where ``target`` is given, that system reads it, or the recipe."""
+    if isinstance(compress, Recipe):
+        name, needed = f"recipe '{compress.name}'", compress.target
+    else:
+        check_scheme(compress)
+        name, needed = compress, COMPRESSIONS[compress]
     if target is not None and TARGETS.index(target) < TARGETS.index(needed):
         raise UsageError(f"compress {name} needs target {needed}, not {target}; pass --target {needed}")
+
+
+def check_scheme(name: str) -> None:
+    """Raise UsageError unless there is a scheme of this name."""
+    if name not in COMPRESSIONS:
+        raise UsageError(f"compress is '{name}'; choose one of: {', '.join(COMPRESSIONS)}")
 
 
 @dataclass(frozen=True, kw_only=True)

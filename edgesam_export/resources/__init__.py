@@ -27,7 +27,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     try:
         document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SchemaError(f"'{path}' is not TOML: {error}") from None
     return document
 

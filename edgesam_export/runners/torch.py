@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from edgesam_export.artifacts import config_of
-from edgesam_export.errors import SchemaError
-from edgesam_export.export.compression import compress_modules, find_scheme, through_fp16
+from edgesam_export.errors import SchemaError, UsageError
+from edgesam_export.export.compression import Scheme, compress_modules, find_scheme, through_fp16
 from edgesam_export.export.trace import build_components, fp32_modules, trace_component, within
 from edgesam_export.imaging.feeds import match_maps
 from edgesam_export.imaging.geometry import PreparedImage
@@ -144,7 +144,7 @@ class StoredWeightsRunner(ArtifactRunner):
         if config.precision == "fp16":
             round_weights(module, fp32_modules(module, artifact.format))
         if isinstance(config, PackageConfig) and config.compress is not None:
-            compress_modules(module, compressed_layers(artifact), find_scheme(config.compress), str(artifact.path))
+            compress_modules(module, compressed_layers(artifact), str(artifact.path))
 
     def encode(self, prepared: PreparedImage) -> Embedding:
         """Return the embedding; the model's own when there is only a decoder to check."""
@@ -221,17 +221,25 @@ def fresh_program(model: SamModel, artifact: Artifact) -> Iterator[tuple[Program
         yield load_program(path), modules
 
 
-def compressed_layers(artifact: Artifact) -> list[str]:
-    """Return the torch paths of the layers whose weights a package holds compressed.
+def compressed_layers(artifact: Artifact) -> dict[str, Scheme]:
+    """Return torch path -> scheme of the layers whose weights a package holds compressed.
 
     Raises:
-        SchemaError: its contract does not say.
+        SchemaError: its contract does not say, or has a scheme that does not exist.
     """
     compression = artifact.contract.get("compression")
-    tensors = compression.get("tensors") if isinstance(compression, dict) else None
+    entry = compression if isinstance(compression, dict) else {}
+    tensors = entry.get("tensors")
     if not isinstance(tensors, dict):
         raise SchemaError(f"{artifact.path}: contract does not say which weights are compressed; export again")
-    return list(tensors)
+    # files of before recipes have one scheme for all
+    schemes = entry.get("schemes", dict.fromkeys(tensors, entry.get("scheme")))
+    if not isinstance(schemes, dict) or schemes.keys() != tensors.keys():
+        raise SchemaError(f"{artifact.path}: contract does not say how each weight is compressed; export again")
+    try:
+        return {path: find_scheme(str(name)) for path, name in schemes.items()}
+    except UsageError as error:
+        raise SchemaError(f"{artifact.path}: contract's compression: {error}") from None
 
 
 def round_weights(module: nn.Module, kept: tuple[str, ...]) -> None:

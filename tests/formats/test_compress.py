@@ -15,7 +15,7 @@ from coremltools.optimize.coreml._quantization_passes import linear_quantize_wei
 from torch import nn
 
 from edgesam_export.errors import SchemaError, UsageError
-from edgesam_export.export.compression import KINDS, find_palette, find_scheme, linear_values, nearest_entries
+from edgesam_export.export.compression import SCHEMES, find_palette, find_scheme, nearest_entries, stored_values
 from edgesam_export.export.contract import CONTRACT_KEY
 from edgesam_export.export.trace import build_components, trace_component
 from edgesam_export.families import model_info
@@ -142,7 +142,7 @@ def test_linear_weights_decode_to_what_coremltools_defines(small, encoder, schem
             weight.numpy(), nbits=found.bits, mode="LINEAR_SYMMETRIC", signed=True, block_sizes=blocks
         )
         assert np.array_equal(linear_quantize_weights.decompress(stored).reshape(-1), rounded[name].numpy().reshape(-1))
-        simulated = linear_values(weight.float(), found, axis).reshape(-1)
+        simulated = stored_values(weight.float(), found, axis).reshape(-1)
         assert torch.equal(simulated, exact[name].reshape(-1))
         assert torch.equal(simulated.half().float(), rounded[name].reshape(-1))
 
@@ -154,7 +154,7 @@ def test_palettes_hold_few_values_and_every_weight_the_nearest(small, encoder, s
         weight = kernel(small, path).double().flatten().numpy()
         found = decoded_weights(load_program(artifact.path))[name].double().flatten().numpy()
         values = np.unique(found)
-        assert 2 ** (KINDS[scheme]["bits"] - 1) < len(values) <= 2 ** KINDS[scheme]["bits"]
+        assert 2 ** (SCHEMES[scheme].bits - 1) < len(values) <= 2 ** SCHEMES[scheme].bits
         nearest = np.abs(weight[:, None] - values[None]).min(1)
         assert np.array_equal(np.abs(weight - found), nearest)
 
@@ -173,7 +173,7 @@ def test_a_package_shrinks_by_what_its_weights_no_longer_take(small, encoder, sc
     assert compression["bytes_after"] == artifact.contract["weight_bytes"] == weight_bytes(artifact.path)
     paths = list(compression["tensors"])
     elements = [kernel(small, path).numel() for path in paths]
-    saved = sum(count * (16 - KINDS[scheme]["bits"]) // 8 for count in elements)
+    saved = sum(count * (16 - SCHEMES[scheme].bits) // 8 for count in elements)
     # scales or a table, a zero per channel, and records with their alignment come on top
     channels = sum(kernel(small, path).shape[int(path.endswith("up"))] for path in paths)
     scales = sum(elements) * 2 // 32 if scheme == "linear4" else 3 * channels
@@ -190,14 +190,14 @@ def test_linear_values_by_hand():
     weight = torch.tensor([[127.0, 63.6, -0.4, -127.0], [0.0, 0.0, 0.0, 0.0], [254.0, 1.0, 3.0, -5.0]])
     # scales 1, 0 and 2; halves go to the even number; FP16 holds 63.6 as 63.59375 and -0.4 as -0.39990
     expected = [[127.0, 64.0, 0.0, -127.0], [0.0, 0.0, 0.0, 0.0], [254.0, 0.0, 4.0, -4.0]]
-    assert linear_values(weight.half().float(), scheme).tolist() == expected
-    assert linear_values(weight.half().float().t(), scheme, axis=1).t().tolist() == expected
+    assert stored_values(weight.half().float(), scheme).tolist() == expected
+    assert stored_values(weight.half().float().t(), scheme, axis=1).t().tolist() == expected
 
 
 def test_linear_values_of_blocks_by_hand():
     weight = torch.cat([torch.full((1, 32), 7.0), torch.full((1, 32), 0.875)], dim=1)
     weight[0, 1], weight[0, 33] = 1.4, 0.3  # steps of 1 and of 1/8
-    values = linear_values(weight.half().float(), find_scheme("linear4"))
+    values = stored_values(weight, find_scheme("linear4"))
     assert values[0, :2].tolist() == [7.0, 1.0] and values[0, 32:34].tolist() == [0.875, 0.25]
 
 
@@ -263,8 +263,10 @@ def noise(seed: int) -> np.ndarray:
 def test_a_contract_that_lists_what_is_not_there_is_refused(small, encoder):
     artifact = encoder("linear8", "iOS16")
     for compression, line in (
-        ({"tensors": {"image_encoder.gone": "x"}}, "compressed layer 'image_encoder.gone'"),
-        ({"tensors": {"image_encoder": "x"}}, "compressed layer 'image_encoder'"),
+        ({"scheme": "linear8", "tensors": {"image_encoder.gone": "x"}}, "compressed layer 'image_encoder.gone'"),
+        ({"scheme": "linear8", "tensors": {"image_encoder": "x"}}, "compressed layer 'image_encoder'"),
+        ({"schemes": {"image_encoder": "zip"}, "tensors": {"image_encoder": "x"}}, "compress is 'zip'; choose one of"),
+        ({"schemes": {}, "tensors": {"image_encoder": "x"}}, "does not say how each weight"),
         ({"tensors": 3}, "does not say which weights"),
         (None, "does not say which weights"),
     ):
@@ -296,9 +298,9 @@ def test_the_command_line_says_so_in_one_line(command):
 
 
 def test_branches_that_are_not_folded_are_refused(encoder):
-    with pytest.raises(UsageError, match=r"needs batch norms folded, and 'image_encoder\.wide\.bn' is not"):
+    with pytest.raises(UsageError, match=r"need batch norms folded, and 'image_encoder\.wide\.bn' is not"):
         encoder("linear8", "iOS17", rewrites=())
 
 
 def test_every_scheme_has_a_target_and_a_kind():
-    assert set(COMPRESSIONS) == set(KINDS)
+    assert set(COMPRESSIONS) == set(SCHEMES)

@@ -10,15 +10,14 @@ from torch.nn.utils import parametrize
 
 from edgesam_export.errors import UsageError
 from edgesam_export.export.compression import (
-    Scheme,
-    find_palette,
-    is_worth_it,
+    Recipe,
+    StoredWeight,
     kernel_modules,
-    linear_parts,
-    nearest_entries,
+    kernels_of,
     output_axis,
-    require_folded,
-    through_fp16,
+    schemes_for,
+    store,
+    uniform_recipe,
 )
 from edgesam_export.export.trace import TracedComponent
 
@@ -26,16 +25,16 @@ __all__ = ["compress"]
 
 
 class PaletteWeight(nn.Module):
-    """A weight as indices, one byte each until they are stored, into one palette."""
+    """A weight as indices, one byte each until they are stored, into palettes."""
 
     indices: Tensor
     lut: Tensor
 
-    def __init__(self, weight: Tensor, scheme: Scheme) -> None:
+    def __init__(self, stored: StoredWeight) -> None:
         super().__init__()
-        palette = find_palette(weight, scheme.bits)
-        self.register_buffer("indices", nearest_entries(weight, palette).to(torch.uint8))
-        self.register_buffer("lut", palette.reshape(*[1] * weight.dim(), -1, 1))
+        assert stored.palettes is not None
+        self.register_buffer("indices", stored.elements.to(torch.uint8))
+        self.register_buffer("lut", stored.palettes.reshape(*[1] * stored.elements.dim(), -1, 1))
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight that is stored for ``weight``."""
@@ -49,12 +48,12 @@ class LinearWeight(nn.Module):
     quantized_data: Tensor
     scale: Tensor
 
-    def __init__(self, weight: Tensor, scheme: Scheme, axis: int) -> None:
+    def __init__(self, stored: StoredWeight, bits: int) -> None:
         super().__init__()
-        integers, scale = linear_parts(weight, scheme, axis)
-        self.register_buffer("quantized_data", integers.to(torch.int8))
-        self.register_buffer("scale", scale)
-        self.dtype: torch.dtype = getattr(torch, f"int{scheme.bits}")
+        assert stored.scales is not None
+        self.register_buffer("quantized_data", stored.elements.to(torch.int8))
+        self.register_buffer("scale", stored.scales)
+        self.dtype: torch.dtype = getattr(torch, f"int{bits}")
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight that is stored for ``weight``."""
@@ -64,37 +63,35 @@ class LinearWeight(nn.Module):
         return dense
 
 
-def compress(component: TracedComponent, scheme: Scheme) -> dict[str, Any]:
-    """Let the kernels of a component be stored by ``scheme``; return what its contract says of that.
+def compress(component: TracedComponent, compress: str | Recipe) -> dict[str, Any]:
+    """Let the kernels of a component be stored as chosen; return what its contract says of that.
 
     Raises:
-        UsageError: batch norms are not folded, or no kernel is large enough.
+        UsageError: batch norms are not folded, a scheme takes no kernel, or a recipe does not fit.
     """
     # Only this module of coreai-torch defines the operations that its converter knows.
     from coreai_torch._compression import custom_layers  # noqa: F401
 
-    kernels = kernels_to_compress(component, scheme)
+    uniform = isinstance(compress, str)
+    recipe = uniform_recipe(compress) if isinstance(compress, str) else compress
+    schemes = schemes_for(recipe, component.name, kernels_of(component.traced, component.name, "coreai"))
+    if not schemes and uniform:
+        raise UsageError(f"compress {compress} finds no weight in {component.name} that it applies to; leave it out")
+    layers = kernel_modules(component.traced, "coreai")
     saved = 0
-    for module in kernels.values():
-        weight = through_fp16(module.get_parameter("weight"))
-        stored = PaletteWeight(weight, scheme) if scheme.palette else LinearWeight(weight, scheme, output_axis(module))
-        parametrize.register_parametrization(module, "weight", stored, unsafe=True)
-        table = stored.lut if isinstance(stored, PaletteWeight) else stored.scale
-        saved += 2 * weight.numel() - weight.numel() * scheme.bits // 8 - 2 * table.numel()
-    kind = "lut_to_dense" if scheme.palette else "blockwise_shift_scale"
-    return {"scheme": scheme.name, "tensors": dict.fromkeys(kernels, kind), "bytes_saved": saved}
-
-
-def kernels_to_compress(component: TracedComponent, scheme: Scheme) -> dict[str, nn.Module]:
-    """Return path -> layer, for every kernel that ``scheme`` takes; the encoder's first one stays as it is."""
-    root = component.traced
-    require_folded({path: type(part).__name__ for path, part in root.named_modules()}, scheme)
-    layers = list(kernel_modules(root, "coreai").items())
-    found = {
-        path: module
-        for path, module in layers[component.name == "encoder" :]
-        if is_worth_it(module.get_parameter("weight").shape, output_axis(module), scheme)
+    for path, scheme in schemes.items():
+        module = layers[path]
+        stored = store(module.get_parameter("weight"), scheme, output_axis(module))
+        part = PaletteWeight(stored) if scheme.palette else LinearWeight(stored, scheme.bits)
+        parametrize.register_parametrization(module, "weight", part, unsafe=True)
+        table = part.lut if isinstance(part, PaletteWeight) else part.scale
+        count = stored.elements.numel()
+        saved += 2 * count - count * scheme.bits // 8 - 2 * table.numel()
+    return {
+        **({"scheme": recipe.name} if uniform else {"recipe": recipe.name}),
+        "tensors": {
+            path: "lut_to_dense" if scheme.palette else "blockwise_shift_scale" for path, scheme in schemes.items()
+        },
+        "schemes": {path: scheme.name for path, scheme in schemes.items()},
+        "bytes_saved": saved,
     }
-    if not found:
-        raise UsageError(f"compress {scheme.name} finds no weight in {component.name} that it applies to; leave it out")
-    return found

@@ -13,7 +13,6 @@ import torch
 
 from edgesam_export.coreai.availability import PINNED, require_coreai
 from edgesam_export.errors import ConversionError, EdgeSAMExportError, first_line
-from edgesam_export.export.compression import find_scheme
 from edgesam_export.export.quiet import quiet
 from edgesam_export.export.trace import TracedComponent, keep_module, trace_each
 from edgesam_export.files import staging_folder
@@ -91,11 +90,10 @@ def save_asset(functions: dict[str, TracedComponent], config: CoreAIConfig, path
     component = functions[MAIN]
     component.contract["versions"] |= {name: version(name) for name in PINNED}
     component.contract["experimental"] = True
-    scheme = None if config.compress is None else find_scheme(config.compress)
     with quiet():
         try:
-            if scheme is not None:
-                stored = {name: compress(part, scheme) for name, part in functions.items()}
+            if config.compress is not None:
+                stored = {name: compress(part, config.compress) for name, part in functions.items()}
                 component.contract["compression"] = stored[MAIN]
             programs = {name: capture(part) for name, part in functions.items()}
             program = convert(programs, component)

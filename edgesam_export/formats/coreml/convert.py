@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from edgesam_export.errors import ConversionError, EdgeSAMExportError, first_line
-from edgesam_export.export.compression import find_scheme
 from edgesam_export.export.contract import CONTRACT_KEY, part_contract, summary
 from edgesam_export.export.quiet import quiet
 from edgesam_export.export.trace import TracedComponent, trace_each, trace_model, within
@@ -83,7 +82,7 @@ def save_package(component: TracedComponent, config: CoreMLConfig, path: Path) -
             package = convert(component, config)
             modules = module_paths(package, {path for path, _ in component.traced.named_modules()})
             if config.compress is not None:
-                package = compress(package, component, find_scheme(config.compress), modules)
+                package = compress(package, component, config.compress, modules)
             note_size(component.contract, Path(package.weights_dir))
             describe(package, component)
             package.save(str(path))
