@@ -32,7 +32,7 @@ from edgesam_export.distill.sharing import Share
 from edgesam_export.errors import RunnerUnavailableError, UsageError
 from edgesam_export.imaging.masks import bounding_box, iou
 from edgesam_export.imaging.prompts import is_padded
-from edgesam_export.predict.predictor import Masks, Predictor
+from edgesam_export.predict.predictor import Masks, Predictor, counted_index
 from edgesam_export.runners import Runner
 from edgesam_export.spec import Progress
 
@@ -275,7 +275,7 @@ def evaluate_object(
                         found[f"{prompt} first_token"] = values[single]
             for prompt in (prompt for prompt, kind in kinds.items() if kind == (base, depth, True)):
                 masks = predictor.predict(**first_prompt(truth, base), mask_input=masks.logits[chosen])
-                chosen, _ = counted_mask(predictor.runner, masks, one_point=base == "point")
+                chosen, _ = counted_index(predictor.runner, masks.scores, one_point=base == "point")
                 found[prompt] = iou(masks.masks[chosen], truth)
     return found
 
@@ -291,7 +291,7 @@ def predictions(
     """Yield masks, the index of the one that counts and that of token 0, for a prompt and after each refinement."""
     prompt = first_prompt(truth, base)
     masks = predictor.predict(**prompt)
-    chosen, single = counted_mask(predictor.runner, masks, one_point=base == "point")
+    chosen, single = counted_index(predictor.runner, masks.scores, one_point=base == "point")
     yield masks, chosen, single
     points, labels = prompt.get("points", []), prompt.get("labels", [])
     done = False
@@ -303,21 +303,5 @@ def predictions(
             labels.append(wrong[1])
             earlier = masks.logits[chosen] if mask_prompt else None
             masks = predictor.predict(points=points, labels=labels, box=prompt.get("box"), mask_input=earlier)
-            chosen, single = counted_mask(predictor.runner, masks, one_point=False)
+            chosen, single = counted_index(predictor.runner, masks.scores, one_point=False)
         yield masks, chosen, single
-
-
-def counted_mask(runner: Runner, masks: Masks, *, one_point: bool) -> tuple[int, int | None]:
-    """Return the index of the mask that counts, and of token 0 if it is among them.
-
-    For a decoder that chose itself, or lacks the token, it is the one with the best score.
-    """
-    tokens = runner.candidates
-    if len(tokens) != len(masks.masks):
-        return masks.best_index, None
-    single = tokens.index(0) if 0 in tokens else None
-    several = [index for index, token in enumerate(tokens) if token != 0]
-    if one_point and several:
-        # Of scores that are all NaN the predictor has complained already; of single ones, they are never the best.
-        return max(several, key=lambda index: np.nan_to_num(masks.scores[index], nan=-np.inf)), single
-    return (masks.best_index if single is None else single), single

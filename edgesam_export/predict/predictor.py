@@ -19,7 +19,7 @@ from edgesam_export.imaging.reading import any_image, warn_if_turned
 from edgesam_export.runners import Decoded, Embedding, Runner
 from edgesam_export.spec import MASK_SIDE
 
-__all__ = ["Masks", "Predictor"]
+__all__ = ["Masks", "Predictor", "counted_index"]
 
 PROMPT_PARTS = ("points", "labels", "box", "mask_input")
 """Arguments of ``Predictor.predict``."""
@@ -193,3 +193,23 @@ def masks_of(decoded: Decoded, prepared: PreparedImage) -> Masks:
         best_index=best_mask(scores, len(logits)),
         object_score=None if decoded.object_score is None else float(decoded.object_score.item()),
     )
+
+
+def counted_index(runner: Runner, scores: np.ndarray, *, one_point: bool) -> tuple[int, int | None]:
+    """Return the index of the mask that counts in comparisons, and of token 0 if it is among the candidates.
+
+    The single-mask token counts, but for one point, which is ambiguous, the best of the others. For a decoder that
+    chose itself, or lacks the token, it is the one with the best score.
+
+    Shapes: scores (M,)
+    Raises: UsageError when all scores are NaN.
+    """
+    tokens, best = runner.candidates, best_mask(scores, len(scores))
+    if len(tokens) != len(scores):
+        return best, None
+    single = tokens.index(0) if 0 in tokens else None
+    several = [index for index, token in enumerate(tokens) if token != 0]
+    if one_point and several:
+        # of single scores that are NaN, none is ever the best
+        return max(several, key=lambda index: np.nan_to_num(scores[index], nan=-np.inf)), single
+    return (best if single is None else single), single

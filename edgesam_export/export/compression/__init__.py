@@ -7,6 +7,7 @@ from edgesam_export.export.compression.kernels import (
     model_kernels,
     output_axis,
     require_folded,
+    tables_of,
 )
 from edgesam_export.export.compression.layouts import (
     LaidOut,
@@ -79,6 +80,7 @@ __all__ = [
     "store",
     "stored_bytes",
     "stored_values",
+    "tables_of",
     "through_fp16",
     "uniform_recipe",
     "write_recipe",

@@ -1,7 +1,8 @@
 """Which weights of a component an export may compress, and compressing them in place.
 
 Compressed are kernels of convolutions and linear layers, but the encoder's first one: all that follows sees its error,
-and it is small. Tables, positional encodings, norms and interpolation matrices are not; they are small, or exact.
+and it is small. Norms and interpolation matrices are not; they are small, or exact. The decoder's table of positional
+encodings, which in a small model is its largest constant, is compressed where a recipe names it.
 """
 
 from __future__ import annotations
@@ -24,9 +25,12 @@ __all__ = [
     "model_kernels",
     "output_axis",
     "require_folded",
+    "tables_of",
 ]
 
 KERNELS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+TABLES = ("image_pe",)
+"""Buffers of a component's module that may be compressed, channels on axis 1."""
 
 
 def output_axis(module: nn.Module) -> int:
@@ -55,7 +59,13 @@ def kernels_of(root: nn.Module, component: str, format: str = "coreml") -> dict[
         kernel = Kernel(path=path, shape=tuple(module.get_parameter("weight").shape), axis=output_axis(module))
         if kernel.elements >= MIN_ELEMENTS:
             found[path] = kernel
-    return found
+    return {**found, **tables_of(root)}
+
+
+def tables_of(root: nn.Module) -> dict[str, Kernel]:
+    """Return path -> kernel of the tables of an exported component's module."""
+    tables = {path: buffer for path, buffer in root.named_buffers(recurse=False) if path in TABLES}
+    return {path: Kernel(path=path, shape=tuple(table.shape), axis=1, is_table=True) for path, table in tables.items()}
 
 
 def model_kernels(model: SamModel, config: ExportConfig | None = None) -> dict[str, dict[str, Kernel]]:
@@ -82,8 +92,11 @@ def compress_modules(root: nn.Module, schemes: Mapping[str, Scheme], where: str)
     Raises:
         SchemaError: ``root`` has no such layer; ``where`` opens the message.
     """
-    layers = kernel_modules(root)
+    layers, tables = kernel_modules(root), tables_of(root)
     for path, scheme in schemes.items():
+        if path in tables:
+            setattr(root, path, stored_values(root.get_buffer(path), scheme, tables[path].axis))
+            continue
         if path not in layers:
             raise SchemaError(f"{where}: contract lists a compressed layer '{path}' that the model does not have")
         module = layers[path]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from edgesam_export.export.compression.kernels import kernel_modules, output_axis, require_folded
+from edgesam_export.export.compression.kernels import TABLES, kernel_modules, output_axis, require_folded
 from edgesam_export.export.compression.palettes import through_fp16
 from edgesam_export.export.compression.recipe import schemes_for
 from edgesam_export.export.compression.schemes import MIN_ELEMENTS, Kernel, Scheme
@@ -137,7 +137,8 @@ def chosen_kernels(model: SamModel, recipe: Recipe) -> list[tuple[LaidOut, Schem
     """Return the kernels that a recipe stores compressed, with their schemes."""
     pairs = []
     for component, kernels in laid_out_kernels(model).items():
-        schemes = schemes_for(recipe, component, {path: found.kernel for path, found in kernels.items()})
+        # a table is part of the export alone: the model computes it
+        schemes = schemes_for(recipe, component, {path: found.kernel for path, found in kernels.items()}, TABLES)
         pairs += [(kernels[path], scheme) for path, scheme in schemes.items()]
     return pairs
 

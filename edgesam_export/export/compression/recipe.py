@@ -66,7 +66,7 @@ def schemes_for(
     default = recipe.default.get(component, UNCOMPRESSED)
     found = {}
     for path, kernel in kernels.items():
-        name = named.get(path, default)
+        name = named.get(path, UNCOMPRESSED if kernel.is_table else default)
         if name == UNCOMPRESSED:
             continue
         scheme = find_scheme(name)

@@ -35,6 +35,8 @@ class Kernel:
     shape: tuple[int, ...]
     axis: int
     """Axis of the output channels, 0 or 1; the input channels are on the other one."""
+    is_table: bool = False
+    """Constants that no layer owns: compressed only by a recipe that names them."""
 
     @property
     def elements(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from edgesam_export.export.compression import (
     Recipe,
     require_folded,
     schemes_for,
+    tables_of,
     uniform_recipe,
 )
 from edgesam_export.export.trace import TracedComponent
@@ -62,7 +64,7 @@ def program_kernels(package: Any, component: TracedComponent, modules: dict[str,
     """Return torch module path -> name of its constant, and the kernel, for every weight that may be compressed.
 
     It must hold its module's weight unchanged: that one is what PyTorch simulates, per channel or per tensor.
-    The encoder's first convolution stays as it is, and so do tables and matrices that no layer owns.
+    The encoder's first convolution stays as it is, and so do matrices that no layer owns; for tables see ``tables_of``.
     """
     known = dict(component.traced.named_modules())
     require_folded({path: part.original_name for path, part in known.items()})
@@ -84,6 +86,17 @@ def program_kernels(package: Any, component: TracedComponent, modules: dict[str,
         kernel = Kernel(path=path, shape=tuple(weight.shape), axis=int(op.op_type == "conv_transpose"))
         if kernel.elements >= MIN_ELEMENTS:
             found[path] = weight.op.name, kernel
+    return {**found, **program_tables(operations, component)}
+
+
+def program_tables(operations: Iterable[Any], component: TracedComponent) -> dict[str, tuple[str, Kernel]]:
+    """Return path -> name of its constant, and the kernel, for every table that the program holds as it is."""
+    constants = {op.name: op for op in operations if op.op_type == "const"}
+    found = {}
+    for path, kernel in tables_of(component.traced).items():
+        op = constants.get(f"{path}_to_fp16")
+        if op is not None and op.val.val.dtype == np.float16 and op.val.val.shape == kernel.shape:
+            found[path] = op.name, kernel
     return found
 
 

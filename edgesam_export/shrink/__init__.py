@@ -1,0 +1,1 @@
+"""The search for the smallest package that keeps its masks: sensitivities, an allocation of bits, a check by masks."""
