@@ -143,7 +143,7 @@ class ModelInfo:
     image_domain: str = "photographs"
     """Kind of images that the published weights were trained on, as a phrase."""
     sample_images: Literal["photographs", "phantoms"] = "photographs"
-    """Images of that kind that parity takes unless it is given some: the bundled ones, or ``parity/phantoms.py``."""
+    """Images of that kind that parity takes unless it is given some: the bundled ones, or ``imaging/phantoms.py``."""
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.trained_prompts if kind not in PROMPT_KINDS]
