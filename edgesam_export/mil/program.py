@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # only executing needs torch; looking at a program is quick w
 
     from edgesam_export.mil.interpreter import PreparedFunction, Probe
 
-__all__ = ["Program", "load_program"]
+__all__ = ["Program", "load_program", "program_of", "read_model"]
 
 SPEC_VERSIONS = range(6, 11)
 """Specification versions that can hold an ML Program: iOS 15 (6) to iOS 26 (10)."""
@@ -189,7 +189,15 @@ def load_program(path: str | Path, *, function: str | None = None, require_weigh
         ProgramError: no such file, damaged, another type of model, or a program that does not hold together.
     """
     files = find_files(Path(path))
-    model = read_model(files)
+    return program_of(read_model(files), files, function=function, require_weights=require_weights)
+
+
+def program_of(model: Any, files: ModelFiles, *, function: str | None = None, require_weights: bool = True) -> Program:
+    """Return the program of a model's message, which need not be the one in the package that its weights lie in.
+
+    Raises:
+        ProgramError: a program that does not hold together.
+    """
     functions = model.mlProgram.functions
     name = function or model.description.defaultFunctionName or "main"
     if name not in functions:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,10 +12,9 @@ import numpy as np
 from edgesam_export.errors import UsageError
 from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.imaging.prompts import pack_prompt
-from edgesam_export.imaging.reading import any_image, open_image
-from edgesam_export.parity.phantoms import phantoms
+from edgesam_export.imaging.reading import any_image
+from edgesam_export.imaging.samples import sample_images, sample_prompts
 from edgesam_export.parity.report import Prompt
-from edgesam_export.resources import SAMPLES
 from edgesam_export.runners import Runner, numerics_choices, open_artifact, open_runner
 from edgesam_export.spec import PROMPT_KINDS, Artifact, ModelInfo, PaddingPoint, Progress
 
@@ -43,19 +41,7 @@ Prompts = Callable[[tuple[int, int]], Sequence[Prompt]] | Mapping[str, Sequence[
 
 def default_prompts(size: tuple[int, int]) -> tuple[Prompt, ...]:
     """Return one prompt of each type for an image of this height and width, at fixed fractions of its sides."""
-    height, width = size
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        return math.floor(x * width), math.floor(y * height)
-
-    point, box = (at(0.5, 0.5),), (*at(0.2, 0.15), math.ceil(0.8 * width), math.ceil(0.8 * height))
-    return (
-        Prompt(kind="point", points=point, labels=(1,)),
-        Prompt(kind="points", points=(at(0.5, 0.45), at(0.4, 0.6), at(0.05, 0.05)), labels=(1, 1, 0)),
-        Prompt(kind="box", box=box),
-        Prompt(kind="box+point", points=(at(0.45, 0.5),), labels=(1,), box=box),
-        Prompt(kind="mask", points=point, labels=(1,)),
-    )
+    return tuple(Prompt(**prompt._asdict()) for prompt in sample_prompts(size))
 
 
 def trained_prompts(info: ModelInfo) -> Callable[[tuple[int, int]], tuple[Prompt, ...]]:
@@ -96,11 +82,7 @@ def default_images(info: ModelInfo | None = None) -> tuple[tuple[str, np.ndarray
     Without ``info`` they are the bundled photographs. All have names.
     Shapes: uint8 (H, W, 3)
     """
-    if info is not None and info.sample_images == "phantoms":
-        samples = phantoms()
-    else:
-        samples = tuple((path.name, open_image(path)) for path in sorted(SAMPLES.glob("*.jpg")))
-    return (*samples, ("noise", np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)))
+    return (*sample_images(info), ("noise", np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)))
 
 
 def open_reference(reference: Any) -> Runner:

@@ -16,11 +16,13 @@ from torch import nn
 
 from edgesam_export.artifacts import config_of
 from edgesam_export.errors import SchemaError, UsageError
+from edgesam_export.export.activations import QuantizedInput, QuantizedLayer, quantize_inputs, quantized_layers
 from edgesam_export.export.compression import Scheme, compress_modules, find_scheme, through_fp16
 from edgesam_export.export.trace import build_components, fp32_modules, trace_component, within
 from edgesam_export.imaging.feeds import match_maps
 from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.mil import Program, load_program
+from edgesam_export.mil.graph import Operation
 from edgesam_export.modeling.common import stability_score
 from edgesam_export.modeling.sam import Maps, SamModel, as_maps
 from edgesam_export.profiles import Component, embedding_names
@@ -134,6 +136,7 @@ class StoredWeightsRunner(ArtifactRunner):
         self.model: SamModel = model
         modules = copy.deepcopy(exported.modules) if exported else traced_modules(model, artifacts)
         self.modules: dict[str, nn.Module] = {}
+        self.quantized: dict[str, list[tuple[QuantizedLayer, QuantizedInput]]] = {}
         for artifact in artifacts:
             if artifact.component not in self.modules:  # else the second part of a split one
                 self.modules[artifact.component] = modules[artifact.component]
@@ -145,6 +148,9 @@ class StoredWeightsRunner(ArtifactRunner):
             round_weights(module, fp32_modules(module, artifact.format))
         if isinstance(config, PackageConfig) and config.compress is not None:
             compress_modules(module, compressed_layers(artifact), str(artifact.path))
+        if isinstance(config, CoreMLConfig) and config.quantizes(artifact.component):
+            layers = quantized_layers(artifact.contract, str(artifact.path))
+            self.quantized[artifact.component] = quantize_inputs(module, layers, str(artifact.path))
 
     def encode(self, prepared: PreparedImage) -> Embedding:
         """Return the embedding; the model's own when there is only a decoder to check."""
@@ -154,10 +160,29 @@ class StoredWeightsRunner(ArtifactRunner):
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Execute one component; outputs by name, float32."""
         contract = self.contract_of(component)
+        if component in self.quantized:
+            self.take_integers(component, feed)
         tensors = [as_tensor(feed[spec["name"]], spec) for spec in contract["inputs"]]
         outputs = self.modules[component](*tensors)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return {spec["name"]: value.numpy() for spec, value in zip(contract["outputs"], outputs)}
+
+
+    def take_integers(self, component: str, feed: dict[str, np.ndarray]) -> None:
+        """Give the layers of a component the integers that its files have on the same feed, in exact arithmetic."""
+        waiting: dict[str, list[QuantizedInput]] = {}
+        for layer, module in self.quantized[component]:
+            module.given = None
+            waiting.setdefault(layer.integers, []).append(module)
+
+        def take(operation: Operation, name: str, value: torch.Tensor) -> None:
+            for module in waiting.get(name, ()):
+                module.given = value.clone()
+
+        values: dict[str, Any] = dict(feed)
+        for artifact in self.artifacts:
+            if artifact.component == component:
+                values = load_program(artifact.path).predict(values, numerics="fp32", probe=take)
 
 
 class ExportedModulesRunner(StoredWeightsRunner):
@@ -202,7 +227,8 @@ def fresh_program(model: SamModel, artifact: Artifact) -> Iterator[tuple[Program
         ConversionError: the component can no longer be converted.
     """
     from edgesam_export.formats import component_path
-    from edgesam_export.formats.coreml.convert import save_package, split_package
+    from edgesam_export.formats.coreml.activations import write_pairs
+    from edgesam_export.formats.coreml.convert import save_package, saved_component, split_package
 
     config = config_of(artifact)
     if not isinstance(config, CoreMLConfig):
@@ -214,6 +240,9 @@ def fresh_program(model: SamModel, artifact: Artifact) -> Iterator[tuple[Program
         path = Path(folder) / "export" / f"whole{artifact.path.suffix}"
         path.parent.mkdir()
         modules = save_package(component, config, path)
+        if config.quantizes(component.name):
+            component.contract["activations"] = artifact.contract.get("activations")
+            write_pairs(saved_component(component, path, modules))
         part = artifact.contract.get("part")
         if part:
             piece = split_package(component, path)[part[0] - 1]

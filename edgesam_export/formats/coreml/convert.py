@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from edgesam_export.errors import ConversionError, EdgeSAMExportError, first_line
 from edgesam_export.export.contract import CONTRACT_KEY, part_contract, summary
@@ -17,6 +19,8 @@ from edgesam_export.export.quiet import quiet
 from edgesam_export.export.trace import TracedComponent, trace_each, trace_model, within
 from edgesam_export.files import staging_folder
 from edgesam_export.formats import component_path, files_folder, make_artifacts, without_module, write_companions
+from edgesam_export.formats.coreml.activations import SavedComponent, quantize_activations
+from edgesam_export.formats.coreml.calibration import Calibration
 from edgesam_export.formats.coreml.compress import compress, folder_bytes
 from edgesam_export.formats.coreml.passes import pipeline
 from edgesam_export.formats.coreml.split import copy_weights, split_model
@@ -38,20 +42,23 @@ def export_coreml(
     out_dir: str | Path,
     config: CoreMLConfig | None = None,
     *,
+    calibration: Iterable[Any] | None = None,
     progress: Progress | None = None,
 ) -> list[Artifact]:
     """Export encoder, decoder and extra components as packages into ``out_dir``; return them in that order.
 
-    ``progress`` is called before each step, with its name.
+    ``calibration`` are images (paths or uint8 (H, W, 3)) that ranges of quantised activations come from; by default
+    the samples for the model. ``progress`` is called before each step, with its name.
 
     Raises:
-        UsageError: options that do not fit together, or a folder that cannot be written.
+        UsageError: options that do not fit together, an image that cannot be read, or a folder that cannot be written.
         ConversionError: coremltools refuses the program.
     """
     config = config or CoreMLConfig()
     report = progress or (lambda *_: None)
     folder = files_folder(out_dir, config)
-    modules = {}
+    calibrated = Calibration.of(model.info, calibration) if config.activations else None
+    modules, saved = {}, []
     with staging_folder(folder) as staging:
         report(0, 0, "tracing")
         components = []
@@ -59,8 +66,11 @@ def export_coreml(
             report(0, 0, f"converting {component.name}")
             path = component_path(staging, component, SUFFIX)
             modules[component.name] = save_package(component, config, path)
+            saved.append(saved_component(component, path, modules[component.name]))
             components.append(without_module(component))
             del component
+        if calibrated is not None:
+            quantize_activations(saved, calibrated, model.info, config, report)
         if config.functions:
             decoder = next(part for part in components if part.name == "decoder")
             add_functions(model, config, decoder, component_path(staging, decoder, SUFFIX), report)
@@ -91,6 +101,13 @@ def save_package(component: TracedComponent, config: CoreMLConfig, path: Path) -
         except Exception as error:
             raise ConversionError(f"coremltools could not convert {component.name}: {first_line(error)}") from error
         return modules
+
+
+def saved_component(component: TracedComponent, path: Path, modules: dict[str, str]) -> SavedComponent:
+    """Return a converted component without its weights, with the shapes that these have."""
+    parts = component.traced.named_modules()
+    shapes = {path: tuple(part.weight.shape) for path, part in parts if isinstance(getattr(part, "weight", None), Tensor)}
+    return SavedComponent(component=without_module(component), path=path, modules=modules, shapes=shapes)
 
 
 def convert(component: TracedComponent, config: CoreMLConfig) -> Any:

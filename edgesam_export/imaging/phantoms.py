@@ -1,6 +1,6 @@
 """Drawn grey images in the manner of medical scanners, for models that were trained on such and not on photographs.
 
-Neutral ones: no patient, no data set. Each has one object where ``default_prompts`` puts its box.
+Neutral ones: no patient, no data set. Each has one object where ``sample_prompts`` puts its box.
 """
 
 from __future__ import annotations

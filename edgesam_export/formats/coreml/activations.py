@@ -1,0 +1,264 @@
+"""Activations of saved packages in 8 bits: which layers, by what ranges, and what the contract says of it.
+
+Candidates are the layers that read FP16 values. Those without work to speak of stay as they are, and so do those that
+a user names. Of the rest the worst go, one after the other, until the outputs keep the signal to noise asked for: each
+layer is quantised alone first, and since their errors are nearly independent, their noise powers add up.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from math import log10, prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgesam_export.errors import UsageError
+from edgesam_export.export.activations import QuantizedLayer, quantization_of, quantized_layers
+from edgesam_export.export.contract import CONTRACT_KEY
+from edgesam_export.export.trace import TracedComponent, within
+from edgesam_export.formats.coreml.calibration import (
+    TAIL,
+    Calibration,
+    Feed,
+    decoder_feeds,
+    encoder_feeds,
+    histograms_of,
+)
+from edgesam_export.formats.coreml.pairs import READERS, insert_pairs
+from edgesam_export.mil.graph import Operation
+from edgesam_export.mil.package import find_files
+from edgesam_export.mil.program import Program, load_program, program_of, read_model
+from edgesam_export.spec import CoreMLConfig, ModelInfo, Progress
+
+__all__ = ["SavedComponent", "quantize_activations", "write_pairs"]
+
+NO_WORK = 1e-3
+"""Share of a component's multiply-adds below which 8 bits cannot pay for the pair: squeeze-and-excitation layers."""
+ALONE = 1
+"""Images that each layer is tried on alone; the chosen layers together are measured on all."""
+JUDGED = {"decoder": ("masks",)}
+"""Outputs of a component that the bound is on, where it is not all of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedComponent:
+    """A package as it was converted, and which module each of its operations comes from."""
+
+    component: TracedComponent
+    path: Path
+    modules: Mapping[str, str]
+    shapes: Mapping[str, tuple[int, ...]]
+    """Path of every module that has a weight -> the shape of that."""
+
+
+@dataclass(kw_only=True)
+class Search:
+    """One component while its layers are chosen."""
+
+    saved: SavedComponent
+    model: Any
+    layers: dict[str, QuantizedLayer]
+    readers: dict[str, str]
+    feeds: list[Feed]
+    report: Callable[[int, int], None]
+    kept: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def outputs(self, paths: Sequence[str], feeds: Sequence[Feed]) -> list[dict[str, Any]]:
+        """Return the outputs in exact arithmetic with these layers quantised."""
+        model = type(self.model)()
+        model.CopyFrom(self.model)
+        insert_pairs(model, [self.layers[path] for path in paths], self.readers)
+        program = program_of(model, find_files(self.saved.path))
+        return [program.predict(feed, numerics="fp32") for feed in feeds]
+
+    def choose(self, bound_db: float) -> tuple[list[str], float]:
+        """Return the layers that stay quantised and the signal to noise that they leave.
+
+        Raises:
+            UsageError: none stays.
+        """
+        name = self.saved.component.name
+        exact = self.outputs([], self.feeds)
+        noise = self.noise_alone(exact[:ALONE]) if bound_db else {}
+        allowed = 10 ** (-bound_db / 10)
+        chosen = list(self.layers)
+        while True:
+            while chosen and noise and sum(noise[path] for path in chosen) > allowed:
+                worst = max(chosen, key=noise.__getitem__)
+                chosen.remove(worst)
+                self.kept[worst] = {"reason": "sensitivity", "alone_db": decibels(noise[worst])}
+            if not chosen:
+                raise UsageError(
+                    f"no layer of the {name} can be quantised within {bound_db:g} dB; give a lower --activations-db,"
+                    " or leave activations out"
+                )
+            measured = noise_share(exact, self.outputs(chosen, self.feeds), JUDGED.get(name))
+            if not bound_db or measured <= 10 ** (-bound_db / 10):
+                return chosen, decibels(measured)
+            # the estimate was too low by this factor; at least the worst layer goes
+            total = sum(noise[path] for path in chosen)
+            allowed = min(total * 10 ** (-bound_db / 10) / measured, total * (1 - 1e-9))
+
+    def noise_alone(self, exact: list[dict[str, Any]]) -> dict[str, float]:
+        """Return the noise that each layer leaves when it alone is quantised, as a share of the signal's power."""
+        found = {}
+        for number, path in enumerate(self.layers):
+            self.report(number, len(self.layers))
+            outputs = self.outputs([path], self.feeds[: len(exact)])
+            found[path] = noise_share(exact, outputs, JUDGED.get(self.saved.component.name))
+        return found
+
+
+def noise_share(
+    exact: Sequence[dict[str, Any]], actual: Sequence[dict[str, Any]], judged: Sequence[str] | None
+) -> float:
+    """Return the power of the error over that of the exact values, of the worst output."""
+    shares = []
+    for name in judged or exact[0]:
+        sides = [(np.asarray(a[name], np.float64), np.asarray(b[name], np.float64)) for a, b in zip(exact, actual)]
+        signal = sum(float(np.square(a).sum()) for a, _ in sides)
+        shares.append(sum(float(np.square(a - b).sum()) for a, b in sides) / signal if signal else 0.0)
+    return max(shares)
+
+
+def decibels(share: float) -> float:
+    """Return the signal to noise of a share of noise, to a tenth; at most 200 dB."""
+    return round(-10 * log10(max(share, 1e-20)), 1)
+
+
+# ------------------------------------------------------------------------------------------------------------ an export
+def quantize_activations(
+    parts: Sequence[SavedComponent],
+    calibration: Calibration,
+    info: ModelInfo,
+    config: CoreMLConfig,
+    report: Progress,
+) -> None:
+    """Let layers of the saved packages read integers; their contracts say which, in the file and in ``parts``.
+
+    Raises:
+        UsageError: a layer to keep that is not there, or nothing that can be quantised.
+    """
+    by_name = {part.component.name: part for part in parts}
+    encoder = by_name["encoder"]
+    feeds = encoder_feeds(calibration, encoder.component.contract, info)
+    wanted = {"encoder": feeds}
+    if config.activations_in == "both":
+        decoder = by_name["decoder"]
+        program = load_program(encoder.path)
+        embeddings = [program.predict(feed, numerics="fp32") for feed in feeds]
+        contract = decoder.component.contract
+        wanted["decoder"] = decoder_feeds(calibration, embeddings, load_program(decoder.path), contract, info)
+    require_layers(config.keep_fp16, [by_name[name] for name in wanted])
+    for name, component_feeds in wanted.items():
+        part = by_name[name]
+        report(0, 0, f"calibrating {name}")
+        search = search_of(part, component_feeds, config, report)
+        chosen, left = search.choose(config.activations_db)
+        part.component.contract["activations"] = {
+            "dtype": config.activations,
+            "images": calibration.entry(),
+            "range": f"all but {TAIL:g} of the values on either side",
+            "signal_to_noise_db": left,
+            "bound_db": config.activations_db,
+            "layers": {path: search.layers[path].entry() for path in chosen},
+            "kept_fp16": dict(sorted(search.kept.items())),
+        }
+        write_pairs(part)
+
+
+def require_layers(kept: Sequence[str], parts: Sequence[SavedComponent]) -> None:
+    """Raise UsageError unless every path that a user names holds a layer."""
+    known = sorted({path for part in parts for path in candidates(load_program(part.path), part)})
+    for name in kept:
+        if not any(within(path, [name]) for path in known):
+            near = get_close_matches(name, known, 3, 0.3) or known[:3]
+            raise UsageError(f"keep_fp16 {name}: no such layer or module; near it: {', '.join(near)}")
+
+
+def search_of(saved: SavedComponent, feeds: list[Feed], config: CoreMLConfig, report: Progress) -> Search:
+    """Return a component with the layers that can be quantised and their ranges."""
+    name = saved.component.name
+    program = load_program(saved.path)
+    work = multiply_adds(program)
+    found = candidates(program, saved)
+    kept: dict[str, dict[str, Any]] = {}
+    for path, operation in list(found.items()):
+        asked = within(path, config.keep_fp16)
+        if asked or work[operation.label] < NO_WORK * sum(work.values()):
+            kept[path] = {"reason": "asked for" if asked else "little work"}
+            del found[path]
+    tensors = {path: operand(operation, "x") for path, operation in found.items()}
+    histograms = histograms_of(program, dict.fromkeys(tensors.values()), feeds)
+    ranges = {tensor: histogram.range() for tensor, histogram in histograms.items()}
+    layers = {}
+    for path, tensor in tensors.items():
+        ends = ranges[tensor]
+        quantization = None if ends is None else quantization_of(*ends)
+        if quantization is None:
+            kept[path] = {"reason": "no range"}
+        else:
+            layers[path] = QuantizedLayer(path=path, tensor=tensor, quantization=quantization)
+    if not layers:
+        raise UsageError(f"activations {config.activations} finds no layer of the {name} that it applies to")
+    return Search(
+        saved=saved,
+        model=read_model(find_files(saved.path)),
+        layers=layers,
+        readers={path: operation.label for path, operation in found.items()},
+        feeds=feeds,
+        report=lambda done, total: report(done, total, f"trying layers of the {name}"),
+        kept=kept,
+    )
+
+
+def write_pairs(saved: SavedComponent) -> None:
+    """Write the pairs that a component's contract lists into its package, and the contract itself."""
+    files = find_files(saved.path)
+    model = read_model(files)
+    readers = {path: operation.label for path, operation in candidates(load_program(saved.path), saved).items()}
+    insert_pairs(model, quantized_layers(saved.component.contract, str(saved.path)), readers)
+    text = json.dumps(saved.component.contract, sort_keys=True, allow_nan=False)
+    model.description.metadata.userDefined[CONTRACT_KEY] = text
+    files.model.write_bytes(model.SerializeToString())
+
+
+# ----------------------------------------------------------------------------------------------------------- candidates
+def candidates(program: Program, saved: SavedComponent) -> dict[str, Operation]:
+    """Return path -> operation of each layer that reads an FP16 value, and that one operation alone is made of."""
+    types = {output.name: output.type for op in program.operations for output in op.outputs}
+    types |= {value.name: value.type for value in program.function.inputs}
+    # the converter calls a constant like its parameter, and compression adds to that name
+    owners = {f"{path}.weight".replace(".", "_"): path for path in saved.shapes}
+    found: dict[str, list[Operation]] = {}
+    for operation in program.function.block.operations:
+        if operation.type not in READERS:
+            continue
+        source, kernel = operand(operation, "x"), operand(operation, "weight")
+        path = owners.get(kernel.partition("_to_fp16")[0], saved.modules.get(operation.label, ""))
+        elements = prod(types[kernel].fixed_shape or ()) if kernel in types else 0
+        fits = path in saved.shapes and elements == prod(saved.shapes[path])
+        if fits and source in types and types[source].dtype == "fp16" and types[source].fixed_shape:
+            found.setdefault(path, []).append(operation)
+    return {path: operations[0] for path, operations in found.items() if len(operations) == 1}
+
+
+def operand(operation: Operation, key: str) -> str:
+    """Return the name of an operand, empty for a constant in place."""
+    (argument,) = operation.inputs.get(key, ("",))
+    return argument if isinstance(argument, str) else ""
+
+
+def multiply_adds(program: Program) -> dict[str, int]:
+    """Return the multiply-adds of every convolution and linear layer by its output."""
+    shapes = {output.name: output.type.fixed_shape or () for op in program.operations for output in op.outputs}
+    return {
+        op.label: prod(shapes[op.label]) * prod(shapes.get(operand(op, "weight"), ())[1:])
+        for op in program.operations
+        if op.type in READERS
+    }
