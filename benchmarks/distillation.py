@@ -158,7 +158,7 @@ def judge(model: Any, scenes: int) -> dict[str, float]:
     import numpy as np
 
     from edgesam_export.distill.evaluation import centre_point, refinement_point
-    from edgesam_export.distill.loop import decode, network_input
+    from edgesam_export.distill.forward import decode, network_input
     from edgesam_export.distill.scenes import draw_scene
     from edgesam_export.imaging.masks import bounding_box, iou
 

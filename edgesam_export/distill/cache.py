@@ -1,8 +1,9 @@
-"""The teacher's embeddings on disk: computed once for each image, FP16, one file each."""
+"""The teacher's embeddings on disk: computed once for each image, FP16, one file for each map."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,51 +11,66 @@ import torch
 from torch import Tensor
 
 from edgesam_export.bench.machine import weights_digest
-from edgesam_export.distill.loop import teacher_embedding
+from edgesam_export.distill.teacher import Seen, Teacher
 from edgesam_export.files import write_beside
-from edgesam_export.modeling.sam import SamModel
 
 __all__ = ["EmbeddingCache"]
 
 
 class EmbeddingCache:
-    """Embeddings by index of the data; another teacher, other data or another size is another folder."""
+    """Embeddings by index of the data; another teacher, other data or another size is another folder.
 
-    def __init__(self, root: Path, teacher: SamModel, data: str, side: int) -> None:
-        key = hashlib.sha256(f"{weights_digest(teacher)} {data} {side}".encode()).hexdigest()[:16]
-        self.folder = root / f"{teacher.info.name}_{key}"
+    ``masks``: what is kept is for a teacher that decodes: all maps, of images as it was trained to see them. Otherwise
+    the first map alone, of squares.
+    """
+
+    def __init__(self, root: Path, teacher: Teacher, data: str, side: int, *, masks: bool = True) -> None:
+        info = teacher.model.info
+        self.own_frame = masks and info.frame.stretches
+        frame = " stretched" if self.own_frame else ""
+        key = hashlib.sha256(f"{weights_digest(teacher.model)} {data} {side}{frame}".encode()).hexdigest()[:16]
+        self.folder = root / f"{info.name}_{key}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.teacher = teacher
-        self.shape = teacher.info.embedding_shapes[0][1:]
+        self.shapes = [shape[1:] for shape in info.embedding_shapes[: None if masks else 1]]
 
-    def embeddings(self, images: Tensor, indexes: list[int]) -> Tensor:
-        """Return the teacher's embeddings of these images, from the disk where they are cached.
+    def see(self, images: Tensor, indexes: Sequence[int], sizes: Sequence[tuple[int, int]]) -> Seen:
+        """Return what the teacher sees of these images, float32, from the disk where it is cached.
 
-        Shapes:
-            images uint8 (B, 3, S, S); returns float32 (B, D, 64, 64) on the images' device
+        Shapes: images uint8 (B, 3, S, S)
         """
+        shown = sizes if self.own_frame else None
         found = [self.read(index) for index in indexes]
         missing = [position for position, value in enumerate(found) if value is None]
         if missing:
-            fresh = teacher_embedding(self.teacher, images[missing]).half().cpu().numpy()
-            for position, value in zip(missing, fresh):
-                self.write(indexes[position], value)
-                found[position] = value
-        stacked = np.stack([value for value in found if value is not None])
-        return torch.from_numpy(stacked).to(images.device).float()
+            sizes_missing = None if shown is None else [shown[position] for position in missing]
+            fresh = self.teacher.see(images[missing], sizes_missing)
+            for position, *values in zip(missing, *(map_.half().cpu().numpy() for map_ in fresh.maps)):
+                found[position] = values[: len(self.shapes)]
+                self.write(indexes[position], found[position])
+        stacked = (np.stack(values) for values in zip(*found))
+        maps = tuple(torch.from_numpy(values).to(images.device).float() for values in stacked)
+        return Seen(maps, self.teacher.extents(images, shown))
 
-    def path(self, index: int) -> Path:
-        return self.folder / f"{index:08d}.npy"
+    def path(self, index: int, number: int = 0) -> Path:
+        """Return the file of an image's map."""
+        return self.folder / (f"{index:08d}_{number}.npy" if number else f"{index:08d}.npy")
 
-    def read(self, index: int) -> np.ndarray | None:
-        """Return one embedding, None if it is not there or not whole."""
-        try:
-            value = np.load(self.path(index), allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            return None
-        return value if value.shape == self.shape and value.dtype == np.float16 else None
+    def read(self, index: int) -> list[np.ndarray] | None:
+        """Return the maps of one image, None if one is not there or not whole."""
+        maps = []
+        for number, shape in enumerate(self.shapes):
+            try:
+                value = np.load(self.path(index, number), allow_pickle=False)
+            except (OSError, ValueError, EOFError):
+                return None
+            if value.shape != shape or value.dtype != np.float16:
+                return None
+            maps.append(value)
+        return maps
 
-    def write(self, index: int, value: np.ndarray) -> None:
-        """Store one embedding, whole or not at all."""
-        with write_beside(self.path(index)) as temporary, temporary.open("wb") as file:
-            np.save(file, value)
+    def write(self, index: int, maps: Sequence[np.ndarray]) -> None:
+        """Store the maps of one image, each whole or not at all."""
+        for number, value in enumerate(maps):
+            with write_beside(self.path(index, number)) as temporary, temporary.open("wb") as file:
+                np.save(file, value)

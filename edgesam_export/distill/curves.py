@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from edgesam_export.distill.config import DistillConfig
 from edgesam_export.distill.data import open_data
 from edgesam_export.distill.dataset import reading_of, square
-from edgesam_export.distill.loop import decode, network_input
+from edgesam_export.distill.forward import decode, network_input
 from edgesam_export.distill.prompts import box_corners, to_frame
 from edgesam_export.distill.samples import readable
 from edgesam_export.files import write_beside

@@ -31,6 +31,8 @@ class Batch:
 
     images: Tensor
     masks: Tensor
+    sizes: list[tuple[int, int]]
+    """Height and width of each image without the padding."""
     dots: Tensor
     """True where the data has no masks: each of ``masks`` then is one pixel, a point to ask the teacher for."""
     indexes: list[int]
@@ -59,8 +61,8 @@ def square(sample: Sample, side: int) -> tuple[np.ndarray, np.ndarray, tuple[int
     return image, masks, (height, width)
 
 
-Drawn = tuple[np.ndarray, np.ndarray, bool, int, Skipped]
-"""Image, masks, whether each mask is one pixel, index of the sample, what was passed over."""
+Drawn = tuple[np.ndarray, np.ndarray, tuple[int, int], bool, int, Skipped]
+"""Image, masks, size without padding, whether each mask is one pixel, index of the sample, what was passed over."""
 
 
 def reading_of(config: DistillConfig) -> Reading:
@@ -109,7 +111,7 @@ class StepSamples(Dataset[Drawn | EdgeSAMExportError]):
         else:
             masks = np.zeros((count, side, side), bool)
             masks[np.arange(count), rng.integers(0, height, count), rng.integers(0, width, count)] = True
-        return image, masks, dots, index, skipped
+        return image, masks, (height, width), dots, index, skipped
 
 
 def collate(items: list[Drawn | EdgeSAMExportError]) -> Batch | EdgeSAMExportError:
@@ -119,13 +121,14 @@ def collate(items: list[Drawn | EdgeSAMExportError]) -> Batch | EdgeSAMExportErr
         if isinstance(item, EdgeSAMExportError):
             return item
         drawn.append(item)
-    images, masks, dots, indexes, notes = zip(*drawn)
+    images, masks, sizes, dots, indexes, notes = zip(*drawn)
     skipped = Skipped()
     for one in notes:
         skipped.extend(one)
     return Batch(
         images=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),  # (B, S, S, 3) -> (B, 3, S, S)
         masks=torch.from_numpy(np.stack(masks)),
+        sizes=list(sizes),
         dots=torch.tensor(dots),
         indexes=list(indexes),
         skipped=skipped,

@@ -6,9 +6,7 @@ Source: Zhou et al. 2023 (EdgeSAM), https://arxiv.org/abs/2312.06660, Algorithm 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,80 +15,17 @@ from torch.nn import functional as F
 
 from edgesam_export.distill import losses
 from edgesam_export.distill.config import DistillConfig, Phase
-from edgesam_export.distill.prompts import disagreement_points, initial_prompts, to_frame
+from edgesam_export.distill.forward import decode, network_input
+from edgesam_export.distill.prompts import disagreement_points, initial_prompts
+from edgesam_export.distill.teacher import Seen, Teacher
 from edgesam_export.errors import UsageError
-from edgesam_export.modeling.sam import SamModel, as_maps
+from edgesam_export.modeling.sam import SamModel
 from edgesam_export.spec import EMPTY_SLOT
 
-__all__ = ["EmbeddingStep", "PromptStep", "Teacher", "grid_of", "network_input"]
+__all__ = ["EmbeddingStep", "PromptStep"]
 
 CANDIDATES_SHARE = 0.8
 """Of the loss of tokens 1 to 3, what the best of them has; the rest is their mean, so that none is left behind."""
-
-
-def network_input(images: Tensor, model: SamModel, size: int) -> Tensor:
-    """Return the input of a model's encoder for square 8-bit images: (B, 3, S, S) -> (B, 3, size, size)."""
-    values = images.float()
-    if values.shape[-1] != size:
-        values = F.interpolate(values, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-    frame = model.info.frame
-    mean, std = (
-        torch.tensor(numbers)[:, None, None].to(values.device, non_blocking=True) for numbers in (frame.mean, frame.std)
-    )
-    return (values - mean) / std
-
-
-@contextmanager
-def grid_of(model: SamModel, embeddings: Tensor) -> Iterator[None]:
-    """Let the prompt encoder work on the cells that these embeddings have, as when training at a smaller size."""
-    encoder = model.prompt_encoder
-    before, encoder.grid = encoder.grid, (int(embeddings.shape[-2]), int(embeddings.shape[-1]))
-    try:
-        yield
-    finally:
-        encoder.grid = before
-
-
-def decode(
-    model: SamModel,
-    embeddings: Tensor,
-    coords: Tensor,
-    labels: Tensor,
-    mask_input: Tensor | None = None,
-    has_mask: Tensor | None = None,
-    *,
-    decoder: Callable[..., tuple[Tensor, Tensor]] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Return logits (P, 4, 4h, 4w) and predicted IoU (P, 4), FP32, of one prompt for each embedding.
-
-    What ``SamModel.decode`` computes, without its checks of the labels, each of which would wait for the device.
-    ``decoder`` stands in for the model's own, as a compiled one does.
-
-    Shapes:
-        embeddings (P, D, h, w); coords (P, N, 2); labels (P, N), -2 for slots that do not count in any prompt
-        mask_input (P, 1, 4h, 4w) logits or None; has_mask bool (P), the prompts that they belong to, None: all
-    """
-    with grid_of(model, embeddings):
-        encoder = model.prompt_encoder
-        sparse = encoder.encode_points(coords.to(embeddings.dtype), labels)
-        dense = encoder.dense(None)
-        if mask_input is not None:
-            prompted = encoder.dense(mask_input)
-            dense = prompted if has_mask is None else torch.where(has_mask[:, None, None, None], prompted, dense)
-        token_bias = None
-        if decoder is not None:
-            empty = (labels == EMPTY_SLOT)[:, None, None, :]
-            token_bias = torch.zeros_like(empty, dtype=torch.float32).masked_fill(empty, -torch.inf)
-            dense = dense.expand(len(labels), *dense.shape[1:]).contiguous()
-        logits, iou = (decoder or model.mask_decoder)(embeddings, encoder.dense_pe(), sparse, dense, token_bias)
-    return logits.float(), iou.float()
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """A model beside the step, not in it: as a child module its parameters would be the student's to DDP and AdamW."""
-
-    model: SamModel | None
 
 
 class EmbeddingStep(nn.Module):
@@ -102,38 +37,32 @@ class EmbeddingStep(nn.Module):
         self.config = config
 
     def forward(
-        self, images: Tensor, masks: Tensor, phase: Phase, generator: torch.Generator, target: Tensor
+        self, images: Tensor, masks: Tensor, phase: Phase, generator: torch.Generator, target: Seen
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss and its parts.
 
         Shapes:
-            images uint8 (B, 3, S, S); ``masks`` is unused; target (B, C, H, W), the teacher's embeddings
+            images uint8 (B, 3, S, S); ``masks`` is unused; target: of the teacher's maps the first, (B, C, H, W)
         Raises:
             UsageError: the two embeddings have different shapes.
         """
         embedding = self.student.encode(network_input(images, self.student, phase.size)).float()
-        if embedding.shape != target.shape:
+        right = target.maps[0]
+        if embedding.shape != right.shape:
             raise UsageError(
-                f"the student's embedding is {tuple(embedding.shape[1:])}, the teacher's {tuple(target.shape[1:])};"
+                f"the student's embedding is {tuple(embedding.shape[1:])}, the teacher's {tuple(right.shape[1:])};"
                 " stage 'encoder' needs one shape: train at the student's full size, or use stage 'prompts'"
             )
-        parts = {"mse": losses.embedding_loss(embedding, target)}
+        parts = {"mse": losses.embedding_loss(embedding, right)}
         loss = parts["mse"]
         for name, weight, term in (
             ("channel", self.config.channel, losses.channel_loss),
             ("correlation", self.config.correlation, losses.correlation_loss),
         ):
             if weight:
-                parts[name] = term(embedding, target)
+                parts[name] = term(embedding, right)
                 loss = loss + weight * parts[name]
         return loss, {name: value.detach() for name, value in parts.items()}
-
-
-@torch.no_grad()
-def teacher_embedding(teacher: SamModel, images: Tensor) -> Tensor:
-    """Return the teacher's embedding of square 8-bit images, at its own size; of several maps the first."""
-    embedding, *_ = as_maps(teacher.encode(network_input(images, teacher, teacher.info.frame.size)))
-    return embedding.float()
 
 
 class PromptStep(nn.Module):
@@ -143,7 +72,7 @@ class PromptStep(nn.Module):
         super().__init__()
         self.student = student
         self.config = config
-        self.teacher = Teacher(teacher)
+        self.teacher = None if teacher is None else Teacher(teacher)
         self.compiled: dict[str, Callable[..., Any]] = {}
         if config.compile:
             parts: dict[str, Callable[..., Any]]
@@ -155,19 +84,19 @@ class PromptStep(nn.Module):
         return self.compiled.get(name) if phase.size == self.config.schedule[-1].size else None
 
     def forward(
-        self, images: Tensor, masks: Tensor, phase: Phase, generator: torch.Generator, target: Tensor | None
+        self, images: Tensor, masks: Tensor, phase: Phase, generator: torch.Generator, target: Seen | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean loss of all rounds, the mean of each term, and the IoU of the first and last round.
 
         Shapes:
-            images uint8 (B, 3, S, S); masks bool (B, M, S, S), what prompts are drawn from; target (B, C, H, W), the
-            teacher's embeddings, None when there is no teacher
+            images uint8 (B, 3, S, S); masks bool (B, M, S, S), what prompts are drawn from; target: the teacher's
+            embeddings of B images, None when there is no teacher
         """
         config, count = self.config, masks.shape[1]
         masks = masks.flatten(0, 1)  # (B, M, S, S) -> (P, S, S)
         encode = self.fast(phase, "encode") or self.student.encode
         embeddings = encode(network_input(images, self.student, phase.size)).repeat_interleave(count, dim=0)
-        known = None if target is None else target.repeat_interleave(count, dim=0)
+        known = None if target is None else target.repeated(count)
         coords, labels = initial_prompts(masks, self.student.info.frame.prompt_size, generator, config.box_noise)
         mask_input = has_mask = None
         total: list[Tensor] = []
@@ -210,18 +139,18 @@ class PromptStep(nn.Module):
 
     @torch.no_grad()
     def right_masks(
-        self, known: Tensor | None, masks: Tensor, coords: Tensor, labels: Tensor, logits: Tensor
+        self, known: Seen | None, masks: Tensor, coords: Tensor, labels: Tensor, logits: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the right masks as booleans and as coverage 0..1, (P, 4, h, w) both, of the logits' size."""
         if known is None:
             coverage = F.adaptive_avg_pool2d(masks.unsqueeze(1).float(), (logits.shape[-2], logits.shape[-1]))
             coverage = coverage.expand(-1, logits.shape[1], -1, -1)
             return coverage > 0.5, coverage
-        assert self.teacher.model is not None  # whose embeddings are known
-        teacher, _ = decode(self.teacher.model, known, coords, labels)
-        if teacher.shape[-2:] != logits.shape[-2:]:
-            teacher = F.interpolate(teacher, size=logits.shape[-2:], mode="bilinear", align_corners=False)
-        return teacher > 0, (teacher > 0).float()
+        assert self.teacher is not None  # whose embeddings are known
+        size = (int(logits.shape[-2]), int(logits.shape[-1]))
+        prompt_size = self.student.info.frame.prompt_size
+        right = self.teacher.logits(known, coords, labels, prompt_size=prompt_size, size=size) > 0
+        return right, right.float()
 
     def loss(
         self,
@@ -239,7 +168,7 @@ class PromptStep(nn.Module):
         bce, dice, iou = (self.fast(phase, "terms") or losses.mask_terms)(logits, right, coverage)
         each = config.bce * bce + config.dice * dice  # (P, M)
         total = each[:, 0].mean()
-        if each.shape[1] > 1 and self.teacher.model is not None:
+        if each.shape[1] > 1 and self.teacher is not None:
             total = each.mean()  # every token has a mask of its own to match
         elif each.shape[1] > 1:
             rest = each[:, 1:]
@@ -264,26 +193,3 @@ def answered(logits: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
     one_point = (labels >= 0).sum(dim=1) == 1
     chosen = torch.where(one_point, scores[:, 1:].argmax(dim=1) + 1, 0)
     return logits[torch.arange(len(logits), device=logits.device), chosen].unsqueeze(1)
-
-
-@torch.no_grad()
-def fill_dots(teacher: SamModel, masks: Tensor, dots: Tensor, target: Tensor) -> Tensor:
-    """Replace single pixels, which stand in for missing masks, by the teacher's mask for a point there.
-
-    Shapes:
-        masks bool (B, M, S, S); dots bool (B); target (B, C, H, W), the teacher's embeddings; returns masks
-    """
-    chosen = dots.to(masks.device)
-    count, side = masks.shape[1], masks.shape[-1]
-    flat = masks[chosen].flatten(0, 1)
-    prompt_size = teacher.info.frame.prompt_size
-    offset = flat.flatten(1).int().argmax(dim=1)
-    pixels = torch.stack([offset % side, offset // side], dim=1).float()
-    point = to_frame(pixels, side, prompt_size)
-    coords = torch.stack([point, torch.zeros_like(point)], dim=1)
-    labels = torch.tensor([[1, -1]], device=masks.device).expand(len(flat), 2)
-    logits, _ = decode(teacher, target[chosen].repeat_interleave(count, dim=0), coords, labels)
-    found = F.interpolate(logits[:, :1], size=(side, side), mode="bilinear", align_corners=False)[:, 0] > 0
-    filled = masks.clone()
-    filled[chosen] = (found | flat).reshape(-1, count, side, side)  # never empty: the dot stays
-    return filled

@@ -214,6 +214,7 @@ class ScenePool:
         return Batch(
             images=recoloured(images, generator),
             masks=masks,
+            sizes=[(window, window)] * phase.batch,
             dots=torch.zeros(phase.batch, dtype=torch.bool),
             indexes=[],
         )

@@ -37,9 +37,7 @@ def start_run(
     for name, value in (("checkpoint", teacher_checkpoint), ("random weights", teacher_random_weights)):
         if value is not None and config.teacher is None:
             raise UsageError(f"{name} for a teacher, but no teacher; name one with --teacher")
-    refuse_several_maps(
-        model_info(config.student), None if config.teacher is None else model_info(config.teacher), config.stage
-    )
+    refuse_several_maps(model_info(config.student))
     if config.stage == "recover":
         student = folded_model(load_model(config.student, checkpoint, progress=progress))
         return student, copy.deepcopy(student)
@@ -54,20 +52,12 @@ def start_run(
     return student, teacher
 
 
-def refuse_several_maps(student: ModelInfo, teacher: ModelInfo | None, stage: str) -> None:
-    """Raise UsageError for models of several maps in a place where training knows an embedding of one.
-
-    A teacher's first map is an embedding like any other, so it serves where embeddings are matched; its masks need all.
-    """
+def refuse_several_maps(student: ModelInfo) -> None:
+    """Raise UsageError for a student of several maps: a step trains one that makes one."""
     if student.further_maps:
         raise UsageError(
-            f"{student.name} makes {1 + len(student.further_maps)} maps of an image and training knows models of one;"
-            " choose another student"
-        )
-    if teacher is not None and teacher.further_maps and stage != "encoder":
-        raise UsageError(
-            f"the masks of {teacher.name} need {1 + len(teacher.further_maps)} maps, of which training keeps the first:"
-            " it can be the teacher of stage 'encoder'; name a teacher of one map for masks"
+            f"{student.name} makes {1 + len(student.further_maps)} maps of an image and training knows students of one;"
+            " choose another student; as the teacher it can serve"
         )
 
 

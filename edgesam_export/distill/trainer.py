@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from edgesam_export.distill.config import DistillConfig, Phase, config_document
 from edgesam_export.distill.dataset import Batch, batches
-from edgesam_export.distill.loop import PromptStep, fill_dots, network_input
+from edgesam_export.distill.forward import network_input
+from edgesam_export.distill.loop import PromptStep
 from edgesam_export.distill.pool import ScenePool
 from edgesam_export.distill.processes import Processes
 from edgesam_export.distill.samples import Skipped
+from edgesam_export.distill.teacher import Seen
 from edgesam_export.errors import UsageError
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.spec import Progress
@@ -74,7 +76,7 @@ class Trainer:
         step: nn.Module,
         where: Processes,
         *,
-        target: Callable[[Batch, Tensor], Tensor | None],
+        target: Callable[[Batch, Tensor], Seen | None],
         side: int | None = None,
     ) -> None:
         self.config = config
@@ -253,9 +255,9 @@ class Trainer:
         with torch.autocast(device.type, dtype=amp or torch.bfloat16, enabled=amp is not None):
             target = self.target(batch, images)
             if isinstance(self.step, PromptStep) and batch.dots.any():
-                teacher = self.step.teacher.model
+                teacher = self.step.teacher
                 assert teacher is not None and target is not None  # data without masks is refused without a teacher
-                masks = fill_dots(teacher, masks, batch.dots, target)
+                masks = teacher.fill_dots(masks, batch.dots, target)
             loss, parts = self.parallel(images, masks, self.phase(), self.generator(number), target)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()

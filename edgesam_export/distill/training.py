@@ -16,10 +16,11 @@ from edgesam_export.distill.cache import EmbeddingCache
 from edgesam_export.distill.compression import attach, detach
 from edgesam_export.distill.config import DistillConfig
 from edgesam_export.distill.dataset import Batch
-from edgesam_export.distill.loop import EmbeddingStep, PromptStep, teacher_embedding
+from edgesam_export.distill.loop import EmbeddingStep, PromptStep
 from edgesam_export.distill.processes import Processes, amp_advice
 from edgesam_export.distill.runs import RunFolder
 from edgesam_export.distill.start import refuse_several_maps
+from edgesam_export.distill.teacher import Seen, Teacher
 from edgesam_export.distill.trainer import Trainer
 from edgesam_export.errors import UsageError
 from edgesam_export.modeling.sam import SamModel
@@ -82,7 +83,7 @@ def distill(
 
 def set_up_models(student: SamModel, teacher: SamModel | None, config: DistillConfig, where: Processes) -> None:
     """Move the models to the device; let compressed weights stand in, and freeze what is not trained."""
-    refuse_several_maps(student.info, None if teacher is None else teacher.info, config.stage)
+    refuse_several_maps(student.info)
     student.to(where.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent in its types
     if teacher is not None:
         teacher.to(where.device).eval().requires_grad_(False)
@@ -118,19 +119,23 @@ def canvas_side(teacher: SamModel | None, config: DistillConfig) -> int | None:
 
 def known_embeddings(
     teacher: SamModel | None, config: DistillConfig, cache: str | Path | None
-) -> Callable[[Batch, Tensor], Tensor | None]:
-    """Return a function from a batch to the teacher's embeddings, computed or cached; None without a teacher."""
+) -> Callable[[Batch, Tensor], Seen | None]:
+    """Return a function from a batch to the teacher's embeddings, computed or cached; None without a teacher.
+
+    Where embeddings are matched the teacher sees the student's squares, otherwise images as it was trained to.
+    """
     if teacher is None:
         return lambda batch, images: None
+    asked, masks = Teacher(teacher), config.stage != "encoder"
     if cache is None:
-        return lambda batch, images: teacher_embedding(teacher, images)
+        return lambda batch, images: asked.see(images, batch.sizes if masks else None)
     kept: dict[int, EmbeddingCache] = {}
 
-    def cached(batch: Batch, images: Tensor) -> Tensor:
+    def cached(batch: Batch, images: Tensor) -> Seen:
         side = int(images.shape[-1])
         if side not in kept:
-            kept[side] = EmbeddingCache(Path(cache), teacher, config.data, side)
-        return kept[side].embeddings(images, batch.indexes)
+            kept[side] = EmbeddingCache(Path(cache), asked, config.data, side, masks=masks)
+        return kept[side].see(images, batch.indexes, batch.sizes)
 
     return cached
 

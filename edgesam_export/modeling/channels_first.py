@@ -45,10 +45,12 @@ class PointwiseLinear(nn.Linear):
     """A linear layer over the channels of every pixel; its parameters are shaped as a checkpoint's linear layer.
 
     Shapes:
-        (B, inputs, H, W) -> (B, outputs, H, W)
+        (B, inputs, H, W) -> (B, outputs, H, W), or (B, inputs, N) -> (B, outputs, N)
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 3:
+            return F.conv1d(x, self.weight[:, :, None], self.bias)
         return F.conv2d(x, self.weight[:, :, None, None], self.bias)
 
 

@@ -16,7 +16,6 @@ Attribute names are the keys of the released checkpoints.
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass
 
 import torch
@@ -24,9 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgesam_export.modeling.channels_first import PointwiseLinear
-from edgesam_export.modeling.common import LayerNorm2d, bias_of
+from edgesam_export.modeling.common import LayerNorm2d
+from edgesam_export.modeling.hiera_attention import Attention
 
-__all__ = ["Attention", "Block", "Hiera", "HieraConfig", "from_quads", "to_quads"]
+__all__ = ["Block", "Hiera", "HieraConfig", "from_quads", "to_quads"]
 
 NORM_EPS = 1e-6
 GRID = 256
@@ -75,50 +75,6 @@ def from_quads(x: Tensor, levels: int, channels: int) -> Tensor:
     return x
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention; how its values are laid out is the block's matter."""
-
-    def __init__(self, inputs: int, outputs: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.head_width = outputs // heads
-        self.key_scale = self.head_width**-0.5
-        self.qkv = PointwiseLinear(inputs, 3 * outputs)
-        self.proj = PointwiseLinear(outputs, outputs)
-
-    def scaled(self) -> Attention:
-        """Return an equal attention whose scale is part of the keys' weights."""
-        result = copy.deepcopy(self)
-        width = self.heads * self.head_width
-        for parameter in (result.qkv.weight, bias_of(result.qkv)):
-            parameter.data = parameter.data.clone()
-            parameter.data[width : 2 * width] *= self.key_scale
-        result.key_scale = 1.0
-        return result
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Return (..., d, queries) from q (..., d, queries) and k, v (..., d, keys); keys lie before queries."""
-        k = k if self.key_scale == 1 else k * self.key_scale
-        return v @ (k.transpose(-2, -1) @ q).softmax(-2)
-
-    def attend_to_all(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Return the same for the keys of a whole map, normalised after the product.
-
-        Over 4096 keys a probability is about 2.4e-4, near the end of FP16's normal range; exponentials of at most 1/4
-        reach further down, and sums of 4096 of them stay below 2^15 (see ``families.efficient_sam``).
-        """
-        k = k if self.key_scale == 1 else k * self.key_scale
-        scores = k.transpose(-2, -1) @ q
-        weights = torch.exp(scores - (scores.amax(-2, keepdim=True) + math.log(4.0)))
-        return (v @ weights) / weights.sum(-2, keepdim=True)
-
-    def of_head(self, x: Tensor, part: int, head: int) -> Tensor:
-        """Return queries, keys or values (``part`` 0 to 2) of one head: (B, C, N) -> (B, d, N)."""
-        start = (part * self.heads + head) * self.head_width
-        rows = slice(start, start + self.head_width)
-        return F.conv1d(x, self.qkv.weight[rows, :, None], bias_of(self.qkv)[rows])
-
-
 class MLP(nn.Module):
     """Two linear layers with GELU between them, inner width four times as large."""
 
@@ -150,10 +106,9 @@ class Block(nn.Module):
         if self.pools:
             self.proj = PointwiseLinear(inputs, outputs)
 
-    def q_and_kv(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return queries (B, C, ...) and keys and values (B, 2C, ...) of a pooling block, each of its own product."""
-        width, (weight, bias) = self.width, (self.attn.qkv.weight[:, :, None, None], self.attn.qkv.bias)
-        return F.conv2d(x, weight[:width], bias[:width]), F.conv2d(x, weight[width:], bias[width:])
+    def folded_attention(self) -> Attention:
+        """Return the attention for export."""
+        return self.attn.scaled()
 
     def after_attention(self, x: Tensor) -> Tensor:
         """Return the block's output from the sum of residual and attention."""
@@ -180,6 +135,10 @@ class QuadBlock(Block):
 class GlobalBlock(Block):
     """A block whose attention spans the whole map: (B, C, 64, 64) -> the same."""
 
+    def folded_attention(self) -> Attention:
+        """Return the attention for export, a layer for each head's queries, keys and values."""
+        return self.attn.in_parts(*[self.attn.head_width] * (3 * self.attn.heads))
+
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, 64, 64)."""
         cells = self.norm1(x).reshape(-1, self.inputs, GLOBAL**2)
@@ -205,6 +164,10 @@ class WindowBlock(Block):
         self.grid, self.window = grid, window
         self.count = -(-grid // window)
 
+    def folded_attention(self) -> Attention:
+        """Return the attention for export; of a pooling block a layer for queries, one for keys and values."""
+        return self.attn.in_parts(self.width, 2 * self.width) if self.pools else self.attn.scaled()
+
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, S, S), or of a pooling block (windows * B, 2C, window / 2, window / 2)."""
         extra = self.count * self.window - self.grid
@@ -225,7 +188,7 @@ class WindowBlock(Block):
     def pooled(self, windows: Tensor) -> Tensor:
         """Return (N, 2C, w / 2, w / 2) from normed windows (N, C, w, w)."""
         x = F.max_pool2d(self.proj(windows), 2)
-        queries, rest = self.q_and_kv(windows)
+        queries, rest = self.attn.q_and_kv(windows)
         heads, width, side = self.attn.heads, self.attn.head_width, self.window // 2
         q = F.max_pool2d(queries, 2).reshape(-1, heads, width, side * side)
         k, v = torch.split(rest.reshape(-1, 2 * heads, width, self.window**2), heads, dim=1)
@@ -357,7 +320,7 @@ class FoldedHiera(Hiera):
         for block in trunk.blocks:
             assert isinstance(block, Block)
             scaled = copy.copy(block)  # its other modules stay shared, as rewrites leave them
-            scaled._modules = {**block._modules, "attn": block.attn.scaled()}
+            scaled._modules = {**block._modules, "attn": block.folded_attention()}
             self.blocks.append(scaled)
 
     def positions(self) -> Tensor:

@@ -17,9 +17,11 @@ from safetensors.torch import load_file
 from edgesam_export.checkpoints.reading import ChecksumWarning
 from edgesam_export.distill.cache import EmbeddingCache
 from edgesam_export.distill.config import DistillConfig, Phase, configured, parse_schedule, read_config
-from edgesam_export.distill.loop import PromptStep, network_input, teacher_embedding
+from edgesam_export.distill.forward import network_input
+from edgesam_export.distill.loop import PromptStep
 from edgesam_export.distill.processes import Processes
-from edgesam_export.distill.start import refuse_several_maps, start_run
+from edgesam_export.distill.start import start_run
+from edgesam_export.distill.teacher import Teacher
 from edgesam_export.distill.trainer import learning_rate
 from edgesam_export.distill.training import distill
 from edgesam_export.errors import CheckpointError, SchemaError, UsageError
@@ -175,17 +177,18 @@ def test_embeddings_of_a_teacher_are_matched_and_kept(tmp_path):
 
 def test_kept_embeddings_are_used_and_broken_ones_made_again(tmp_path):
     teacher = load_model(NAME, random_weights=1)
-    cache = EmbeddingCache(tmp_path, teacher, "scenes:5:2", 512)
+    cache = EmbeddingCache(tmp_path, Teacher(teacher), "scenes:5:2", 512)
     images = torch.zeros(1, 3, 512, 512, dtype=torch.uint8)
-    fresh = cache.embeddings(images, [3])
+    (fresh,), _ = cache.see(images, [3], [(512, 512)])
     expected = teacher.encode(network_input(images, teacher, 512))
     assert float((fresh - expected).abs().max()) < 2e-3 * float(expected.abs().max())
-    cache.teacher = None  # nobody to ask any more
-    assert torch.equal(cache.embeddings(images, [3]), fresh)
+    cache.teacher = replace(cache.teacher, model=torch.nn.Identity())  # nobody to ask any more
+    assert torch.equal(cache.see(images, [3], [(512, 512)]).maps[0], fresh)
     cache.path(3).write_bytes(cache.path(3).read_bytes()[:100])
-    cache.teacher = teacher
-    assert torch.equal(cache.embeddings(images, [3]), fresh)
-    assert EmbeddingCache(tmp_path, load_model(NAME, random_weights=2), "scenes:5:2", 512).folder != cache.folder
+    cache.teacher = Teacher(teacher)
+    assert torch.equal(cache.see(images, [3], [(512, 512)]).maps[0], fresh)
+    other = Teacher(load_model(NAME, random_weights=2))
+    assert EmbeddingCache(tmp_path, other, "scenes:5:2", 512).folder != cache.folder
 
 
 def test_embeddings_of_another_shape_are_refused(tmp_path):
@@ -205,8 +208,7 @@ def test_a_teacher_says_what_is_right(tmp_path):
     masks = torch.zeros(1, 2, 512, 512, dtype=torch.bool)
     masks[:, :, 100:200, 150:300] = True
     generator = torch.Generator().manual_seed(0)
-    target = teacher.encode(network_input(images, teacher, 512))
-    _, figures = step(images, masks, config.schedule[0], generator, target)
+    _, figures = step(images, masks, config.schedule[0], generator, Teacher(teacher).see(images))
     assert float(figures["iou_last"]) > 0.999
 
 
@@ -368,32 +370,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         run(tmp_path / "run", replace(config, schedule=(Phase(size=64, batch=1, steps=30),)))
 
 
-@pytest.mark.parametrize(
-    ("options", "line"),
-    [
-        ({"student": "edgetam"}, "edgetam makes 3 maps of an image and training knows models of one"),
-        (
-            {"teacher": "sam2.1_hiera_tiny"},
-            "the masks of sam2.1_hiera_tiny need 3 maps, of which training keeps",
-        ),
-    ],
-)
-def test_models_of_several_maps_are_refused_before_they_are_loaded(options, line):
+def test_a_student_of_several_maps_is_refused_before_anything_is_loaded():
     with pytest.raises(UsageError) as error:
-        start_run(replace(CONFIG, **options), teacher_checkpoint="nowhere.pt" if "teacher" in options else None)
-    assert str(error.value).startswith(line)
-
-
-def test_a_teacher_of_several_maps_gives_its_first_one():
-    class Maps(torch.nn.Module):
-        info = model_info("edgetam")
-
-        def encode(self, image):
-            return image[:, :, ::16, ::16], image[:, :2], image
-
-    images = torch.randint(0, 256, (2, 3, 128, 128), dtype=torch.uint8)
-    teacher = Maps()
-    found = teacher_embedding(teacher, images)
-    assert found.dtype == torch.float32
-    assert torch.equal(found, network_input(images, teacher, 1024)[:, :, ::16, ::16])
-    refuse_several_maps(model_info(NAME), model_info("edgetam"), "encoder")
+        start_run(replace(CONFIG, student="edgetam", teacher=NAME), teacher_checkpoint="nowhere.pt")
+    assert str(error.value).startswith("edgetam makes 3 maps of an image and training knows students of one")

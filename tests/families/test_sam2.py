@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import pytest
@@ -155,6 +156,25 @@ def test_folded_encoder_equals_the_original_and_leaves_it_alone(encoder):
         assert expected.shape == found.shape
         assert (expected - found).abs().max() <= 1e-5 * expected.abs().max()
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
+
+
+def test_every_product_of_the_folded_encoder_has_the_kernel_of_a_layer(encoder):
+    """A part of a weight would be a constant that no layer owns: it stays FP16 in a compressed package."""
+    folded = encoder.folded()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph = torch.jit.trace(folded, torch.zeros(1, 3, 1024, 1024), check_trace=False).inlined_graph
+    products = [node for node in graph.nodes() if node.kind() == "aten::_convolution"]
+    assert products
+    for product in products:
+        made = list(product.inputs())[1].node()
+        while made.kind() != "prim::GetAttr":
+            if made.kind() != "aten::unsqueeze":  # weight[:, None] is a slice too, of the whole axis
+                assert made.kind() == "aten::slice"
+                assert [value.toIValue() for value in made.inputs()][2:] == [0, sys.maxsize, 1]
+            made = next(iter(made.inputs())).node()
+    again = folded.trunk.folded()  # what is folded for good is exported like any other
+    assert [key for key, _ in again.named_parameters()] == [key for key, _ in folded.trunk.named_parameters()]
 
 
 def test_two_images_at_once_are_two_images(encoder):
