@@ -24,6 +24,7 @@ __all__ = [
     "MAX_QUERIES",
     "NOT_A_POINT",
     "NUMERICS",
+    "PRESETS",
     "PROMPT_INPUTS",
     "PROMPT_KINDS",
     "QUANTIZED_PARTS",
@@ -81,13 +82,18 @@ COMPUTE_UNITS = ("all", "cpu_only", "cpu_and_gpu", "cpu_and_ne")
 UNITS_WITH_ANE = ("all", "cpu_and_ne")
 """Those among which the Neural Engine may be chosen."""
 COMPRESSIONS = {
-    "palettize4": "iOS16",
-    "palettize6": "iOS16",
-    "palettize8": "iOS16",
-    "linear8": "iOS16",
+    **dict.fromkeys(("palettize4", "palettize6", "palettize8", "linear8"), "iOS16"),
     "linear4": "iOS18",
+    **dict.fromkeys(("palettize1", "palettize2", "sparse50", "sparse75"), "iOS16"),
+    "palettize3": "iOS18",
+    **{f"palettize{bits}_g{group}": "iOS18" for bits in (2, 3, 4, 6) for group in (8, 16, 32)},
+    **dict.fromkeys(("palettize4_g8_int8", "palettize6_g8_int8", "palettize6_g16_int8"), "iOS18"),
+    **dict.fromkeys(("linear8_b32", "linear4_channel", "linear4_b16", "linear4_b64"), "iOS18"),
+    **{f"sparse{share}_{of}": "iOS18" for share in (50, 75) for of in ("palettize4", "palettize6", "linear8")},
 }
 """Schemes of weight compression and the oldest system that reads each; ``export/compression/`` knows the rest."""
+PRESETS = {"exact": "iOS16", "balanced": "iOS16", "small": "iOS18"}
+"""Choices of schemes by rule and the oldest system that reads each; ``export/compression/presets.py`` has the rules."""
 UNCOMPRESSED = "fp16"
 """What a recipe calls a kernel that is stored as it is."""
 COMPONENTS = ("encoder", "prompt_encoder", "decoder", "proposals")
@@ -293,7 +299,7 @@ class PackageConfig(ExportConfig):
     functions: tuple[int, ...] = ()
     """Further numbers of prompt slots, one function each in the same package, weights shared."""
     compress: str | Recipe | None = None
-    """Scheme that weights are stored with, one of ``COMPRESSIONS``, or a recipe; None stores them as they are."""
+    """How weights are stored: one of ``COMPRESSIONS`` or ``PRESETS``, or a recipe; None stores them as they are."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -377,9 +383,11 @@ class CoreAIConfig(PackageConfig):
 
 
 def check_compression(compress: str | Recipe, target: str | None = None) -> None:
-    """Raise UsageError unless the scheme exists and, where ``target`` is given, that system reads it, or the recipe."""
+    """Raise UsageError unless the scheme or preset exists and, where ``target`` is given, that system reads it all."""
     if isinstance(compress, Recipe):
         name, needed = f"recipe '{compress.name}'", compress.target
+    elif compress in PRESETS:
+        name, needed = compress, PRESETS[compress]
     else:
         check_scheme(compress)
         name, needed = compress, COMPRESSIONS[compress]
@@ -390,7 +398,9 @@ def check_compression(compress: str | Recipe, target: str | None = None) -> None
 def check_scheme(name: str) -> None:
     """Raise UsageError unless there is a scheme of this name."""
     if name not in COMPRESSIONS:
-        raise UsageError(f"compress is '{name}'; choose one of: {', '.join(COMPRESSIONS)}")
+        raise UsageError(
+            f"compress is '{name}'; choose one of: {', '.join((*PRESETS, *COMPRESSIONS))}; or a recipe's .toml file"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

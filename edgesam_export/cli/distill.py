@@ -32,7 +32,7 @@ CONFIG_OPTIONS: dict[str, tuple[Any, str]] = {
     "mask_tokens": (click.Choice(["first", "all"]), "Compare the single-mask token or all four."),
     "freeze": (str, "Parts that keep their parameters, comma-separated."),
     "inherit": (str, "Parts that start as the teacher's, comma-separated."),
-    "compress": (str, "Scheme that stage recover simulates, as in 'coreml --compress'."),
+    "compress": (str, "What stage recover simulates, as in 'coreml --compress'."),
     "learning_rate": (NUMBER, "Largest learning rate."),
     "weight_decay": (NUMBER, "Of matrices and kernels."),
     "warmup": (INTEGER, "Steps in which the learning rate rises."),

@@ -33,8 +33,10 @@ def package_config(model: str, options: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of ``PackageConfig`` that the commands of Apple's formats take.
 
     Raises:
-        UsageError: prompt slots that the model cannot have.
+        UsageError: prompt slots that the model cannot have, or no such compression.
+        SchemaError: a file that is no recipe.
     """
+    from edgesam_export.export.compression import compression_of
     from edgesam_export.families import model_info
     from edgesam_export.profiles import check_points
 
@@ -46,7 +48,7 @@ def package_config(model: str, options: dict[str, Any]) -> dict[str, Any]:
         "functions": options["also_points"],
         "precision": options["precision"],
         "tensor_input": options["tensor_input"],
-        "compress": options["compress"],
+        "compress": None if options["compress"] is None else compression_of(options["compress"]),
         **shared_config(options),
     }
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edgesam_export.formats import format_names
-from edgesam_export.spec import CANDIDATES, COMPRESSIONS, PRECISIONS, ExportConfig, PackageConfig
+from edgesam_export.spec import CANDIDATES, PRECISIONS, PRESETS, ExportConfig, PackageConfig
 
 __all__ = [
     "RECORDS",
@@ -104,8 +104,8 @@ def package_options(command: Command) -> Command:
     for option in (
         click.option(
             "--compress",
-            type=click.Choice(list(COMPRESSIONS)),
-            help="Store weights compressed (Core ML: linear4 needs iOS18).",
+            metavar="SCHEME|PRESET|RECIPE.toml",
+            help=f"Store weights compressed: {', '.join(PRESETS)}, a scheme (docs/recipes.md) or a recipe.",
         ),
         click.option("--tensor-input", is_flag=True, help="Encoder takes a normalised tensor instead of pixels."),
         click.option("--precision", type=click.Choice(PRECISIONS), default=PackageConfig.precision, show_default=True),

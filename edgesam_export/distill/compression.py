@@ -26,9 +26,9 @@ from edgesam_export.export.compression import (
     latent,
     looked_up,
     nearest_indices,
+    storable_entries,
     store,
     through_fp16,
-    uniform_recipe,
 )
 from edgesam_export.modeling.sam import SamModel
 
@@ -45,8 +45,8 @@ class Shared:
         self.mask = kept_weights(joined, scheme) if scheme.sparsity else None
         """Stays as it is found here: a weight that is pruned stays zero."""
         self.palettes: nn.Parameter | None = None
-        """Entries that are FP16 values stay until ``refresh`` unless they are trained."""
-        if scheme.palette and not scheme.scaled:
+        """Entries stay until ``refresh`` unless they are trained."""
+        if scheme.palette:
             self.palettes = nn.Parameter(self.best_palettes(), requires_grad=train_palettes)
 
     def best_palettes(self) -> Tensor:
@@ -61,7 +61,8 @@ class Shared:
         axis = self.kernel.kernel.axis
         if self.palettes is None:
             return through_fp16(store(exported, self.scheme, axis, self.mask).values())
-        entries = straight_through(through_fp16(self.palettes), self.palettes).sort(1).values
+        stored = storable_entries(self.palettes, self.scheme)
+        entries = straight_through(stored, self.palettes).sort(1).values
         values = looked_up(nearest_indices(through_fp16(exported), entries.detach(), axis), entries, axis)
         return values if self.mask is None else values.where(self.mask, 0.0)
 
@@ -94,17 +95,16 @@ def straight_through(value: Tensor, source: Tensor) -> Tensor:
 def attach(model: SamModel, compress: str | Recipe, *, train_palettes: bool = False) -> list[nn.Parameter]:
     """Let compressed weights stand in for the trained ones; return the palettes if they are to be trained, too.
 
-    ``compress`` is a scheme's name or a recipe. What pruning leaves is decided here and stays.
+    ``compress`` is the name of a scheme or preset, or a recipe. What pruning leaves is decided here and stays.
 
     Raises:
-        UsageError: no such scheme, a recipe that does not fit, a model that is not folded, or one that has stand-ins
+        UsageError: no such name, a recipe that does not fit, a model that is not folded, or one that has stand-ins
             already.
     """
-    recipe = uniform_recipe(compress) if isinstance(compress, str) else compress
     if any(stand_ins(model)):
         raise UsageError("the model has compressed weights already; detach them first")
     palettes = []
-    for kernel, scheme in chosen_kernels(model, recipe):
+    for kernel, scheme in chosen_kernels(model, compress):
         shared = Shared(kernel, scheme, train_palettes=train_palettes)
         palettes += [] if shared.palettes is None else [shared.palettes]
         for position, layer in enumerate(kernel.layers):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from edgesam_export.errors import SchemaError, UsageError
 from edgesam_export.files import read_json
-from edgesam_export.spec import check_compression
+from edgesam_export.spec import Recipe, check_compression
 
 __all__ = [
     "DistillConfig",
@@ -93,8 +93,8 @@ class DistillConfig:
     """Parts that keep their parameters: image_encoder, prompt_encoder, mask_decoder."""
     inherit: tuple[str, ...] = ()
     """Parts that start with the teacher's parameters."""
-    compress: str | None = None
-    """Scheme of weight compression that ``recover`` simulates, as ``coreml --compress`` takes it."""
+    compress: str | Recipe | None = None
+    """Scheme, preset or recipe of weight compression that ``recover`` simulates, as ``coreml --compress`` takes it."""
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     warmup: int = 100
@@ -160,7 +160,7 @@ class DistillConfig:
         if self.stage == "encoder" and self.teacher is None:
             raise UsageError("stage 'encoder' matches a teacher's embeddings; name one with --teacher")
         if (self.stage == "recover") != (self.compress is not None):
-            raise UsageError("stage 'recover' and --compress belong together: it wins back what that scheme costs")
+            raise UsageError("stage 'recover' and --compress belong together: it wins back what that costs")
         if self.compress is not None:
             check_compression(self.compress)
         if self.stage == "recover" and self.teacher is not None:
@@ -240,7 +240,7 @@ def configured(student: str, options: Mapping[str, Any], file: Path | None = Non
 
     Raises:
         UsageError: a value out of range, or the file is another student's.
-        SchemaError: the file is no configuration.
+        SchemaError: the file is no configuration, or a recipe's none.
     """
     start = read_config(file) if file is not None else DistillConfig(student=student)
     if start.student != student:
@@ -252,6 +252,10 @@ def configured(student: str, options: Mapping[str, Any], file: Path | None = Non
             chosen[name] = tuple(part.strip() for part in chosen[name].split(",") if part.strip())
     if "schedule" in chosen:
         chosen["schedule"] = parse_schedule(chosen["schedule"])
+    if "compress" in chosen:
+        from edgesam_export.export.compression import compression_of  # needs torch, which help and refusals do not
+
+        chosen["compress"] = compression_of(chosen["compress"])
     return dataclasses.replace(start, **chosen)
 
 
@@ -267,6 +271,10 @@ def read_config(path: str | Path) -> DistillConfig:
     try:
         document["schedule"] = tuple(Phase(**phase) for phase in document["schedule"])
         document["freeze"], document["inherit"] = tuple(document["freeze"]), tuple(document["inherit"])
+        if isinstance(document.get("compress"), dict):
+            from edgesam_export.export.compression import recipe_of
+
+            document["compress"] = recipe_of(document["compress"], f"{path}: compress")
         return DistillConfig(**document)
     except (TypeError, KeyError, AttributeError) as error:
         reason = json.dumps(str(error))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from edgesam_export.distill.config import DistillConfig
+from edgesam_export.distill.config import DistillConfig, Phase
 from edgesam_export.distill.start import start_run
 from edgesam_export.distill.training import TrainingResult, distill
-from edgesam_export.spec import Progress
+from edgesam_export.spec import Progress, Recipe
 
-__all__ = ["train_student"]
+__all__ = ["recover_recipe", "train_student"]
+
+RECOVERY: dict[str, Any] = {"objects": 2, "rounds": 1, "warmup": 20, "learning_rate": 1e-4}
+"""Options of a short recovery, as ``benchmarks/recovery.py`` measured it."""
 
 
 def train_student(
@@ -49,3 +53,28 @@ def train_student(
         cache=cache,
         progress=progress,
     )
+
+
+def recover_recipe(
+    model: str,
+    compress: str | Recipe,
+    folder: Path,
+    *,
+    checkpoint: Path | None = None,
+    data: str = "scenes:90",
+    schedule: tuple[Phase, ...] = (Phase(size=512, batch=4, steps=150),),
+    resume: bool = False,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> TrainingResult:
+    """Win back what compression costs: train a model against the values that ``compress`` will store.
+
+    The result's ``weights`` are a file of the folded model; an export of it with the same ``compress`` holds exactly
+    what was trained last.
+
+    Raises:
+        UsageError: options that do not fit together, a recipe that does not fit, or a folder that holds another run.
+        CheckpointError: the checkpoint cannot be read or is another model's.
+    """
+    config = DistillConfig(student=model, stage="recover", compress=compress, data=data, schedule=schedule, **RECOVERY)
+    return train_student(config, folder, checkpoint=checkpoint, resume=resume, device=device, progress=progress)

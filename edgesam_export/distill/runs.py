@@ -13,6 +13,7 @@ from edgesam_export.errors import CheckpointError, UsageError
 from edgesam_export.export.folding import save_folded
 from edgesam_export.files import write_beside, write_json
 from edgesam_export.modeling.sam import SamModel
+from edgesam_export.spec import Recipe
 
 __all__ = ["RunFolder", "save_weights"]
 
@@ -97,7 +98,8 @@ class RunFolder:
         now = config_document(self.config)
         # A run of an older version lacks the fields that came later; it ran with their defaults.
         before = {**config_document(DistillConfig(student=self.config.student)), **before}
-        return next((f"{n} {before[n]}, not {now[n]}" for n in now if now[n] != before[n]), None)
+        # a recipe is long
+        return next((f"{n} {str(before[n])[:80]}, not {str(now[n])[:80]}" for n in now if now[n] != before[n]), None)
 
     def names(self) -> str:
         return ", ".join(path.name for path in self.checkpoints()) or "none"
@@ -124,8 +126,10 @@ class RunFolder:
     def finish(self, student: SamModel, history: list[dict[str, float]]) -> Path:
         """Write the weights; return their path."""
         weights = self.folder / f"{self.config.student}.safetensors"
-        if self.write and self.config.compress is not None:
-            save_folded(student, weights, {"edgesam_export.compress": self.config.compress})
+        compress = self.config.compress
+        if self.write and compress is not None:
+            name = compress.name if isinstance(compress, Recipe) else compress
+            save_folded(student, weights, {"edgesam_export.compress": name})
         elif self.write:
             save_weights(student, weights, half=self.config.half)
         return weights

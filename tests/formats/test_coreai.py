@@ -25,7 +25,7 @@ from edgesam_export.formats import find_format
 from edgesam_export.formats.coreai import convert, export_coreai, read_metadata
 from edgesam_export.formats.coreai.metadata import put_nulls, without_nulls
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.spec import COMPRESSIONS, Artifact, CoreAIConfig, TensorSpec
+from edgesam_export.spec import Artifact, CoreAIConfig, TensorSpec
 
 REASON = why_unavailable()
 needs_coreai = pytest.mark.skipif(REASON is not None, reason=str(REASON))
@@ -170,7 +170,10 @@ class Kernels(nn.Module):
 
 
 @needs_coreai
-@pytest.mark.parametrize("name", COMPRESSIONS)
+@pytest.mark.parametrize(
+    "name",
+    ["palettize4", "palettize6", "palettize8", "linear8", "linear4", "palettize1", "palettize6_g8"],
+)
 def test_compressed_weights_decode_bit_for_bit(name, tmp_path):
     """The executor returns what training simulates, and the program is as much smaller."""
     from edgesam_export.coreai.program import load_asset
@@ -200,7 +203,7 @@ def test_compressed_weights_decode_bit_for_bit(name, tmp_path):
     )
     asset = tmp_path / "kernels.aimodel"
     with quiet():
-        assert set(compress(component, scheme)["tensors"]) == set(shapes)
+        assert set(compress(component, name)["tensors"]) == set(shapes)
         convert.save(convert.convert({"main": convert.capture(component)}, component), asset)
     assert (asset / "main.mlirb").stat().st_size < 3 * 64 * 96 * scheme.bits / 8 + 8000
     outputs = load_asset(asset).predict({"units": units.half().numpy()}, numerics="fp16")
@@ -214,6 +217,13 @@ def test_compression_is_in_the_contract_and_refused_where_it_finds_nothing(small
     with pytest.raises(UsageError, match="compress palettize4 finds no weight in encoder"):
         export_coreai(small, tmp_path, CoreAIConfig(compress="palettize4"))
     assert not list(tmp_path.iterdir())
+
+
+@needs_coreai
+@pytest.mark.parametrize("name", ["palettize3", "sparse50", "sparse75_linear8", "palettize6_g8_int8"])
+def test_what_only_core_ml_stores_is_refused(name, tmp_path):
+    with pytest.raises(UsageError, match=f"compress {name} is for Core ML; a Core AI export takes"):
+        export_coreai(load_model("edge_sam_tiny", random_weights=0), tmp_path, CoreAIConfig(compress=name))
 
 
 @needs_coreai
@@ -234,7 +244,7 @@ def test_options_that_do_not_fit_together_are_refused():
         ("fixed number of prompt slots", {"points": None}),
         ("every number of slots once", {"points": 8, "functions": (8,)}),
         ("compress linear8 needs precision fp16", {"compress": "linear8", "precision": "fp32"}),
-        ("choose one of: palettize4", {"compress": "zip"}),
+        ("choose one of: exact, ", {"compress": "zip"}),
     ):
         with pytest.raises(UsageError, match=message):
             CoreAIConfig(**options)

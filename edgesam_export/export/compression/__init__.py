@@ -19,7 +19,11 @@ from edgesam_export.export.compression.layouts import (
     model_values,
 )
 from edgesam_export.export.compression.palettes import find_palette, nearest_entries, through_fp16
+from edgesam_export.export.compression.presets import PRESET_RULES
 from edgesam_export.export.compression.recipe import (
+    check_origin,
+    compression_entry,
+    compression_of,
     read_recipe,
     recipe_of,
     schemes_for,
@@ -38,9 +42,11 @@ from edgesam_export.export.compression.schemes import (
 from edgesam_export.export.compression.stored import (
     StoredWeight,
     find_palettes,
+    integer_entries,
     kept_weights,
     looked_up,
     nearest_indices,
+    storable_entries,
     store,
     stored_values,
 )
@@ -48,6 +54,7 @@ from edgesam_export.spec import Recipe
 
 __all__ = [
     "MIN_ELEMENTS",
+    "PRESET_RULES",
     "SCHEMES",
     "Kernel",
     "LaidOut",
@@ -56,12 +63,16 @@ __all__ = [
     "Scheme",
     "StoredWeight",
     "applicable",
+    "check_origin",
     "chosen_kernels",
     "compress_model",
     "compress_modules",
+    "compression_entry",
+    "compression_of",
     "find_palette",
     "find_palettes",
     "find_scheme",
+    "integer_entries",
     "kept_weights",
     "kernel_modules",
     "kernels_of",
@@ -77,6 +88,7 @@ __all__ = [
     "recipe_of",
     "require_folded",
     "schemes_for",
+    "storable_entries",
     "store",
     "stored_bytes",
     "stored_values",

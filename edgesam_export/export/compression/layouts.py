@@ -133,41 +133,41 @@ def latent(module: nn.Module) -> Tensor:
     return module.get_parameter("weight").detach()
 
 
-def chosen_kernels(model: SamModel, recipe: Recipe) -> list[tuple[LaidOut, Scheme]]:
-    """Return the kernels that a recipe stores compressed, with their schemes."""
+def chosen_kernels(model: SamModel, compress: str | Recipe) -> list[tuple[LaidOut, Scheme]]:
+    """Return the kernels that a recipe, a scheme or a preset stores compressed, with their schemes."""
     pairs = []
     for component, kernels in laid_out_kernels(model).items():
         # a table is part of the export alone: the model computes it
-        schemes = schemes_for(recipe, component, {path: found.kernel for path, found in kernels.items()}, TABLES)
+        schemes = schemes_for(compress, component, {path: found.kernel for path, found in kernels.items()}, TABLES)
         pairs += [(kernels[path], scheme) for path, scheme in schemes.items()]
     return pairs
 
 
 @torch.no_grad()
-def model_values(model: SamModel, recipe: Recipe) -> dict[str, Tensor]:
-    """Return ``<path>.weight`` -> the values that Core ML uses once a package is exported with ``recipe``, float32.
+def model_values(model: SamModel, compress: str | Recipe) -> dict[str, Tensor]:
+    """Return ``<path>.weight`` -> the values that Core ML uses once a package is exported with ``compress``, float32.
 
     The values are FP16 in the exported layout.
 
     Raises:
-        UsageError: the recipe does not fit, or the model is not folded.
+        UsageError: a recipe does not fit, or the model is not folded.
     """
     values = {}
-    for found, scheme in chosen_kernels(model, recipe):
+    for found, scheme in chosen_kernels(model, compress):
         stored = through_fp16(stored_values(found.joined(), scheme, found.kernel.axis))
         for layer, value in zip(found.layers, found.divided(stored)):
             values[f"{layer.path}.weight"] = value.contiguous()
     return values
 
 
-def compress_model(model: SamModel, recipe: Recipe) -> None:
-    """Replace a folded model's weights by the values that Core ML uses once it is exported with ``recipe``.
+def compress_model(model: SamModel, compress: str | Recipe) -> None:
+    """Replace a folded model's weights by the values that Core ML uses once it is exported with ``compress``.
 
     The tensors are new ones: the old ones may be shared with another model.
 
     Raises:
-        UsageError: the recipe does not fit, or the model is not folded.
+        UsageError: a recipe does not fit, or the model is not folded.
     """
-    for name, value in model_values(model, recipe).items():
+    for name, value in model_values(model, compress).items():
         layer = model.get_submodule(name.removesuffix(".weight"))
         layer.weight = nn.Parameter(value, requires_grad=False)

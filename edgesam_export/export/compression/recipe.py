@@ -25,13 +25,23 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.errors import SchemaError, UsageError
+from edgesam_export.errors import SchemaError, UsageError, warn
+from edgesam_export.export.compression.presets import preset_schemes
 from edgesam_export.export.compression.schemes import Kernel, Scheme, find_scheme, refusal
 from edgesam_export.files import write_text
 from edgesam_export.resources import read_toml
-from edgesam_export.spec import COMPONENTS, UNCOMPRESSED, Recipe
+from edgesam_export.spec import COMPONENTS, PRESETS, UNCOMPRESSED, Recipe, check_compression
 
-__all__ = ["read_recipe", "recipe_of", "schemes_for", "uniform_recipe", "write_recipe"]
+__all__ = [
+    "check_origin",
+    "compression_entry",
+    "compression_of",
+    "read_recipe",
+    "recipe_of",
+    "schemes_for",
+    "uniform_recipe",
+    "write_recipe",
+]
 
 # 1: first version.
 RECIPE_VERSION = 1
@@ -49,16 +59,46 @@ def uniform_recipe(name: str) -> Recipe:
     return Recipe(name=name, default=dict.fromkeys(COMPONENTS, name))
 
 
+def compression_of(text: str) -> str | Recipe:
+    """Return what a text of the command line means: the recipe in a ``.toml`` file, or the name of a scheme or preset.
+
+    Raises:
+        SchemaError: the file is no recipe.
+        UsageError: no such name, or the recipe has none such.
+    """
+    if text.lower().endswith(".toml"):
+        return read_recipe(text)
+    check_compression(text)
+    return text
+
+
+def check_origin(compress: str | Recipe | None, model: str, checkpoint: str | None) -> None:
+    """Warn of a recipe that was made for another model or other weights; ``checkpoint`` is the SHA-256 of these."""
+    if not isinstance(compress, Recipe):
+        return
+    if compress.model not in (None, model):
+        warn(f"recipe '{compress.name}' was made for {compress.model}, not {model}; it may cost more here")
+    elif compress.checkpoint not in (None, checkpoint):
+        warn(
+            f"recipe '{compress.name}' was made for weights of SHA-256 {compress.checkpoint[:12]}, not"
+            f" {(checkpoint or 'unknown')[:12]}; it may cost more here"
+        )
+
+
 def schemes_for(
-    recipe: Recipe, component: str, kernels: Mapping[str, Kernel], others: Collection[str] = ()
+    compress: str | Recipe, component: str, kernels: Mapping[str, Kernel], others: Collection[str] = ()
 ) -> dict[str, Scheme]:
     """Return path -> scheme of the kernels of a component that are stored compressed.
 
-    ``others`` are layers that the component has and this export does not compute, such as those of a mask prompt.
+    ``compress`` is a recipe or the name of a scheme or preset. ``others`` are layers that the component has and this
+    export does not compute, such as those of a mask prompt.
 
     Raises:
-        UsageError: the recipe names a kernel that is not among them, or a scheme that cannot store it.
+        UsageError: a recipe names a kernel that is not among them, or a scheme that cannot store it.
     """
+    if isinstance(compress, str) and compress in PRESETS:
+        return preset_schemes(compress, component, kernels)
+    recipe = uniform_recipe(compress) if isinstance(compress, str) else compress
     named = recipe.components.get(component, {})
     for path in named:
         if path not in kernels and path not in others:
@@ -79,6 +119,22 @@ def schemes_for(
                 f" {reason}; choose another scheme or {UNCOMPRESSED}"
             )
     return found
+
+
+def compression_entry(compress: str | Recipe, component: str, schemes: Mapping[str, Scheme]) -> dict[str, Any]:
+    """Return what a contract says of the choice: ``scheme`` where it is one for all kernels, else the recipe's name.
+
+    Raises:
+        UsageError: a scheme for all kernels stores none.
+    """
+    named = {"schemes": {path: scheme.name for path, scheme in schemes.items()}}
+    if isinstance(compress, Recipe):
+        return {"recipe": compress.name, **named}
+    if compress in PRESETS:
+        return {"recipe": compress, **named}
+    if not schemes:
+        raise UsageError(f"compress {compress} finds no weight in {component} that it applies to; leave it out")
+    return {"scheme": compress, **named}
 
 
 def nearby(path: str, kernels: Mapping[str, Kernel]) -> str:

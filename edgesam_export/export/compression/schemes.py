@@ -68,7 +68,7 @@ class Scheme:
     group: int | None = None
     """Output channels that share a palette; None: the whole tensor."""
     entry_bits: int = 16
-    """Of a palette's entries: FP16 values, or integers of 8 bits with FP16 scales."""
+    """Of a palette's entries: FP16 values, or integers of 8 bits times a power of two for each palette."""
     block: int | None = None
     """Input channels that share a scale; None: one scale per output channel."""
     sparsity: float = 0.0
@@ -77,26 +77,49 @@ class Scheme:
     @property
     def scaled(self) -> bool:
         """Values are integers, symmetric to zero, times FP16 scales."""
-        return (self.entry_bits if self.palette else self.bits) < 16
+        return not self.palette and self.bits < 16
 
     @property
     def largest(self) -> int:
         """Largest integer of a scheme with scales; the smallest is its negative."""
-        return (1 << ((self.entry_bits if self.palette else self.bits) - 1)) - 1
+        return (1 << (self.bits - 1)) - 1
 
     def kept(self, elements: int) -> int:
         """Return how many of so many elements are stored."""
         return elements - int(elements * self.sparsity)
 
 
-KINDS: dict[str, dict[str, Any]] = {
-    "palettize4": {"bits": 4, "palette": True},
-    "palettize6": {"bits": 6, "palette": True},
-    "palettize8": {"bits": 8, "palette": True},
+BASES: dict[str, dict[str, Any]] = {
+    **{f"palettize{bits}": {"bits": bits, "palette": True} for bits in (1, 2, 3, 4, 6, 8)},
     "linear8": {"bits": 8},
-    "linear4": {"bits": 4, "block": 32},
+    "linear4": {"bits": 4},
 }
-SCHEMES = {name: Scheme(name=name, target=target, **KINDS[name]) for name, target in COMPRESSIONS.items()}
+"""What a name begins with, or has after its sparsity -> fields."""
+ENDINGS = {"g": "group", "b": "block"}
+"""Letter before a number at a name's end -> field."""
+CHANNEL = "channel"
+INTEGERS = "int8"
+
+
+def parsed(name: str, target: str) -> Scheme:
+    """Return the scheme that a name means: parts joined by ``_``, as in ``palettize4_g8_int8``.
+
+    ``linear4`` alone has blocks of 32: its name is older than the others.
+    """
+    fields: dict[str, Any] = {"block": 32} if name == "linear4" else {}
+    for part in name.split("_"):
+        if part in BASES:
+            fields |= BASES[part]
+        elif part.startswith("sparse"):
+            fields["sparsity"] = int(part.removeprefix("sparse")) / 100
+        elif part == INTEGERS:
+            fields["entry_bits"] = 8
+        elif part != CHANNEL:
+            fields[ENDINGS[part[0]]] = int(part[1:])
+    return Scheme(name=name, target=target, **fields)
+
+
+SCHEMES = {name: parsed(name, target) for name, target in COMPRESSIONS.items()}
 """Name -> scheme."""
 
 
@@ -146,7 +169,10 @@ def constants(kernel: Kernel, scheme: Scheme, blockwise: bool) -> Iterator[tuple
     if scheme.sparsity:
         yield kernel.elements, 1
     if scheme.palette:
-        yield (1 if scheme.group is None else kernel.outputs // scheme.group) << scheme.bits, scheme.entry_bits
+        palettes = 1 if scheme.group is None else kernel.outputs // scheme.group
+        yield palettes << scheme.bits, scheme.entry_bits
+        if scheme.entry_bits < 16:
+            yield palettes, 16
     if scheme.scaled:
         yield kernel.outputs * (1 if scheme.block is None else kernel.inputs // scheme.block), 16
         if not blockwise:

@@ -16,19 +16,34 @@ from torch import Tensor
 from edgesam_export.export.compression.palettes import find_palette, nearest_entries, through_fp16
 from edgesam_export.export.compression.schemes import Scheme
 
-__all__ = ["StoredWeight", "find_palettes", "kept_weights", "looked_up", "nearest_indices", "store", "stored_values"]
+__all__ = [
+    "StoredWeight",
+    "find_palettes",
+    "integer_entries",
+    "kept_weights",
+    "looked_up",
+    "nearest_indices",
+    "storable_entries",
+    "store",
+    "stored_values",
+]
+
+MAX_INTEGER = 127
+"""Largest integer of 8 bits, symmetric to zero."""
+MIN_BOUND = 2.0**-14 * MAX_INTEGER
+"""Palettes of smaller values have the smallest normal FP16 number as their scale."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredWeight:
-    """The constants that stand for a weight; its value is scale * palette[element] where ``mask`` is set, else 0."""
+    """The constants that stand for a weight: palette[element], or scale * element, where ``mask`` is set, else 0."""
 
     axis: int
     """Axis of the output channels."""
     elements: Tensor
     """Shaped like the weight, float32: indices into palettes, integers, or FP16 values."""
     palettes: Tensor | None = None
-    """(groups, entries), float32, ascending: FP16 values or integers; a group is so many output channels."""
+    """(groups, entries), FP16 values as float32, ascending; a group is so many output channels."""
     scales: Tensor | None = None
     """FP16 values as float32; each dimension divides that of the weight."""
     mask: Tensor | None = None
@@ -112,17 +127,34 @@ def spread(scales: Tensor, shape: torch.Size) -> Tensor:
 # ----------------------------------------------------------------------------------------------------------- palettes
 
 
-def find_palettes(elements: Tensor, scheme: Scheme, axis: int, mask: Tensor | None = None) -> Tensor:
+def find_palettes(weight: Tensor, scheme: Scheme, axis: int, mask: Tensor | None = None) -> Tensor:
     """Return a palette (groups, entries) for each group of output channels, of the elements that ``mask`` keeps."""
-    groups = 1 if scheme.group is None else elements.shape[axis] // scheme.group
-    rows = in_groups(elements, axis, groups)
+    groups = 1 if scheme.group is None else weight.shape[axis] // scheme.group
+    rows = in_groups(weight, axis, groups)
     kept = torch.ones_like(rows, dtype=torch.bool) if mask is None else in_groups(mask, axis, groups)
     found = []
     for row, used in zip(rows, kept):
         # a group of which nothing is left is never looked up
         found.append(find_palette(row[used] if bool(used.any()) else row[:1], scheme.bits))
-    palettes = torch.stack(found)
-    return palettes.round() if scheme.scaled else palettes
+    return storable_entries(torch.stack(found), scheme)
+
+
+def storable_entries(palettes: Tensor, scheme: Scheme) -> Tensor:
+    """Return the nearest entries that a palette of ``scheme`` can have, float32."""
+    if scheme.entry_bits == 16:
+        return through_fp16(palettes)
+    integers, scales = integer_entries(palettes)
+    return integers * scales
+
+
+def integer_entries(palettes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the nearest integers of 8 bits (groups, entries), and the scale (groups, 1) of each palette.
+
+    Scales are powers of two, so that products are FP16 values and give the same integers and scales again.
+    """
+    bound = palettes.detach().abs().amax(1, keepdim=True).clamp(min=MIN_BOUND)
+    scales = torch.exp2(torch.ceil(torch.log2(bound.double() / MAX_INTEGER))).float()
+    return (palettes.detach() / scales).round(), scales
 
 
 def nearest_indices(elements: Tensor, palettes: Tensor, axis: int) -> Tensor:

@@ -11,13 +11,14 @@ from torch.nn.utils import parametrize
 from edgesam_export.errors import UsageError
 from edgesam_export.export.compression import (
     Recipe,
+    Scheme,
     StoredWeight,
+    compression_entry,
     kernel_modules,
     kernels_of,
     output_axis,
     schemes_for,
     store,
-    uniform_recipe,
 )
 from edgesam_export.export.trace import TracedComponent
 
@@ -33,8 +34,10 @@ class PaletteWeight(nn.Module):
     def __init__(self, stored: StoredWeight) -> None:
         super().__init__()
         assert stored.palettes is not None
+        sizes = [1] * stored.elements.dim()
+        sizes[stored.axis] = len(stored.palettes)
         self.register_buffer("indices", stored.elements.to(torch.uint8))
-        self.register_buffer("lut", stored.palettes.reshape(*[1] * stored.elements.dim(), -1, 1))
+        self.register_buffer("lut", stored.palettes.reshape(*sizes, -1, 1))
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight that is stored for ``weight``."""
@@ -72,11 +75,14 @@ def compress(component: TracedComponent, compress: str | Recipe) -> dict[str, An
     # Only this module of coreai-torch defines the operations that its converter knows.
     from coreai_torch._compression import custom_layers  # noqa: F401
 
-    uniform = isinstance(compress, str)
-    recipe = uniform_recipe(compress) if isinstance(compress, str) else compress
-    schemes = schemes_for(recipe, component.name, kernels_of(component.traced, component.name, "coreai"))
-    if not schemes and uniform:
-        raise UsageError(f"compress {compress} finds no weight in {component.name} that it applies to; leave it out")
+    schemes = schemes_for(compress, component.name, kernels_of(component.traced, component.name, "coreai"))
+    entry = compression_entry(compress, component.name, schemes)
+    refused = next((scheme for scheme in schemes.values() if not is_storable(scheme)), None)
+    if refused is not None:
+        raise UsageError(
+            f"compress {refused.name} is for Core ML; a Core AI export takes palettes of FP16 values that are not of 3"
+            " bits, and linear schemes"
+        )
     layers = kernel_modules(component.traced, "coreai")
     saved = 0
     for path, scheme in schemes.items():
@@ -88,10 +94,14 @@ def compress(component: TracedComponent, compress: str | Recipe) -> dict[str, An
         count = stored.elements.numel()
         saved += 2 * count - count * scheme.bits // 8 - 2 * table.numel()
     return {
-        **({"scheme": recipe.name} if uniform else {"recipe": recipe.name}),
+        **entry,
         "tensors": {
             path: "lut_to_dense" if scheme.palette else "blockwise_shift_scale" for path, scheme in schemes.items()
         },
-        "schemes": {path: scheme.name for path, scheme in schemes.items()},
         "bytes_saved": saved,
     }
+
+
+def is_storable(scheme: Scheme) -> bool:
+    """Return whether Core AI's operations store a scheme: no pruned weights, and integers as PyTorch has types for."""
+    return not scheme.sparsity and scheme.entry_bits == 16 and scheme.bits != 3

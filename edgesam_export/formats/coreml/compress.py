@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from edgesam_export.errors import UsageError
 from edgesam_export.export.compression import (
     MIN_ELEMENTS,
     Kernel,
     Recipe,
+    compression_entry,
     require_folded,
     schemes_for,
     tables_of,
-    uniform_recipe,
 )
 from edgesam_export.export.trace import TracedComponent
 
@@ -32,18 +31,11 @@ def compress(package: Any, component: TracedComponent, compress: str | Recipe, m
     # coremltools is slow to import, and only exports need it
     from edgesam_export.formats.coreml.constants import store_constants
 
-    uniform = isinstance(compress, str)
-    recipe = uniform_recipe(compress) if isinstance(compress, str) else compress
     constants = program_kernels(package, component, modules)
     kernels = {path: kernel for path, (_, kernel) in constants.items()}
     layers = {path for path, part in component.traced.named_modules() if hasattr(part, "weight")}
-    schemes = schemes_for(recipe, component.name, kernels, layers)
-    if not schemes:
-        if uniform:
-            raise UsageError(
-                f"compress {compress} finds no weight in {component.name} that it applies to; leave it out"
-            )
-        return package
+    schemes = schemes_for(compress, component.name, kernels, layers)
+    entry = compression_entry(compress, component.name, schemes)
     before = folder_bytes(Path(package.weights_dir))
     package = store_constants(
         package,
@@ -51,9 +43,8 @@ def compress(package: Any, component: TracedComponent, compress: str | Recipe, m
         blockwise=component.contract["export"]["target"] == "iOS18",
     )
     component.contract["compression"] = {
-        **({"scheme": recipe.name} if uniform else {"recipe": recipe.name}),
+        **entry,
         "tensors": {path: constants[path][0] for path in schemes},
-        "schemes": {path: scheme.name for path, scheme in schemes.items()},
         "bytes_before": before,
         "bytes_after": folder_bytes(Path(package.weights_dir)),
     }

@@ -19,7 +19,7 @@ from coremltools.converters.mil.mil.passes.helper import block_context_manager
 from coremltools.models.utils import _apply_graph_pass
 from coremltools.optimize._utils import pack_elements_into_bits
 
-from edgesam_export.export.compression import Scheme, StoredWeight, store
+from edgesam_export.export.compression import Scheme, StoredWeight, integer_entries, store
 
 __all__ = ["store_constants"]
 
@@ -92,23 +92,18 @@ def write_whole(stored: StoredWeight, scheme: Scheme, op: Any) -> Any:
 
 
 def write_blockwise(stored: StoredWeight, scheme: Scheme, op: Any) -> Any:
-    """Return the variable of a constant in the operations of iOS18, which form a chain: look up, scale, spread."""
+    """Return the variable of a constant in the operations of iOS18: palettes or scales, then what is pruned."""
     elements = stored.elements.numpy().astype(element_type(scheme))
-    lut = None if stored.palettes is None else lookup_table(stored, scheme)
+    lut = None if stored.palettes is None else lookup_table(stored.palettes, stored, scheme, op)
     scale = None if stored.scales is None else stored.scales.numpy().astype(np.float16)
     if stored.mask is not None:
         return write_sparse(elements, stored.mask.numpy(), lut, scale, op)
     if lut is None:
         return mb.constexpr_blockwise_shift_scale(data=elements, scale=scale, before_op=op, name=f"{op.name}_quantized")
-    if scale is None:
-        return mb.constexpr_lut_to_dense(indices=elements, lut=lut, before_op=op, name=f"{op.name}_palettized")
-    integers = mb.constexpr_lut_to_dense(indices=elements, lut=lut, before_op=op, name=f"{op.name}_integers")
-    return mb.constexpr_blockwise_shift_scale(data=integers, scale=scale, before_op=op, name=f"{op.name}_palettized")
+    return mb.constexpr_lut_to_dense(indices=elements, lut=lut, before_op=op, name=f"{op.name}_palettized")
 
 
-def write_sparse(
-    elements: np.ndarray, mask: np.ndarray, lut: np.ndarray | None, scale: np.ndarray | None, op: Any
-) -> Any:
+def write_sparse(elements: np.ndarray, mask: np.ndarray, lut: Any | None, scale: np.ndarray | None, op: Any) -> Any:
     """Return the same of a weight of which only the elements under ``mask`` are stored."""
     bits: Any = mask.astype(types.nptype_from_builtin(types.uint1))
     values: Any = elements[mask]
@@ -130,11 +125,21 @@ def element_type(scheme: Scheme) -> Any:
     return types.nptype_from_builtin(types.string_to_builtin(f"{'uint' if scheme.palette else 'int'}{scheme.bits}"))
 
 
-def lookup_table(stored: StoredWeight, scheme: Scheme) -> np.ndarray:
-    """Return the palettes as (groups on the axis of the output channels, entries, 1)."""
-    assert stored.palettes is not None
-    groups, entries = stored.palettes.shape
-    sizes = [1] * stored.elements.dim()
-    sizes[stored.axis] = groups
-    kind = np.float16 if scheme.entry_bits == 16 else np.int8
-    return stored.palettes.numpy().astype(kind).reshape(*sizes, entries, 1)
+def lookup_table(palettes: torch.Tensor, stored: StoredWeight, scheme: Scheme, op: Any) -> Any:
+    """Return palettes as (groups on the axis of the output channels, entries, 1), or the variable that they become.
+
+    Integers are scaled before they are looked up: iOS18 does the other order wrong, see coremltools' pass
+    ``canonicalize_quantized_lut_pattern``.
+    """
+    sizes = [1] * (stored.elements.dim() + 2)
+    sizes[stored.axis] = len(palettes)
+    sizes[-2] = palettes.shape[1]
+    if scheme.entry_bits == 16:
+        return palettes.numpy().astype(np.float16).reshape(sizes)
+    integers, scales = integer_entries(palettes)
+    return mb.constexpr_blockwise_shift_scale(
+        data=integers.numpy().astype(np.int8).reshape(sizes),
+        scale=scales.numpy().astype(np.float16).reshape(*sizes[:-2], 1, 1),
+        before_op=op,
+        name=f"{op.name}_entries",
+    )
