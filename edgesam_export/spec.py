@@ -11,7 +11,6 @@ from edgesam_export.errors import UsageError
 
 __all__ = [
     "ACTIVATIONS",
-    "ACTIVATIONS_DB",
     "CANDIDATES",
     "COMPONENTS",
     "COMPRESSIONS",
@@ -96,11 +95,6 @@ COMPONENTS = ("encoder", "prompt_encoder", "decoder", "proposals")
 ACTIVATIONS = {"int8": "iOS17"}
 """Types that activations can be quantised to and the oldest system that reads each."""
 QUANTIZED_PARTS = ("encoder", "both")
-"""Components whose activations are quantised: the encoder, or encoder and decoder."""
-MAX_ACTIVATIONS_DB = 100.0
-"""No bound is as high as this: half precision alone costs more."""
-ACTIVATIONS_DB = 35.0
-"""Signal to noise that quantised activations leave a component's outputs, at least; docs/activations.md has why."""
 
 PaddingPoint = bool | Literal["always"]
 """When a prompt is followed by one not-a-point token, see ``ModelInfo.padding_point``."""
@@ -320,7 +314,7 @@ class CoreMLConfig(PackageConfig):
     """Type that layers read their activations in, one of ``ACTIVATIONS``; None leaves them as they are."""
     activations_in: str = "encoder"
     """Components that this applies to, one of ``QUANTIZED_PARTS``."""
-    activations_db: float = ACTIVATIONS_DB
+    activations_db: float = 42.0
     """Layers stay in FP16, the worst first, until the outputs have this signal to noise; 0 keeps no layer for it."""
     keep_fp16: tuple[str, ...] = ()
     """Module paths of layers whose activations stay in FP16, or of modules that hold such layers."""

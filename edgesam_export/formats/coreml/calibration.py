@@ -10,16 +10,17 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from edgesam_export.errors import UsageError
+from edgesam_export.errors import UsageError, warn
 from edgesam_export.imaging.feeds import cast, encoder_input, match_maps
 from edgesam_export.imaging.geometry import PreparedImage, prepare
 from edgesam_export.imaging.prompts import pack_prompt
-from edgesam_export.imaging.reading import any_image
+from edgesam_export.imaging.reading import IMAGE_SUFFIXES, any_image, image_files
 from edgesam_export.imaging.samples import SamplePrompt, sample_images, sample_prompts
 from edgesam_export.mil.graph import Operation
 from edgesam_export.mil.program import Program
@@ -44,18 +45,22 @@ class Calibration:
     source: str
 
     @classmethod
-    def of(cls, info: ModelInfo, images: Iterable[Any] | None) -> Calibration:
-        """Return a user's images, paths or arrays; without any the samples for a model.
+    def of(cls, info: ModelInfo, source: str | Path | Iterable[Any] | None) -> Calibration:
+        """Return a user's images, a folder of them or paths and arrays; without any the samples for a model.
 
         Raises:
-            UsageError: none, too many, or one that cannot be read.
+            UsageError: none, or one that cannot be read.
         """
-        if images is None:
-            return cls(images=tuple(image for _, image in sample_images(info)), source="bundled samples")
-        given = list(images)
-        if not 0 < len(given) <= MAX_IMAGES:
-            raise UsageError(f"{len(given)} images to calibrate on; give 1 to {MAX_IMAGES}")
-        return cls(images=tuple(map(any_image, given)), source="given images")
+        if source is None:
+            images = [image for _, image in sample_images(info)]
+            warn(
+                f"activations: ranges come from {len(images)} bundled images, since none were given; give a folder of"
+                " your own (--calibrate)"
+            )
+            return cls(images=tuple(images), source="bundled samples")
+        if isinstance(source, str | Path):
+            return cls(images=tuple(map(any_image, spread_over(image_files(Path(source)), source))), source="own")
+        return cls(images=tuple(map(any_image, spread_over(list(source), "calibration"))), source="own")
 
     def entry(self) -> dict[str, Any]:
         """Return the contract's entry: how many images, and the SHA-256 over the sorted digests of their pixels."""
@@ -65,6 +70,20 @@ class Calibration:
             "count": len(digests),
             "sha256": hashlib.sha256("\n".join(digests).encode()).hexdigest(),
         }
+
+
+def spread_over(images: list[Any], name: str | Path) -> list[Any]:
+    """Return at most ``MAX_IMAGES`` of the images, evenly spread.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not images:
+        raise UsageError(f"'{name}' holds no images to calibrate on ({', '.join(IMAGE_SUFFIXES)})")
+    if len(images) <= MAX_IMAGES:
+        return images
+    warn(f"'{name}' holds {len(images)} images; {MAX_IMAGES} of them, evenly spread, are calibrated on")
+    return [images[index * len(images) // MAX_IMAGES] for index in range(MAX_IMAGES)]
 
 
 # ---------------------------------------------------------------------------------------------------------------- feeds

@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from edgesam_export.errors import ConversionError, EdgeSAMExportError, first_line
+from edgesam_export.export.activations import check_activations
 from edgesam_export.export.contract import CONTRACT_KEY, part_contract, summary
 from edgesam_export.export.quiet import quiet
 from edgesam_export.export.trace import TracedComponent, trace_each, trace_model, within
@@ -42,13 +43,13 @@ def export_coreml(
     out_dir: str | Path,
     config: CoreMLConfig | None = None,
     *,
-    calibration: Iterable[Any] | None = None,
+    calibration: str | Path | Iterable[Any] | None = None,
     progress: Progress | None = None,
 ) -> list[Artifact]:
     """Export encoder, decoder and extra components as packages into ``out_dir``; return them in that order.
 
-    ``calibration`` are images (paths or uint8 (H, W, 3)) that ranges of quantised activations come from; by default
-    the samples for the model. ``progress`` is called before each step, with its name.
+    ``calibration`` are images that ranges of quantised activations come from: a folder, paths, or uint8 (H, W, 3); by
+    default the samples for the model. ``progress`` is called before each step, with its name.
 
     Raises:
         UsageError: options that do not fit together, an image that cannot be read, or a folder that cannot be written.
@@ -57,6 +58,7 @@ def export_coreml(
     config = config or CoreMLConfig()
     report = progress or (lambda *_: None)
     folder = files_folder(out_dir, config)
+    check_activations(config)
     calibrated = Calibration.of(model.info, calibration) if config.activations else None
     modules, saved = {}, []
     with staging_folder(folder) as staging:
@@ -105,8 +107,8 @@ def save_package(component: TracedComponent, config: CoreMLConfig, path: Path) -
 
 def saved_component(component: TracedComponent, path: Path, modules: dict[str, str]) -> SavedComponent:
     """Return a converted component without its weights, with the shapes that these have."""
-    parts = component.traced.named_modules()
-    shapes = {path: tuple(part.weight.shape) for path, part in parts if isinstance(getattr(part, "weight", None), Tensor)}
+    weights = {name: getattr(part, "weight", None) for name, part in component.traced.named_modules()}
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items() if isinstance(weight, Tensor)}
     return SavedComponent(component=without_module(component), path=path, modules=modules, shapes=shapes)
 
 
