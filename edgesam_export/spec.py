@@ -95,6 +95,7 @@ COMPONENTS = ("encoder", "prompt_encoder", "decoder", "proposals")
 ACTIVATIONS = {"int8": "iOS17"}
 """Types that activations can be quantised to and the oldest system that reads each."""
 QUANTIZED_PARTS = ("encoder", "both")
+"""Components whose activations are quantised: the encoder, or encoder and decoder."""
 
 PaddingPoint = bool | Literal["always"]
 """When a prompt is followed by one not-a-point token, see ``ModelInfo.padding_point``."""
@@ -327,37 +328,6 @@ class CoreMLConfig(PackageConfig):
         if self.compress is not None:
             check_compression(self.compress, self.target)
         super().__post_init__()
-        self.check_activations()
-
-    def quantizes(self, component: str) -> bool:
-        """Return whether activations of a component are quantised."""
-        wanted = ("encoder", "decoder") if self.activations_in == "both" else ("encoder",)
-        return self.activations is not None and component in wanted
-
-    def check_activations(self) -> None:
-        """Raise UsageError unless the options of quantised activations fit together, and the others."""
-        if self.activations is None:
-            if self.keep_fp16:
-                raise UsageError(f"keep_fp16 is {', '.join(self.keep_fp16)}, but no activations are quantised")
-            return
-        if self.activations not in ACTIVATIONS:
-            raise UsageError(f"activations is '{self.activations}'; choose one of: {', '.join(ACTIVATIONS)}")
-        if self.activations_in not in QUANTIZED_PARTS:
-            raise UsageError(f"activations_in is '{self.activations_in}'; choose one of: {', '.join(QUANTIZED_PARTS)}")
-        needed = ACTIVATIONS[self.activations]
-        if TARGETS.index(self.target) < TARGETS.index(needed):
-            raise UsageError(
-                f"activations {self.activations} needs target {needed}, not {self.target}; pass --target {needed}"
-            )
-        if self.precision != "fp16":
-            raise UsageError(f"activations {self.activations} needs precision fp16, not {self.precision}")
-        if not 0 <= self.activations_db < MAX_ACTIVATIONS_DB:
-            raise UsageError(f"activations_db is {self.activations_db}; choose 0 to {MAX_ACTIVATIONS_DB:g}")
-        if self.activations_in == "both" and (self.functions or self.queries > 1 or self.profile != "default"):
-            raise UsageError(
-                "activations of a decoder are quantised in profile default, for one prompt at once and one number of"
-                " points; quantise those of the encoder alone"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

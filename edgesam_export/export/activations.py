@@ -158,12 +158,14 @@ def read_layer(path: str, line: Any, where: str) -> QuantizedLayer:
     fields = line if isinstance(line, dict) else {}
     tensor, dtype, scale, zero_point = (fields.get(name) for name in ("tensor", "dtype", "scale", "zero_point"))
     low, high = LIMITS.get(str(dtype), (1, 0))
-    fits = isinstance(tensor, str) and isinstance(scale, float) and type(zero_point) is int
-    if not fits or not SMALLEST_SCALE <= scale < math.inf or not low <= zero_point <= high:
+    if (
+        not (isinstance(tensor, str) and isinstance(scale, float) and isinstance(zero_point, int))
+        or not SMALLEST_SCALE <= scale < math.inf
+        or not low <= zero_point <= high
+    ):
         raise SchemaError(f"{where}: contract quantises '{path[:80]}' by {str(line)[:120]}; export again")
-    return QuantizedLayer(
-        path=path, tensor=tensor, quantization=Quantization(dtype=dtype, scale=scale, zero_point=zero_point)
-    )
+    quantization = Quantization(dtype=str(dtype), scale=scale, zero_point=zero_point)
+    return QuantizedLayer(path=path, tensor=tensor, quantization=quantization)
 
 
 class QuantizedInput(nn.Module):

@@ -190,23 +190,6 @@ class StoredWeightsRunner(ArtifactRunner):
                 values = load_program(artifact.path).predict(values, numerics="fp32", probe=take)
 
 
-    def take_integers(self, component: str, feed: dict[str, np.ndarray]) -> None:
-        """Give the layers of a component the integers that its files have on the same feed, in exact arithmetic."""
-        waiting: dict[str, list[QuantizedInput]] = {}
-        for layer, module in self.quantized[component]:
-            module.given = None
-            waiting.setdefault(layer.integers, []).append(module)
-
-        def take(operation: Operation, name: str, value: torch.Tensor) -> None:
-            for module in waiting.get(name, ()):
-                module.given = value.clone()
-
-        values: dict[str, Any] = dict(feed)
-        for artifact in self.artifacts:
-            if artifact.component == component:
-                values = load_program(artifact.path).predict(values, numerics="fp32", probe=take)
-
-
 class ExportedModulesRunner(StoredWeightsRunner):
     """The very modules that were traced, with the model's own parameters: shows what rewrites and wrappers change."""
 

@@ -94,37 +94,37 @@ def encoder_feeds(calibration: Calibration, contract: dict[str, Any], info: Mode
 
 
 def decoder_feeds(
-    calibration: Calibration, embeddings: Sequence[Mapping[str, Any]], decoder: Program, contract: dict[str, Any],
+    calibration: Calibration,
+    embeddings: Sequence[Mapping[str, Any]],
+    decoder: Program,
+    contract: dict[str, Any],
     info: ModelInfo,
-) -> list[Feed]:  # fmt: skip
+) -> list[Feed]:
     """Return the feeds of a decoder of the default profile: on each image's embedding every kind of prompt it takes.
 
-    A mask prompt is the best mask that the decoder itself makes of the point.
+    A mask prompt is the best mask that the decoder itself makes of the same point.
     """
-    known = info.trained_prompts or PROMPT_KINDS
-    takes_mask = any(spec["name"] == "mask_input" for spec in contract["inputs"])
-    slots = next(spec["shape"][1] for spec in contract["inputs"] if spec["name"] == "point_labels")
     feeds: list[Feed] = []
     for image, embedding in zip(calibration.images, embeddings):
         prepared = prepare(image, info.frame)
-        first = None
-        for prompt in sample_prompts(prepared.source_size):
-            if prompt.kind not in known or needed_slots(prepared, prompt, info) > slots:
-                continue
-            if prompt.kind == "mask" and (not takes_mask or first is None):
-                continue
+        of_point: Feed | None = None
+        for prompt in taken_prompts(prepared, contract, info):
             mask = None
-            if prompt.kind == "mask":
-                outputs = decoder.predict(first, numerics="fp32")
+            if prompt.kind == "mask" and of_point is not None:
+                outputs = decoder.predict(of_point, numerics="fp32")
                 mask = outputs["masks"][:, int(outputs["scores"].argmax())][None]
             feeds.append(decoder_feed(prepared, prompt, embedding, contract, info, mask))
-            first = feeds[-1] if first is None else first
+            of_point = feeds[-1] if prompt.kind == "point" else of_point
     return feeds
 
 
-def needed_slots(prepared: PreparedImage, prompt: SamplePrompt, info: ModelInfo) -> int:
-    """Return the slots that a prompt takes."""
-    return packed(prepared, prompt, info, None)[1].shape[1]
+def taken_prompts(prepared: PreparedImage, contract: dict[str, Any], info: ModelInfo) -> list[SamplePrompt]:
+    """Return the sample prompts of the kinds that a model was trained on, as far as a decoder takes them."""
+    shapes = {spec["name"]: spec["shape"] for spec in contract["inputs"]}
+    kinds = set(info.trained_prompts or PROMPT_KINDS) - (set() if "mask_input" in shapes else {"mask"})
+    slots = shapes["point_labels"][1]
+    prompts = [prompt for prompt in sample_prompts(prepared.source_size) if prompt.kind in kinds]
+    return [prompt for prompt in prompts if packed(prepared, prompt, info, None)[1].shape[1] <= slots]
 
 
 def packed(
