@@ -51,7 +51,7 @@ class SavedComponent:
 
     component: TracedComponent
     path: Path
-    modules: Mapping[str, str]
+    modules: dict[str, str]
     shapes: Mapping[str, tuple[int, ...]]
     """Path of every module that has a weight -> the shape of that."""
 

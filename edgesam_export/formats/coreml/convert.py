@@ -60,17 +60,9 @@ def export_coreml(
     folder = files_folder(out_dir, config)
     check_activations(config)
     calibrated = Calibration.of(model.info, calibration) if config.activations else None
-    modules, saved = {}, []
     with staging_folder(folder) as staging:
-        report(0, 0, "tracing")
-        components = []
-        for component in trace_each(model, config, format="coreml"):
-            report(0, 0, f"converting {component.name}")
-            path = component_path(staging, component, SUFFIX)
-            modules[component.name] = save_package(component, config, path)
-            saved.append(saved_component(component, path, modules[component.name]))
-            components.append(without_module(component))
-            del component
+        saved = save_components(model, config, staging, report)
+        components = [part.component for part in saved]
         if calibrated is not None:
             quantize_activations(saved, calibrated, model.info, config, report)
         if config.functions:
@@ -80,7 +72,20 @@ def export_coreml(
             report(0, 0, "splitting encoder")
             components[:1] = split_package(components[0], component_path(staging, components[0], SUFFIX))
     write_companions(out_dir, model.info, config)
+    modules = {part.component.name: part.modules for part in saved}
     return make_artifacts(folder, components, format="coreml", suffix=SUFFIX, modules=modules)
+
+
+def save_components(model: SamModel, config: CoreMLConfig, folder: Path, report: Progress) -> list[SavedComponent]:
+    """Convert and save every component, one after the other so that their weights are never together in memory."""
+    saved = []
+    report(0, 0, "tracing")
+    for component in trace_each(model, config, format="coreml"):
+        report(0, 0, f"converting {component.name}")
+        path = component_path(folder, component, SUFFIX)
+        saved.append(saved_component(component, path, save_package(component, config, path)))
+        del component
+    return saved
 
 
 def save_package(component: TracedComponent, config: CoreMLConfig, path: Path) -> dict[str, str]:
