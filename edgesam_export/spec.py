@@ -11,7 +11,6 @@ from edgesam_export.errors import UsageError
 
 __all__ = [
     "ACTIVATIONS",
-    "ACTIVATIONS_DB",
     "CANDIDATES",
     "COMPONENTS",
     "COMPRESSIONS",
@@ -103,10 +102,6 @@ ACTIVATIONS = {"int8": "iOS17"}
 """Types that activations can be quantised to and the oldest system that reads each."""
 QUANTIZED_PARTS = ("encoder", "both")
 """Components whose activations are quantised: the encoder, or encoder and decoder."""
-MAX_ACTIVATIONS_DB = 100.0
-"""No bound is as high as this: half precision alone costs more."""
-ACTIVATIONS_DB = 35.0
-"""Signal to noise that quantised activations leave a component's outputs, at least; docs/activations.md has why."""
 
 PaddingPoint = bool | Literal["always"]
 """When a prompt is followed by one not-a-point token, see ``ModelInfo.padding_point``."""
@@ -326,7 +321,7 @@ class CoreMLConfig(PackageConfig):
     """Type that layers read their activations in, one of ``ACTIVATIONS``; None leaves them as they are."""
     activations_in: str = "encoder"
     """Components that this applies to, one of ``QUANTIZED_PARTS``."""
-    activations_db: float = ACTIVATIONS_DB
+    activations_db: float = 42.0
     """Layers stay in FP16, the worst first, until the outputs have this signal to noise; 0 keeps no layer for it."""
     keep_fp16: tuple[str, ...] = ()
     """Module paths of layers whose activations stay in FP16, or of modules that hold such layers."""
@@ -339,37 +334,6 @@ class CoreMLConfig(PackageConfig):
         if self.compress is not None:
             check_compression(self.compress, self.target)
         super().__post_init__()
-        self.check_activations()
-
-    def quantizes(self, component: str) -> bool:
-        """Return whether activations of a component are quantised."""
-        wanted = ("encoder", "decoder") if self.activations_in == "both" else ("encoder",)
-        return self.activations is not None and component in wanted
-
-    def check_activations(self) -> None:
-        """Raise UsageError unless the options of quantised activations fit together, and the others."""
-        if self.activations is None:
-            if self.keep_fp16:
-                raise UsageError(f"keep_fp16 is {', '.join(self.keep_fp16)}, but no activations are quantised")
-            return
-        if self.activations not in ACTIVATIONS:
-            raise UsageError(f"activations is '{self.activations}'; choose one of: {', '.join(ACTIVATIONS)}")
-        if self.activations_in not in QUANTIZED_PARTS:
-            raise UsageError(f"activations_in is '{self.activations_in}'; choose one of: {', '.join(QUANTIZED_PARTS)}")
-        needed = ACTIVATIONS[self.activations]
-        if TARGETS.index(self.target) < TARGETS.index(needed):
-            raise UsageError(
-                f"activations {self.activations} needs target {needed}, not {self.target}; pass --target {needed}"
-            )
-        if self.precision != "fp16":
-            raise UsageError(f"activations {self.activations} needs precision fp16, not {self.precision}")
-        if not 0 <= self.activations_db < MAX_ACTIVATIONS_DB:
-            raise UsageError(f"activations_db is {self.activations_db}; choose 0 to {MAX_ACTIVATIONS_DB:g}")
-        if self.activations_in == "both" and (self.functions or self.queries > 1 or self.profile != "default"):
-            raise UsageError(
-                "activations of a decoder are quantised in profile default, for one prompt at once and one number of"
-                " points; quantise those of the encoder alone"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

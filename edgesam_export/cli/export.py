@@ -54,14 +54,25 @@ def package_config(model: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def export(
-    format: str, model: str, config: ExportConfig, output: Path, options: dict[str, Any], *, as_json: bool, quiet: bool
+    format: str,
+    model: str,
+    config: ExportConfig,
+    output: Path,
+    options: dict[str, Any],
+    *,
+    as_json: bool,
+    quiet: bool,
+    **further: Any,
 ) -> None:
-    """Export, print what was written, then check it unless ``--no-verify`` was given."""
+    """Export, print what was written, then check it unless ``--no-verify`` was given.
+
+    ``further`` are arguments of this format's export alone.
+    """
     from edgesam_export.formats import find_format
 
     loaded = load(model, options, quiet)
     with steps(quiet, "exporting") as progress:
-        artifacts = find_format(format).export(loaded, output, config, progress=progress)
+        artifacts = find_format(format).export(loaded, output, config, progress=progress, **further)
     show_artifacts(artifacts, as_json=as_json)
     document: dict[str, Any] = {"artifacts": [artifact_entry(artifact) for artifact in artifacts]}
     passed = True
@@ -89,10 +100,19 @@ def artifact_entry(artifact: Artifact) -> dict[str, str]:
     }
 
 
+def activations_text(artifact: Artifact) -> str:
+    """Return in how many layers of a file activations are quantised, empty for none."""
+    entry = artifact.contract.get("activations")
+    if entry is None:
+        return ""
+    return f", {entry['dtype']} activations in {len(entry['layers'])} layers ({entry['work_share']:.0%} of the work)"
+
+
 def show_artifacts(artifacts: Sequence[Artifact], *, as_json: bool) -> None:
     """Print a line for each exported file, unless JSON was asked for; issue the warnings of the export."""
     for artifact in () if as_json else artifacts:
-        click.echo(f"{artifact.path}  {artifact.component}  {size_text(artifact.path)}  sha256 {artifact.sha256[:12]}")
+        size = f"{size_text(artifact.path)}{activations_text(artifact)}"
+        click.echo(f"{artifact.path}  {artifact.component}  {size}  sha256 {artifact.sha256[:12]}")
     for artifact in artifacts:
         for warning in artifact.contract.get("warnings", ()):
             warn(f"{artifact.path.name}: {warning}")

@@ -30,6 +30,7 @@ from edgesam_export.distill.samples import Data, Reading, Sample, shortened
 from edgesam_export.errors import UsageError, first_line, warn
 from edgesam_export.files import lies_inside
 from edgesam_export.imaging.orientation import UPRIGHT
+from edgesam_export.imaging.reading import IMAGE_SUFFIXES, image_files
 
 __all__ = [
     "ENDLESS",
@@ -49,7 +50,6 @@ ENDLESS = 1 << 31
 MAX_SEED = (1 << 32) - 1
 MAX_INDEX_BYTES = 1 << 30
 """Largest COCO file; that of COCO's training set has 450 MB."""
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 SCENES = re.compile(r"scenes:(\d{1,10})(?::(\d{1,10}))?", re.ASCII)
 
 
@@ -211,12 +211,7 @@ class FolderData:
 
     def __init__(self, folder: Path, reading: Reading) -> None:
         self.folder, self.name, self.reading = folder, folder.resolve().name, reading
-        try:
-            names = sorted(
-                entry.name for entry in folder.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file()
-            )
-        except OSError as error:
-            raise UsageError(f"cannot read folder '{folder}': {error.strerror or error}") from None
+        names = [path.name for path in image_files(folder)]
         self.images = [name for name in names if not Path(name).stem.endswith("_mask")]
         if not self.images:
             raise UsageError(f"'{folder}' holds no images ({', '.join(IMAGE_SUFFIXES)}); give another folder")

@@ -17,9 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgesam_export.errors import SchemaError
+from edgesam_export.errors import SchemaError, UsageError
+from edgesam_export.spec import ACTIVATIONS, QUANTIZED_PARTS, TARGETS, CoreMLConfig, ExportConfig
 
-__all__ = ["QuantizedInput", "QuantizedLayer", "Quantization", "quantization_of", "quantize_inputs", "quantized_layers"]
+__all__ = [
+    "Quantization",
+    "QuantizedInput",
+    "QuantizedLayer",
+    "check_activations",
+    "is_quantized",
+    "quantization_of",
+    "quantize_inputs",
+    "quantized_layers",
+]
 
 LEVELS = 255
 """Steps between the smallest and the largest integer of 8 bits."""
@@ -30,6 +40,44 @@ SMALLEST_SCALE = 2.0**-14
 BORDER = 1 / 64
 """Distance from the middle of two integers, in steps, within which either is a correct rounding: two orders of
 summation in FP32 were seen to differ by up to 0.002 steps."""
+
+
+MAX_BOUND_DB = 100.0
+"""No bound is as high as this: half precision alone costs more."""
+
+
+def is_quantized(config: ExportConfig, component: str) -> bool:
+    """Return whether activations of a component are quantised."""
+    if not isinstance(config, CoreMLConfig) or config.activations is None:
+        return False
+    return component == "encoder" or (component == "decoder" and config.activations_in == "both")
+
+
+def check_activations(config: CoreMLConfig) -> None:
+    """Raise UsageError unless the options of quantised activations fit together, and the others."""
+    if config.activations is None:
+        if config.keep_fp16:
+            raise UsageError(
+                f"keep_fp16 is {', '.join(config.keep_fp16)}, but no activations are quantised; add --activations"
+            )
+        return
+    for field, known in (("activations", tuple(ACTIVATIONS)), ("activations_in", QUANTIZED_PARTS)):
+        if getattr(config, field) not in known:
+            raise UsageError(f"{field} is '{getattr(config, field)}'; choose one of: {', '.join(known)}")
+    needed = ACTIVATIONS[config.activations]
+    if TARGETS.index(config.target) < TARGETS.index(needed):
+        raise UsageError(
+            f"activations {config.activations} needs target {needed}, not {config.target}; pass --target {needed}"
+        )
+    if config.precision != "fp16":
+        raise UsageError(f"activations {config.activations} needs precision fp16, not {config.precision}")
+    if not 0 <= config.activations_db < MAX_BOUND_DB:
+        raise UsageError(f"activations_db is {config.activations_db:g}; give 0 or more, below {MAX_BOUND_DB:g}")
+    if config.activations_in == "both" and (config.functions or config.queries > 1 or config.profile != "default"):
+        raise UsageError(
+            "activations of a decoder are quantised in profile default, for one prompt at once and one number of"
+            " points; leave activations_in at encoder"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +158,14 @@ def read_layer(path: str, line: Any, where: str) -> QuantizedLayer:
     fields = line if isinstance(line, dict) else {}
     tensor, dtype, scale, zero_point = (fields.get(name) for name in ("tensor", "dtype", "scale", "zero_point"))
     low, high = LIMITS.get(str(dtype), (1, 0))
-    fits = isinstance(tensor, str) and isinstance(scale, float) and type(zero_point) is int
-    if not fits or not SMALLEST_SCALE <= scale < math.inf or not low <= zero_point <= high:
+    if (
+        not (isinstance(tensor, str) and isinstance(scale, float) and isinstance(zero_point, int))
+        or not SMALLEST_SCALE <= scale < math.inf
+        or not low <= zero_point <= high
+    ):
         raise SchemaError(f"{where}: contract quantises '{path[:80]}' by {str(line)[:120]}; export again")
-    return QuantizedLayer(
-        path=path, tensor=tensor, quantization=Quantization(dtype=dtype, scale=scale, zero_point=zero_point)
-    )
+    quantization = Quantization(dtype=str(dtype), scale=scale, zero_point=zero_point)
+    return QuantizedLayer(path=path, tensor=tensor, quantization=quantization)
 
 
 class QuantizedInput(nn.Module):

@@ -24,9 +24,11 @@ from edgesam_export.imaging.levels import (
 )
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "any_image",
     "grey_floats",
+    "image_files",
     "mask_image",
     "open_image",
     "read_array",
@@ -40,10 +42,24 @@ MAX_PIXELS = 100_000_000
 BRAND_BYTES = 64
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 """Major or compatible brands of ISO/IEC 23008-12 files, of which Pillow alone reads none but AVIF."""
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+"""Of the files that are taken for images where a folder is given."""
 ORIENTATION = 274
 """EXIF tag."""
 DEEP_MODES = ("RGB", "RGBA", "LA")
 """Modes whose files may hold 16 bits per channel, which Pillow has no mode for."""
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that are images by their names, sorted.
+
+    Raises:
+        UsageError: the folder cannot be read.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    except OSError as error:
+        raise UsageError(f"cannot read folder '{folder}': {error.strerror or error}") from None
 
 
 def open_image(path_or_file: str | Path | BinaryIO, formats: tuple[str, ...] | None = None) -> np.ndarray:

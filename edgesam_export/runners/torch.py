@@ -16,7 +16,13 @@ from torch import nn
 
 from edgesam_export.artifacts import config_of
 from edgesam_export.errors import SchemaError, UsageError
-from edgesam_export.export.activations import QuantizedInput, QuantizedLayer, quantize_inputs, quantized_layers
+from edgesam_export.export.activations import (
+    QuantizedInput,
+    QuantizedLayer,
+    is_quantized,
+    quantize_inputs,
+    quantized_layers,
+)
 from edgesam_export.export.compression import Scheme, compress_modules, find_scheme, through_fp16
 from edgesam_export.export.trace import build_components, fp32_modules, trace_component, within
 from edgesam_export.imaging.feeds import match_maps
@@ -148,7 +154,7 @@ class StoredWeightsRunner(ArtifactRunner):
             round_weights(module, fp32_modules(module, artifact.format))
         if isinstance(config, PackageConfig) and config.compress is not None:
             compress_modules(module, compressed_layers(artifact), str(artifact.path))
-        if isinstance(config, CoreMLConfig) and config.quantizes(artifact.component):
+        if is_quantized(config, artifact.component):
             layers = quantized_layers(artifact.contract, str(artifact.path))
             self.quantized[artifact.component] = quantize_inputs(module, layers, str(artifact.path))
 
@@ -166,7 +172,6 @@ class StoredWeightsRunner(ArtifactRunner):
         outputs = self.modules[component](*tensors)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return {spec["name"]: value.numpy() for spec, value in zip(contract["outputs"], outputs)}
-
 
     def take_integers(self, component: str, feed: dict[str, np.ndarray]) -> None:
         """Give the layers of a component the integers that its files have on the same feed, in exact arithmetic."""
@@ -240,7 +245,7 @@ def fresh_program(model: SamModel, artifact: Artifact) -> Iterator[tuple[Program
         path = Path(folder) / "export" / f"whole{artifact.path.suffix}"
         path.parent.mkdir()
         modules = save_package(component, config, path)
-        if config.quantizes(component.name):
+        if is_quantized(config, component.name):
             component.contract["activations"] = artifact.contract.get("activations")
             write_pairs(saved_component(component, path, modules))
         part = artifact.contract.get("part")

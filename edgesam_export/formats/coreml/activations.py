@@ -51,7 +51,7 @@ class SavedComponent:
 
     component: TracedComponent
     path: Path
-    modules: Mapping[str, str]
+    modules: dict[str, str]
     shapes: Mapping[str, tuple[int, ...]]
     """Path of every module that has a weight -> the shape of that."""
 
@@ -66,6 +66,10 @@ class Search:
     readers: dict[str, str]
     feeds: list[Feed]
     report: Callable[[int, int], None]
+    work: dict[str, int]
+    """Multiply-adds of each layer."""
+    total_work: int
+    """Of all convolutions and linear layers of the component."""
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def outputs(self, paths: Sequence[str], feeds: Sequence[Feed]) -> list[dict[str, Any]]:
@@ -166,6 +170,7 @@ def quantize_activations(
             "range": f"all but {TAIL:g} of the values on either side",
             "signal_to_noise_db": left,
             "bound_db": config.activations_db,
+            "work_share": round(sum(search.work[path] for path in chosen) / search.total_work, 4),
             "layers": {path: search.layers[path].entry() for path in chosen},
             "kept_fp16": dict(sorted(search.kept.items())),
         }
@@ -211,6 +216,8 @@ def search_of(saved: SavedComponent, feeds: list[Feed], config: CoreMLConfig, re
         model=read_model(find_files(saved.path)),
         layers=layers,
         readers={path: operation.label for path, operation in found.items()},
+        work={path: work[operation.label] for path, operation in found.items()},
+        total_work=sum(work.values()),
         feeds=feeds,
         report=lambda done, total: report(done, total, f"trying layers of the {name}"),
         kept=kept,

@@ -10,16 +10,17 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from edgesam_export.errors import UsageError
+from edgesam_export.errors import UsageError, warn
 from edgesam_export.imaging.feeds import cast, encoder_input, match_maps
 from edgesam_export.imaging.geometry import PreparedImage, prepare
 from edgesam_export.imaging.prompts import pack_prompt
-from edgesam_export.imaging.reading import any_image
+from edgesam_export.imaging.reading import IMAGE_SUFFIXES, any_image, image_files
 from edgesam_export.imaging.samples import SamplePrompt, sample_images, sample_prompts
 from edgesam_export.mil.graph import Operation
 from edgesam_export.mil.program import Program
@@ -44,18 +45,22 @@ class Calibration:
     source: str
 
     @classmethod
-    def of(cls, info: ModelInfo, images: Iterable[Any] | None) -> Calibration:
-        """Return a user's images, paths or arrays; without any the samples for a model.
+    def of(cls, info: ModelInfo, source: str | Path | Iterable[Any] | None) -> Calibration:
+        """Return a user's images, a folder of them or paths and arrays; without any the samples for a model.
 
         Raises:
-            UsageError: none, too many, or one that cannot be read.
+            UsageError: none, or one that cannot be read.
         """
-        if images is None:
-            return cls(images=tuple(image for _, image in sample_images(info)), source="bundled samples")
-        given = list(images)
-        if not 0 < len(given) <= MAX_IMAGES:
-            raise UsageError(f"{len(given)} images to calibrate on; give 1 to {MAX_IMAGES}")
-        return cls(images=tuple(map(any_image, given)), source="given images")
+        if source is None:
+            images = [image for _, image in sample_images(info)]
+            warn(
+                f"activations: ranges come from {len(images)} bundled images, since none were given; give a folder of"
+                " your own (--calibrate)"
+            )
+            return cls(images=tuple(images), source="bundled samples")
+        if isinstance(source, str | Path):
+            return cls(images=tuple(map(any_image, spread_over(image_files(Path(source)), source))), source="own")
+        return cls(images=tuple(map(any_image, spread_over(list(source), "calibration"))), source="own")
 
     def entry(self) -> dict[str, Any]:
         """Return the contract's entry: how many images, and the SHA-256 over the sorted digests of their pixels."""
@@ -67,6 +72,20 @@ class Calibration:
         }
 
 
+def spread_over(images: list[Any], name: str | Path) -> list[Any]:
+    """Return at most ``MAX_IMAGES`` of the images, evenly spread.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not images:
+        raise UsageError(f"'{name}' holds no images to calibrate on ({', '.join(IMAGE_SUFFIXES)})")
+    if len(images) <= MAX_IMAGES:
+        return images
+    warn(f"'{name}' holds {len(images)} images; {MAX_IMAGES} of them, evenly spread, are calibrated on")
+    return [images[index * len(images) // MAX_IMAGES] for index in range(MAX_IMAGES)]
+
+
 # ---------------------------------------------------------------------------------------------------------------- feeds
 def encoder_feeds(calibration: Calibration, contract: dict[str, Any], info: ModelInfo) -> list[Feed]:
     """Return an encoder's feed for each image."""
@@ -75,37 +94,37 @@ def encoder_feeds(calibration: Calibration, contract: dict[str, Any], info: Mode
 
 
 def decoder_feeds(
-    calibration: Calibration, embeddings: Sequence[Mapping[str, Any]], decoder: Program, contract: dict[str, Any],
+    calibration: Calibration,
+    embeddings: Sequence[Mapping[str, Any]],
+    decoder: Program,
+    contract: dict[str, Any],
     info: ModelInfo,
-) -> list[Feed]:  # fmt: skip
+) -> list[Feed]:
     """Return the feeds of a decoder of the default profile: on each image's embedding every kind of prompt it takes.
 
-    A mask prompt is the best mask that the decoder itself makes of the point.
+    A mask prompt is the best mask that the decoder itself makes of the same point.
     """
-    known = info.trained_prompts or PROMPT_KINDS
-    takes_mask = any(spec["name"] == "mask_input" for spec in contract["inputs"])
-    slots = next(spec["shape"][1] for spec in contract["inputs"] if spec["name"] == "point_labels")
     feeds: list[Feed] = []
     for image, embedding in zip(calibration.images, embeddings):
         prepared = prepare(image, info.frame)
-        first = None
-        for prompt in sample_prompts(prepared.source_size):
-            if prompt.kind not in known or needed_slots(prepared, prompt, info) > slots:
-                continue
-            if prompt.kind == "mask" and (not takes_mask or first is None):
-                continue
+        of_point: Feed | None = None
+        for prompt in taken_prompts(prepared, contract, info):
             mask = None
-            if prompt.kind == "mask":
-                outputs = decoder.predict(first, numerics="fp32")
+            if prompt.kind == "mask" and of_point is not None:
+                outputs = decoder.predict(of_point, numerics="fp32")
                 mask = outputs["masks"][:, int(outputs["scores"].argmax())][None]
             feeds.append(decoder_feed(prepared, prompt, embedding, contract, info, mask))
-            first = feeds[-1] if first is None else first
+            of_point = feeds[-1] if prompt.kind == "point" else of_point
     return feeds
 
 
-def needed_slots(prepared: PreparedImage, prompt: SamplePrompt, info: ModelInfo) -> int:
-    """Return the slots that a prompt takes."""
-    return packed(prepared, prompt, info, None)[1].shape[1]
+def taken_prompts(prepared: PreparedImage, contract: dict[str, Any], info: ModelInfo) -> list[SamplePrompt]:
+    """Return the sample prompts of the kinds that a model was trained on, as far as a decoder takes them."""
+    shapes = {spec["name"]: spec["shape"] for spec in contract["inputs"]}
+    kinds = set(info.trained_prompts or PROMPT_KINDS) - (set() if "mask_input" in shapes else {"mask"})
+    slots = shapes["point_labels"][1]
+    prompts = [prompt for prompt in sample_prompts(prepared.source_size) if prompt.kind in kinds]
+    return [prompt for prompt in prompts if packed(prepared, prompt, info, None)[1].shape[1] <= slots]
 
 
 def packed(

@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from edgesam_export.errors import ConversionError, EdgeSAMExportError, first_line
+from edgesam_export.export.activations import check_activations
 from edgesam_export.export.compression import check_origin
 from edgesam_export.export.contract import CONTRACT_KEY, part_contract, summary
 from edgesam_export.export.quiet import quiet
@@ -43,13 +44,13 @@ def export_coreml(
     out_dir: str | Path,
     config: CoreMLConfig | None = None,
     *,
-    calibration: Iterable[Any] | None = None,
+    calibration: str | Path | Iterable[Any] | None = None,
     progress: Progress | None = None,
 ) -> list[Artifact]:
     """Export encoder, decoder and extra components as packages into ``out_dir``; return them in that order.
 
-    ``calibration`` are images (paths or uint8 (H, W, 3)) that ranges of quantised activations come from; by default
-    the samples for the model. ``progress`` is called before each step, with its name.
+    ``calibration`` are images that ranges of quantised activations come from: a folder, paths, or uint8 (H, W, 3); by
+    default the samples for the model. ``progress`` is called before each step, with its name.
 
     Raises:
         UsageError: options that do not fit together, an image that cannot be read, or a folder that cannot be written.
@@ -60,18 +61,11 @@ def export_coreml(
     if model.provenance is not None:
         check_origin(config.compress, model.info.name, model.provenance.sha256)
     folder = files_folder(out_dir, config)
+    check_activations(config)
     calibrated = Calibration.of(model.info, calibration) if config.activations else None
-    modules, saved = {}, []
     with staging_folder(folder) as staging:
-        report(0, 0, "tracing")
-        components = []
-        for component in trace_each(model, config, format="coreml"):
-            report(0, 0, f"converting {component.name}")
-            path = component_path(staging, component, SUFFIX)
-            modules[component.name] = save_package(component, config, path)
-            saved.append(saved_component(component, path, modules[component.name]))
-            components.append(without_module(component))
-            del component
+        saved = save_components(model, config, staging, report)
+        components = [part.component for part in saved]
         if calibrated is not None:
             quantize_activations(saved, calibrated, model.info, config, report)
         if config.functions:
@@ -81,7 +75,20 @@ def export_coreml(
             report(0, 0, "splitting encoder")
             components[:1] = split_package(components[0], component_path(staging, components[0], SUFFIX))
     write_companions(out_dir, model.info, config)
+    modules = {part.component.name: part.modules for part in saved}
     return make_artifacts(folder, components, format="coreml", suffix=SUFFIX, modules=modules)
+
+
+def save_components(model: SamModel, config: CoreMLConfig, folder: Path, report: Progress) -> list[SavedComponent]:
+    """Convert and save every component, one after the other so that their weights are never together in memory."""
+    saved = []
+    report(0, 0, "tracing")
+    for component in trace_each(model, config, format="coreml"):
+        report(0, 0, f"converting {component.name}")
+        path = component_path(folder, component, SUFFIX)
+        saved.append(saved_component(component, path, save_package(component, config, path)))
+        del component
+    return saved
 
 
 def save_package(component: TracedComponent, config: CoreMLConfig, path: Path) -> dict[str, str]:
@@ -108,8 +115,8 @@ def save_package(component: TracedComponent, config: CoreMLConfig, path: Path) -
 
 def saved_component(component: TracedComponent, path: Path, modules: dict[str, str]) -> SavedComponent:
     """Return a converted component without its weights, with the shapes that these have."""
-    parts = component.traced.named_modules()
-    shapes = {path: tuple(part.weight.shape) for path, part in parts if isinstance(getattr(part, "weight", None), Tensor)}
+    weights = {name: getattr(part, "weight", None) for name, part in component.traced.named_modules()}
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items() if isinstance(weight, Tensor)}
     return SavedComponent(component=without_module(component), path=path, modules=modules, shapes=shapes)
 
 

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from edgesam_export.export.activations import QuantizedLayer, Quantization
+from edgesam_export.export.activations import Quantization, QuantizedLayer
 
 __all__ = ["READERS", "insert_pairs"]
 
