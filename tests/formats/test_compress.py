@@ -21,6 +21,7 @@ from edgesam_export.export.trace import build_components, trace_component
 from edgesam_export.families import model_info
 from edgesam_export.formats.coreml.convert import save_package
 from edgesam_export.mil import load_program
+from edgesam_export.modeling.channels_first import PointwiseLinear
 from edgesam_export.modeling.common import ConvBN
 from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.modeling.prompt_encoder import PromptEncoder
@@ -42,7 +43,10 @@ CASES = [
 
 
 class SmallEncoder(nn.Module):
-    """Every kind of kernel: first convolution, depthwise, folded, pointwise, transposed, linear, and a small one."""
+    """Every kind of kernel: first convolution, depthwise, folded, pointwise, transposed, linear, and a small one.
+
+    The last two are one of a layer that reshapes its weight, and one whose container is passed over when it is called.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,15 +57,18 @@ class SmallEncoder(nn.Module):
         self.small = nn.Conv2d(96, 16, 1)
         self.up = nn.ConvTranspose2d(96, 64, 2, stride=2)
         self.embed = nn.Linear(64, DIM)
+        self.pixels = PointwiseLinear(DIM, DIM)
+        self.inner = nn.ModuleDict({"parts": nn.ModuleList([PointwiseLinear(DIM, DIM)])})
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         x = torch.relu(self.depthwise(torch.relu(self.wide(torch.relu(self.first(image))))))
         x = self.narrow(x)
         x = self.up(x * torch.sigmoid(self.small(x).mean(1, keepdim=True)))
-        return self.embed(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        x = self.embed(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return x + self.inner["parts"][0](self.pixels(x))
 
 
-COMPRESSED = {"wide", "depthwise", "narrow", "up", "embed"}
+COMPRESSED = {"wide", "depthwise", "narrow", "up", "embed", "pixels", "inner.parts.0"}
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from edgesam_export.families import model_info
 from edgesam_export.families.edge_sam_tiny import EdgeSamTinyEncoder
 from edgesam_export.formats.coreml import convert as coreml
 from edgesam_export.formats.coreml import export_coreml
-from edgesam_export.formats.coreml.convert import save_package
+from edgesam_export.formats.coreml.convert import save_package, with_containers
 from edgesam_export.imaging.geometry import prepare
 from edgesam_export.imaging.reading import open_image
 from edgesam_export.mil import Program, load_program
@@ -427,3 +427,14 @@ def test_an_unknown_profile_is_refused_with_the_known_ones(model):
         trace_model(model, CoreMLConfig(profile="sam7"), format="coreml")
     with pytest.raises(UsageError, match="profile 'sam6' is for onnx, not for coreml"):
         trace_model(model, CoreMLConfig(profile="sam6"), format="coreml")
+
+
+def test_a_module_is_found_behind_those_that_were_not_called():
+    known = {"encoder", "encoder.trunk", "encoder.trunk.blocks", "encoder.trunk.blocks.0", "encoder.neck"}
+    known |= {"encoder.trunk.blocks.0.attn", "encoder.trunk.blocks.0.attn.qkv", "encoder.trunk.blocks.0.mlp"}
+    known |= {"encoder.trunk.blocks.0.mlp.layers", "encoder.trunk.blocks.0.mlp.layers.0", "encoder.neck.a", "encoder.b"}
+    assert with_containers("encoder.0.qkv", known) == "encoder.trunk.blocks.0.attn.qkv"
+    assert with_containers("encoder.0.mlp.0", known) == "encoder.trunk.blocks.0.mlp.layers.0"
+    assert with_containers("encoder.neck", known) == "encoder.neck"
+    assert with_containers("encoder.b", {*known, "encoder.trunk.b"}) == "encoder.b"
+    assert with_containers("encoder.a", {*known, "encoder.trunk.a"}) == "encoder.a"  # two of them: as it was traced

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from edgesam_export.export.compression import (
     MIN_ELEMENTS,
@@ -22,7 +23,7 @@ from edgesam_export.export.trace import TracedComponent
 __all__ = ["compress", "folder_bytes"]
 
 
-def compress(package: Any, component: TracedComponent, compress: str | Recipe, modules: dict[str, str]) -> Any:
+def compress(package: Any, component: TracedComponent, compress: str | Recipe) -> Any:
     """Return the package with its kernels stored as chosen; the contract says which and how, and what that saved.
 
     Raises:
@@ -31,7 +32,7 @@ def compress(package: Any, component: TracedComponent, compress: str | Recipe, m
     # coremltools is slow to import, and only exports need it
     from edgesam_export.formats.coreml.constants import store_constants
 
-    constants = program_kernels(package, component, modules)
+    constants = program_kernels(package, component)
     kernels = {path: kernel for path, (_, kernel) in constants.items()}
     layers = {path for path, part in component.traced.named_modules() if hasattr(part, "weight")}
     schemes = schemes_for(compress, component.name, kernels, layers)
@@ -51,11 +52,12 @@ def compress(package: Any, component: TracedComponent, compress: str | Recipe, m
     return package
 
 
-def program_kernels(package: Any, component: TracedComponent, modules: dict[str, str]) -> dict[str, tuple[str, Kernel]]:
+def program_kernels(package: Any, component: TracedComponent) -> dict[str, tuple[str, Kernel]]:
     """Return torch module path -> name of its constant, and the kernel, for every weight that may be compressed.
 
-    It must hold its module's weight unchanged: that one is what PyTorch simulates, per channel or per tensor.
-    The encoder's first convolution stays as it is, and so do matrices that no layer owns; for tables see ``tables_of``.
+    A kernel belongs to the layer whose weight it holds unchanged: that one is what PyTorch simulates, per channel or
+    per tensor. Names do not tell, since the converter names a reshaped or folded constant anew. The encoder's first
+    convolution stays as it is, and so do matrices that no layer owns; for tables see ``tables_of``.
     """
     known = dict(component.traced.named_modules())
     require_folded({path: part.original_name for path, part in known.items()})
@@ -63,20 +65,16 @@ def program_kernels(package: Any, component: TracedComponent, modules: dict[str,
     readers = [op for op in operations if op.op_type in ("conv", "conv_transpose", "linear")]
     if component.name == "encoder":
         readers = readers[[op.op_type for op in readers].index("conv") + 1 :]
-    # the converter calls a constant like its parameter; where it folded one, the operation may know its module
-    owners = {f"{path}.weight".replace(".", "_"): path for path in known}
+    owners = owners_of({path: part.weight for path, part in known.items() if hasattr(part, "weight")})
     found = {}
     for op in readers:
         weight = op.weight
         if weight.op is None or weight.op.op_type != "const" or weight.val.dtype != np.float16:
             continue
-        path = owners.get(weight.op.name.removesuffix("_to_fp16"), modules.get(op.outputs[0].name, ""))
-        own = getattr(known.get(path), "weight", None)
-        if own is None or not np.array_equal(own.detach().half().numpy().reshape(-1), weight.val.reshape(-1)):
-            continue
-        kernel = Kernel(path=path, shape=tuple(weight.shape), axis=int(op.op_type == "conv_transpose"))
-        if kernel.elements >= MIN_ELEMENTS:
-            found[path] = weight.op.name, kernel
+        for path in owners.get(weight.val.tobytes(), ()):
+            kernel = Kernel(path=path, shape=tuple(weight.shape), axis=int(op.op_type == "conv_transpose"))
+            if kernel.elements >= MIN_ELEMENTS:
+                found[path] = weight.op.name, kernel
     return {**found, **program_tables(operations, component)}
 
 
@@ -89,6 +87,14 @@ def program_tables(operations: Iterable[Any], component: TracedComponent) -> dic
         if op is not None and op.val.val.dtype == np.float16 and op.val.val.shape == kernel.shape:
             found[path] = op.name, kernel
     return found
+
+
+def owners_of(weights: Mapping[str, torch.Tensor]) -> dict[bytes, list[str]]:
+    """Return the paths of the weights by their FP16 values: several where layers are equal, whose constant is one."""
+    owners: dict[bytes, list[str]] = {}
+    for path, weight in weights.items():
+        owners.setdefault(weight.detach().half().numpy().tobytes(), []).append(path)
+    return owners
 
 
 def folder_bytes(folder: Path) -> int:

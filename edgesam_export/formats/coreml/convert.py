@@ -102,7 +102,7 @@ def save_package(component: TracedComponent, config: CoreMLConfig, path: Path) -
             package = convert(component, config)
             modules = module_paths(package, {path for path, _ in component.traced.named_modules()})
             if config.compress is not None:
-                package = compress(package, component, config.compress, modules)
+                package = compress(package, component, config.compress)
             note_size(component.contract, Path(package.weights_dir))
             describe(package, component)
             package.save(str(path))
@@ -174,12 +174,16 @@ def module_paths(package: Any, known: set[str]) -> dict[str, str]:
 
 
 def with_containers(path: str, known: set[str]) -> str:
-    """Return ``path`` with the containers between its parts put back, as far as they are unambiguous."""
+    """Return ``path`` with the modules between its parts put back: the fewest, as far as they are unambiguous.
+
+    What is missing are containers, and modules whose parts were called without them.
+    """
     found = ""
     for part in path.split(".") if path else []:
         direct = f"{found}.{part}".lstrip(".")
         inside = [p for p in known if p.startswith(f"{found}." if found else "") and p.endswith(f".{part}")]
-        inside = [p for p in inside if p.count(".") == direct.count(".") + 1]
+        nearest = min((p.count(".") for p in inside), default=0)
+        inside = [p for p in inside if p.count(".") == nearest]
         found = direct if direct in known or len(inside) != 1 else inside[0]
     return found
 
