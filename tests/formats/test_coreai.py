@@ -198,7 +198,7 @@ def test_compressed_weights_decode_bit_for_bit(name, tmp_path):
         outputs=tuple(replace(spec, name=path, shape=shape) for path, shape in shapes.items()),
         example=(units,),
         free_dims={},
-        contract={"precision": "fp16"},
+        contract={"component": "decoder", "precision": "fp16"},
         fp32_modules=(),
     )
     asset = tmp_path / "kernels.aimodel"

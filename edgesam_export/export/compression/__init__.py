@@ -21,7 +21,6 @@ from edgesam_export.export.compression.layouts import (
 from edgesam_export.export.compression.palettes import find_palette, nearest_entries, through_fp16
 from edgesam_export.export.compression.presets import PRESET_RULES
 from edgesam_export.export.compression.recipe import (
-    check_origin,
     compression_entry,
     compression_of,
     read_recipe,
@@ -63,7 +62,6 @@ __all__ = [
     "Scheme",
     "StoredWeight",
     "applicable",
-    "check_origin",
     "chosen_kernels",
     "compress_model",
     "compress_modules",

@@ -40,11 +40,13 @@ class Rule:
 PRESET_RULES: dict[str, tuple[Rule, ...]] = {
     "exact": (Rule(scheme="linear8"),),
     "balanced": (
+        Rule(scheme="palettize6", table=True),
         Rule(scheme="linear8", depthwise=True),
         Rule(scheme="linear8", component="decoder"),
         Rule(scheme="palettize6"),
     ),
     "small": (
+        Rule(scheme="palettize4", table=True),
         Rule(scheme="linear8", depthwise=True),
         Rule(scheme="palettize6_g16", component="decoder"),
         Rule(scheme="palettize4_g16"),

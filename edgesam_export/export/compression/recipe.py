@@ -33,7 +33,6 @@ from edgesam_export.resources import read_toml
 from edgesam_export.spec import COMPONENTS, PRESETS, UNCOMPRESSED, Recipe, check_compression
 
 __all__ = [
-    "check_origin",
     "compression_entry",
     "compression_of",
     "read_recipe",
@@ -72,19 +71,6 @@ def compression_of(text: str) -> str | Recipe:
     return text
 
 
-def check_origin(compress: str | Recipe | None, model: str, checkpoint: str | None) -> None:
-    """Warn of a recipe that was made for another model or other weights; ``checkpoint`` is the SHA-256 of these."""
-    if not isinstance(compress, Recipe):
-        return
-    if compress.model not in (None, model):
-        warn(f"recipe '{compress.name}' was made for {compress.model}, not {model}; it may cost more here")
-    elif compress.checkpoint not in (None, checkpoint):
-        warn(
-            f"recipe '{compress.name}' was made for weights of SHA-256 {compress.checkpoint[:12]}, not"
-            f" {(checkpoint or 'unknown')[:12]}; it may cost more here"
-        )
-
-
 def schemes_for(
     compress: str | Recipe, component: str, kernels: Mapping[str, Kernel], others: Collection[str] = ()
 ) -> dict[str, Scheme]:
@@ -121,20 +107,36 @@ def schemes_for(
     return found
 
 
-def compression_entry(compress: str | Recipe, component: str, schemes: Mapping[str, Scheme]) -> dict[str, Any]:
-    """Return what a contract says of the choice: ``scheme`` where it is one for all kernels, else the recipe's name.
+def compression_entry(
+    compress: str | Recipe, contract: Mapping[str, Any], schemes: Mapping[str, Scheme]
+) -> dict[str, Any]:
+    """Return what a component's contract says of the choice: ``scheme`` if it is one for all, else the recipe's name.
+
+    Warns of a recipe that was made for another model or other weights.
 
     Raises:
         UsageError: a scheme for all kernels stores none.
     """
     named = {"schemes": {path: scheme.name for path, scheme in schemes.items()}}
     if isinstance(compress, Recipe):
+        check_origin(compress, contract["model"], contract["weights"]["sha256"])
         return {"recipe": compress.name, **named}
     if compress in PRESETS:
         return {"recipe": compress, **named}
     if not schemes:
-        raise UsageError(f"compress {compress} finds no weight in {component} that it applies to; leave it out")
+        raise UsageError(
+            f"compress {compress} finds no weight in {contract['component']} that it applies to; leave it out"
+        )
     return {"scheme": compress, **named}
+
+
+def check_origin(recipe: Recipe, model: str, checkpoint: str | None) -> None:
+    """Warn if the recipe was made for another model, or for weights of another SHA-256."""
+    if recipe.model not in (None, model):
+        warn(f"recipe '{recipe.name}' was made for {recipe.model}, not {model}; it may cost more here")
+    elif recipe.checkpoint not in (None, checkpoint):
+        made_for, found = (str(digest)[:12] for digest in (recipe.checkpoint, checkpoint))
+        warn(f"recipe '{recipe.name}' was made for weights of SHA-256 {made_for}, not {found}; it may cost more here")
 
 
 def nearby(path: str, kernels: Mapping[str, Kernel]) -> str:

@@ -76,7 +76,7 @@ def compress(component: TracedComponent, compress: str | Recipe) -> dict[str, An
     from coreai_torch._compression import custom_layers  # noqa: F401
 
     schemes = schemes_for(compress, component.name, kernels_of(component.traced, component.name, "coreai"))
-    entry = compression_entry(compress, component.name, schemes)
+    entry = compression_entry(compress, component.contract, schemes)
     refused = next((scheme for scheme in schemes.values() if not is_storable(scheme)), None)
     if refused is not None:
         raise UsageError(

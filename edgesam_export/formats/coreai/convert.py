@@ -13,7 +13,6 @@ import torch
 
 from edgesam_export.coreai.availability import PINNED, require_coreai
 from edgesam_export.errors import ConversionError, EdgeSAMExportError, first_line
-from edgesam_export.export.compression import check_origin
 from edgesam_export.export.quiet import quiet
 from edgesam_export.export.trace import TracedComponent, keep_module, trace_each
 from edgesam_export.files import staging_folder
@@ -53,8 +52,6 @@ def export_coreai(
     """
     require_coreai()
     config = config or CoreAIConfig()
-    if model.provenance is not None:
-        check_origin(config.compress, model.info.name, model.provenance.sha256)
     report = progress or (lambda *_: None)
     out_dir = Path(out_dir)
     modules = {}

@@ -36,7 +36,7 @@ def compress(package: Any, component: TracedComponent, compress: str | Recipe) -
     kernels = {path: kernel for path, (_, kernel) in constants.items()}
     layers = {path for path, part in component.traced.named_modules() if hasattr(part, "weight")}
     schemes = schemes_for(compress, component.name, kernels, layers)
-    entry = compression_entry(compress, component.name, schemes)
+    entry = compression_entry(compress, component.contract, schemes)
     before = folder_bytes(Path(package.weights_dir))
     package = store_constants(
         package,

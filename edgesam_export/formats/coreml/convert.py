@@ -15,7 +15,6 @@ from torch import Tensor
 
 from edgesam_export.errors import ConversionError, EdgeSAMExportError, first_line
 from edgesam_export.export.activations import check_activations
-from edgesam_export.export.compression import check_origin
 from edgesam_export.export.contract import CONTRACT_KEY, part_contract, summary
 from edgesam_export.export.quiet import quiet
 from edgesam_export.export.trace import TracedComponent, trace_each, trace_model, within
@@ -58,8 +57,6 @@ def export_coreml(
     """
     config = config or CoreMLConfig()
     report = progress or (lambda *_: None)
-    if model.provenance is not None:
-        check_origin(config.compress, model.info.name, model.provenance.sha256)
     folder = files_folder(out_dir, config)
     check_activations(config)
     calibrated = Calibration.of(model.info, calibration) if config.activations else None
