@@ -17,6 +17,7 @@ from edgesam_export.spec.compression import (
     Recipe,
     check_compression,
     check_scheme,
+    compression_name,
 )
 
 __all__ = [
@@ -263,7 +264,7 @@ class PackageConfig(ExportConfig):
         if self.compress is not None:
             check_compression(self.compress)
             if self.precision != "fp16":
-                name = self.compress.name if isinstance(self.compress, Recipe) else self.compress
+                name = compression_name(self.compress)
                 raise UsageError(f"compress {name} needs precision fp16, not {self.precision}")
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "Recipe",
     "check_compression",
     "check_scheme",
+    "compression_name",
 ]
 
 TARGETS = ("iOS16", "iOS17", "iOS18")
@@ -74,17 +75,24 @@ class Recipe:
         return max((COMPRESSIONS[scheme] for scheme in self.schemes), key=TARGETS.index, default=TARGETS[0])
 
 
+def compression_name(compress: str | Recipe) -> str:
+    """Return what messages call a scheme, a preset or a recipe."""
+    return f"recipe '{compress.name}'" if isinstance(compress, Recipe) else compress
+
+
 def check_compression(compress: str | Recipe, target: str | None = None) -> None:
     """Raise UsageError unless the scheme or preset exists and, where ``target`` is given, that system reads it all."""
     if isinstance(compress, Recipe):
-        name, needed = f"recipe '{compress.name}'", compress.target
+        needed = compress.target
     elif compress in PRESETS:
-        name, needed = compress, PRESETS[compress]
+        needed = PRESETS[compress]
     else:
         check_scheme(compress)
-        name, needed = compress, COMPRESSIONS[compress]
+        needed = COMPRESSIONS[compress]
     if target is not None and TARGETS.index(target) < TARGETS.index(needed):
-        raise UsageError(f"compress {name} needs target {needed}, not {target}; pass --target {needed}")
+        raise UsageError(
+            f"compress {compression_name(compress)} needs target {needed}, not {target}; pass --target {needed}"
+        )
 
 
 def check_scheme(name: str) -> None:

@@ -17,7 +17,7 @@ __all__ = ["find_palette", "nearest_entries", "through_fp16"]
 
 LLOYD_ROUNDS = 500
 SMALL_CELLS = 1024
-"""Cells that merging starts from; it takes a step for each."""
+"""Cells that merging starts from for a whole tensor; it takes a step for each."""
 
 
 def through_fp16(tensor: Tensor) -> Tensor:
@@ -25,18 +25,19 @@ def through_fp16(tensor: Tensor) -> Tensor:
     return tensor.detach().half().float()
 
 
-def find_palette(weight: Tensor, bits: int) -> Tensor:
+def find_palette(weight: Tensor, bits: int, *, cells: int = SMALL_CELLS) -> Tensor:
     """Return ``2 ** bits`` FP16 values, ascending, float32, that stand for the FP16 values of ``weight``.
 
     A tensor with no more values than that keeps them all, so weights that were compressed once stay what they are.
-    Otherwise k-means, started from neighbours merged where that costs least: deterministic, and close to the best.
+    Otherwise k-means, started from ``cells`` neighbours merged where that costs least: deterministic, and close to the
+    best.
     """
     values, counts = (part.numpy() for part in torch.unique(through_fp16(weight).cpu().double(), return_counts=True))
     size = 2**bits
     if len(values) <= size:
         return torch.from_numpy(np.pad(values, (0, size - len(values)), mode="edge")).float().to(weight.device)
     mass, total = (np.concatenate([[0.0], np.cumsum(part)]) for part in (counts.astype(np.float64), counts * values))
-    centres = merged_centres(values, mass, total, size)
+    centres = merged_centres(values, mass, total, size, cells)
     for _ in range(LLOYD_ROUNDS):
         edges = cell_edges(values, centres)
         weights = np.diff(mass[edges])
@@ -49,12 +50,12 @@ def find_palette(weight: Tensor, bits: int) -> Tensor:
     return through_fp16(torch.from_numpy(centres)).to(weight.device)
 
 
-def merged_centres(values: np.ndarray, mass: np.ndarray, total: np.ndarray, size: int) -> np.ndarray:
+def merged_centres(values: np.ndarray, mass: np.ndarray, total: np.ndarray, size: int, cells: int) -> np.ndarray:
     """Return ``size`` ascending centres: small cells, of which the cheapest two neighbours are merged again and again.
 
     ``mass`` and ``total`` are running sums of how often the ascending ``values`` occur, and of that times the value.
     """
-    centres = values if len(values) <= SMALL_CELLS else dense_centres(values, mass, SMALL_CELLS)
+    centres = values if len(values) <= cells else dense_centres(values, mass, cells)
     edges = np.unique(cell_edges(values, centres))
     weights, sums = np.diff(mass[edges]).tolist(), np.diff(total[edges]).tolist()
     merge_cheapest(weights, sums, size)

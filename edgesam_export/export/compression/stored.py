@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgesam_export.export.compression.palettes import find_palette, nearest_entries, through_fp16
+from edgesam_export.export.compression.palettes import SMALL_CELLS, find_palette, nearest_entries, through_fp16
 from edgesam_export.export.compression.schemes import Scheme
 
 __all__ = [
@@ -30,6 +30,8 @@ __all__ = [
 
 MAX_INTEGER = 127
 """Largest integer of 8 bits, symmetric to zero."""
+CELLS_OF_GROUP = 16
+"""Cells that merging starts from, for each entry of a group's palette."""
 MIN_BOUND = 2.0**-14 * MAX_INTEGER
 """Palettes of smaller values have the smallest normal FP16 number as their scale."""
 
@@ -132,10 +134,12 @@ def find_palettes(weight: Tensor, scheme: Scheme, axis: int, mask: Tensor | None
     groups = 1 if scheme.group is None else weight.shape[axis] // scheme.group
     rows = in_groups(weight, axis, groups)
     kept = torch.ones_like(rows, dtype=torch.bool) if mask is None else in_groups(mask, axis, groups)
+    # many groups take long, and a small one needs no finer start
+    cells = SMALL_CELLS if scheme.group is None else CELLS_OF_GROUP << scheme.bits
     found = []
     for row, used in zip(rows, kept):
         # a group of which nothing is left is never looked up
-        found.append(find_palette(row[used] if bool(used.any()) else row[:1], scheme.bits))
+        found.append(find_palette(row[used] if bool(used.any()) else row[:1], scheme.bits, cells=cells))
     return storable_entries(torch.stack(found), scheme)
 
 
