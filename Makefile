@@ -58,6 +58,9 @@ tiny: setup  ## Train the bundled weights again: two hours on two cores, then si
 	$(RUN)/edgesam-export eval edge_sam_tiny --checkpoint out/tiny/edge_sam_tiny.safetensors --data scenes:1000:60 \
 	  --prompts box,point,point+2,box+mask --min-miou box=0.89 --min-miou point=0.85
 
+compression: setup  ## What compression costs masks: schemes, recipes, bundled and medical weights; tables of docs/compression.md
+	OMP_NUM_THREADS=2 $(RUN)/python benchmarks/compression.py
+
 distillation: setup  ## Three kinds of training compared, and what recovery wins back: the tables of docs/distillation.md
 	$(RUN)/python benchmarks/distillation.py
 	$(RUN)/python benchmarks/recovery.py

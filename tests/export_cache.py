@@ -32,10 +32,20 @@ PACKAGE = ROOT / "edgesam_export"
 SEED = 11
 """Of the stand-in weights, unless a test needs other ones."""
 LIBRARIES = ("torch", "coremltools", "onnx", "numpy")
-ABOVE = {"cli", "distill", "bench", "segment_anything", "serve", "ane", "parity", "predict", "runners", "catalogue.py"}
+ABOVE = {
+    "cli",
+    "distill",
+    "bench",
+    "segment_anything",
+    "serve",
+    "shrink",
+    "ane",
+    "parity",
+    "predict",
+    "runners",
+    "catalogue.py",
+}
 """Entries of the package that no export imports (test_export_cache.py holds this against the order of the rooms)."""
-RUNNING = {"cli", "distill", "bench", "segment_anything", "serve", "ane", "parity", "catalogue.py"}
-"""Entries that neither an export nor a prediction with its files imports."""
 KEPT = 3
 """States of the sources whose exports stay: switching branches back and forth makes nothing anew."""
 

@@ -27,7 +27,7 @@ LONG_FILES: set[str] = set()
 ROOMS = (
     ("cli",),
     ("distill",),
-    ("bench", "segment_anything", "serve"),
+    ("bench", "segment_anything", "serve", "shrink"),
     ("ane", "parity", "predict"),
     ("catalogue", "runners"),
     ("artifacts",),
@@ -126,7 +126,7 @@ def test_only_the_command_line_imports_click():
 
 def test_training_is_an_extra_that_only_its_commands_import():
     inside = {m for m in MODULES if m.startswith("distill/")}
-    assert importers("edgesam_export.distill") <= inside | {"cli/distill.py", "cli/evaluate.py"}
+    assert importers("edgesam_export.distill") <= inside | {"cli/distill.py", "cli/evaluate.py", "cli/shrink.py"}
     assert importers("scipy") | importers("pycocotools") <= inside
 
 

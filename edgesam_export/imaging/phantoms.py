@@ -1,13 +1,14 @@
 """Drawn grey images in the manner of medical scanners, for models that were trained on such and not on photographs.
 
-Neutral ones: no patient, no data set. Each has one object where ``sample_prompts`` puts its box.
+Neutral ones: no patient, no data set. Each of ``phantoms`` has one object where ``sample_prompts`` puts its box;
+``drawn_phantom`` draws as many as are needed, with the masks of their objects.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["phantoms"]
+__all__ = ["drawn_phantom", "phantoms"]
 
 EDGE_PIXELS = 1.5
 """Half the width of an edge: a scanner has no sharper one."""
@@ -21,8 +22,13 @@ class Canvas:
         self.grey = np.zeros((height, width))
         self.noise = np.random.default_rng(seed)
 
-    def ellipse(self, centre: tuple[float, float], radii: tuple[float, float], grey: float, turn: float = 0.0) -> None:
-        """Blend an ellipse in; centre and radii as shares of width and height, ``turn`` in radians."""
+    def ellipse(
+        self, centre: tuple[float, float], radii: tuple[float, float], grey: float, turn: float = 0.0
+    ) -> np.ndarray:
+        """Blend an ellipse in and return its pixels, bool (H, W).
+
+        Centre and radii are shares of width and height, ``turn`` is in radians.
+        """
         height, width = self.grey.shape
         x, y = self.columns - centre[0] * width, self.rows - centre[1] * height
         along = (x * np.cos(turn) + y * np.sin(turn)) / (radii[0] * width)
@@ -30,6 +36,8 @@ class Canvas:
         distance = (np.hypot(along, across) - 1) * min(radii[0] * width, radii[1] * height)  # pixels, about
         share = 1 / (1 + np.exp(np.clip(2 * distance / EDGE_PIXELS, -50, 50)))
         self.grey = self.grey * (1 - share) + grey * share
+        inside: np.ndarray = share > 0.5
+        return inside
 
     def grain(self, cells: int) -> np.ndarray:
         """Return noise of mean 0 and deviation 1 whose grains are squares of ``cells`` pixels, blended."""
@@ -75,3 +83,30 @@ def echo_with_a_cyst() -> np.ndarray:
 def phantoms() -> tuple[tuple[str, np.ndarray], ...]:
     """Return all images by name. Shapes: uint8 (H, W, 3), the three channels equal"""
     return (("phantom of a body", slice_of_a_body()), ("phantom of an echo", echo_with_a_cyst()))
+
+
+def drawn_phantom(seed: int) -> dict[str, np.ndarray]:
+    """Return ``image`` and the ``masks`` of its two to four objects; even seeds show a body, odd ones an echo.
+
+    Shapes: image uint8 (H, W, 3), the three channels equal; masks bool (K, H, W), disjoint
+    """
+    rng = np.random.default_rng(seed)
+    canvas = Canvas(int(rng.integers(256, 520)), int(rng.integers(256, 520)), seed)
+    body = seed % 2 == 0
+    if body:
+        canvas.ellipse((0.5, 0.5), (0.47, 0.46), 0.45)
+        canvas.ellipse((0.5, 0.5), (0.44, 0.42), rng.uniform(0.25, 0.4))
+    else:
+        canvas.grey += 0.55 - 0.25 * canvas.rows / len(canvas.rows)
+    masks = []
+    quarters = [(x, y) for x in (0.33, 0.67) for y in (0.33, 0.67)]
+    for index in rng.permutation(4)[: rng.integers(2, 5)]:
+        centre = [middle + rng.uniform(-0.03, 0.03) for middle in quarters[index]]
+        radii = (rng.uniform(0.04, 0.12), rng.uniform(0.04, 0.12))
+        grey = rng.choice([rng.uniform(0.05, 0.15), rng.uniform(0.6, 0.9)]) if body else rng.uniform(0.04, 0.15)
+        masks.append(canvas.ellipse((centre[0], centre[1]), radii, float(grey), turn=rng.uniform(-0.4, 0.4)))
+    if body:
+        canvas.grey += 0.02 * canvas.grain(2) + 0.015 * canvas.grain(24)
+    else:
+        canvas.grey *= np.exp(0.35 * canvas.grain(3) + 0.15 * canvas.grain(16))
+    return {"image": canvas.pixels(), "masks": np.stack(masks)}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 __all__ = ["Choice", "Key", "Option", "convex_hull", "walk"]
 
@@ -54,7 +55,7 @@ def walk(options: Mapping[Key, Sequence[Option]]) -> list[dict[Key, str]]:
     steps = [
         (-slope(smaller, larger), key, larger.scheme)
         for key, hull in hulls.items()
-        for smaller, larger in zip(hull, hull[1:])
+        for smaller, larger in pairwise(hull)
     ]
     found = [choice]
     for _, key, scheme in sorted(steps):  # slopes of one hull fall, so its steps keep their order

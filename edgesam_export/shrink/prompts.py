@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
 
-from edgesam_export.errors import UsageError
 from edgesam_export.imaging.feeds import PackedPrompt
 from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.imaging.masks import bounding_box, masks_to_source
@@ -16,10 +16,10 @@ from edgesam_export.predict.predictor import Predictor, counted_index
 from edgesam_export.runners import Decoded, Runner
 from edgesam_export.spec import PROMPT_KINDS, ModelInfo
 
-__all__ = ["Asked", "Case", "Picture", "make_case", "shown_mask", "trained_kinds"]
+__all__ = ["Asked", "Case", "Example", "Examples", "make_case", "shown_mask", "trained_kinds"]
 
-OBJECTS = 2
-"""Objects of an image that are prompted for."""
+PROMPTS = 4
+"""Of all kinds on an image, about: as many objects are prompted for as give so many. More images tell more."""
 AREAS = (0.002, 0.7)
 """Least and largest share of the image that an object has."""
 TRIES = 24
@@ -28,7 +28,7 @@ SIDES = (0.2, 0.7)
 """Sides of random boxes, of the image's."""
 
 
-class Picture(Protocol):
+class Example(Protocol):
     """An image and the true masks of its objects, if any; ``distill.samples.Sample`` is one.
 
     Shapes: image uint8 (H, W, 3) RGB; masks bool (K, H, W), K may be 0
@@ -42,6 +42,14 @@ class Picture(Protocol):
 
     @property
     def masks(self) -> np.ndarray: ...
+
+
+class Examples(Protocol):
+    """A sequence of images that are made or read when asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,7 +88,7 @@ def trained_kinds(info: ModelInfo, *, mask_input: bool) -> tuple[str, ...]:
     return tuple(kind for kind in kinds if kind != "mask" or mask_input)
 
 
-def make_case(picture: Picture, predictor: Predictor, kinds: Sequence[str], seed: int) -> Case | None:
+def make_case(example: Example, predictor: Predictor, kinds: Sequence[str], seed: int) -> Case | None:
     """Return an image with its prompts, None if nothing was found on it.
 
     Objects are those of the image's true masks, the largest; without any, those that the model shows at random points,
@@ -89,29 +97,32 @@ def make_case(picture: Picture, predictor: Predictor, kinds: Sequence[str], seed
     Raises:
         UsageError: the image is none, or the model returns no numbers.
     """
-    predictor.set_image(picture.image)
+    predictor.set_image(example.image)
     rng = np.random.default_rng(seed)
     asked = []
-    for mask, box, truth in list(objects_of(picture, predictor, kinds, rng))[:OBJECTS]:
+    count = max(1, PROMPTS // len(kinds))
+    for mask, box, truth in islice(objects_of(example, predictor, kinds, rng), count):
         for kind in kinds:
             prompt = prompt_of(kind, mask, box, rng)
             if prompt is not None:
                 asked.append(ask(predictor, kind, prompt, mask if truth else None))
-    return Case(name=picture.name, prepared=predictor.current[0], asked=tuple(asked)) if asked else None
+    return Case(name=example.name, prepared=predictor.current[0], asked=tuple(asked)) if asked else None
 
 
 Found = tuple[np.ndarray | None, tuple[int, int, int, int], bool]
 """Mask, box, and whether the mask is the true one."""
 
 
-def objects_of(picture: Picture, predictor: Predictor, kinds: Sequence[str], rng: np.random.Generator) -> Iterator[Found]:
+def objects_of(
+    example: Example, predictor: Predictor, kinds: Sequence[str], rng: np.random.Generator
+) -> Iterator[Found]:
     """Yield the objects of an image."""
-    height, width = picture.image.shape[:2]
-    for mask in sorted(picture.masks, key=lambda one: -int(one.sum())):
+    height, width = example.image.shape[:2]
+    for mask in sorted(example.masks, key=lambda one: -int(one.sum())):
         box = bounding_box(mask)
         if box is not None and mask.mean() >= AREAS[0]:
             yield mask, box, True
-    if len(picture.masks):
+    if len(example.masks):
         return
     for _ in range(TRIES):
         if "point" in kinds:
@@ -139,19 +150,20 @@ def prompt_of(
         return {"box": box, "points": [inner], "labels": [1]}
     if kind != "points":
         return {"points": [inner], "labels": [1]}
-    inside, outside = np.argwhere(mask), np.argwhere(~mask[box[1] : box[3], box[0] : box[2]]) + (box[1], box[0])
-    others = [(*inside[rng.integers(len(inside))], 1)]
-    if len(outside):
-        others.append((*outside[rng.integers(len(outside))], 0))
-    return {
-        "points": [inner, *((int(x), int(y)) for y, x, _ in others)],
-        "labels": [1, *(label for _, _, label in others)],
-    }
+    in_box = np.zeros_like(mask)
+    in_box[box[1] : box[3], box[0] : box[2]] = True
+    points, labels = [inner], [1]
+    for label, pixels in ((1, np.argwhere(mask)), (0, np.argwhere(in_box & ~mask))):
+        if len(pixels):
+            y, x = pixels[rng.integers(len(pixels))]
+            points.append((int(x), int(y)))
+            labels.append(label)
+    return {"points": points, "labels": labels}
 
 
 def inner_point(mask: np.ndarray) -> tuple[int, int]:
     """Return x, y of a pixel far from the border of a mask that is not empty, along its row and its column."""
-    depth = np.minimum(run_depth(mask), run_depth(mask.T).T)
+    depth: np.ndarray = np.minimum(run_depth(mask), run_depth(mask.T).T)
     y, x = np.unravel_index(int(depth.argmax()), depth.shape)
     return int(x), int(y)
 
@@ -161,7 +173,8 @@ def run_depth(mask: np.ndarray) -> np.ndarray:
     positions = np.arange(mask.shape[1])
     before = np.maximum.accumulate(np.where(mask, -1, positions), axis=1)
     after = np.minimum.accumulate(np.where(mask, mask.shape[1], positions)[:, ::-1], axis=1)[:, ::-1]
-    return np.minimum(positions - before, after - positions) * mask
+    depth: np.ndarray = np.minimum(positions - before, after - positions) * mask
+    return depth
 
 
 def ask(predictor: Predictor, kind: str, prompt: dict[str, Any], truth: np.ndarray | None) -> Asked:
@@ -194,9 +207,3 @@ def at_source(logits: np.ndarray, prepared: PreparedImage) -> np.ndarray:
     """Return logits (256, 256) as a mask of the source image, bool (h, w)."""
     mask: np.ndarray = masks_to_source(logits[None], prepared)[0] > 0
     return mask
-
-
-def require_cases(cases: Sequence[Case], least: int, what: str) -> None:
-    """Raise UsageError unless there are enough images on which something was found."""
-    if len(cases) < least:
-        raise UsageError(f"{len(cases)} {what} images show an object; give at least {least} that do with --images")

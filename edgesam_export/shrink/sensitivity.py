@@ -23,7 +23,7 @@ from edgesam_export.imaging.masks import iou
 from edgesam_export.shrink.allocation import Key
 from edgesam_export.shrink.prompts import Case
 from edgesam_export.shrink.simulation import Simulation
-from edgesam_export.spec import UNCOMPRESSED, Progress
+from edgesam_export.spec import Progress
 
 __all__ = ["Pairs", "calibrated", "measure_kernels", "squared_errors"]
 
@@ -39,31 +39,24 @@ TRUSTED = 4.0
 """Largest factor between a kernel's estimate and its measurement, against the median of all, that is believed."""
 
 
-def squared_errors(
-    simulation: Simulation, case: Case, pairs: Pairs, seed: int
-) -> dict[tuple[Key, str], float]:
+def squared_errors(simulation: Simulation, case: Case, pairs: Pairs, seed: int) -> dict[tuple[Key, str], float]:
     """Return the mean squared error on one image for every kernel and scheme, in units of the masks' areas."""
-    changes = {
-        (key, scheme): simulation.values(key, scheme) - simulation.original[key]
-        for key, schemes in pairs.items()
-        for scheme in schemes
-        if scheme != UNCOMPRESSED
-    }
     weights = {key: simulation.put(key, simulation.original[key], trained=True) for key in pairs}
     generator = torch.Generator().manual_seed(seed)
-    totals = dict.fromkeys(changes, 0.0)
+    totals = {(key, scheme): 0.0 for key, schemes in pairs.items() for scheme in schemes}
     maps = simulation.embed(case.prepared)
     answers = [simulation.decoded(maps, asked) for asked in case.asked]
     borders = [border_weights(torch.from_numpy(asked.logits)) for asked in case.asked]
     for _ in range(PROJECTIONS):
-        output = sum(
-            (signs(logits, generator) * border * logits).sum() + SCORE_WEIGHT * (signs(scores, generator) * scores).sum()
-            for (logits, scores), border in zip(answers, borders)
-        )
-        gradients = simulation.gradients(output, weights)  # type: ignore[arg-type]  # a tensor: there are answers
-        for (key, scheme), change in changes.items():
-            if key in gradients:
-                totals[key, scheme] += float((gradients[key] * change).sum()) ** 2
+        output = torch.zeros(())
+        for (logits, scores), border in zip(answers, borders):
+            output = output + (signs(logits, generator) * border * logits).sum()
+            output = output + SCORE_WEIGHT * (signs(scores, generator) * scores).sum()
+        gradients = simulation.gradients(output, weights)
+        for key, gradient in gradients.items():
+            for scheme in pairs[key]:
+                change = simulation.values(key, scheme) - simulation.original[key]
+                totals[key, scheme] += float((gradient * change).sum()) ** 2
     simulation.use({})
     return {pair: total / PROJECTIONS / len(answers) for pair, total in totals.items()}
 

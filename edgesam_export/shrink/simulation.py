@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from edgesam_export.export.compression import Kernel, find_scheme, kernels_of, stored_values
-from edgesam_export.imaging.feeds import encoder_input
+from edgesam_export.imaging.feeds import encoder_input, fill_slots
 from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.imaging.masks import iou
 from edgesam_export.modeling.sam import SamModel, as_maps
@@ -45,7 +45,10 @@ class Simulation:
     def weight(self, key: Key) -> Tensor:
         """Return a kernel's weight as it is now."""
         component, path = key
-        return self.runner.modules[component].get_submodule(path).get_parameter("weight").detach()
+        module = self.runner.modules[component]
+        if self.kernels[key].is_table:
+            return module.get_buffer(path).detach()
+        return module.get_submodule(path).get_parameter("weight").detach()
 
     def values(self, key: Key, scheme: str) -> Tensor:
         """Return the weight that a package stores with a scheme, float32."""
@@ -56,11 +59,16 @@ class Simulation:
             self.kept[key, scheme] = stored.half()  # Core ML rounds products with scales to FP16
         return self.kept[key, scheme].float()
 
-    def put(self, key: Key, value: Tensor, *, trained: bool = False) -> nn.Parameter:
-        """Replace a kernel's weight."""
+    def put(self, key: Key, value: Tensor, *, trained: bool = False) -> Tensor:
+        """Replace a kernel's weight by a tensor of these values, and return it."""
         component, path = key
+        module = self.runner.modules[component]
+        if self.kernels[key].is_table:
+            table = value.detach().clone().requires_grad_(trained)
+            setattr(module, path, table)
+            return table
         parameter = nn.Parameter(value, requires_grad=trained)
-        self.runner.modules[component].get_submodule(path).weight = parameter
+        module.get_submodule(path).weight = parameter
         return parameter
 
     def use(self, choice: Choice) -> None:
@@ -96,7 +104,10 @@ class Simulation:
     def decoded(self, maps: Sequence[Tensor], asked: Asked) -> tuple[Tensor, Tensor]:
         """Return logits of the shown mask (256, 256) and all scores (M,), with gradients likewise."""
         contract = self.runner.contract_of("decoder")
-        coords, labels, mask = asked.packed
+        coords, labels = fill_slots(
+            asked.packed.coords, asked.packed.labels, self.runner.slots, fixed=self.runner.fixed_slots
+        )
+        mask = asked.packed.mask
         values: dict[str, Any] = {
             "point_coords": coords,
             "point_labels": labels,
@@ -111,7 +122,7 @@ class Simulation:
         logits, scores, *_ = self.runner.modules["decoder"](*inputs)
         return logits[0, asked.token], scores[0]
 
-    def gradients(self, output: Tensor, weights: Mapping[Key, nn.Parameter]) -> dict[Key, Tensor]:
+    def gradients(self, output: Tensor, weights: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
         """Return the gradient of a number for every weight that it depends on; the graph stays."""
         found = torch.autograd.grad(output, list(weights.values()), retain_graph=True, allow_unused=True)
         return {key: gradient for key, gradient in zip(weights, found) if gradient is not None}

@@ -12,7 +12,6 @@ from edgesam_export.errors import UsageError
 __all__ = ["State"]
 
 
-
 class State:
     """A file of lines: what the search is of, then the name and the result of every finished step."""
 

@@ -19,9 +19,9 @@ from edgesam_export.families import load_model, model_info
 from edgesam_export.formats.onnx import export_onnx
 from edgesam_export.imaging.geometry import prepare
 from edgesam_export.imaging.masks import iou, masks_to_source
+from edgesam_export.imaging.phantoms import phantoms
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.parity import check_parity
-from edgesam_export.imaging.phantoms import phantoms
 from edgesam_export.parity.report import ParityReport
 from edgesam_export.predict.predictor import Predictor
 from edgesam_export.spec import Artifact

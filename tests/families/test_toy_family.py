@@ -23,7 +23,7 @@ NAME, SEED = "toy_sam", 3
 MODULE = f"{families.__name__}.{NAME}"
 WEIGHTS = ("--random-weights", SEED)
 EXPORTING = {"models", "coreml", "onnx", "parity", "analyze", "bench"}
-COVERED = EXPORTING | {"coreai", "run", "segment", "everything", "serve", "eval", "distill"}
+COVERED = EXPORTING | {"coreai", "run", "segment", "everything", "serve", "eval", "distill", "shrink"}
 NOT_ABOUT_A_MODEL = {"explain", "compare"}
 
 
@@ -173,6 +173,17 @@ def test_eval_finds_the_files_as_good_as_the_model(command, exported):
         assert code == 0, err
         found += [subject["results"]["box"]["miou"] for subject in json.loads(out)["subjects"].values()]
     assert len(found) == 3 and max(found) - min(found) < 0.005  # PyTorch, Core ML, ONNX
+
+
+def test_shrink_finds_its_smallest_packages(command, tmp_path):
+    words = ("--max-mb", 8, "--images", "scenes:3:4", "--scheme", "palettize4", "--no-uniform", "--json", "--quiet")
+    code, out, err = command("shrink", NAME, *WEIGHTS, *words, "--output", tmp_path)
+    assert code == 0, err
+    document = json.loads(out)
+    found = next(point for point in document["points"] if point["name"] == "found")
+    assert document["parity_passed"] and found["bytes"] <= 8e6 < document["points"][0]["bytes"]
+    names = {"recipe.toml", "shrink.json", "shrink.png", f"{NAME}_encoder.mlpackage", f"{NAME}_decoder.mlpackage"}
+    assert names <= {path.name for path in tmp_path.iterdir()} and not list(tmp_path.glob("*state*"))
 
 
 def test_distill_trains_it(command, tmp_path):

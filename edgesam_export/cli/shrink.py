@@ -1,0 +1,136 @@
+"""The command ``shrink``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgesam_export.cli.app import cli
+from edgesam_export.cli.loading import load
+from edgesam_export.cli.options import common, weights
+from edgesam_export.cli.output import EXIT_GATE, emit, note, steps
+from edgesam_export.errors import UsageError
+from edgesam_export.spec import TARGETS, CoreMLConfig, Progress, Recipe
+
+if TYPE_CHECKING:
+    from edgesam_export.modeling.sam import SamModel
+    from edgesam_export.shrink.shrinking import Images, Recover
+
+RECOVERY_DATA = "scenes:90"
+COUNT = 24
+"""Images to search on, and as many held out."""
+
+
+@cli.command("shrink")
+@click.argument("model")
+@click.option("--min-iou", type=float, metavar="IOU", help="Smallest packages that keep FP32 masks so well: 0.98.")
+@click.option("--max-mb", type=float, metavar="MB", help="Best packages of this size, encoder and decoder together.")
+@click.option("--images", metavar="DATA", help="Folder, COCO .json or scenes:SEED:COUNT; else bundled images, varied.")
+@click.option(
+    "--count", type=click.IntRange(2, 10_000), default=COUNT, show_default=True, help="Images; as many are held out."
+)
+@click.option("--scheme", "schemes", multiple=True, help="Choose among these for each kernel; repeatable.")
+@click.option("--no-uniform", is_flag=True, help="Leave out the schemes for all kernels that it is compared with.")
+@click.option("--target", type=click.Choice(TARGETS), default=CoreMLConfig.target, show_default=True)
+@click.option("--points", type=int, help="Prompt slots of the decoder; default: 8, or the model's own number.")
+@click.option("--mask-input/--no-mask-input", default=False, help="Let the decoder take an earlier mask.")
+@click.option("--recover", is_flag=True, help="Then train the weights on what was found (extra distill).")
+@click.option("--recover-data", default=RECOVERY_DATA, show_default=True, metavar="DATA", help="Not those of --images.")
+@click.option("--recover-steps", type=click.IntRange(min=1), default=150, show_default=True, help="Of 4 images each.")
+@weights
+@common(output="build")
+def shrink(model: str, output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Find the smallest Core ML packages that keep the model's masks: a compression scheme for each kernel."""
+    from edgesam_export.shrink.render.text import summary, to_table
+    from edgesam_export.shrink.search import Goal
+    from edgesam_export.shrink.shrinking import ShrinkConfig
+    from edgesam_export.shrink.shrinking import shrink as search
+
+    size = options["max_mb"]
+    config = ShrinkConfig(
+        goal=Goal(min_iou=options["min_iou"], max_bytes=None if size is None else round(size * 1e6)),
+        export=export_config(model, options),
+        schemes=options["schemes"],
+        uniform=() if options["no_uniform"] else None,
+    )
+    loaded = load(model, options, quiet)
+    images = open_images(loaded, options["images"], options["count"])
+    with steps(quiet, "searching") as progress:
+        recover = recovery(model, output, options, progress) if options["recover"] else None
+        result = search(loaded, images, output, config, recover=recover, progress=progress)
+    if as_json:
+        emit(result.document())
+    else:
+        click.echo(to_table(result))
+    for line in summary(result):
+        note(quiet, line)
+    note(quiet, f"wrote {', '.join(result.files.values())}; again: coreml {model} --compress {result.files['recipe']}")
+    if not result.passed:
+        raise click.exceptions.Exit(EXIT_GATE)
+
+
+def recovery(model: str, output: Path, options: dict[str, Any], progress: Progress) -> Recover:
+    """Return the function that trains a model on a recipe; an interrupted run in ``output`` goes on.
+
+    Raises:
+        UsageError: there are no weights to recover.
+    """
+    from edgesam_export.distill.config import Phase
+    from edgesam_export.distill.run import recover_recipe
+    from edgesam_export.families import load_model, model_info
+
+    if options["random_weights"] is not None:
+        raise UsageError("--recover trains weights on their own masks, and those of --random-weights mean nothing")
+    size = model_info(model).frame.size
+    folder = output / "recovery"
+
+    def recover(recipe: Recipe) -> SamModel:
+        result = recover_recipe(
+            model,
+            recipe,
+            folder,
+            checkpoint=options["checkpoint"],
+            data=options["recover_data"],
+            schedule=(Phase(size=size, batch=4, steps=options["recover_steps"]),),
+            resume=(folder / "config.json").exists(),
+            progress=progress,
+        )
+        return load_model(model, result.weights)
+
+    return recover
+
+
+def export_config(model: str, options: dict[str, Any]) -> CoreMLConfig:
+    """Return the options of the packages.
+
+    Raises:
+        UsageError: slots that the model cannot have.
+    """
+    from edgesam_export.families import model_info
+    from edgesam_export.profiles import check_points
+
+    chosen = {} if options["points"] is None else {"points": options["points"]}
+    if chosen:
+        check_points(model_info(model), options["points"])
+    return CoreMLConfig(target=options["target"], mask_input=options["mask_input"], **chosen)
+
+
+def open_images(model: SamModel, data: str | None, count: int) -> Images:
+    """Return the images that the options name, half of them held out.
+
+    Raises:
+        UsageError: they cannot be read, or are too few.
+    """
+    from edgesam_export.shrink.images import bundled_images, split_images
+    from edgesam_export.shrink.shrinking import Images
+
+    if data is None:
+        search, held_out = bundled_images(model.info, count)
+        return Images(name="bundled images", search=search, held_out=held_out)
+    from edgesam_export.distill.data import open_data
+
+    opened = open_data(data)
+    search, held_out = split_images(opened, count)
+    return Images(name=opened.name, search=search, held_out=held_out)
