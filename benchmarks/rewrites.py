@@ -17,6 +17,8 @@ from edgesam_export.ane.report import AneReport
 
 HEADINGS = ("part", "rewrites", "operations", "layout operations", "errors", "warnings", "off the ANE", "segments")
 HEADINGS += ("multiply-adds", "estimate")
+LAYOUT_BAR = {"edge_sam_3x": {"decoder": 25}}
+"""Most layout operations that a recommended export has."""
 
 
 def main() -> None:
@@ -42,6 +44,9 @@ def main() -> None:
     for part, rows in reports.items():
         for name, report in rows:
             print(f"| {' | '.join((part, name, *cells(report)))} |")
+    for part, bar in LAYOUT_BAR.get(arguments.model, {}).items():
+        found = reports[part][-1][1].totals.layout_operations
+        print(f"\n{part}: {found} layout operations (bar: {bar})")
 
 
 def cells(report: AneReport) -> tuple[str, ...]:

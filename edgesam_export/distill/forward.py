@@ -68,7 +68,7 @@ def decode(
             dense = prompted if has_mask is None else torch.where(has_mask[:, None, None, None], prompted, dense)
         token_bias = None
         if decoder is not None:
-            empty = (labels == EMPTY_SLOT)[:, None, None, :]
+            empty = labels == EMPTY_SLOT
             token_bias = torch.zeros_like(empty, dtype=torch.float32).masked_fill(empty, -torch.inf)
             dense = dense.expand(len(labels), *dense.shape[1:]).contiguous()
         inputs = first, encoder.dense_pe(), sparse, dense, token_bias

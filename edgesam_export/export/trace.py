@@ -121,8 +121,9 @@ def build_components(
         if barred := [name for name in names if name in profile.without]:
             raise UsageError(f"profile '{profile.name}' takes several prompts at once, rewrite {barred[0]} one")
     rewritten = apply_rewrites(model, names)
-    replace_modules(rewritten, lambda module: form_for(module, format))
     components = (*profile.components(rewritten, config), *rewritten.extra_components(config))
+    for component in components:
+        replace_modules(component.module, lambda module: form_for(module, format))
     if config.object_score and not any(part.details.get("object_score") for part in components):
         raise UsageError(f"profile '{profile.name}' has no object_score; leave it out or use profile 'default'")
     return components, names

@@ -16,6 +16,8 @@ from edgesam_export.mil.plan import Step
 
 __all__ = ["choose_layouts"]
 
+Shape = tuple[int | None, ...] | None
+
 LAYOUT_KEEPING = ops_with("activation") | {"add", "cast", "maximum", "minimum", "mul", "real_div", "sub"}
 
 
@@ -25,6 +27,7 @@ def choose_layouts(steps: Sequence[Step]) -> set[int]:
     Constants that such a step combines with them are rearranged in its arguments, at once.
     """
     wanted: set[int] = set()
+    shapes = {slot: declared.shape for step in steps for slot, _, declared in step.outputs}
     for step in reversed(steps):
         if step.operation.type in ops_with("convolution"):
             wanted.update(slot for position, slot in step.call.feeds if position == 0)
@@ -33,4 +36,13 @@ def choose_layouts(steps: Sequence[Step]) -> set[int]:
             for position, value in enumerate(step.call.positional):
                 if isinstance(value, Tensor):
                     step.call.positional[position] = channels_last(value)
+        elif step.operation.type == "reshape" and step.outputs[0][0] in wanted:
+            # A view in either layout where it joins or parts rows and columns.
+            reshaped = step.outputs[0][2].shape
+            wanted.update(slot for _, slot in step.call.feeds if keeps_channels(shapes.get(slot), reshaped))
     return wanted
+
+
+def keeps_channels(before: Shape, after: Shape) -> bool:
+    """Return whether two shapes of four axes differ in rows and columns alone."""
+    return bool(before and after) and len(before) == len(after) == 4 and before[:2] == after[:2]

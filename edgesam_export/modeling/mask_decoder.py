@@ -89,7 +89,7 @@ class MaskDecoder(nn.Module):
 
         Shapes (B of ``sparse``; the other inputs may have 1 instead):
             embedding, dense (B, D, H, W); image_pe (1, D, H, W); sparse (B, N, D) prompt tokens
-            token_bias (B, 1, 1, N) for the prompt tokens: 0 for a token that counts, -inf for an empty slot
+            token_bias (B, N) for the prompt tokens: 0 for a token that counts, -inf for an empty slot
             further: maps beside the embedding, of a decoder whose ``upscale`` takes them
             returns logits (B, M, 4H, 4W); predicted IoU (B, M), not clamped; with ``object_score`` that, (B, 1)
         """
@@ -131,8 +131,8 @@ class MaskDecoder(nn.Module):
         return torch.cat([repeat_batch(output.unsqueeze(0), sparse.shape[0]), sparse], dim=1)
 
     def add_output_bias(self, token_bias: Tensor) -> Tensor:
-        """Output tokens always count: (B, 1, 1, N) -> (B, 1, 1, 1 + M + N)."""
-        zeros = token_bias.new_zeros(1, 1, 1, self.leading_tokens + 1 + self.num_mask_tokens)
+        """Output tokens always count: (B, N) -> (B, 1 + M + N)."""
+        zeros = token_bias.new_zeros(1, self.leading_tokens + 1 + self.num_mask_tokens)
         return torch.cat([repeat_batch(zeros, token_bias.shape[0]), token_bias], dim=-1)
 
 

@@ -122,7 +122,6 @@ class SamModel(nn.Module):
             # The contents of an empty slot, NaN included, must not reach a product with a zero weight.
             point_coords = point_coords.masked_fill(empty.unsqueeze(-1), 0)
             token_bias = torch.zeros_like(empty, dtype=first.dtype).masked_fill(empty, -torch.inf)
-            token_bias = token_bias[:, None, None, :]
         sparse = self.prompt_encoder.encode_points(point_coords.to(first.dtype), point_labels)
         dense = self.prompt_encoder.dense(mask_input)
         return first, self.prompt_encoder.dense_pe(), sparse, dense, token_bias, tuple(further)

@@ -189,15 +189,16 @@ class TwoWayTransformer(nn.Module):
         Shapes:
             image_embedding (B, D, H, W), or (1, D, H, W) for all: its projections in the first layer are then made once
             image_pe (1, D, H, W); tokens (B, T, D)
-            token_bias (B, 1, 1, T), added to the scores wherever tokens are keys (self-attention, image to tokens)
+            token_bias (B, T), added to the scores wherever tokens are keys (self-attention, image to tokens)
             returns tokens (B, T, D), image (B, D, H, W)
         """
         height, width = image_embedding.shape[-2:]
         image = image_embedding.flatten(2).transpose(1, 2)  # (B, D, H, W) -> (B, H*W, D)
         position = image_pe.flatten(2).transpose(1, 2)
         token_pe = tokens
+        bias = None if token_bias is None else token_bias[:, None, None]
         for layer in self.layers:
-            tokens, image = layer(tokens, image, token_pe, position, token_bias)
+            tokens, image = layer(tokens, image, token_pe, position, bias)
         attended = self.final_attn_token_to_image(tokens + token_pe, image + position, image)
         tokens = self.norm_final_attn(tokens + attended)
         image = image.transpose(1, 2).reshape(

@@ -149,20 +149,51 @@ class ExactPrompt(nn.Module):
         self.register_buffer("table_labels", torch.tensor([float(NOT_A_POINT), 0.0, 1.0, 2.0, 3.0]).reshape(1, 1, -1))
 
     def forward(self, point_coords: torch.Tensor, point_labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return tokens (B, N, D) and their additive key bias (B, 1, 1, N) from (B, N, 2) pixels and (B, N) labels."""
+        """Return tokens (B, N, D) and their additive key bias (B, N) from (B, N, 2) pixels and (B, N) labels."""
+        label = point_labels.unsqueeze(-1)  # (B, N) -> (B, N, 1)
+        tokens = self.encoding(point_coords) * (1.0 - self.indicator(label, float(NOT_A_POINT)))
+        tokens = tokens + self.indicator(label, self.table_labels) @ self.table
+        return tokens, MASKED * self.indicator(point_labels, float(EMPTY_SLOT))
+
+    def encoding(self, point_coords: torch.Tensor) -> torch.Tensor:
+        """Return sines and cosines (B, N, D) of the projected positions (B, N, 2)."""
         centred = (point_coords + 0.5) * self.scale - 1.0
         angle = centred[:, :, 0:1] * self.x_row + centred[:, :, 1:2] * self.y_row
-        encoding = torch.cat([torch.sin(angle), torch.cos(angle)], dim=-1)
-        label = point_labels.unsqueeze(-1)  # (B, N) -> (B, N, 1)
-        tokens = encoding * (1.0 - self.indicator(label, float(NOT_A_POINT)))
-        tokens = tokens + self.indicator(label, self.table_labels) @ self.table
-        bias = MASKED * self.indicator(point_labels, float(EMPTY_SLOT))
-        return tokens, bias.unsqueeze(1).unsqueeze(1)
+        return torch.cat([torch.sin(angle), torch.cos(angle)], dim=-1)
+
+    def form_for(self, format: str) -> nn.Module | None:
+        """Return the form for Core ML and Core AI, None for ONNX.
+
+        ONNX Runtime multiplies FP32 matrices in TF32 on a GPU, whose 10 bits are too few for coordinates.
+        """
+        return None if format == "onnx" else ProjectedPrompt(self)
 
     @staticmethod
     def indicator(label: torch.Tensor, value: torch.Tensor | float) -> torch.Tensor:
         """Return 1.0 where ``label`` is ``value``, else 0.0."""
         return torch.relu(1.0 - (label - value).abs())
+
+
+class ProjectedPrompt(ExactPrompt):
+    """The same with all angles from one linear layer: a cosine is the sine of an angle a quarter of a turn further."""
+
+    def __init__(self, prompt: ExactPrompt) -> None:
+        nn.Module.__init__(self)
+        self.register_buffer("table", prompt.table)
+        self.register_buffer("table_labels", prompt.table_labels)
+        rows = torch.stack([prompt.x_row.flatten(), prompt.y_row.flatten()], dim=1).double()  # (D / 2, 2)
+        offsets = (0.5 * prompt.scale - 1.0) * rows.sum(1)
+        self.angles = nn.Linear(2, 2 * len(rows))
+        self.angles.weight.data = (prompt.scale * rows).repeat(2, 1).float()
+        self.angles.bias.data = torch.cat([offsets, offsets + math.pi / 2]).float()
+
+    def encoding(self, point_coords: torch.Tensor) -> torch.Tensor:
+        """Return sines and cosines (B, N, D) of the projected positions (B, N, 2)."""
+        return torch.sin(self.angles(point_coords))
+
+    def form_for(self, format: str) -> nn.Module | None:
+        """Return None: this is the form."""
+        return None
 
 
 class PaddedPrompt(nn.Module):
@@ -178,7 +209,7 @@ class PaddedPrompt(nn.Module):
         self.prompt = prompt
 
     def forward(self, point_coords: torch.Tensor, point_labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return tokens (B, N + 1, D) and their key bias (B, 1, 1, N + 1) from (B, N, 2) pixels and (B, N) labels."""
+        """Return tokens (B, N + 1, D) and their key bias (B, N + 1) from (B, N, 2) pixels and (B, N) labels."""
         taken = 1.0 - ExactPrompt.indicator(point_labels, float(EMPTY_SLOT))
         padding = EMPTY_SLOT + (NOT_A_POINT - EMPTY_SLOT) * taken.amax(1, keepdim=True)
         labels = torch.cat([point_labels, padding], dim=1)
@@ -212,9 +243,27 @@ class StabilityScore(nn.Module):
 
     def forward(self, logits: torch.Tensor) -> torch.Tensor:
         """Return (B, M) from logits (B, M, 256, 256)."""
-        inner = (logits > 1.0).to(logits.dtype).mean(-1)
-        outer = (logits > -1.0).to(logits.dtype).mean(-1)
-        return self.ratio(inner, outer)
+        return self.ratio(self.above(logits, 1.0).mean(-1), self.above(logits, -1.0).mean(-1))
+
+    def above(self, logits: torch.Tensor, threshold: float) -> torch.Tensor:
+        """Return 1.0 where a logit is above the threshold, else 0.0."""
+        return (logits > threshold).to(logits.dtype)
+
+    def form_for(self, format: str) -> nn.Module | None:
+        """Return the form for Core ML and Core AI, None for ONNX, whose runtime compares and converts faster."""
+        return None if format == "onnx" else SignedStabilityScore()
+
+
+class SignedStabilityScore(StabilityScore):
+    """The same without Boolean tensors and their conversion to numbers."""
+
+    def above(self, logits: torch.Tensor, threshold: float) -> torch.Tensor:
+        """Return 1.0 where a logit is above the threshold, else 0.0: the sign of a difference is exact."""
+        return torch.relu(torch.sign(logits - threshold))
+
+    def form_for(self, format: str) -> nn.Module | None:
+        """Return None: this is the form."""
+        return None
 
 
 class DecoderForExport(nn.Module):

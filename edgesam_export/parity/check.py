@@ -190,7 +190,9 @@ class ParityCheck:
     def compare(self, name: str, image: np.ndarray, prompts: Sequence[Prompt]) -> None:
         """Compare every component on one image."""
         extent = image_extent(self.reference.prepare(name, image))
-        prepared = prepare(image, self.runner.info.frame)
+        frame = self.runner.info.frame
+        known = frame == self.reference.frame
+        prepared = self.reference.prepare(name, image) if known else prepare(image, frame)
         sample = Sample(name=name, pixels=image, prepared=prepared, extent=extent)
         sources = [Source(owner="reference", embedding=self.reference.embedding(name, self.runner.takes_image))]
         if "encoder" in self.components:

@@ -42,17 +42,28 @@ class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]  # in torch
         self.grid = grid
         self.factor = 2.0 ** (FP32_BITS - bits) + 1.0
         self.active = False
+        self.keeping = False
+        """Keep rounded parameters: of networks that run often and are small."""
+        self.kept: dict[nn.Parameter, Tensor] = {}
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if not self.active:
             return function(*args, **(kwargs or {}))
-        args = [self.rounded(value) if isinstance(value, nn.Parameter) else value for value in args]
+        args = [self.parameter(value) if isinstance(value, nn.Parameter) else value for value in args]
         result = function(*args, **(kwargs or {}))
         if function.is_view:
             return result
         if isinstance(result, tuple):  # a norm's or an attention's result, then what a backward pass would need
             return (self.rounded(result[0]), *result[1:])
         return self.rounded(result)
+
+    def parameter(self, value: nn.Parameter) -> Tensor:
+        """Return a parameter rounded."""
+        if not self.keeping:
+            return self.rounded(value)
+        if value not in self.kept:
+            self.kept[value] = self.rounded(value)
+        return self.kept[value]
 
     def rounded(self, value: Any) -> Any:
         """Return a floating-point tensor rounded; anything else as it is."""
@@ -96,8 +107,12 @@ class HalfPrecisionRunner(TorchRunner):
 
     def decode_all(self, *inputs: Any) -> Decoded:
         """Return logits, scores and object score with the decoder's noise; inputs as the base class's."""
-        with self.noisy():
-            return super().decode_all(*inputs)
+        self.mode.keeping = True
+        try:
+            with self.noisy():
+                return super().decode_all(*inputs)
+        finally:
+            self.mode.keeping = False
 
     @contextmanager
     def noisy(self) -> Iterator[None]:

@@ -104,7 +104,7 @@ class DecoderOfTokens(nn.Module):
             image_embedding, dense_embedding (1, D, 64, 64); sparse_embedding (1, T, D)
         """
         taken = (sparse_embedding.abs().amax(2) * CERTAIN).clamp(min=0.0, max=1.0)  # (1, T)
-        bias = (MASKED * (1.0 - taken)).unsqueeze(1).unsqueeze(1)
+        bias = MASKED * (1.0 - taken)
         masks, scores = self.decoder.masks_of(image_embedding, sparse_embedding, dense_embedding, bias, further)
         return masks, scores
 

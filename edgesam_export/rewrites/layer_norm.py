@@ -7,11 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from edgesam_export.modeling.channels_last import LastAxisNorm
 from edgesam_export.modeling.common import LayerNorm2d
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.rewrites import NEURAL_ENGINE, register_rewrite, replace_modules
 
-__all__ = ["ChannelLayerNorm", "ScaledLayerNorm", "layer_norm_2d"]
+__all__ = ["ChannelLayerNorm", "ScaledLayerNorm", "TokenLayerNorm", "layer_norm_2d"]
 
 
 class ChannelLayerNorm(nn.Module):
@@ -72,16 +73,34 @@ class ScaledLayerNorm(ChannelLayerNorm):
     # Below it epsilon decides alone, and its quotient must not overflow: (1e-3 / 2 ** -12) ** 2 = 17.
     smallest = 2.0**-12
 
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, eps: float, *, axis: int = 1) -> None:
+        super().__init__(weight, bias, eps)
+        self.axis = axis
+        if axis == -1:
+            self.weight.data, self.shift.data = self.weight.flatten(), self.shift.flatten()
+
+    def form_for(self, format: str) -> nn.Module | None:
+        """Return None: this is the form."""
+        return None
+
     def round_weights(self, rounded: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Round scale and shift, which are stored as they are."""
         self.weight.data, self.shift.data = rounded(self.weight), rounded(self.shift)
 
     def normalise(self, x: torch.Tensor) -> torch.Tensor:
         """Return the tensor with mean 0 and variance 1."""
-        centred = x - x.mean(1, keepdim=True)
-        scale = centred.abs().amax(1, keepdim=True).clamp(min=self.smallest)
+        centred = x - x.mean(self.axis, keepdim=True)
+        scale = centred.abs().amax(self.axis, keepdim=True).clamp(min=self.smallest)
         scaled, root_eps = centred / scale, self.eps**0.5 / scale
-        return scaled * torch.rsqrt((scaled * scaled).mean(1, keepdim=True) + root_eps * root_eps)
+        return scaled * torch.rsqrt((scaled * scaled).mean(self.axis, keepdim=True) + root_eps * root_eps)
+
+
+class TokenLayerNorm(LastAxisNorm):
+    """LayerNorm of tokens (B, T, C): one operation in Core ML, ``ScaledLayerNorm`` in Core AI."""
+
+    def form_for(self, format: str) -> nn.Module | None:
+        """Return the form for Core AI, None for the other formats."""
+        return ScaledLayerNorm(self.weight, self.bias, self.eps, axis=-1) if format == "coreai" else None
 
 
 # 1e-5: bias is divided by the weight and multiplied again.

@@ -25,16 +25,25 @@ class PhaseMaskProduct(nn.Module):
     the hypernetworks act on each pixel alone, so the phases are interleaved only afterwards, on M maps instead of C.
     """
 
+    placing: torch.Tensor
+
     def __init__(self, masks: int, channels: int, side: tuple[int, int]) -> None:
         super().__init__()
         self.masks, self.channels, self.side = masks, channels, side
+        phases = torch.eye(4).reshape(4, 1, 1, 2, 2)
+        placing = phases * torch.eye(masks)[None, :, :, None, None]  # phase, mask, mask, row, column
+        self.register_buffer("placing", placing.reshape(4 * masks, masks, 2, 2))
 
     def forward(self, hyper: torch.Tensor, phases: torch.Tensor) -> torch.Tensor:
-        """Return (B, M, 2H, 2W) logits from hyper (B, M, C) and phases (B, 4*C, H, W), phase-major."""
+        """Return (B, M, 2H, 2W) logits from hyper (B, M, C) and phases (B, 4*C, H, W), phase-major.
+
+        A transposed convolution of zeros and ones puts each phase's pixels in their places: one operation, where a
+        pixel shuffle would want the phases of each mask together first.
+        """
         rows, columns = self.side
-        product = hyper.unsqueeze(1) @ phases.reshape(-1, 4, self.channels, rows * columns)  # (B, 4, M, H*W)
-        product = product.transpose(1, 2).reshape(-1, self.masks * 4, *self.side)
-        return nn.functional.pixel_shuffle(product, 2)
+        hyper = hyper.reshape(-1, 1, self.masks, self.channels)
+        product = hyper @ phases.reshape(-1, 4, self.channels, rows * columns)  # (B, 4, M, H*W)
+        return nn.functional.conv_transpose2d(product.reshape(-1, 4 * self.masks, *self.side), self.placing, stride=2)
 
 
 class RowMaskProduct(MaskProduct):

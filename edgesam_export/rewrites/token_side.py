@@ -135,8 +135,9 @@ class TokenSideTransformer(nn.Module):
             x.reshape(-1, self.dim, positions).transpose(1, 2) for x in (image_embedding, image_pe)
         )
         token_pe = tokens
+        bias = None if token_bias is None else token_bias[:, None, None]
         for layer in self.layers:
-            tokens, image = layer(tokens, image, token_pe, position, token_bias)
+            tokens, image = layer(tokens, image, token_pe, position, bias)
         attended = self.final_attn_token_to_image(tokens + token_pe, image + position, image)
         tokens = self.norm_final_attn(tokens + attended)
         return tokens, image.reshape(-1, *self.grid, self.dim).permute(0, 3, 1, 2)

@@ -10,7 +10,7 @@ from edgesam_export.ane.render.summary import placement_counts
 ENCODER = {"A27 warning": 4, "N02 warning": 2, "N08 info": 5}
 """Interpolation by constant matrices; LayerNorm's epsilon in the neck; squeeze and excitation."""
 DECODER = {
-    **{"A03 warning": 2, "A25 warning": 12, "A27 warning": 3, "N02 warning": 10},
+    **{"A03 warning": 2, "A25 warning": 4, "A27 info": 35, "N02 warning": 10},
     **{"N08 info": 6, "N11 warning": 1, "P03 info": 1},
 }
 """The prompt's encoding in FP32; layout changes around attention; the IoU head, whose scores are an FP32 output."""

@@ -42,8 +42,8 @@ def test_the_transformer_takes_any_number_of_prompts_and_tokens(keep_position, p
     made = TwoWayTransformer(dim=64, mlp_dim=96, keep_position=keep_position)
     fill_random(made, 3)
     made.eval().requires_grad_(False)
-    bias = torch.zeros(prompts, 1, 1, count)
-    bias[..., count // 2 + 1 :] = -1e4
+    bias = torch.zeros(prompts, count)
+    bias[:, count // 2 + 1 :] = -1e4
     inputs = random(prompts, 64, 5, 7), random(1, 64, 5, 7, seed=1), random(prompts, count, 64, seed=2), bias
     for found, expected in zip(TokenSideTransformer(made, (5, 7))(*inputs), made(*inputs), strict=True):
         assert relative(found, expected) <= 1e-5
@@ -52,7 +52,7 @@ def test_the_transformer_takes_any_number_of_prompts_and_tokens(keep_position, p
 def test_an_empty_slot_takes_no_part(transformer):
     image, position, tokens = random(1, 64, 5, 7), random(1, 64, 5, 7, seed=1), random(1, 4, 64, seed=2)
     padded = torch.cat([tokens, 50.0 * random(1, 3, 64, seed=4)], dim=1)
-    bias = torch.tensor([0.0] * 4 + [-1e4] * 3).reshape(1, 1, 1, 7)
+    bias = torch.tensor([[0.0] * 4 + [-1e4] * 3])
     rewritten = TokenSideTransformer(transformer, (5, 7))
     alone, beside = rewritten(image, position, tokens), rewritten(image, position, padded, bias)
     assert relative(beside[0][:, :4], alone[0]) <= 1e-6 and relative(beside[1], alone[1]) <= 1e-6

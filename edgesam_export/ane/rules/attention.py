@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgesam_export.ane.graph import GraphView, Node, stored_bytes
+from edgesam_export.ane.report import Severity
 from edgesam_export.ane.rules import Hit, rule
 from edgesam_export.hardware import Limits
 
@@ -24,9 +25,9 @@ def products(graph: GraphView) -> Iterator[Node]:
     source="apple/coreai-models, neural_engine_rules.md; apple/ml-ane-transformers, ffn.py; disputed by "
     "john-rocky/CoreML-LLM, probe_linear_vs_conv2d",
     flags="""
-    x: fp16[1, 64, 128]
+    x: fp16[1, 256, 128]
     w: fp16[256, 128] = const()
-    y: fp16[1, 64, 256] = linear(x=x, weight=w)  # flagged
+    y: fp16[1, 256, 256] = linear(x=x, weight=w)  # flagged
     """,
     passes="""
     x: fp16[1, 128, 1, 64]
@@ -35,15 +36,19 @@ def products(graph: GraphView) -> Iterator[Node]:
     """,
 )
 def linear_layer(graph: GraphView, limits: Limits) -> Iterator[Hit]:
-    """Finds linear layers and products with a constant matrix.
+    """Finds linear layers and products with a constant matrix; on a few values, such as prompt tokens, as a note.
 
-    Why: Apple's guidance is that they become several slower operations; others measured little difference.
+    Why: Apple's guidance is that they become several slower operations, which arrange the data around a convolution;
+    others measured little difference.
 
     Instead: A 1 x 1 convolution on (1, channels, 1, positions), and a measurement of both.
     """
     for node in graph.of("linear", "matmul"):
         if node.type == "linear" or any(graph.takes_weight(node, key) for key in ("x", "y")):
-            yield Hit(node, f"{node.type} with a constant matrix; a 1 x 1 convolution maps better")
+            values = [node.output, *graph.data_inputs(node)]
+            milder: Severity | None = "info" if max(v.bytes for v in values) < limits.negligible_bytes else None
+            note = f"{node.type} with a constant matrix; a 1 x 1 convolution maps better"
+            yield Hit(node, note, severity=milder)
 
 
 @rule(
