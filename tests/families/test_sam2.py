@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 
@@ -78,16 +79,22 @@ def test_the_video_part_tells_the_releases_apart(model, newer, says):
     assert other_release(model, image) is None  # an image part alone does not tell
 
 
-def test_the_other_release_is_read_with_a_warning(tmp_path, synthetic):
-    manifest = read_manifest("sam2.1_hiera_tiny")
-    values = synthetic.synthetic_state_dict(manifest["state_dict"], 11)
+@pytest.mark.parametrize(
+    ("model", "newer", "title", "name"),
+    [("sam2_hiera_tiny", True, "SAM 2.1", "sam2.1_"), ("sam2.1_hiera_tiny", False, "SAM 2 of July 2024", "sam2_")],
+)
+def test_the_other_release_is_read_with_a_warning(tmp_path, model, newer, title, name):
+    """A whole file, video part and all: the weights are used, and whose they are is said."""
+    shapes = read_manifest("sam2.1_hiera_tiny")["state_dict"]
+    kept = {key: torch.zeros(shape) for key, shape in shapes.items() if newer or not key.startswith(NEWER_KEYS)}
+    kept["no_mem_embed"] = torch.full_like(kept["no_mem_embed"], 0.25)
     file = tmp_path / "mine.pt"
-    torch.save({"model": {key: torch.from_numpy(value) for key, value in values.items()}}, file)
-    with pytest.warns(
-        EdgeSAMExportWarning, match=r"^mine\.pt: these are weights of SAM 2\.1, .* name the model sam2\.1_"
-    ):
-        model = load_model("sam2_hiera_tiny", file)
-    assert "not read: " in model.provenance.note
+    torch.save({"model": kept}, file)
+    said = rf"^mine\.pt: these are weights of {re.escape(title)}, .* name the model {re.escape(name)}hiera_tiny$"
+    with pytest.warns(EdgeSAMExportWarning, match=said):
+        loaded = load_model(model, file)
+    assert bool((loaded.image_encoder.neck.no_mem_embed == 0.25).all())
+    assert "not read: model.maskmem_tpos_enc" in loaded.provenance.note
 
 
 def test_every_size_has_its_published_file():
@@ -106,6 +113,8 @@ def test_every_size_has_its_published_file():
         ("sam2.1_hiera_tiny", "sam_vit_b", "look like sam;"),
         ("sam2.1_hiera_tiny", "edgetam", "look like edgetam;"),
         ("edge_sam", "sam2.1_hiera_small", "look like sam2;"),
+        ("sam_vit_b", "sam2.1_hiera_tiny", "look like sam2;"),
+        ("sam_vit_b", "edgetam", "look like edgetam;"),
     ],
 )
 def test_a_checkpoint_of_another_family_is_named(model, given, hint):
