@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from edgesam_export.coreai.asset import SUFFIX as ASSET_SUFFIX
 from edgesam_export.errors import SchemaError, UsageError
-from edgesam_export.export.compression import recipe_of
 from edgesam_export.export.contract import CONTRACT_KEY, read_contract
 from edgesam_export.files import sha256_of
 from edgesam_export.formats import Format, find_format, recorded_modules, registered_formats
@@ -220,6 +219,8 @@ def config_of(artifact: Artifact) -> ExportConfig:
             raise TypeError(f"export is {str(options)[:40]}")
         fields: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in options.items()}
         if isinstance(fields.get("compress"), dict):
+            from edgesam_export.export.compression import recipe_of  # needs torch, which looking at files does not
+
             fields["compress"] = recipe_of(fields["compress"], "compress")
         return find_format(artifact.format).config(**fields)
     except (TypeError, UsageError, SchemaError) as error:

@@ -100,8 +100,10 @@ class ExampleReader:
         home.append(Node(len(home), word, name, f"main/op {len(home)}", inputs, made))
 
     def add_output(self, first: str, value: Value) -> None:
-        node = next(node for node in self.nodes if node.label == first)
-        self.nodes[node.index] = replace(node, outputs=(*node.outputs, value))
+        for home in (self.decompressions, self.nodes):
+            for node in home:
+                if node.label == first:
+                    home[node.index] = replace(node, outputs=(*node.outputs, value))
 
     def bind(self, owner: str, dtype: str, keyword: ast.keyword, item: ast.expr) -> str:
         if isinstance(item, ast.Name):

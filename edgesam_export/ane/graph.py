@@ -156,6 +156,16 @@ class GraphView:
         return frozenset(self.constants) | {value.name for node in self.decompressions for value in node.outputs}
 
     @cached_property
+    def unpacking(self) -> dict[str, tuple[Node, ...]]:
+        """The decompressions that make each decompressed weight, the last one first: sparse weights take several."""
+        chains: dict[str, tuple[Node, ...]] = {}
+        for node in self.decompressions:
+            earlier = [made for name in node.input_names for made in chains.get(name, ())]
+            chain = (node, *dict.fromkeys(earlier))
+            chains.update((value.name, chain) for value in node.outputs)
+        return chains
+
+    @cached_property
     def producers(self) -> dict[str, Node]:
         return {value.name: node for node in self.nodes for value in node.outputs}
 

@@ -20,6 +20,7 @@ from edgesam_export.distill.config import DistillConfig, Phase, configured, pars
 from edgesam_export.distill.forward import network_input
 from edgesam_export.distill.loop import PromptStep
 from edgesam_export.distill.processes import Processes
+from edgesam_export.distill.run import recover_recipe
 from edgesam_export.distill.start import start_run
 from edgesam_export.distill.teacher import Teacher
 from edgesam_export.distill.trainer import learning_rate
@@ -28,6 +29,7 @@ from edgesam_export.errors import CheckpointError, SchemaError, UsageError
 from edgesam_export.export.compression import kernel_modules
 from edgesam_export.export.folding import folded_model
 from edgesam_export.families import load_model, model_info
+from edgesam_export.spec import Recipe
 
 NAME = "edge_sam_tiny"
 CONFIG = DistillConfig(
@@ -237,15 +239,20 @@ def test_frozen_parts_keep_their_parameters(tmp_path):
         run(tmp_path / "none", replace(config, freeze=("image_encoder", "prompt_encoder", "mask_decoder")))
 
 
-def test_recovery_leaves_a_folded_model_whose_weights_changed(tmp_path):
+def test_recovery_of_a_recipe_leaves_a_folded_model_whose_weights_changed(tmp_path):
     start = tmp_path / "start.safetensors"
     from edgesam_export.distill.runs import save_weights
 
     save_weights(load_model(NAME, random_weights=3), start)
-    config = replace(
-        CONFIG, stage="recover", compress="linear8", schedule=(Phase(size=64, batch=1, steps=2),), learning_rate=1e-3
+    pruned = "mask_decoder.iou_prediction_head.layers.1"
+    recipe = Recipe(
+        name="mixed", default={"encoder": "linear8"}, components={"decoder": {pruned: "sparse75_palettize4"}}
     )
-    after = run(tmp_path / "run", config, start=start)
+    options = {"checkpoint": start, "data": "scenes:5", "schedule": (Phase(size=64, batch=1, steps=2),)}
+    after = load_file(recover_recipe(NAME, recipe, tmp_path / "run", **options).weights)
+    assert read_config(tmp_path / "run" / "config.json").compress == recipe
+    assert same(after, load_file(recover_recipe(NAME, recipe, tmp_path / "run", resume=True, **options).weights))
+    assert (after[f"{pruned}.weight"] == 0).float().mean() == 0.75 and len(after[f"{pruned}.weight"].unique()) <= 17
     with pytest.warns(ChecksumWarning, match="fine if you trained it"):
         recovered = load_model(NAME, tmp_path / "run" / f"{NAME}.safetensors")
     folded = folded_model(load_model(NAME, start)).state_dict()

@@ -288,7 +288,10 @@ def test_a_contract_that_lists_what_is_not_there_is_refused(small, encoder):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"compress": "palettize5"}, r"compress is 'palettize5'; choose one of: palettize4, .*linear4$"),
+        (
+            {"compress": "palettize5"},
+            r"compress is 'palettize5'; choose one of: exact, balanced, small, palettize4, .*; or a recipe's \.toml",
+        ),
         ({"compress": "linear4"}, "compress linear4 needs target iOS18, not iOS17; pass --target iOS18"),
         ({"compress": "linear4", "target": "iOS16"}, "needs target iOS18, not iOS16"),
         ({"compress": "linear8", "precision": "fp32"}, "compress linear8 needs precision fp16, not fp32"),

@@ -24,9 +24,28 @@ WEIGHTED = ops_with("accumulator") | {"gather"}
 NARROW = ("int4", "uint1", "uint2", "uint3", "uint4", "uint6")
 
 
-def users(graph: GraphView, node: Node) -> list[Node]:
-    """Return the operations that read a decompressed weight."""
-    return [reader for value in node.outputs for reader in graph.consumers(value.name)]
+SCALED = ("constexpr_affine_dequantize", "constexpr_blockwise_shift_scale", "constexpr_sparse_blockwise_shift_scale")
+
+
+def unpacked_weights(graph: GraphView) -> Iterator[tuple[Node, Value, tuple[Node, ...]]]:
+    """Yield every decompressed weight's first reader, the weight, and what makes it, the last operation first."""
+    for name, chain in graph.unpacking.items():
+        for reader in graph.consumers(name)[:1]:
+            yield reader, graph.values[name], chain
+
+
+def scaling(weight: Value, chain: tuple[Node, ...], graph: GraphView) -> Iterator[tuple[Node, Value | None]]:
+    """Yield the operations that scale integers to a weight, with their scales; those of a palette's entries do not."""
+    for node in chain:
+        scale = graph.operand(node, "scale")
+        if node.type in SCALED and (scale is None or scale.rank <= weight.rank):
+            yield node, scale
+
+
+def scales_per_channel(scale: Value | None, reader: Node) -> int:
+    """Return how many scales an output channel has, one for each block of input channels."""
+    inputs = 0 if reader.type == "conv_transpose" else 1
+    return scale.sizes[inputs] if scale is not None and scale.rank > 1 else 1
 
 
 def kernels(graph: GraphView) -> Iterator[tuple[Node, Value]]:
@@ -39,8 +58,9 @@ def kernels(graph: GraphView) -> Iterator[tuple[Node, Value]]:
                     yield node, value
 
 
-def stored_size(graph: GraphView, node: Node) -> int:
-    return sum(graph.values[name].bytes for name in node.input_names if name in graph.constants)
+def stored_size(graph: GraphView, chain: tuple[Node, ...]) -> int:
+    names = dict.fromkeys(name for node in chain for name in node.input_names if name in graph.constants)
+    return sum(graph.values[name].bytes for name in names)
 
 
 @rule(
@@ -108,7 +128,7 @@ def heavy_kernel(graph: GraphView, limits: Limits) -> Iterator[Hit]:
 
     Instead: Split the layer by output channels, or compress it.
     """
-    packed = {value.name: stored_size(graph, node) for node in graph.decompressions for value in node.outputs}
+    packed = {name: stored_size(graph, chain) for name, chain in graph.unpacking.items()}
     for node, value in kernels(graph):
         size = packed.get(value.name, value.bytes)
         if size > limits.max_kernel_bytes:
@@ -121,14 +141,27 @@ def heavy_kernel(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     evidence="documented",
     concerns="size",
     source="apple/coremltools guide, opt-whats-new.md",
-    flags="""
-    opset = "iOS16"
-    x: fp16[1, 64, 1, 32]
-    q: uint4[64, 64, 1, 1] = const()
-    t: fp16[1, 1, 1, 1, 16, 1] = const()
-    w: fp16[64, 64, 1, 1] = constexpr_lut_to_dense(indices=q, lut=t)
-    y: fp16[1, 64, 1, 32] = conv(x=x, weight=w)  # flagged
-    """,
+    flags=(
+        """
+        opset = "iOS16"
+        x: fp16[1, 64, 1, 32]
+        q: uint4[64, 64, 1, 1] = const()
+        t: fp16[1, 1, 1, 1, 16, 1] = const()
+        w: fp16[64, 64, 1, 1] = constexpr_lut_to_dense(indices=q, lut=t)
+        y: fp16[1, 64, 1, 32] = conv(x=x, weight=w)  # flagged
+        """,
+        """
+        opset = "iOS17"
+        x: fp16[1, 64, 1, 32]
+        m: uint8[64, 64, 1, 1] = const()
+        q: uint8[1024] = const()
+        t: fp16[1, 1, 1, 1, 256, 1] = const()
+        k: uint8[64, 64, 1, 1] = constexpr_lut_to_sparse(indices_mask=m, indices_nonzero_data=q, lut=t)
+        v: fp16[1024] = also(k)
+        w: fp16[64, 64, 1, 1] = constexpr_sparse_to_dense(mask=k, nonzero_data=v)
+        y: fp16[1, 64, 1, 32] = conv(x=x, weight=w)  # flagged
+        """,
+    ),
     passes="""
     opset = "iOS18"
     x: fp16[1, 64, 1, 32]
@@ -145,12 +178,13 @@ def newer_compression(graph: GraphView, limits: Limits) -> Iterator[Hit]:
 
     Instead: Raise the target, or compress per tensor.
     """
-    for node in graph.decompressions:
-        dtypes = {graph.values[name].dtype for name in node.input_names if name in graph.values}
-        needed = "iOS18" if dtypes & set(NARROW) else NEEDS.get(node.type, "iOS16")
-        if OPSET_ORDER.index(needed) > OPSET_ORDER.index(graph.opset):
-            for reader in users(graph, node)[:1]:
+    for reader, _, chain in unpacked_weights(graph):
+        for node in chain:
+            dtypes = {graph.values[name].dtype for name in node.input_names if name in graph.values}
+            needed = "iOS18" if dtypes & set(NARROW) else NEEDS.get(node.type, "iOS16")
+            if OPSET_ORDER.index(needed) > OPSET_ORDER.index(graph.opset):
                 yield Hit(reader, f"its weight ({node.type}) needs {needed}, the program is for {graph.opset}")
+                break
 
 
 @rule(
@@ -160,22 +194,52 @@ def newer_compression(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     concerns="speed",
     source="apple/coremltools guide, opt-overview.md; cadamcat/llms-on-apple-neural-engine",
     families=("H15", "H16", "H17", "H18"),
-    flags="""
-    opset = "iOS18"
-    x: fp16[1, 64, 1, 32]
-    q: int4[64, 64, 1, 1] = const()
-    s: fp16[64, 2, 1, 1] = const()
-    w: fp16[64, 64, 1, 1] = constexpr_blockwise_shift_scale(data=q, scale=s)
-    y: fp16[1, 64, 1, 32] = conv(x=x, weight=w)  # flagged
-    """,
-    passes="""
-    opset = "iOS18"
-    x: fp16[1, 64, 1, 32]
-    q: int8[64, 64, 1, 1] = const()
-    s: fp16[64, 1, 1, 1] = const()
-    w: fp16[64, 64, 1, 1] = constexpr_blockwise_shift_scale(data=q, scale=s)
-    y: fp16[1, 64, 1, 32] = conv(x=x, weight=w)
-    """,
+    flags=(
+        """
+        opset = "iOS18"
+        x: fp16[1, 64, 1, 32]
+        q: int4[64, 64, 1, 1] = const()
+        s: fp16[64, 2, 1, 1] = const()
+        w: fp16[64, 64, 1, 1] = constexpr_blockwise_shift_scale(data=q, scale=s)
+        y: fp16[1, 64, 1, 32] = conv(x=x, weight=w)  # flagged
+        """,
+        """
+        opset = "iOS18"
+        x: fp16[1, 64, 1, 32]
+        q: int4[64, 32, 2, 2] = const()
+        s: fp16[2, 32, 1, 1] = const()
+        w: fp16[64, 32, 2, 2] = constexpr_blockwise_shift_scale(data=q, scale=s)
+        y: fp16[1, 32, 2, 64] = conv_transpose(x=x, weight=w, strides=[2, 2])  # flagged
+        """,
+    ),
+    passes=(
+        """
+        opset = "iOS18"
+        x: fp16[1, 64, 1, 32]
+        q: int8[64, 64, 1, 1] = const()
+        s: fp16[64, 1, 1, 1] = const()
+        w: fp16[64, 64, 1, 1] = constexpr_blockwise_shift_scale(data=q, scale=s)
+        y: fp16[1, 64, 1, 32] = conv(x=x, weight=w)
+        """,
+        """
+        opset = "iOS18"
+        x: fp16[1, 64, 1, 32]
+        q: int8[64, 32, 2, 2] = const()
+        s: fp16[1, 32, 1, 1] = const()
+        w: fp16[64, 32, 2, 2] = constexpr_blockwise_shift_scale(data=q, scale=s)
+        y: fp16[1, 32, 2, 64] = conv_transpose(x=x, weight=w, strides=[2, 2])
+        """,
+        """
+        opset = "iOS18"
+        x: fp16[1, 64, 1, 32]
+        i: uint4[64, 64, 2, 2] = const()
+        e: int8[1, 8, 1, 1, 16, 1] = const()
+        s: fp16[1, 8, 1, 1, 1, 1] = const()
+        t: fp16[1, 8, 1, 1, 16, 1] = constexpr_blockwise_shift_scale(data=e, scale=s)
+        w: fp16[64, 64, 2, 2] = constexpr_lut_to_dense(indices=i, lut=t)
+        y: fp16[1, 64, 2, 64] = conv_transpose(x=x, weight=w, strides=[2, 2])
+        """,
+    ),
 )
 def scale_per_block(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     """Finds weights with one scale per block of input channels.
@@ -184,11 +248,11 @@ def scale_per_block(graph: GraphView, limits: Limits) -> Iterator[Hit]:
 
     Instead: One scale per channel, or a palette.
     """
-    for node in graph.decompressions:
-        scale = graph.operand(node, "scale")
-        if node.type == "constexpr_blockwise_shift_scale" and scale and scale.rank > 1 and scale.sizes[1] > 1:
-            for reader in users(graph, node)[:1]:
-                yield Hit(reader, f"its weight has {scale.sizes[1]} scales per output channel; use one, or a palette")
+    for reader, weight, chain in unpacked_weights(graph):
+        for _, scale in scaling(weight, chain, graph):
+            count = scales_per_channel(scale, reader)
+            if count > 1:
+                yield Hit(reader, f"its weight has {count} scales per output channel; use one, or a palette")
 
 
 @rule(
@@ -208,14 +272,26 @@ def scale_per_block(graph: GraphView, limits: Limits) -> Iterator[Hit]:
         y: fp16[1, 64, 1, 32] = conv(x=x, weight=w)  # flagged
         """,
     ),
-    passes="""
-    opset = "iOS18"
-    x: fp16[1, 64, 1, 32]
-    q: uint4[64, 64, 1, 1] = const()
-    t: fp16[1, 1, 1, 1, 16, 1] = const()
-    w: fp16[64, 64, 1, 1] = constexpr_lut_to_dense(indices=q, lut=t)
-    y: fp16[1, 64, 1, 32] = conv(x=x, weight=w)
-    """,
+    passes=(
+        """
+        opset = "iOS18"
+        x: fp16[1, 64, 1, 32]
+        q: uint4[64, 64, 1, 1] = const()
+        t: fp16[1, 1, 1, 1, 16, 1] = const()
+        w: fp16[64, 64, 1, 1] = constexpr_lut_to_dense(indices=q, lut=t)
+        y: fp16[1, 64, 1, 32] = conv(x=x, weight=w)
+        """,
+        """
+        opset = "iOS18"
+        x: fp16[1, 64, 1, 32]
+        i: uint4[64, 64, 1, 1] = const()
+        e: int8[8, 1, 1, 1, 16, 1] = const()
+        s: fp16[8, 1, 1, 1, 1, 1] = const()
+        t: fp16[8, 1, 1, 1, 16, 1] = constexpr_blockwise_shift_scale(data=e, scale=s)
+        w: fp16[64, 64, 1, 1] = constexpr_lut_to_dense(indices=i, lut=t)
+        y: fp16[1, 64, 1, 32] = conv(x=x, weight=w)
+        """,
+    ),
 )
 def unpacked_at_load(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     """Finds weights in a form that a family unpacks before it runs.
@@ -224,12 +300,10 @@ def unpacked_at_load(graph: GraphView, limits: Limits) -> Iterator[Hit]:
 
     Instead: A palette, which every family reads as it is.
     """
-    for node in graph.decompressions:
-        scale = graph.operand(node, "scale")
-        blocks = bool(scale and scale.rank > 1 and scale.sizes[1] > 1)
-        streams = limits.streams_blockwise if blocks else limits.streams_int8
-        if node.type in ("constexpr_affine_dequantize", "constexpr_blockwise_shift_scale") and not streams:
-            for reader in users(graph, node)[:1]:
+    for reader, weight, chain in unpacked_weights(graph):
+        for node, scale in scaling(weight, chain, graph):
+            streams = limits.streams_int8 if scales_per_channel(scale, reader) == 1 else limits.streams_blockwise
+            if not streams:
                 yield Hit(reader, f"its weight ({node.type}) is unpacked at load on this family: smaller, not faster")
 
 

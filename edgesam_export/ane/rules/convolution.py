@@ -133,10 +133,7 @@ def awkward_stride(graph: GraphView, limits: Limits) -> Iterator[Hit]:
     for node in graph.of("conv"):
         strides = graph.numbers(node, "strides", [1])
         weight = next(iter(node.inputs.get("weight", ())), "")
-        palettized = any(
-            maker.type.startswith("constexpr_lut") and weight in [v.name for v in maker.outputs]
-            for maker in graph.decompressions
-        )
+        palettized = any(maker.type.startswith("constexpr_lut") for maker in graph.unpacking.get(weight, ()))
         if not all(made_of(stride, limits.native_factors) for stride in strides):
             yield Hit(node, f"strides {strides} are no products of 2 and 3")
         elif len(set(strides)) > 1 and max(strides, default=1) > limits.max_uneven_stride:
