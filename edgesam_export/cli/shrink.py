@@ -32,7 +32,8 @@ COUNT = 24
     "--count", type=click.IntRange(2, 10_000), default=COUNT, show_default=True, help="Images; as many are held out."
 )
 @click.option("--scheme", "schemes", multiple=True, help="Choose among these for each kernel; repeatable.")
-@click.option("--no-uniform", is_flag=True, help="Leave out the schemes for all kernels that it is compared with.")
+@click.option("--no-comparison", is_flag=True, help="Leave out uniform schemes and recipes of other sizes.")
+@click.option("--no-verify", is_flag=True, help="Skip parity with PyTorch on the weights as stored.")
 @click.option("--target", type=click.Choice(TARGETS), default=CoreMLConfig.target, show_default=True)
 @click.option("--points", type=int, help="Prompt slots of the decoder; default: 8, or the model's own number.")
 @click.option("--mask-input/--no-mask-input", default=False, help="Let the decoder take an earlier mask.")
@@ -53,7 +54,9 @@ def shrink(model: str, output: Path, as_json: bool, quiet: bool, **options: Any)
         goal=Goal(min_iou=options["min_iou"], max_bytes=None if size is None else round(size * 1e6)),
         export=export_config(model, options),
         schemes=options["schemes"],
-        uniform=() if options["no_uniform"] else None,
+        uniform=() if options["no_comparison"] else None,
+        curve=0 if options["no_comparison"] else ShrinkConfig.curve,
+        verify=not options["no_verify"],
     )
     loaded = load(model, options, quiet)
     images = open_images(loaded, options["images"], options["count"])

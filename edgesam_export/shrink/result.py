@@ -70,8 +70,8 @@ class ShrinkResult:
     """The recipe that was asked for, one of ``points``."""
     recipe: Recipe
     artifacts: tuple[Artifact, ...]
-    parity_passed: bool = False
-    """FP32 arithmetic on the packages gives what PyTorch gives with the weights as they are stored."""
+    parity_passed: bool | None = None
+    """FP32 arithmetic on the packages gives what PyTorch gives with the weights as stored; None: not checked."""
     compressed: Agreement | None = None
     """With ``--recover``: the held-out agreement of the same recipe before the weights were trained."""
     files: Mapping[str, str] = field(default_factory=dict)
@@ -83,7 +83,7 @@ class ShrinkResult:
 
     @property
     def passed(self) -> bool:
-        return self.bound_kept and self.parity_passed
+        return self.bound_kept and self.parity_passed is not False
 
     @property
     def best_uniform(self) -> Point | None:

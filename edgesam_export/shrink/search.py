@@ -36,6 +36,8 @@ SEARCHED = (
 """Schemes that kernels choose among by default: none that ``analyze`` warns about, and few, as each costs time."""
 PROBES = ("palettize4", "linear4", "palettize6", "linear8", "palettize8")
 """Scheme that a kernel is measured with: the first that it may take, about where most end up."""
+MEASURED_IMAGES = 2
+"""Images that each kernel alone is measured on."""
 PROGRAM_BYTES = 450
 """Growth of the program for each compressed kernel, at most; the weight file's is exact."""
 CLOSE = 0.005
@@ -128,7 +130,7 @@ class Search:
 
     def measured(self, probes: Mapping[Key, str]) -> list[list[Any]]:
         """Return component, path and loss of each kernel alone, as JSON data."""
-        found = measure_kernels(self.simulation, self.sensitivity_cases[:1], probes, self.progress)
+        found = measure_kernels(self.simulation, self.sensitivity_cases[:MEASURED_IMAGES], probes, self.progress)
         return [[*key, value] for key, value in found.items()]
 
     def options(self) -> dict[Key, list[Option]]:

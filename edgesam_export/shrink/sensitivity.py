@@ -5,7 +5,7 @@ random signs v over the pixels, (v . J dw)^2 has the squared error as its mean (
 every kernel and every scheme. Pixels count by how near they are to the mask's border, and scores a little.
 
 Linear estimates are off by a factor that is the kernel's own. So each kernel is also measured once: it alone is stored
-with a probe scheme, and the share of mask pixels that change scales its estimates.
+with a probe scheme, and how far the masks' probabilities move scales its estimates.
 Sources: Hutchinson 1990, "A stochastic estimator of the trace of the influence matrix for Laplacian smoothing splines",
 Communications in Statistics 19 (2); Dong et al. 2020 (HAWQ-V2), https://arxiv.org/abs/1911.03852, for the use of exact
 weight changes in place of bits.
@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgesam_export.imaging.masks import iou
 from edgesam_export.shrink.allocation import Key
 from edgesam_export.shrink.prompts import Case
 from edgesam_export.shrink.simulation import Simulation
@@ -75,13 +74,14 @@ def border_weights(logits: Tensor) -> Tensor:
 def measure_kernels(
     simulation: Simulation, cases: Sequence[Case], probes: Mapping[Key, str], progress: Progress
 ) -> dict[Key, float]:
-    """Return 1 - IoU with the uncompressed export, low-resolution masks, of each kernel alone with its probe scheme.
+    """Return how far the masks move, as a share of their areas, with each kernel alone in its probe scheme.
 
+    Moves are of probabilities, of low-resolution logits: counted pixels would be too coarse for what one kernel does.
     Embeddings are computed once for all kernels of the decoder.
     """
     with torch.inference_mode():
         maps = [simulation.embed(case.prepared) for case in cases]
-        base = [low_masks(simulation, case, found) for case, found in zip(cases, maps)]
+        base = [probabilities(simulation, case, found) for case, found in zip(cases, maps)]
         losses = {}
         for number, (key, scheme) in enumerate(probes.items()):
             progress(number, len(probes), f"measuring kernels: {key[1]}")
@@ -89,15 +89,20 @@ def measure_kernels(
             found = []
             for case, known, masks in zip(cases, maps, base):
                 own = simulation.embed(case.prepared) if key[0] == "encoder" else known
-                found += [iou(mask, other) for mask, other in zip(low_masks(simulation, case, own), masks)]
-            losses[key] = 1 - float(np.mean(found))
+                found += [moved(mask, other) for mask, other in zip(probabilities(simulation, case, own), masks)]
+            losses[key] = float(np.mean(found))
             simulation.put(key, simulation.original[key])
     return losses
 
 
-def low_masks(simulation: Simulation, case: Case, maps: Sequence[Tensor]) -> list[np.ndarray]:
-    """Return the shown masks of an image's prompts, bool (256, 256)."""
-    return [(simulation.decoded(maps, asked)[0] > 0).numpy() for asked in case.asked]
+def probabilities(simulation: Simulation, case: Case, maps: Sequence[Tensor]) -> list[Tensor]:
+    """Return the probabilities (256, 256) of the shown mask of each of an image's prompts."""
+    return [torch.sigmoid(simulation.decoded(maps, asked)[0]) for asked in case.asked]
+
+
+def moved(mask: Tensor, other: Tensor) -> float:
+    """Return how far one mask's probabilities are from another's, as a share of the other's area."""
+    return float((mask - other).abs().sum()) / max(int((other > 0.5).sum()), LEAST_AREA)
 
 
 def calibrated(

@@ -18,6 +18,8 @@ RECIPE, UNIFORM, INK, FAINT = "#3566a8", "#d98e32", "#22252a", "#6b7078"
 LEAST_LOSS = 1e-4
 """1 - IoU below this is drawn at it: the axis is logarithmic."""
 DPI = 150
+NEAR = (110.0, 12.0)
+"""Width and height of a name, in pixels of a figure at its own resolution."""
 
 
 def render(result: ShrinkResult) -> bytes:
@@ -30,11 +32,12 @@ def render(result: ShrinkResult) -> bytes:
     others = [point for point in result.points if point.kind != "recipe"]
     draw(axes, recipes, RECIPE, "o", "a scheme for each kernel", line="-")
     draw(axes, others, UNIFORM, "s", "one scheme for all")
-    mark(axes, result.found)
     least = result.goal.min_iou
     if least is not None:
         axes.axhline(1 - least, color=FAINT, linewidth=1, linestyle="--", label=f"IoU {least:g}, asked for")
     finish(axes, result)
+    mark(axes, result.found)
+    label(axes, others)
     stream = BytesIO()
     figure.savefig(stream, dpi=DPI, format="png")
     return stream.getvalue()
@@ -46,7 +49,7 @@ def loss(point: Point) -> float:
 
 
 def draw(axes: Axes, points: Sequence[Point], colour: str, marker: str, label: str, line: str = "") -> None:
-    """Draw points with their standard errors and names."""
+    """Draw points with their standard errors."""
     sizes, losses = [point.bytes / MB for point in points], [loss(point) for point in points]
     errors = [min(point.held_out.error, 0.9 * value) for point, value in zip(points, losses)]
     axes.errorbar(
@@ -62,10 +65,21 @@ def draw(axes: Axes, points: Sequence[Point], colour: str, marker: str, label: s
         capsize=2,
         label=label,
     )
-    for point, size, value in zip(points, sizes, losses):
-        if point.kind != "recipe":
-            offset, align = (5, 4), "left"
-            axes.annotate(point.name, (size, value), offset, textcoords="offset points", size=7.5, color=INK, ha=align)
+
+
+def label(axes: Axes, points: Sequence[Point]) -> None:
+    """Write the points' names to the right of them, below one another where points are close."""
+    taken: list[tuple[float, float]] = []
+    for point in sorted(points, key=loss, reverse=True):
+        at = (point.bytes / MB, loss(point))
+        x, y = axes.transData.transform(at)
+        beside = y
+        for other_x, other_y in taken:
+            if abs(other_x - x) < NEAR[0] and abs(other_y - beside) < NEAR[1]:
+                beside = other_y - NEAR[1]
+        taken.append((x, beside))
+        offset = (8, (beside - y) * 72 / axes.figure.dpi - 3)  # points
+        axes.annotate(point.name, at, offset, textcoords="offset points", size=7.5, color=INK)
 
 
 def mark(axes: Axes, found: Point) -> None:
@@ -101,4 +115,4 @@ def finish(axes: Axes, result: ShrinkResult) -> None:
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.legend(frameon=False, fontsize=8.5, loc="upper right")
+    axes.legend(frameon=False, fontsize=8.5, loc="lower left")

@@ -55,7 +55,7 @@ def summary(result: ShrinkResult) -> Iterator[str]:
         yield f"{compared} than the smallest uniform scheme that does: {best.name}, {best.bytes / MB:.2f} MB"
     if not result.bound_kept:
         yield f"FAIL: held-out images keep {found.held_out.mean:.4f}, less than --min-iou {result.goal.min_iou:g}"
-    if not result.parity_passed:
+    if result.parity_passed is False:
         yield "FAIL: parity of the packages with PyTorch on the stored weights"
 
 
