@@ -206,7 +206,8 @@ class Walk:
         return [by_index[node.index] for node in self.graph.nodes]
 
     def demand(self, node: Node, memory: WorkingSet, *, starts: bool) -> Demand:
-        kind, fused = kind_of(self.graph, node), self.is_fused(node)
+        kind, on_the_way = kind_of(self.graph, node), self.is_read_as_integers(node)
+        fused = on_the_way or self.is_fused(node)
         # What is there is used first; and the order in which a file lists operands says nothing.
         reads = sorted(
             map(self.as_stored, self.graph.data_inputs(node)),
@@ -214,7 +215,7 @@ class Walk:
         )
         writes = node.outputs
         moved = 0 if fused else sum(memory.read(value.name, value.padded_bytes) for value in reads)
-        if not self.feeds_fused(node) and not self.is_read_as_integers(node):
+        if not on_the_way and not self.feeds_fused(node):
             moved += sum(memory.write(value.name, value.padded_bytes) for value in writes)
         constants_read = (self.graph.values[name] for name in node.input_names if name in self.graph.weights)
         weights = sum(value.bytes for value in constants_read if value.dtype in WEIGHT_TYPES)
@@ -250,12 +251,7 @@ class Walk:
         return self.graph.operand(maker, "input") or value
 
     def is_fused(self, node: Node) -> bool:
-        """Return whether an activation reads one convolution or product that nobody else reads, on its own side.
-
-        So is what turns integers into numbers for products alone.
-        """
-        if self.is_read_as_integers(node):
-            return True
+        """Return whether an activation reads one convolution or product that nobody else reads, on its own side."""
         reads = self.graph.data_inputs(node)
         if len(reads) != 1 or kind_of(self.graph, node) != "activation" or reads[0].name in self.graph.outputs:
             return False
