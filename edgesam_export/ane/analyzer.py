@@ -228,15 +228,18 @@ def total(graph: GraphView) -> Totals:
     compressed = sum(value.elements for value in unpacked)
     parameters = compressed + sum(value.elements for value in plain)
     stored = sum(value.bytes for value in plain) + sum(graph.constants[name].value.bytes for name in packed)
+    work = {node.index: graph.multiply_adds(node) for node in graph.nodes}
+    in_integers = sum(work[node.index] for node in graph.nodes if graph.is_integer_product(node))
     return Totals(
         operations=len(graph.nodes),
         layout_operations=sum(node.type in ops_with("layout") for node in graph.nodes),
-        multiply_adds=sum(graph.multiply_adds(node) for node in graph.nodes),
+        multiply_adds=sum(work.values()),
         parameters=parameters,
         weight_bytes=stored,
         activation_bytes=sum(value.bytes for value in activations),
         padded_activation_bytes=sum(value.padded_bytes for value in activations),
         compressed_share=compressed / parameters if parameters else 0.0,
+        quantized_share=in_integers / sum(work.values()) if in_integers else 0.0,
     )
 
 

@@ -25,7 +25,15 @@ from edgesam_export.hardware import load_hardware
 from edgesam_export.mil.op_kinds import Trait, ops_with
 from edgesam_export.resources import read_toml
 
-__all__ = ["Demand", "Roofline", "demands_of", "estimate_cost", "load_roofline", "price", "spearman"]
+__all__ = [
+    "Demand",
+    "Roofline",
+    "demands_of",
+    "estimate_cost",
+    "load_roofline",
+    "price",
+    "spearman",
+]
 
 CONSTANTS = Path(__file__).with_name("rules") / "roofline.toml"
 WEIGHT_TYPES = frozenset({"fp16", "fp32", "bf16"})
@@ -40,6 +48,8 @@ class Roofline:
 
     family: str
     peak_tflops: float
+    int8_gain: float
+    """Rate of products of 8-bit integers, in rates of FP16."""
     dram_gbps: float
     transfer_gbps: float
     working_set_bytes: int
@@ -102,6 +112,8 @@ class Demand:
     fused: bool
     """Computed while its only input is written."""
     multiply_adds: int
+    integers: bool
+    """Of 8 bits, both operands."""
     weight_bytes: int
     """As the operation reads them, compressed ones expanded."""
     spilled_bytes: int
@@ -177,7 +189,7 @@ class Walk:
         self.last_use: dict[str, int] = {}
         self.first_ane_use: dict[str, int] = {}
         for node in chain.from_iterable(self.runs):
-            for name in node.input_names:
+            for name in self.names_read(node):
                 self.last_use[name] = node.index
                 if node.index not in graph.off:
                     self.first_ane_use.setdefault(name, node.index)
@@ -188,18 +200,22 @@ class Walk:
         for nodes in self.runs:
             memory = WorkingSet(self.capacity)
             for node in nodes:
-                memory.dying = frozenset(name for name in node.input_names if self.last_use[name] == node.index)
+                memory.dying = frozenset(name for name in self.names_read(node) if self.last_use[name] == node.index)
                 by_index[node.index] = self.demand(node, memory, starts=node is nodes[0])
                 memory.finish()
         return [by_index[node.index] for node in self.graph.nodes]
 
     def demand(self, node: Node, memory: WorkingSet, *, starts: bool) -> Demand:
-        kind, fused = kind_of(self.graph, node), self.is_fused(node)
+        kind, on_the_way = kind_of(self.graph, node), self.is_read_as_integers(node)
+        fused = on_the_way or self.is_fused(node)
         # What is there is used first; and the order in which a file lists operands says nothing.
-        reads = sorted(self.graph.data_inputs(node), key=lambda value: (value.name not in memory.held, value.name))
+        reads = sorted(
+            map(self.as_stored, self.graph.data_inputs(node)),
+            key=lambda value: (value.name not in memory.held, value.name),
+        )
         writes = node.outputs
         moved = 0 if fused else sum(memory.read(value.name, value.padded_bytes) for value in reads)
-        if not self.feeds_fused(node):
+        if not on_the_way and not self.feeds_fused(node):
             moved += sum(memory.write(value.name, value.padded_bytes) for value in writes)
         constants_read = (self.graph.values[name] for name in node.input_names if name in self.graph.weights)
         weights = sum(value.bytes for value in constants_read if value.dtype in WEIGHT_TYPES)
@@ -210,12 +226,29 @@ class Walk:
             on_ane=node.index not in self.graph.off,
             fused=fused,
             multiply_adds=self.graph.multiply_adds(node),
+            integers=self.graph.is_integer_product(node),
             weight_bytes=weights,
             spilled_bytes=moved,
             onchip_bytes=0 if fused else sum(value.padded_bytes for value in (*reads, *writes)),
             transfer_bytes=self.crossing(node),
             starts_segment=starts,
         )
+
+    def is_read_as_integers(self, node: Node) -> bool:
+        """Return whether this turns integers into numbers that nothing but products reads, which take the integers."""
+        readers = self.graph.after(node)
+        return node.type == "dequantize" and bool(readers) and all(r.type in ops_with("product") for r in readers)
+
+    def names_read(self, node: Node) -> tuple[str, ...]:
+        """Return the names of an operation's operands, and of what is in memory of them."""
+        return (*node.input_names, *(self.as_stored(value).name for value in self.graph.data_inputs(node)))
+
+    def as_stored(self, value: Value) -> Value:
+        """Return what is in memory of a value that an operation reads: of one read as integers these."""
+        maker = self.graph.producer(value.name)
+        if maker is None or not self.is_read_as_integers(maker):
+            return value
+        return self.graph.operand(maker, "input") or value
 
     def is_fused(self, node: Node) -> bool:
         """Return whether an activation reads one convolution or product that nobody else reads, on its own side."""
@@ -316,7 +349,7 @@ def price(demands: Sequence[Demand], roofline: Roofline) -> CostEstimate:
 def op_cost(demand: Demand, roofline: Roofline) -> dict[Bound, float]:
     """Return the microseconds of one operation by bound; of compute and memory only the longer counts."""
     if demand.on_ane:
-        share = roofline.efficiency.get(demand.kind, 1.0)
+        share = roofline.efficiency.get(demand.kind, 1.0) * (roofline.int8_gain if demand.integers else 1.0)
         compute = 2e-6 * demand.multiply_adds / (roofline.peak_tflops * share)
         onchip = 1e-3 * demand.onchip_bytes / roofline.onchip_gbps
         offchip = demand.weight_bytes / roofline.dram_share + demand.spilled_bytes / roofline.spill_gain

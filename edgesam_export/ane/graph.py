@@ -24,6 +24,8 @@ BYTES = {
 }
 """Size of one element; 1 for every other type."""
 SUB_BYTE_BITS = {"int4": 4, "uint6": 6, "uint4": 4, "uint3": 3, "uint2": 2, "uint1": 1}
+INTEGER_WEIGHTS = {"constexpr_affine_dequantize": "quantized_data", "constexpr_blockwise_shift_scale": "data"}
+"""Decompressions of linear weights -> their operand that holds the integers."""
 Direction = Literal["input", "output"]
 Flexibility = Literal["range", "enumerated"]
 WIDE_FLOATS = frozenset({"fp32", "fp64"})
@@ -249,6 +251,17 @@ class GraphView:
         """Return the multiply-adds of a convolution or product; 0 for every other operation."""
         count = COUNTERS.get(node.type)
         return count(self, node) if count else 0
+
+    def is_integer_product(self, node: Node) -> bool:
+        """Return whether it reads 8-bit activations and weights of 8 bits with a scale per output channel at most."""
+        x, weight = self.operand(node, "x"), self.operand(node, "weight")
+        maker = self.producer(x.name) if x else None
+        packed = next((one for one in self.decompressions if weight and weight.name == one.output.name), None)
+        if maker is None or maker.type != "dequantize" or packed is None or packed.type not in INTEGER_WEIGHTS:
+            return False
+        stored, scale = self.operand(packed, INTEGER_WEIGHTS[packed.type]), self.operand(packed, "scale")
+        per_channel = scale is None or scale.rank < 2 or scale.sizes[1] == 1
+        return stored is not None and stored.dtype in ("int8", "uint8") and per_channel
 
     def moved_bytes(self, node: Node) -> int:
         """Return the bytes of activations it reads and writes, as typed."""

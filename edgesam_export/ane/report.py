@@ -79,6 +79,8 @@ class Totals:
     """The same with the last axis padded to 64 bytes."""
     compressed_share: float
     """Share of weight elements stored compressed, 0..1."""
+    quantized_share: float = 0.0
+    """Share of the multiply-adds whose activations and weights are both 8-bit integers, 0..1."""
 
 
 @dataclass(frozen=True, kw_only=True)

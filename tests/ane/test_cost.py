@@ -25,6 +25,7 @@ from edgesam_export.hardware import load_hardware
 RATES = Roofline(
     family="H13",
     peak_tflops=1.0,
+    int8_gain=2.0,
     dram_gbps=10.0,  # 10,000 bytes a microsecond
     transfer_gbps=10.0,
     working_set_bytes=1_000_000,
@@ -328,6 +329,53 @@ def test_the_calibration_says_when_no_figure_of_the_family_was_seen():
 def test_an_unknown_family_is_a_usage_error():
     with pytest.raises(UsageError, match="no cost constants for family 'H99'; choose one of: H13"):
         load_roofline("H99")
+
+
+INTEGERS = """
+opset = "iOS17"
+x: fp16[1, 64, 32, 32]
+q: int8[64, 64, 3, 3] = const()
+s: fp16[64] = const()
+w: fp16[64, 64, 3, 3] = constexpr_affine_dequantize(quantized_data=q, scale=s)
+i: int8[1, 64, 32, 32] = quantize(input=x, scale=0.1, output_dtype="int8")
+a: fp16[1, 64, 32, 32] = dequantize(input=i, scale=0.1)
+y: fp16[1, 64, 32, 32] = conv(x=a, weight=w, groups=1)
+"""
+
+
+def test_products_of_integers_have_a_rate_of_their_own_and_read_the_integers():
+    quantize, dequantize, conv = demands_of(graph(INTEGERS), RATES.working_set_bytes)
+    assert (quantize.integers, dequantize.integers, conv.integers) == (False, False, True)
+    # a row of 32 integers takes up 64 bytes as one of 32 halves does, so the map is as large
+    assert quantize.onchip_bytes == 2 * MAP and conv.onchip_bytes == 2 * MAP
+    assert dequantize.fused and dequantize.onchip_bytes == dequantize.spilled_bytes == conv.spilled_bytes == 0
+    halves = cost(CONV).compute_ms
+    assert cost(INTEGERS).compute_ms == pytest.approx(halves / 2)
+    assert cost(INTEGERS, replace(RATES, int8_gain=1.0)).compute_ms == pytest.approx(halves)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("constexpr_affine_dequantize(quantized_data=q, scale=s)", "const()"),
+        ("conv(x=a", "conv(x=x"),
+    ],
+)  # fmt: skip
+def test_with_one_operand_of_halves_the_rate_is_that_of_halves(old, new):
+    text = INTEGERS.replace(old, new)
+    assert text != INTEGERS and not any(demand.integers for demand in demands_of(graph(text), 10**6))
+
+
+def test_integers_that_others_read_as_numbers_are_written_as_such():
+    text = INTEGERS + "z: fp16[1, 64, 32, 32] = add(x=a, y=x)\n"
+    _, dequantize, conv, _ = demands_of(graph(text), RATES.working_set_bytes)
+    assert not dequantize.fused and dequantize.onchip_bytes == 2 * MAP and conv.integers
+
+
+def test_only_later_families_gain_from_integers():
+    assert [load_roofline(family).int8_gain > 1 for family in ("H13", "H14", "H15", "H16", "H17", "H18")] == [
+        False, False, False, True, True, True,
+    ]  # fmt: skip
 
 
 def test_rank_correlation_by_hand():

@@ -84,7 +84,8 @@ def totals_rows(totals: Totals) -> Iterator[tuple[str, str]]:
     padding = totals.padded_activation_bytes / totals.activation_bytes - 1 if totals.activation_bytes else 0.0
     share = f", {totals.compressed_share:.0%} compressed" if totals.compressed_share else ""
     yield "operations", f"{totals.operations}, {totals.layout_operations} of them layout"
-    yield "multiply-adds", quantity(totals.multiply_adds)
+    integers = f", {totals.quantized_share:.0%} in 8-bit integers" if totals.quantized_share else ""
+    yield "multiply-adds", f"{quantity(totals.multiply_adds)}{integers}"
     yield "parameters", f"{quantity(totals.parameters)} in {size(totals.weight_bytes)}{share}"
     yield "activations", f"{size(totals.activation_bytes)}, last-axis padding adds {padding:.1%}"
 
