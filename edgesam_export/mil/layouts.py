@@ -45,4 +45,6 @@ def choose_layouts(steps: Sequence[Step]) -> set[int]:
 
 def keeps_channels(before: Shape, after: Shape) -> bool:
     """Return whether two shapes of four axes differ in rows and columns alone."""
-    return bool(before and after) and len(before) == len(after) == 4 and before[:2] == after[:2]
+    if before is None or after is None:
+        return False
+    return len(before) == len(after) == 4 and before[:2] == after[:2]

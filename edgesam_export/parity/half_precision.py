@@ -59,11 +59,10 @@ class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]  # in torch
 
     def parameter(self, value: nn.Parameter) -> Tensor:
         """Return a parameter rounded."""
-        if not self.keeping:
-            return self.rounded(value)
-        if value not in self.kept:
-            self.kept[value] = self.rounded(value)
-        return self.kept[value]
+        rounded: Tensor = self.kept[value] if value in self.kept else self.rounded(value)
+        if self.keeping:
+            self.kept[value] = rounded
+        return rounded
 
     def rounded(self, value: Any) -> Any:
         """Return a floating-point tensor rounded; anything else as it is."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from edgesam_export.export.compression import SCHEMES, find_palette, find_scheme
 from edgesam_export.export.contract import CONTRACT_KEY
 from edgesam_export.export.trace import build_components, trace_component
 from edgesam_export.families import model_info
+from edgesam_export.formats.coreml.compress import program_tables
 from edgesam_export.formats.coreml.convert import save_package
 from edgesam_export.mil import load_program
 from edgesam_export.modeling.channels_first import PointwiseLinear
@@ -314,3 +316,18 @@ def test_branches_that_are_not_folded_are_refused(encoder):
 
 def test_every_scheme_has_a_target_and_a_kind():
     assert set(COMPRESSIONS) == set(SCHEMES)
+
+
+def test_a_table_is_found_in_the_shape_that_the_program_holds_it_in():
+    module = nn.Module()
+    module.register_buffer("image_pe", torch.rand(1, 8, 16, 32))
+    held = module.image_pe.half().numpy().reshape(1, 8, 1, 512)
+    values = {"scale": np.float16(2.0), "image_pe_7_to_fp16": held, "other": held[:, :, :, ::-1].copy()}
+    operations = [
+        SimpleNamespace(op_type="const", name=name, val=SimpleNamespace(val=value)) for name, value in values.items()
+    ]
+    operations.append(SimpleNamespace(op_type="add", name="sum"))
+    found = program_tables(operations, SimpleNamespace(traced=module))
+    assert {path: (name, kernel.shape, kernel.axis) for path, (name, kernel) in found.items()} == {
+        "image_pe": ("image_pe_7_to_fp16", (1, 8, 1, 512), 1)
+    }

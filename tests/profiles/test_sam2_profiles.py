@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from edgesam_export.export.trace import build_components
 from edgesam_export.families import model_info
 from edgesam_export.formats import find_format
 from edgesam_export.mil.program import load_program, model_message
-from edgesam_export.modeling.wrappers import MASKED, ExactPrompt, PaddedPrompt
+from edgesam_export.modeling.wrappers import MASKED, ExactPrompt, PaddedPrompt, ProjectedPrompt
 from edgesam_export.parity import check_parity
 from edgesam_export.parity.foreign import open_foreign
 from edgesam_export.parity.inputs import default_prompts
@@ -165,10 +164,10 @@ def test_segmenting_with_three_packages_gives_pytorchs_masks(model, exports):
 def test_a_damaged_prompt_encoder_is_found_and_named(model, exports, tmp_path):
     folder = shutil.copytree(exports["apple-sam2"], tmp_path / "files")
     (weights,) = (folder / "small_mapsPromptEncoderFLOAT16.mlpackage").rglob("weight.bin")
-    frequencies = model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix[0] * (2 * math.pi)  # of x
-    stored = frequencies.numpy().tobytes()
-    assert weights.read_bytes().count(stored) == 1
-    weights.write_bytes(weights.read_bytes().replace(stored, bytes(len(stored))))
+    stored = ProjectedPrompt(ExactPrompt(model)).angles.weight.detach().numpy()
+    assert weights.read_bytes().count(stored.tobytes()) == 1
+    damaged = stored * np.array([0, 1], np.float32)  # no frequencies of x
+    weights.write_bytes(weights.read_bytes().replace(stored.tobytes(), damaged.tobytes()))
     (folder / "export.json").unlink()
     report = check_parity(model, folder, images=IMAGES, numerics=("fp32",), prompts=two_prompts)
     assert not report.passed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +80,16 @@ def program_kernels(package: Any, component: TracedComponent) -> dict[str, tuple
 
 
 def program_tables(operations: Iterable[Any], component: TracedComponent) -> dict[str, tuple[str, Kernel]]:
-    """Return path -> name of its constant, and the kernel, for every table that the program holds as it is."""
-    constants = {op.name: op for op in operations if op.op_type == "const"}
+    """Return path -> name of its constant, and the kernel, for every table that the program holds, perhaps reshaped."""
+    tables = tables_of(component.traced)
+    values = {path: buffer for path, buffer in component.traced.named_buffers(recurse=False) if path in tables}
+    owners = owners_of(values)
     found = {}
-    for path, kernel in tables_of(component.traced).items():
-        op = constants.get(f"{path}_to_fp16")
-        if op is not None and op.val.val.dtype == np.float16 and op.val.val.shape == kernel.shape:
-            found[path] = op.name, kernel
+    for op in operations:
+        value = op.val.val if op.op_type == "const" else None
+        if isinstance(value, np.ndarray) and value.dtype == np.float16:
+            for path in owners.get(value.tobytes(), ()):
+                found[path] = op.name, replace(tables[path], shape=value.shape)
     return found
 
 
