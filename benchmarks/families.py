@@ -42,17 +42,26 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--skip-cpu", action="store_true", help="CUDA only")
     parser.add_argument("--show", action="store_true", help="only print the tables of the kept record")
+    parser.add_argument("--add", action="store_true", help="keep what the record has of other models")
+    parser.add_argument("--files", type=Path, help="folder for the exports; those in it are taken as they are")
+    parser.add_argument("--prepare", action="store_true", help="only write the exports to --files, measure later")
     options = parser.parse_args()
     if options.show:
         show_record(json.loads(TARGET.read_text(encoding="utf-8")))
         return
     torch.set_num_threads(options.threads)
     names = [BASE, *sorted({*(options.models or model_names())} - {BASE})]
+    if options.prepare:
+        for name in names:
+            calls_of(name, options.files, options.threads)
+        return
     record: dict[str, Any] = {"machine": machine(options.threads), "date": time.strftime("%Y-%m-%d"), "models": {}}
     if not options.skip_cpu:
         record["models"] = measure_cpu(names, options)
     if torch.cuda.is_available():
         record["cuda"] = measure_cuda(names)
+    if options.add:
+        record = with_added(json.loads(TARGET.read_text(encoding="utf-8")), record)
     show_record(record)
     TARGET.write_text(json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
     print(f"\nwrote {TARGET}")
@@ -64,9 +73,10 @@ def measure_cpu(names: list[str], options: argparse.Namespace) -> dict[str, Any]
         name: {runtime: {"encoder": [], "decoder": []} for runtime in ("pytorch", "onnxruntime")} for name in names
     }
     with tempfile.TemporaryDirectory() as folder:
-        base = calls_of(BASE, Path(folder), options.threads)
+        files = options.files or Path(folder)
+        base = calls_of(BASE, files, options.threads)
         for name in names:
-            calls = base if name == BASE else calls_of(name, Path(folder), options.threads)
+            calls = base if name == BASE else calls_of(name, files, options.threads)
             rounds = options.large_rounds if calls["parameters"] > LARGE else options.rounds
             for number in range(rounds + 1):
                 for key, owner in ((BASE, base), (name, calls))[name == BASE :]:
@@ -77,7 +87,7 @@ def measure_cpu(names: list[str], options: argparse.Namespace) -> dict[str, Any]
                             times[key][runtime][part].append((time.perf_counter_ns() - start) / 1e6)
             del calls
             gc.collect()
-            for file in Path(folder).glob(f"{name}_*"):
+            for file in Path(folder).glob(f"{name}_*"):  # not those in --files
                 if name != BASE:
                     file.unlink()
             print(f"  {name} done", flush=True)
@@ -95,12 +105,14 @@ def calls_of(name: str, folder: Path, threads: int) -> dict[str, Any]:
 
     model = load_model(name, random_weights=0)
     slots = model.info.slots or 2
-    files = export_onnx(model, folder, OnnxConfig(points=slots))
+    paths = {part: folder / f"{name}_{part}.onnx" for part in ("encoder", "decoder")}
+    if not all(path.is_file() for path in paths.values()):
+        export_onnx(model, folder, OnnxConfig(points=slots))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Two thread pools run in turns: one that spins while the other works would take its core.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    sessions = {file.component: onnxruntime.InferenceSession(str(file.path), options) for file in files}
+    sessions = {part: onnxruntime.InferenceSession(str(path), options) for part, path in paths.items()}
     random = np.random.default_rng(0)
     size = model.info.frame.size
     image = random.standard_normal((1, 3, size, size)).astype(np.float32)
@@ -169,7 +181,8 @@ def device_events(encoder: Any, image: Any, rounds: int) -> list[float]:
 def show_record(record: dict[str, Any]) -> None:
     """Print every table of a record, and the claims."""
     models = record["models"]
-    print(record["machine"], record["date"])
+    later = (f"{name} {date}" for name, date in record.get("added", {}).items())
+    print(", ".join([record["machine"], record["date"], *later]))
     for part in ("encoder", "decoder") if models else ():
         for runtime in ("pytorch", "onnxruntime"):
             times = {name: models[name][runtime][part] for name in models}
@@ -182,19 +195,50 @@ def show_record(record: dict[str, Any]) -> None:
         print_claims(models)
 
 
-def paired_ratios(times: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Ratio to EdgeSAM in every round.
+def beside(times: dict[str, list[float]]) -> dict[str, list[float]]:
+    """EdgeSAM's samples by the model that they were taken beside, its own rounds under its own name.
 
-    Its samples are those of its own rounds, then of each other model's by name, the order in which a run goes: a kept
-    record is sorted and has no other.
+    They are kept in this order, its own and then each other model's by name: the order in which a run goes.
     """
-    base, others = times[BASE], {name: times[name] for name in sorted(times) if name != BASE}
-    place = len(base) - sum(map(len, others.values()))
-    ratios = {BASE: [1.0] * len(base)}
-    for name, values in others.items():
-        ratios[name] = [value / beside for value, beside in zip(values, base[place : place + len(values)], strict=True)]
-        place += len(values)
+    base, others = times[BASE], [name for name in sorted(times) if name != BASE]
+    end = len(base) - sum(len(times[name]) for name in others)
+    found = {BASE: base[:end]}
+    for name in others:
+        found[name] = base[end : end + len(times[name])]
+        end += len(times[name])
+    return found
+
+
+def paired_ratios(times: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Ratio to EdgeSAM in every round."""
+    ratios = {BASE: [1.0] * len(times[BASE])}
+    for name, own in beside(times).items():
+        if name != BASE:
+            ratios[name] = [value / reference for value, reference in zip(times[name], own, strict=True)]
     return ratios
+
+
+def with_added(kept: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    """The kept record with the models of another; each keeps the rounds of EdgeSAM that were beside it."""
+    if kept["machine"] != record["machine"]:
+        raise SystemExit(f"the record is of another machine ({kept['machine']}, here {record['machine']}); measure all")
+    old, new = kept["models"], record["models"]
+    models = {**old, **{name: times for name, times in new.items() if name != BASE}}
+    models[BASE] = {
+        runtime: {
+            part: in_order(*(beside({name: times[runtime][part] for name, times in run.items()}) for run in (old, new)))
+            for part in parts
+        }
+        for runtime, parts in old[BASE].items()
+    }
+    added = {**kept.get("added", {}), **{name: record["date"] for name in new if name != BASE}}
+    return {**kept, **({"cuda": record["cuda"]} if "cuda" in record else {}), "models": models, "added": added}
+
+
+def in_order(old: dict[str, list[float]], new: dict[str, list[float]]) -> list[float]:
+    """EdgeSAM's samples of both runs as a record keeps them, see ``beside``; its own rounds are the old ones."""
+    joined = {**new, **old, **{name: values for name, values in new.items() if name != BASE}}
+    return [value for name in (BASE, *sorted(joined.keys() - {BASE})) for value in joined[name]]
 
 
 def show(title: str, times: dict[str, list[float]], ratios: dict[str, list[float]]) -> None:

@@ -101,3 +101,23 @@ def test_a_ratio_is_that_of_one_round():
     found = benchmark("families").paired_ratios(times)
     assert found == {"edge_sam": [1.0] * 4, "mobile_sam": [3.0, 4.0], "sam_vit_b": [10.0]}
     assert benchmark("families").paired_ratios(dict(reversed(times.items()))) == found
+
+
+def test_models_are_added_to_a_record_with_the_rounds_beside_them():
+    """Ratios of the models that were there stay, and one that is measured again has new ones."""
+    families = benchmark("families")
+
+    def record(date: str, **times: list[float]) -> dict:
+        models = {name: {"onnxruntime": {"encoder": values}} for name, values in times.items()}
+        return {"machine": "mine", "date": date, "models": models}
+
+    kept = record("2026-11-21", edge_sam=[9.0, 1.0, 2.0, 4.0], mobile_sam=[3.0, 8.0], sam_vit_b=[40.0])
+    new = record("2026-11-27", edge_sam=[7.0, 5.0, 8.0, 9.0], edgetam=[10.0, 12.0], sam_vit_b=[90.0])
+    added = families.with_added(kept, new)
+    times = {name: value["onnxruntime"]["encoder"] for name, value in added["models"].items()}
+    assert times["edge_sam"] == [9.0, 5.0, 8.0, 1.0, 2.0, 9.0]
+    ratios = families.paired_ratios(times)
+    assert ratios["mobile_sam"] == [3.0, 4.0] and ratios["edgetam"] == [2.0, 1.5] and ratios["sam_vit_b"] == [10.0]
+    assert added["added"] == {"edgetam": "2026-11-27", "sam_vit_b": "2026-11-27"} and added["date"] == "2026-11-21"
+    with pytest.raises(SystemExit, match="of another machine"):
+        families.with_added({**kept, "machine": "yours"}, new)

@@ -7,20 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from small_models import trained_model_of_three_maps
 from torch.nn import functional as F
 
 from edgesam_export.distill.cache import EmbeddingCache
 from edgesam_export.distill.config import DistillConfig, Phase
-from edgesam_export.distill.dataset import square
+from edgesam_export.distill.dataset import Batch, square
 from edgesam_export.distill.forward import network_input
 from edgesam_export.distill.loop import PromptStep
 from edgesam_export.distill.prompts import initial_prompts
 from edgesam_export.distill.samples import Sample
-from edgesam_export.distill.start import start_run
 from edgesam_export.distill.teacher import NOTHING, Seen, Teacher, always_padded, in_square
-from edgesam_export.distill.training import distill
+from edgesam_export.distill.training import known_embeddings
 from edgesam_export.families import load_model, model_info
 from edgesam_export.predict.predictor import Predictor
 from edgesam_export.spec import EMPTY_SLOT
@@ -155,32 +153,24 @@ def test_a_student_is_held_to_the_disc_that_such_a_teacher_finds(teacher, portra
     assert 0.5 < float(figures["iou_first"]) <= 1.0
 
 
-def test_a_run_with_such_a_teacher_keeps_all_its_maps(teacher, portrait, seen, tmp_path):
-    """An image without masks, not square: the teacher is prompted, what it saw is kept and read again."""
-    folder = tmp_path / "images"
-    folder.mkdir()
-    Image.fromarray(portrait.image).save(folder / "portrait.png")
-    config = DistillConfig(
-        student=NAME,
-        teacher="sam2.1_hiera_large",
-        data=str(folder),
-        schedule=(Phase(size=64, batch=1, steps=1),),
-        objects=1,
-        rounds=1,
-        calibrate=0,
-        workers=0,
-    )
-    student, _ = start_run(replace(config, teacher=None))
-    result = distill(config, student, tmp_path / "run", teacher=teacher.model, cache=tmp_path / "cache")
-    assert np.isfinite(result.history[-1]["loss"])
-    (kept,) = (tmp_path / "cache").iterdir()
-    assert sorted(path.name for path in kept.iterdir()) == ["00000000.npy", "00000000_1.npy", "00000000_2.npy"]
+def test_all_its_maps_are_kept_and_dots_become_its_masks(teacher, portrait, seen, tmp_path):
+    """A batch of an image without masks, not square: the teacher is prompted; what it saw is read again."""
     images, _, size = tensors(portrait)
-    read = EmbeddingCache(tmp_path / "cache", teacher, str(folder), SIDE)
+    dot = torch.zeros(1, 1, SIDE, SIDE, dtype=torch.bool)
+    dot[0, 0, int(240 * SIDE / 640), int(160 * SIDE / 640)] = True
+    batch = Batch(images=images, masks=dot, sizes=[size], dots=torch.tensor([True]), indexes=[0])
+    config = DistillConfig(student=NAME, teacher="sam2.1_hiera_large", data="images")
+    fresh = known_embeddings(teacher.model, config, tmp_path)(batch, images)
+    filled = teacher.fill_dots(dot, batch.dots, fresh)
+    disc = F.interpolate(torch.from_numpy(portrait.masks[None]).float(), scale_factor=SIDE / 640)[0, 0].numpy() > 0.5
+    assert overlap(filled[0, 0, :, : SIDE // 2].numpy(), disc) > 0.8 and not bool(filled[..., SIDE // 2 :].any())
+    (kept,) = tmp_path.iterdir()
+    assert sorted(path.name for path in kept.iterdir()) == ["00000000.npy", "00000000_1.npy", "00000000_2.npy"]
+    read = EmbeddingCache(tmp_path, teacher, "images", SIDE)
     read.teacher = replace(teacher, model=Blind())  # nobody to ask any more
-    cached = read.see(images, [0], [size])
-    assert torch.equal(cached.extents, seen.extents)
-    for one, other in zip(cached.maps, seen.maps):
+    again = read.see(images, [0], [size])
+    assert torch.equal(again.extents, seen.extents) and torch.equal(fresh.extents, seen.extents)
+    for one, other in zip(again.maps, seen.maps):
         assert float((one - other).abs().max()) <= 1e-3 * max(1.0, float(other.abs().max()))
 
 
