@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -227,3 +228,21 @@ def test_the_command_line_refuses_in_one_line(command: Callable, tmp_path: Path)
         code, out, err = command("coreml", "edge_sam_tiny", "--compress", value, "--output", tmp_path / "build")
         assert code == EdgeSAMExportError.exit_code and not out and err.count("\n") == 1 and line in err
     assert not (tmp_path / "build").exists()
+
+
+def test_the_page_lists_every_scheme_with_its_system_and_bits():
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (iOS\d+ \| [\d.]+) \| ", page, re.MULTILINE))
+    kernel = Kernel(path="x", shape=(256, 256, 1, 1), axis=0)
+    bits = {name: stored_bytes(kernel, scheme) * 8 / kernel.elements for name, scheme in SCHEMES.items()}
+    assert rows == {name: f"{scheme.target} | {bits[name]:.2f}" for name, scheme in SCHEMES.items()}
+    for name, target in PRESETS.items():
+        assert f"| `{name}` | {target} | " in page
+        assert all(f"`{rule.scheme}`" in page for rule in PRESET_RULES[name])
+
+
+def test_the_recipe_of_the_page_is_one(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "recipe.toml").write_text(text, encoding="utf-8")
+    assert read_recipe(tmp_path / "recipe.toml").components["decoder"]["image_pe"] == "palettize4"

@@ -15,6 +15,7 @@ from compressed_weights import decoded_weights
 from coremltools.optimize.coreml._quantization_passes import linear_quantize_weights
 from torch import nn
 
+from edgesam_export.artifacts import config_of
 from edgesam_export.errors import SchemaError, UsageError
 from edgesam_export.export.compression import SCHEMES, find_palette, find_scheme, nearest_entries, stored_values
 from edgesam_export.export.contract import CONTRACT_KEY
@@ -30,8 +31,10 @@ from edgesam_export.modeling.prompt_encoder import PromptEncoder
 from edgesam_export.modeling.random_weights import fill_random
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.parity import check_parity
+from edgesam_export.parity.report import Prompt
+from edgesam_export.runners import runner_of
 from edgesam_export.runners.torch import StoredWeightsRunner
-from edgesam_export.spec import COMPRESSIONS, Artifact, CoreMLConfig
+from edgesam_export.spec import COMPRESSIONS, Artifact, CoreMLConfig, Recipe
 
 DIM = 128
 CASES = [
@@ -263,6 +266,64 @@ def test_parity_judges_conversion_apart_from_what_compression_loses(small, encod
         assert exact and all(row.passed for row in exact), scheme
         if scheme.endswith("4"):
             assert half and all(row.metrics["psnr_db"] < 40 for row in half)  # against the original, four bits are seen
+
+
+MIXED = Recipe(
+    name="mixed",
+    model="edge_sam_tiny",
+    default={"decoder": "linear4_b16"},
+    components={
+        "decoder": {
+            "image_pe": "palettize4",
+            "mask_decoder.output_hypernetworks_mlps.layers.0": "sparse75_linear8",
+            "mask_decoder.output_hypernetworks_mlps.layers.4": "palettize3_g32",
+            "mask_decoder.output_upscaling.0": "palettize6_g8_int8",
+            "mask_decoder.transformer.layers.0.mlp.0": "sparse50_palettize4",
+            "mask_decoder.transformer.layers.0.mlp.2": "fp16",
+            "mask_decoder.transformer.layers.1.mlp.0": "sparse75",
+            "mask_downscaling.6": "palettize2",  # of a mask prompt, which this export does not take
+        }
+    },
+)
+
+
+def test_a_decoder_of_many_schemes_is_the_network_with_what_its_contract_says(model, tmp_path):
+    config = CoreMLConfig(compress=MIXED, target="iOS18")
+    components, names = build_components(model, config, format="coreml")
+    component = trace_component(components[1], model, config, names, format="coreml")
+    save_package(component, config, tmp_path / "decoder.mlpackage")
+    contract = json.loads(load_program(tmp_path / "decoder.mlpackage").metadata[CONTRACT_KEY])
+    assert contract == json.loads(json.dumps(component.contract)) and contract["compression"]["recipe"] == "mixed"
+    schemes = contract["compression"]["schemes"]
+    named = {path: name for path, name in MIXED.components["decoder"].items() if name != "fp16"}
+    assert {path: schemes.get(path) for path in named} == {**named, "mask_downscaling.6": None}
+    assert set(schemes.values()) == {*named.values(), "linear4_b16"} - {"palettize2"}
+    artifact = Artifact(
+        path=tmp_path / "decoder.mlpackage",
+        format="coreml",
+        component="decoder",
+        model=model.info.name,
+        sha256="0" * 64,
+        contract=contract,
+    )
+    assert config_of(artifact) == config
+    options = {"images": [("a", noise(1)), ("b", noise(2))], "numerics": ("fp32",)}
+    options["prompts"] = lambda size: (Prompt(kind="point", points=((40.0, 30.0),), labels=(1,)),)
+    rows = [row for row in check_parity(model, [artifact], **options).rows if row.candidate == "executor fp32"]
+    assert rows and all(row.passed for row in rows)
+    wrong = {**schemes, "mask_decoder.output_hypernetworks_mlps.layers.4": "palettize3_g16"}
+    compression = {**contract["compression"], "schemes": wrong}
+    changed = replace(artifact, contract={**contract, "compression": compression})
+    rows = check_parity(model, runner_of([changed], numerics="fp32"), **options).rows
+    assert all(row.passed == (row.candidate != "executor fp32") for row in rows if row.output == "masks")
+
+
+def test_a_contract_of_before_recipes_is_read(small, encoder):
+    artifact = encoder("linear8", "iOS16")
+    compression = {key: value for key, value in artifact.contract["compression"].items() if key != "schemes"}
+    older = replace(artifact, contract={**artifact.contract, "compression": compression})
+    now, before = (StoredWeightsRunner(small, [one]).modules["encoder"].state_dict() for one in (artifact, older))
+    assert now and all(torch.equal(now[name], before[name]) for name in now)
 
 
 def noise(seed: int) -> np.ndarray:
