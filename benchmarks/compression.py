@@ -86,7 +86,7 @@ def images_of(row: Row) -> Images:
 
 
 def measured(row: Row) -> dict[str, Any]:
-    """Return the document of a model's search, made now unless it is there, with what the analysis says of each scheme."""
+    """Return the document of a model's search, made now unless it is there, with the analysis of each scheme."""
     folder = OUT / row.model
     if not (folder / "shrink.json").exists():
         goal, export = Goal(min_iou=MIN_IOU), CoreMLConfig(target=TARGET)
@@ -165,9 +165,8 @@ def section_of(document: dict[str, Any]) -> list[str]:
     if best is not None:
         saved = 1 - found["bytes"] / best["bytes"]
         lines += [
-            f"`shrink --min-iou {document['goal']['min_iou']}` found {found['bytes'] / 1e6:.2f} MB, {saved:.0%} less than"
-            f" `{best['name']}`,",
-            "the smallest uniform scheme whose mean on the held-out images keeps that.",
+            f"`shrink --min-iou {document['goal']['min_iou']}` found {found['bytes'] / 1e6:.2f} MB, {saved:.0%} less",
+            f"than `{best['name']}`, the smallest uniform scheme whose mean on the held-out images keeps that.",
         ]
     return [*lines, "", table_of(document), "", f"![Size against loss](compression_{model}.png)", ""]
 

@@ -113,14 +113,21 @@ def shrink(
 
 
 def identity_of(model: SamModel, images: Images, config: ShrinkConfig) -> dict[str, Any]:
-    """Return what a search is of: two of the same find the same."""
+    """Return what the steps of a search depend on; goals and comparisons may change, and finished steps still count."""
     digest = hashlib.sha256()
     for example in (*images.search, *images.held_out):
         digest.update(example.name.encode("utf-8", "surrogateescape") + str(example.image.shape).encode())
         digest.update(example.image.tobytes())
     weights = None if model.provenance is None else [model.provenance.sha256, model.provenance.random_seed]
-    options = asdict(config)
-    return {"model": model.info.name, "weights": weights, "images": digest.hexdigest()[:16], "options": options}
+    return {
+        "model": model.info.name,
+        "upsample": model.info.upsample,
+        "weights": weights,
+        "images": digest.hexdigest()[:16],
+        "schemes": searched_schemes(config.schemes, config.export.target),
+        "sensitivity": [config.sensitivity_images, config.probe_encoder],
+        "export": asdict(config.export),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
