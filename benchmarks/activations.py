@@ -18,6 +18,7 @@ from edgesam_export.distill.data import open_data
 from edgesam_export.families import load_model
 from edgesam_export.files import read_json, write_json
 from edgesam_export.formats.coreml import export_coreml
+from edgesam_export.imaging.masks import iou
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.predict.predictor import Predictor
 from edgesam_export.runners import open_runner
@@ -43,7 +44,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "compress": "linear8", "activations": "int8", "activations_in": "both", "activations_db": 0,
     },
 }  # fmt: skip
-HEADINGS = ("weights, activations", "MB", "8-bit layers", "their work", "embedding", "agreement", "box", "point")
+HEADINGS = (
+    "weights, activations", "MB", "8-bit layers", "their work", "embedding", "agreement", "box", "point",
+    "mIoU box", "mIoU point",
+)  # fmt: skip
 
 
 def images_of(model: SamModel) -> tuple[list[Any], list[Any]]:
@@ -74,8 +78,8 @@ def measured(model: SamModel, name: str, calibration: Sequence[Any], examples: S
         for asked in case.asked:
             decoded = runner.decode_all(embedding, *asked.packed)
             mask = counted_mask(runner, decoded, case.prepared, one_point=asked.one_point)
-            iou = float((mask & asked.mask).sum() / max(1, (mask | asked.mask).sum()))
-            results.append(PromptResult(image=number, kind=asked.kind, iou=iou))
+            truth = None if asked.truth is None else iou(mask, asked.truth)
+            results.append(PromptResult(image=number, kind=asked.kind, iou=iou(mask, asked.mask), truth=truth))
     return {
         "bytes": bytes_of(files),
         "components": dict(component_entries(files)),
@@ -104,7 +108,8 @@ def table(results: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of the page's table."""
     for model, rows in results.items():
         yield from ("", f"`{model}`:", "", f"| {' | '.join(HEADINGS)} |", "| --- |" + " ---: |" * (len(HEADINGS) - 1))
-        for name, row in rows.items():
+        for name in (name for name in VARIANTS if name in rows):
+            row = rows[name]
             parts = row["components"].values()
             agreement = row["agreement"]
             kinds = [agreement["kinds"].get(kind) for kind in ("box", "point")]
@@ -116,6 +121,7 @@ def table(results: dict[str, Any]) -> Iterator[str]:
                 f"{row['embedding_db']:.1f} dB",
                 f"{agreement['mean']:.4f} ± {agreement['standard_error']:.4f}",
                 *(f"{kind['mean']:.4f}" if kind else "-" for kind in kinds),
+                *(f"{kind['truth_mean']:.4f}" if kind and "truth_mean" in kind else "-" for kind in kinds),
             )
             yield f"| {' | '.join(cells)} |"
 
