@@ -61,6 +61,9 @@ tiny: setup  ## Train the bundled weights again: two hours on two cores, then si
 compression: setup  ## What compression costs masks: schemes, recipes, bundled and medical weights; tables of docs/compression.md
 	OMP_NUM_THREADS=2 $(RUN)/python benchmarks/compression.py
 
+activations: setup  ## What 8-bit activations cost masks: the table of docs/activations.md; resumes
+	OMP_NUM_THREADS=2 $(RUN)/python benchmarks/activations.py
+
 distillation: setup  ## Three kinds of training compared, and what recovery wins back: the tables of docs/distillation.md
 	$(RUN)/python benchmarks/distillation.py
 	$(RUN)/python benchmarks/recovery.py

@@ -38,10 +38,8 @@ LIMITS = {"int8": (-128, 127), "uint8": (0, 255)}
 SMALLEST_SCALE = 2.0**-14
 """Smallest normal number of FP16, the type of a scale."""
 BORDER = 1 / 64
-"""Distance from the middle of two integers, in steps, within which either is a correct rounding: two orders of
-summation in FP32 were seen to differ by up to 0.002 steps."""
-
-
+"""Distance from the middle of two integers, in steps, within which either is a correct rounding. Two orders of
+summation were seen to differ by 0.00002 steps, which concerned 31 of 24 million integers of one encoder."""
 MAX_BOUND_DB = 100.0
 """No bound is as high as this: half precision alone costs more."""
 

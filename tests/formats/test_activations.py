@@ -14,13 +14,14 @@ from coremltools.converters.mil.frontend.milproto import load as milproto
 from coremltools.models import MLModel
 from coremltools.optimize import _utils as apples
 from PIL import Image
+from small_models import registered
 from torch import nn
 
 from edgesam_export.artifacts import open_artifact
 from edgesam_export.errors import EdgeSAMExportWarning, SchemaError, UsageError
 from edgesam_export.export.activations import Quantization, QuantizedInput, quantization_of, quantized_layers
 from edgesam_export.export.trace import build_components, trace_component
-from edgesam_export.families import model_info
+from edgesam_export.families import load_model, model_info
 from edgesam_export.formats.coreml import export_coreml
 from edgesam_export.formats.coreml.activations import quantize_activations
 from edgesam_export.formats.coreml.calibration import MAX_IMAGES, Calibration, Histogram
@@ -247,17 +248,6 @@ def test_exact_arithmetic_gives_what_pytorch_gives_with_the_same_integers(small,
     assert rows and min(row.metrics["psnr_db"] for row in rows) > 120
 
 
-def test_a_decoder_is_held_to_the_same(small, tmp_path):
-    config = CoreMLConfig(activations="int8", activations_in="both", activations_db=0, points=4)
-    _, decoder = export_coreml(small, tmp_path, config, calibration=PHOTOS[:1])
-    require_pairs(decoder)
-    assert "mask_decoder.transformer.final_attn_token_to_image.v_proj" in decoder.contract["activations"]["layers"]
-    images = [("a", photo(3)), ("b", photo(4))]
-    report = check_parity(small, decoder, images=images, prompts=lambda s: default_prompts(s)[:1], numerics=("fp32",))
-    rows = [row for row in report.rows if row.candidate == "executor fp32" and row.output == "masks"]
-    assert rows and min(row.metrics["psnr_db"] for row in rows) > 100
-
-
 def changed(artifact: Artifact, folder: Path, change) -> Artifact:
     """Return a copy of a package whose message ``change`` edits."""
     path = folder / artifact.path.name
@@ -448,12 +438,24 @@ def test_of_many_images_some_are_taken_evenly(small):
     assert [image[0, 0, 0] for image in taken.images] == [3 * number + 50 for number in range(MAX_IMAGES)]
 
 
-def test_the_command_line_exports_and_says_what_it_quantised(command, tmp_path):
+def test_the_command_line_exports_both_parts_and_says_what_it_quantised(command, tmp_path):
     Image.fromarray(PHOTOS[0]).save(tmp_path / "a.png")
-    words = ("--activations", "int8", "--calibrate", tmp_path, "--activations-db", 0, "--no-verify")
-    code, out, _ = command("coreml", "edge_sam_tiny", *words, "--output", tmp_path / "out")
-    assert code == 0 and "int8 activations in 40 layers (100% of the work)" in out.splitlines()[0]
-    assert "int8" not in out.splitlines()[1]
+    words = ("--random-weights", 1, "--points", 4, "--activations", "int8", "--activations-in", "both", "--no-verify")
+    folder = tmp_path / "out"
+    with registered():
+        model = load_model("small", random_weights=1)
+        code, out, _ = command(
+            "coreml", "small", *words, "--activations-db", 0, "--calibrate", tmp_path, "--output", folder
+        )
+    assert code == 0 and "int8 activations in 3 layers (100% of the work)" in out.splitlines()[0]
+    decoder = open_artifact(folder / "small_decoder.mlpackage")
+    assert f"int8 activations in {len(decoder.contract['activations']['layers'])} layers" in out.splitlines()[1]
+    require_pairs(decoder)
+    assert "mask_decoder.transformer.final_attn_token_to_image.v_proj" in decoder.contract["activations"]["layers"]
+    images = [("a", photo(3)), ("b", photo(4))]
+    report = check_parity(model, decoder, images=images, prompts=lambda s: default_prompts(s)[:1], numerics=("fp32",))
+    rows = [row for row in report.rows if row.candidate == "executor fp32" and row.output == "masks"]
+    assert rows and min(row.metrics["psnr_db"] for row in rows) > 100
 
 
 @pytest.mark.parametrize(
