@@ -7,6 +7,7 @@ tokens of points, which an export computes in FP32, and what a norm computes on 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -83,14 +84,16 @@ class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]  # in torch
 class HalfPrecisionRunner(TorchRunner):
     """One sample of the noise of half precision; another ``grid`` (see ``Rounding``) gives another one.
 
-    Fewer ``bits`` show what coarser arithmetic would cost.
+    Fewer ``bits`` show what coarser arithmetic would cost.  It works on modules of its own with the model's tensors, so
+    that several samples may run at once.
     """
 
     # A dispatch mode sees no inference tensors: views of rounded parameters would be refused.
     without_gradients = torch.no_grad
 
     def __init__(self, model: SamModel, *, grid: float = 1.0, score: str | None = None, bits: int = BITS) -> None:
-        super().__init__(model, score=score)
+        tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+        super().__init__(copy.deepcopy(model, tensors), score=score)
         self.name = "torch, half precision"
         self.mode = Rounding(grid, bits)
 

@@ -10,13 +10,16 @@ import numpy as np
 from edgesam_export.errors import UsageError
 from edgesam_export.imaging.geometry import PreparedImage, prepare
 from edgesam_export.parity.inputs import pack
-from edgesam_export.parity.noise import Noise, spread
+from edgesam_export.parity.noise import Noise, side_by_side, spread
 from edgesam_export.parity.outputs import enlarged
 from edgesam_export.parity.report import Owner, Prompt
 from edgesam_export.runners import Decoded, Embedding, Runner
 from edgesam_export.spec import MASK_SIDE, ImageFrame
 
 __all__ = ["Reference", "ReferenceOutputs", "image_extent", "require_finite"]
+
+LARGE = 50_000_000
+"""Parameters of a model whose encoder takes gigabytes for an image, so that one runs at a time."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class Reference:
         self.runner = runner
         self.frame = frame
         self.samples = [Reference(sample, frame) for sample in noisy]
+        model = runner.model
+        self.alongside = model is not None and sum(part.numel() for part in model.parameters()) < LARGE
+        """Whether samples may run at once."""
         self.prepared: dict[str, PreparedImage] = {}
         self.embeddings: dict[tuple[str, bool], Embedding] = {}
         self.decoded: dict[tuple[str, bool, Prompt], ReferenceOutputs] = {}
@@ -114,10 +120,12 @@ class Reference:
         if key not in self.noises:
             exact = self.outputs(name, from_pixels, prompt)
             coords, labels = pack(self.prepared[name], prompt, None, self.runner.info.padding_point)
-            found = []
-            for sample in self.samples:
+
+            def decoded(sample: Reference) -> Decoded:
                 embedding = (sample if owner == "own" else self).embedding(name, from_pixels)
-                found.append(sample.runner.decode_all(embedding, coords, labels, exact.mask_input))
+                return sample.runner.decode_all(embedding, coords, labels, exact.mask_input)
+
+            found = side_by_side(decoded, self.samples) if self.alongside else list(map(decoded, self.samples))
             pairs = [(require_finite(one.masks, "logits")[0], require_finite(one.scores, "scores")[0]) for one in found]
             noise = spread(exact.logits, exact.scores, pairs, image_extent(self.prepared[name]))
             self.noises[key] = replace(noise, object_score=presence_noise(exact, found))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from edgesam_export.parity import check_parity
 from edgesam_export.parity.half_precision import HalfPrecisionRunner, Rounding
 from edgesam_export.parity.inputs import default_images, default_prompts, pack
 from edgesam_export.parity.metrics import psnr_db, visible_change
-from edgesam_export.parity.noise import spread
+from edgesam_export.parity.noise import side_by_side, spread
 from edgesam_export.runners.torch import ExportedModulesRunner, TorchRunner
 
 
@@ -110,3 +112,24 @@ def test_a_rewrite_that_is_wrong_on_both_sides_is_found(model, exported, monkeyp
     monkeypatch.setattr(ExactPrompt, "forward", lambda self, coords, labels: forward(self, coords - 0.5, labels))
     report = check_parity(model, ExportedModulesRunner(model, files), images=images, prompts=point)
     assert {(row.component, row.output) for row in report.failures} >= {("decoder", "masks")}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_samples_share_out_the_threads_and_give_them_back(threads):
+    def seen(sample: int) -> tuple[int, int, int]:
+        if sample < 0:
+            raise ValueError("a sample")
+        return sample, torch.get_num_threads(), threading.get_ident()
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        found = side_by_side(seen, [5, 7])
+        assert [sample for sample, _, _ in found] == [5, 7]
+        assert {share for _, share, _ in found} == {1}
+        assert (threading.get_ident() in [where for _, _, where in found]) == (threads == 1)
+        with pytest.raises(ValueError, match="a sample"):
+            side_by_side(seen, [5, -1])
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
