@@ -68,6 +68,8 @@ def test_layers_that_an_export_does_not_compute_may_be_named():
 @pytest.mark.parametrize(
     ("path", "scheme", "line"),
     [
+        ("image_pe", "linear8", "as linear8: it is a table without channels, which takes one palette; choose another"),
+        ("image_pe", "palettize4_g16", "as palettize4_g16: it is a table without channels"),
         ("wild", "linear8", r"encoder has no kernel 'wild'; similar: wide$"),
         ("no.such.layer", "linear8", r"encoder has no kernel 'no\.such\.layer'; it has 4 others$"),
         (

@@ -83,7 +83,7 @@ def schemes_for(
         UsageError: a recipe names a kernel that is not among them, or a scheme that cannot store it.
     """
     if isinstance(compress, str) and compress in PRESETS:
-        return preset_schemes(compress, component, kernels)
+        return preset_schemes(compress, kernels)
     recipe = uniform_recipe(compress) if isinstance(compress, str) else compress
     named = recipe.components.get(component, {})
     for path in named:

@@ -142,6 +142,9 @@ def refusal(kernel: Kernel, scheme: Scheme) -> str | None:
     """Return why a kernel is not stored by ``scheme``, None where it can be."""
     if kernel.elements < MIN_ELEMENTS:
         return f"it has {kernel.elements} elements, fewer than {MIN_ELEMENTS}"
+    if kernel.is_table and (scheme.group or scheme.scaled or scheme.sparsity):
+        # an export may lay it out otherwise
+        return "it is a table without channels, which takes one palette"
     if scheme.block is not None and kernel.inputs % scheme.block:
         # coremltools leaves such a tensor alone, a depthwise kernel for one
         return f"blocks of {scheme.block} do not divide {kernel.inputs} input channels"
