@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from edgesam_export.shrink.allocation import Key
-from edgesam_export.shrink.prompts import Case
+from edgesam_export.shrink.prompts import Asked, Case
 from edgesam_export.shrink.simulation import Simulation
 from edgesam_export.spec import Progress
 
@@ -30,8 +30,11 @@ Pairs = Mapping[Key, Sequence[str]]
 """Kernel -> schemes that it may be stored with."""
 PROJECTIONS = 4
 """Random signs on each image: with ten images, an error of 16 % of each estimate's square root of 40 terms."""
-SCORE_WEIGHT = 0.05
-"""What a score that is off by 1 costs, in masks' IoU: scores choose among candidates, seldom wrongly."""
+SCORE_WEIGHT, CHOOSING_WEIGHT = 0.1, 1.0
+"""What a score that is off by 1 costs, in masks' IoU; the latter for one point, where scores choose the mask.
+
+A choice turns out otherwise where two candidates' scores are that near, and then costs a third of the mask, about.
+"""
 LEAST_AREA = 50
 """Pixels (of 256 x 256) that a mask has at least, for its share of changed ones."""
 TRUSTED = 4.0
@@ -48,9 +51,9 @@ def squared_errors(simulation: Simulation, case: Case, pairs: Pairs, seed: int) 
     borders = [border_weights(torch.from_numpy(asked.logits)) for asked in case.asked]
     for _ in range(PROJECTIONS):
         output = torch.zeros(())
-        for (logits, scores), border in zip(answers, borders):
+        for (logits, scores), border, asked in zip(answers, borders, case.asked):
             output = output + (signs(logits, generator) * border * logits).sum()
-            output = output + SCORE_WEIGHT * (signs(scores, generator) * scores).sum()
+            output = output + score_weight(asked) * (signs(scores, generator) * scores).sum()
         gradients = simulation.gradients(output, weights)
         for key, gradient in gradients.items():
             for scheme in pairs[key]:
@@ -65,6 +68,11 @@ def signs(like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randint(0, 2, like.shape, generator=generator).float() * 2 - 1
 
 
+def score_weight(asked: Asked) -> float:
+    """Return what a prompt's scores count."""
+    return CHOOSING_WEIGHT if asked.one_point else SCORE_WEIGHT
+
+
 def border_weights(logits: Tensor) -> Tensor:
     """Return how much a change of each logit (256, 256) changes the mask, as a share of its area."""
     share = torch.sigmoid(logits)
@@ -74,35 +82,42 @@ def border_weights(logits: Tensor) -> Tensor:
 def measure_kernels(
     simulation: Simulation, cases: Sequence[Case], probes: Mapping[Key, str], progress: Progress
 ) -> dict[Key, float]:
-    """Return how far the masks move, as a share of their areas, with each kernel alone in its probe scheme.
+    """Return how far masks move, as a share of their areas, and scores, with each kernel alone in its probe scheme.
 
     Moves are of probabilities, of low-resolution logits: counted pixels would be too coarse for what one kernel does.
     Embeddings are computed once for all kernels of the decoder.
     """
     with torch.inference_mode():
         maps = [simulation.embed(case.prepared) for case in cases]
-        base = [probabilities(simulation, case, found) for case, found in zip(cases, maps)]
+        base = [answers_on(simulation, case, found) for case, found in zip(cases, maps)]
         losses = {}
         for number, (key, scheme) in enumerate(probes.items()):
             progress(number, len(probes), f"measuring kernels: {key[1]}")
             simulation.put(key, simulation.values(key, scheme))
             found = []
-            for case, known, masks in zip(cases, maps, base):
+            for case, known, answers in zip(cases, maps, base):
                 own = simulation.embed(case.prepared) if key[0] == "encoder" else known
-                found += [moved(mask, other) for mask, other in zip(probabilities(simulation, case, own), masks)]
+                pairs = zip(answers_on(simulation, case, own), answers, case.asked)
+                found += [moved(answer, other, score_weight(asked)) for answer, other, asked in pairs]
             losses[key] = float(np.mean(found))
             simulation.put(key, simulation.original[key])
     return losses
 
 
-def probabilities(simulation: Simulation, case: Case, maps: Sequence[Tensor]) -> list[Tensor]:
-    """Return the probabilities (256, 256) of the shown mask of each of an image's prompts."""
-    return [torch.sigmoid(simulation.decoded(maps, asked)[0]) for asked in case.asked]
+Answer = tuple[Tensor, Tensor]
+"""Probabilities (256, 256) of the shown mask, and all scores (M,)."""
 
 
-def moved(mask: Tensor, other: Tensor) -> float:
-    """Return how far one mask's probabilities are from another's, as a share of the other's area."""
-    return float((mask - other).abs().sum()) / max(int((other > 0.5).sum()), LEAST_AREA)
+def answers_on(simulation: Simulation, case: Case, maps: Sequence[Tensor]) -> list[Answer]:
+    """Return the answer to each of an image's prompts."""
+    decoded = (simulation.decoded(maps, asked) for asked in case.asked)
+    return [(torch.sigmoid(logits), scores) for logits, scores in decoded]
+
+
+def moved(answer: Answer, other: Answer, weight: float) -> float:
+    """Return how far a mask is from another, as a share of the other's area, and its scores times their weight."""
+    area = max(int((other[0] > 0.5).sum()), LEAST_AREA)
+    return float((answer[0] - other[0]).abs().sum()) / area + weight * float((answer[1] - other[1]).abs().mean())
 
 
 def calibrated(

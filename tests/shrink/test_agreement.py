@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from edgesam_export.shrink.agreement import Agreement, PromptResult
@@ -24,8 +25,13 @@ def test_the_standard_error_is_that_of_the_means_of_images():
     assert RESULTS.error == pytest.approx(0.2 / 3**0.5)  # 0.9, 0.7, 0.5: standard deviation 0.2
 
 
-def test_the_lower_bound_is_one_sided_at_95_percent():
-    assert RESULTS.lower == pytest.approx(0.7 - 1.645 * 0.2 / 3**0.5)
+# Student's t at 95 %, one-sided, as tables print it
+@pytest.mark.parametrize(("images", "t"), [(6, 2.015), (16, 1.753), (31, 1.697), (121, 1.658)])
+def test_the_lower_bound_is_one_sided_at_95_percent(images, t):
+    values = np.random.default_rng(images).random(images)
+    found = Agreement(results=tuple(PromptResult(image=i, kind="box", iou=v) for i, v in enumerate(values)))
+    below = t * values.std(ddof=1) / images**0.5
+    assert values.mean() - found.lower == pytest.approx(below, rel=0.01)
 
 
 def test_kinds_and_true_masks_have_figures_of_their_own():
