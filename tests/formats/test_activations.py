@@ -111,11 +111,12 @@ def encoder(quantized: tuple[Artifact, Path]) -> Artifact:
     return quantized[0]
 
 
-def encoder_rows(small: SamModel, encoder: Artifact) -> list[ParityRow]:
-    """Return what parity says of an encoder in exact arithmetic."""
+def encoder_rows(small: SamModel, encoder: Artifact) -> tuple[list[ParityRow], str]:
+    """Return what parity says of an encoder in exact arithmetic, and the operation at fault."""
     images = [("a", photo(3)), ("b", photo(4))]
     report = check_parity(small, encoder, images=images, prompts=lambda size: (), numerics=("fp32",))
-    return [row for row in report.rows if row.candidate == "executor fp32"]
+    rows = [row for row in report.rows if row.candidate == "executor fp32"]
+    return rows, "".join(divergence.operation for divergence in report.divergences)
 
 
 # ------------------------------------------------------------------------------------------------------------ integers
@@ -244,7 +245,7 @@ def test_the_order_of_the_images_changes_nothing(small, encoder, tmp_path):
 
 
 def test_exact_arithmetic_gives_what_pytorch_gives_with_the_same_integers(small, encoder):
-    rows = encoder_rows(small, encoder)
+    rows, _ = encoder_rows(small, encoder)
     assert rows and min(row.metrics["psnr_db"] for row in rows) > 120
 
 
@@ -315,8 +316,9 @@ def test_a_wrong_or_missing_pair_is_found(small, encoder, tmp_path, fault):
         "no pair": drop_pair(tensor),
         "contract": widen_contract(path),
     }[fault]
-    rows = encoder_rows(small, changed(encoder, tmp_path, broken))
+    rows, culprit = encoder_rows(small, changed(encoder, tmp_path, broken))
     assert rows and not any(row.passed for row in rows)
+    assert culprit.startswith(tensor) == (fault != "no pair")  # then it is the layer that reads another value
 
 
 def test_contracts_that_cannot_be_are_refused():
