@@ -18,8 +18,8 @@ from edgesam_export.spec import MASK_SIDE, ImageFrame
 
 __all__ = ["Reference", "ReferenceOutputs", "image_extent", "require_finite"]
 
-LARGE = 50_000_000
-"""Parameters of a model whose encoder takes gigabytes for an image, so that one runs at a time."""
+LARGE = 20_000_000
+"""Parameters of a model whose encoder may take gigabytes for an image, so that one runs at a time."""
 
 
 @dataclass(frozen=True)

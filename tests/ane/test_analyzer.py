@@ -74,7 +74,7 @@ def test_the_report_says_what_was_analysed(conv_package):
     assert (report.target, report.families) == ("iPhone 14", ("H14",))
     assert report.placements[0].operation == "features"
     assert {row.placement for row in report.placements} == {"expected"}
-    assert found(report) == [("A27", "warning", "out"), ("P03", "info", None)]
+    assert found(report) == [("A27", "info", "out"), ("P03", "info", None)]
 
 
 def test_a_loaded_program_gives_the_same_report_as_its_path(conv_package):

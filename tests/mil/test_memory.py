@@ -2,10 +2,13 @@
 
 import gc
 
+import coremltools as ct
+import numpy as np
 import pytest
 import torch
+from coremltools.converters.mil.mil import Builder as mb
 
-from edgesam_export.mil import memory
+from edgesam_export.mil import load_program, memory
 from edgesam_export.mil.memory import KEEPING, RELEASING, is_dense, keep_freed_memory, pieces
 
 
@@ -70,3 +73,21 @@ def test_memory_is_kept_until_the_last_owner_is_collected(monkeypatch: pytest.Mo
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "glibc", lambda: None)
     keep_freed_memory(Owner())
+
+
+@pytest.mark.parametrize(("shape", "kept"), [((1, 8, 1, 35), True), ((1, 4, 2, 35), False)])
+def test_a_reshape_of_rows_and_columns_keeps_the_layout_that_a_convolution_wants(converted, shape, kept):
+    @mb.program(input_specs=[mb.TensorSpec((1, 8, 5, 7))], opset_version=ct.target.iOS17)
+    def program(x):
+        y = mb.reshape(x=mb.add(x=x, y=np.float32(1.0)), shape=shape, name="reshaped")
+        return mb.conv(x=y, weight=np.ones((2, shape[1], 1, 1), np.float32), name="out")
+
+    layouts = {}
+
+    def remember(operation, name, value):
+        layouts[operation.type] = value.is_contiguous(memory_format=torch.channels_last)
+
+    values = np.arange(280, dtype=np.float32).reshape(1, 8, 5, 7)
+    found = load_program(converted(program)).predict({"x": values}, numerics="fp32", probe=remember)["out"]
+    assert layouts["add"] is kept
+    assert np.array_equal(found[0, 0], (values + 1).reshape(shape).sum(1)[0])
