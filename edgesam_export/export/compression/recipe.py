@@ -182,7 +182,7 @@ def recipe_of(document: Mapping[str, Any], where: str) -> Recipe:
     if unknown:
         known = ", ".join((*FIELDS, "default", *COMPONENTS))
         raise SchemaError(f"{where}: a recipe has no entry '{unknown[0][:60]}'; it has {known}")
-    texts = {key: document.get(key) for key in FIELDS}
+    texts: dict[str, Any] = {key: document.get(key) for key in FIELDS}
     wrong = [key for key, value in texts.items() if not isinstance(value, str) and (key == "name" or value is not None)]
     if wrong:
         raise SchemaError(f"{where}: recipe has {wrong[0]} {str(texts[wrong[0]])[:40]}, expected a text")

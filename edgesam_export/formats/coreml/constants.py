@@ -60,7 +60,7 @@ class StoreConstants(AbstractGraphPass):  # type: ignore[misc]  # coremltools ha
 
 def write_whole(stored: StoredWeight, scheme: Scheme, op: Any) -> Any:
     """Return the variable of a constant in the operations of iOS16: one palette, a scale per channel, or sparse."""
-    shape = np.uint32(stored.elements.shape)
+    shape = np.array(stored.elements.shape, np.uint32)
     elements = stored.elements.numpy()
     if stored.palettes is not None:
         return mb.constexpr_lut_to_dense(
