@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from test_result import RESULT, agreement
+from test_shrink_result import RESULT, agreement
 
 from edgesam_export.cli.shrink import recovery
 from edgesam_export.distill import run
