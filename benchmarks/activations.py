@@ -110,7 +110,7 @@ def table(results: dict[str, Any]) -> Iterator[str]:
         yield from ("", f"`{model}`:", "", f"| {' | '.join(HEADINGS)} |", "| --- |" + " ---: |" * (len(HEADINGS) - 1))
         for name in (name for name in VARIANTS if name in rows):
             row = rows[name]
-            parts = row["components"].values()
+            parts = [row["components"][part] for part in ("encoder", "decoder") if part in row["components"]]
             agreement = row["agreement"]
             kinds = [agreement["kinds"].get(kind) for kind in ("box", "point")]
             cells = (
