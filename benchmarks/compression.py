@@ -94,7 +94,7 @@ def measured(row: Row) -> dict[str, Any]:
         shrink(load_model(row.model), images_of(row), folder, config, progress=say)
     document: dict[str, Any] = read_json(folder / "shrink.json")
     for point in document["points"]:
-        if point["kind"] == "uniform" and "findings" not in point:
+        if point["kind"] in ("uniform", "preset") and "findings" not in point:
             say(0, 0, f"analysing {row.model} {point['name']}")
             with tempfile.TemporaryDirectory() as packages:
                 config = CoreMLConfig(target=TARGET, compress=point["name"])

@@ -12,7 +12,7 @@ from edgesam_export.spec import Artifact, Recipe
 
 __all__ = ["MB", "PackageFacts", "Point", "PointKind", "ShrinkResult", "by_size"]
 
-PointKind = Literal["fp16", "uniform", "recipe"]
+PointKind = Literal["fp16", "uniform", "preset", "recipe"]
 # 1: first version.
 SCHEMA_VERSION = 1
 MB = 1e6
@@ -65,7 +65,7 @@ class ShrinkResult:
     images: str
     target: str
     points: tuple[Point, ...]
-    """Without compression, uniform schemes, recipes: each by size, the largest first."""
+    """Without compression, uniform schemes, presets, recipes: each by size, the largest first."""
     found: Point
     """The recipe that was asked for, one of ``points``."""
     recipe: Recipe

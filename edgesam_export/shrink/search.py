@@ -11,7 +11,7 @@ from math import sqrt
 from typing import Any
 
 from edgesam_export.errors import UsageError
-from edgesam_export.export.compression import SCHEMES, applicable, find_scheme, stored_bytes
+from edgesam_export.export.compression import SCHEMES, Kernel, applicable, find_scheme, schemes_for, stored_bytes
 from edgesam_export.shrink.agreement import Agreement
 from edgesam_export.shrink.allocation import Choice, Key, Option, walk
 from edgesam_export.shrink.prompts import Case
@@ -155,11 +155,16 @@ class Search:
                 total += size - stored_bytes(kernel, None)
         return total
 
-    def uniform(self, scheme: str) -> dict[Key, str]:
-        """Return the choice of one scheme for all kernels that can take it, as ``coreml --compress`` makes it."""
-        kernels = self.simulation.kernels.items()
-        found = find_scheme(scheme)
-        return {key: scheme for key, kernel in kernels if not kernel.is_table and applicable(kernel, found)}
+    def named(self, name: str) -> dict[Key, str]:
+        """Return the choice that ``coreml --compress`` makes of a scheme or a preset."""
+        components: dict[str, dict[str, Kernel]] = {}
+        for (component, path), kernel in self.simulation.kernels.items():
+            components.setdefault(component, {})[path] = kernel
+        return {
+            (component, path): scheme.name
+            for component, kernels in components.items()
+            for path, scheme in schemes_for(name, component, kernels).items()
+        }
 
     # -------------------------------------------------------------------------------------------------------- the walk
 

@@ -22,7 +22,7 @@ from edgesam_export.shrink.result import Point, PointKind, ShrinkResult, by_size
 from edgesam_export.shrink.search import Goal, Search, searched_schemes
 from edgesam_export.shrink.simulation import Simulation
 from edgesam_export.shrink.state import State
-from edgesam_export.spec import UNCOMPRESSED, Artifact, CoreMLConfig, Progress, Recipe
+from edgesam_export.spec import PRESETS, UNCOMPRESSED, Artifact, CoreMLConfig, Progress, Recipe
 
 if TYPE_CHECKING:
     from edgesam_export.modeling.sam import SamModel
@@ -236,9 +236,11 @@ class Task:
         return found
 
     def compared(self, search: Search, path: Sequence[Choice], index: int) -> Iterator[tuple[str, Choice]]:
-        """Yield what is shown beside what was found: uniform schemes, and recipes of other sizes."""
-        for name in search.schemes if self.config.uniform is None else self.config.uniform:
-            if choice := search.uniform(name):
+        """Yield what is shown beside what was found: uniform schemes, presets, and recipes of other sizes."""
+        names = search.schemes if self.config.uniform is None else self.config.uniform
+        known = [name for name, needed in PRESETS.items() if names and search.target >= needed]
+        for name in (*names, *known):
+            if choice := search.named(name):
                 yield name, choice
         sizes = [search.bytes_of(choice) for choice in path]
         for number in range(self.config.curve):
@@ -258,11 +260,11 @@ class Task:
         searched: bool = False,
     ) -> Point:
         """Return a way to store the model with its agreement on held-out images; ``artifacts`` are its packages."""
-        kind: PointKind = "fp16" if name == UNCOMPRESSED else "uniform" if name in choice.values() else "recipe"
+        kind: PointKind = "preset" if name in PRESETS else "uniform" if name in choice.values() else "recipe"
         text = f"held-out images: {name}"
         return Point(
             name=name,
-            kind=kind,
+            kind="fp16" if name == UNCOMPRESSED else kind,
             bytes=search.bytes_of(choice) if artifacts is None else bytes_of(artifacts),
             held_out=search.agreement(choice, cases, "held-out", text),
             search=search.agreement(choice, search.search_cases, "search", text) if searched else None,

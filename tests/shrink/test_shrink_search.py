@@ -91,8 +91,9 @@ def test_bytes_are_those_of_the_uncompressed_packages_but_for_what_changes(searc
     assert 0 < search.bytes_of({key: "palettize4"}) - (1_000_000 - saved) < 1000  # what the program grows by
 
 
-def test_a_uniform_scheme_leaves_tables_alone_and_a_recipe_does_not(search):
-    assert ("decoder", "image_pe") not in search.uniform("palettize4")
+def test_a_uniform_scheme_leaves_tables_alone_and_presets_and_recipes_do_not(search):
+    assert ("decoder", "image_pe") not in search.named("palettize4")
+    assert search.named("balanced")["decoder", "image_pe"] == "palettize6"
     assert search.pairs()["decoder", "image_pe"] == list(search.schemes)
 
 
