@@ -205,7 +205,7 @@ def test_a_trained_palettes_entry_gets_what_its_weights_get():
     assert torch.equal(model.latent.grad, factor)
     with torch.no_grad():
         palette += 0.25
-    assert set(model.weight.unique().tolist()) <= set(palette.half().float().tolist())
+    assert set(model.weight.unique().tolist()) <= set(palette.half().float().flatten().tolist())
 
 
 def test_a_palette_stays_until_it_is_refreshed():

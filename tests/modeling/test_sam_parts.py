@@ -86,7 +86,7 @@ def test_attention_works_at_reduced_width():
 
 def test_key_with_bias_minus_infinity_is_as_if_it_did_not_exist():
     attention, q, k, v = Attention(16, 4), torch.randn(1, 3, 16), torch.randn(1, 5, 16), torch.randn(1, 5, 16)
-    bias = torch.tensor([0, 0, -math.inf, 0, -math.inf]).reshape(1, 1, 1, 5)
+    bias = torch.tensor([[0, 0, -math.inf, 0, -math.inf]])
     kept = [0, 1, 3]
     assert torch.allclose(attention(q, k, v, bias), attention(q, k[:, kept], v[:, kept]), atol=1e-6)
 
@@ -94,7 +94,7 @@ def test_key_with_bias_minus_infinity_is_as_if_it_did_not_exist():
 def test_transformer_with_masked_tokens_equals_the_transformer_without_them():
     transformer = TwoWayTransformer(dim=32, mlp_dim=64).eval()
     image, pe, tokens = torch.randn(1, 32, 4, 6), torch.randn(1, 32, 4, 6), torch.randn(1, 5, 32)
-    bias = torch.tensor([0, 0, -math.inf, 0, -math.inf]).reshape(1, 1, 1, 5)
+    bias = torch.tensor([[0, 0, -math.inf, 0, -math.inf]])
     kept = [0, 1, 3]
     masked_tokens, masked_image = transformer(image, pe, tokens, bias)
     fewer_tokens, fewer_image = transformer(image, pe, tokens[:, kept])

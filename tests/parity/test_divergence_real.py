@@ -38,7 +38,8 @@ def one_point(size: tuple[int, int]) -> list[Prompt]:
 def test_parity_names_the_operation_whose_weight_was_changed(model, coreml_files, tmp_path, position) -> None:
     decoder = coreml_files[1].path
     package = shutil.copytree(decoder, tmp_path / decoder.name)
-    changed = [op for op in load_program(package).operations if op.type == "conv"][position]
+    layers = [op for op in load_program(package).operations if op.type in ("conv", "linear")]
+    changed = [op for op in layers if op.outputs[0].type.dtype == "fp16"][position]
     change_one_weight(package, changed)
 
     images = np.random.default_rng(0).integers(0, 256, (2, 96, 128, 3), np.uint8)

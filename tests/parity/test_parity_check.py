@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from edgesam_export.errors import RunnerUnavailableError, UsageError
 from edgesam_export.imaging.masks import stability
@@ -615,7 +616,7 @@ def test_an_export_of_other_operations_is_not_searched_by_their_names(monkeypatc
     fresh, reference, candidate = FakeProgram(), FakeRunner(), replayable("fp32")
     if renamed:
         fresh.operations = fresh.operations[1:] + fresh.operations[:1]
-    reference.model = object()
+    reference.model = torch.nn.Module()
     candidate.artifacts = (artifact("encoder", precision="fp32"), artifact("decoder", precision="fp32"))
     candidate.program.factors = (1, 2, 1)  # the second operation of the file computes something else
     candidate.embedding_fault = lambda array: array * 2

@@ -179,7 +179,7 @@ def test_stored_weights_are_the_rounded_ones(model, coreml_files):
     encoder = runner.modules["encoder"]
     convolutions = [m for m in encoder.modules() if type(m).__name__ == "Conv2d"]
     assert convolutions and all((m.weight == m.weight.half().float()).all() for m in convolutions)
-    kept = runner.modules["decoder"].prompt.x_row  # stays FP32 in the file
+    kept = runner.modules["decoder"].prompt.angles.weight  # stays FP32 in the file
     assert (kept != kept.half().float()).any()
     assert all((value == before[key]).all() for key, value in model.state_dict().items())
 
