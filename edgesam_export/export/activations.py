@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from edgesam_export.errors import SchemaError, UsageError
-from edgesam_export.spec import ACTIVATIONS, QUANTIZED_PARTS, TARGETS, CoreMLConfig, ExportConfig
+from edgesam_export.spec import ACTIVATIONS, QUANTIZED_PARTS, CoreMLConfig, ExportConfig, is_read_by
 
 __all__ = [
     "Quantization",
@@ -63,7 +63,7 @@ def check_activations(config: CoreMLConfig) -> None:
         if getattr(config, field) not in known:
             raise UsageError(f"{field} is '{getattr(config, field)}'; choose one of: {', '.join(known)}")
     needed = ACTIVATIONS[config.activations]
-    if TARGETS.index(config.target) < TARGETS.index(needed):
+    if not is_read_by(config.target, needed):
         raise UsageError(
             f"activations {config.activations} needs target {needed}, not {config.target}; pass --target {needed}"
         )

@@ -20,6 +20,7 @@ __all__ = [
     "fill_queries",
     "fill_slots",
     "joined_prompts",
+    "mask_inputs",
     "match_maps",
     "pixel_input",
     "takes_pixels",
@@ -122,6 +123,19 @@ def joined_prompts(
         np.concatenate([none if prompt.mask is None else prompt.mask for prompt in prompts]) if counted.any() else None
     )
     return coords, labels, masks, counted
+
+
+def mask_inputs(masks: Sequence[np.ndarray | None], queries: int = 1) -> dict[str, np.ndarray]:
+    """Return the inputs of a decoder that takes masks: zeros, and that none counts, where a prompt has none.
+
+    Shapes:
+        a mask (1, 256, 256) or (1, 1, 256, 256); returns mask_input (queries, 1, 256, 256), has_mask_input (queries)
+    """
+    values, counted = np.zeros((queries, 1, MASK_SIDE, MASK_SIDE), np.float32), np.zeros(queries, np.float32)
+    for index, mask in enumerate(masks):
+        if mask is not None:
+            values[index], counted[index] = mask, 1
+    return {"mask_input": values, "has_mask_input": counted}
 
 
 def match_maps(embedding: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:

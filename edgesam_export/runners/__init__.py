@@ -16,13 +16,14 @@ from edgesam_export.imaging.feeds import (
     encoder_input,
     fill_queries,
     fill_slots,
+    mask_inputs,
     match_maps,
     pixel_input,
     takes_pixels,
 )
 from edgesam_export.registry import Registry, import_submodules
 from edgesam_export.runners.base import Decoded, Embedding, Runner
-from edgesam_export.spec import DYNAMIC, MASK_SIDE, Artifact
+from edgesam_export.spec import DYNAMIC, Artifact
 
 if TYPE_CHECKING:
     from edgesam_export.imaging.geometry import PreparedImage
@@ -195,14 +196,10 @@ class ArtifactRunner(Runner):
         coords, labels = fill_slots(point_coords, point_labels, self.slots, fixed=self.fixed_slots)
         coords, labels = fill_queries(coords, labels, self.queries)
         values = {**match_maps(embedding, self.embedding_names), "point_coords": coords, "point_labels": labels}
-        used = [index for index, mask in enumerate(masks) if mask is not None]
-        if used:
+        if any(mask is not None for mask in masks):
             self.require_mask_prompt()
         if self.accepts_mask_input:
-            values["mask_input"] = np.zeros((self.queries, 1, MASK_SIDE, MASK_SIDE), np.float32)
-            values["has_mask_input"] = np.zeros(self.queries, np.float32)
-            for index in used:
-                values["mask_input"][index], values["has_mask_input"][index] = masks[index], 1
+            values |= mask_inputs(masks, self.queries)
         values["orig_im_size"] = np.array(size or (self.info.frame.prompt_size,) * 2, np.float32)
         values["input_boxes"] = np.zeros((0, 4), np.float32)  # a box is two points with labels of its own
         if self.contract_of("decoder").get("prompt_encoder"):

@@ -11,14 +11,14 @@ from math import sqrt
 from typing import Any
 
 from edgesam_export.errors import UsageError
-from edgesam_export.export.compression import SCHEMES, Kernel, applicable, find_scheme, schemes_for, stored_bytes
+from edgesam_export.export.compression import Kernel, applicable, find_scheme, schemes_for, stored_bytes
 from edgesam_export.shrink.agreement import Agreement
 from edgesam_export.shrink.allocation import Choice, Key, Option, walk
 from edgesam_export.shrink.prompts import Case
 from edgesam_export.shrink.sensitivity import Pairs, calibrated, measure_kernels, squared_errors
 from edgesam_export.shrink.simulation import Simulation
 from edgesam_export.shrink.state import State
-from edgesam_export.spec import TARGETS, UNCOMPRESSED, Progress
+from edgesam_export.spec import UNCOMPRESSED, Progress, is_read_by
 
 __all__ = ["SEARCHED", "Goal", "Search", "searched_schemes"]
 
@@ -73,12 +73,11 @@ def searched_schemes(names: Sequence[str], target: str) -> tuple[str, ...]:
     """
     for name in names:
         needed = find_scheme(name).target
-        if TARGETS.index(needed) > TARGETS.index(target):
+        if not is_read_by(target, needed):
             raise UsageError(f"scheme {name} needs target {needed}, not {target}; pass --target {needed}")
     if names:
         return tuple(dict.fromkeys(names))
-    known = [SCHEMES[name] for name in SEARCHED if name in SCHEMES]
-    return tuple(scheme.name for scheme in known if TARGETS.index(scheme.target) <= TARGETS.index(target))
+    return tuple(name for name in SEARCHED if is_read_by(target, find_scheme(name).target))
 
 
 @dataclass(kw_only=True)

@@ -22,7 +22,7 @@ from edgesam_export.shrink.result import Point, PointKind, ShrinkResult, by_size
 from edgesam_export.shrink.search import Goal, Search, searched_schemes
 from edgesam_export.shrink.simulation import Simulation
 from edgesam_export.shrink.state import State
-from edgesam_export.spec import PRESETS, UNCOMPRESSED, Artifact, CoreMLConfig, Progress, Recipe
+from edgesam_export.spec import PRESETS, UNCOMPRESSED, Artifact, CoreMLConfig, Progress, Recipe, is_read_by
 
 if TYPE_CHECKING:
     from edgesam_export.modeling.sam import SamModel
@@ -238,7 +238,7 @@ class Task:
     def compared(self, search: Search, path: Sequence[Choice], index: int) -> Iterator[tuple[str, Choice]]:
         """Yield what is shown beside what was found: uniform schemes, presets, and recipes of other sizes."""
         names = search.schemes if self.config.uniform is None else self.config.uniform
-        known = [name for name, needed in PRESETS.items() if names and search.target >= needed]
+        known = [name for name, needed in PRESETS.items() if names and is_read_by(search.target, needed)]
         for name in (*names, *known):
             if choice := search.named(name):
                 yield name, choice

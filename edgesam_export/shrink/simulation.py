@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from edgesam_export.export.compression import Kernel, find_scheme, kernels_of, stored_values
-from edgesam_export.imaging.feeds import encoder_input, fill_slots
+from edgesam_export.imaging.feeds import encoder_input, fill_slots, mask_inputs
 from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.imaging.masks import iou
 from edgesam_export.modeling.sam import SamModel, as_maps
@@ -22,7 +21,7 @@ from edgesam_export.runners.torch import StoredWeightsRunner, as_tensor
 from edgesam_export.shrink.agreement import Agreement, PromptResult
 from edgesam_export.shrink.allocation import Choice, Key
 from edgesam_export.shrink.prompts import Asked, Case, counted_mask
-from edgesam_export.spec import MASK_SIDE, UNCOMPRESSED, Artifact, Progress
+from edgesam_export.spec import UNCOMPRESSED, Artifact, Progress
 
 __all__ = ["Simulation"]
 
@@ -107,12 +106,10 @@ class Simulation:
         coords, labels = fill_slots(
             asked.packed.coords, asked.packed.labels, self.runner.slots, fixed=self.runner.fixed_slots
         )
-        mask = asked.packed.mask
         values: dict[str, Any] = {
             "point_coords": coords,
             "point_labels": labels,
-            "mask_input": np.zeros((1, 1, MASK_SIDE, MASK_SIDE), np.float32) if mask is None else mask,
-            "has_mask_input": np.full(1, mask is not None, np.float32),
+            **mask_inputs([asked.packed.mask]),
             **dict(zip(self.runner.embedding_names, maps, strict=True)),
         }
         inputs = [

@@ -18,6 +18,7 @@ from edgesam_export.spec.compression import (
     check_compression,
     check_scheme,
     compression_name,
+    is_read_by,
 )
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "TensorSpec",
     "check_compression",
     "check_scheme",
+    "is_read_by",
 ]
 
 NOT_A_POINT = -1

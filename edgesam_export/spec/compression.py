@@ -17,6 +17,7 @@ __all__ = [
     "check_compression",
     "check_scheme",
     "compression_name",
+    "is_read_by",
 ]
 
 TARGETS = ("iOS16", "iOS17", "iOS18")
@@ -75,6 +76,11 @@ class Recipe:
         return max((COMPRESSIONS[scheme] for scheme in self.schemes), key=TARGETS.index, default=TARGETS[0])
 
 
+def is_read_by(target: str, needed: str) -> bool:
+    """Return whether a package for ``target`` may hold what needs the system ``needed``."""
+    return TARGETS.index(target) >= TARGETS.index(needed)
+
+
 def compression_name(compress: str | Recipe) -> str:
     """Return what messages call a scheme, a preset or a recipe."""
     return f"recipe '{compress.name}'" if isinstance(compress, Recipe) else compress
@@ -89,7 +95,7 @@ def check_compression(compress: str | Recipe, target: str | None = None) -> None
     else:
         check_scheme(compress)
         needed = COMPRESSIONS[compress]
-    if target is not None and TARGETS.index(target) < TARGETS.index(needed):
+    if target is not None and not is_read_by(target, needed):
         raise UsageError(
             f"compress {compression_name(compress)} needs target {needed}, not {target}; pass --target {needed}"
         )

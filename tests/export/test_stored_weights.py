@@ -92,10 +92,12 @@ def test_bytes_by_hand():
     assert not applicable(Kernel(path="x", shape=(2048, 1, 1, 1), axis=0), SCHEMES["linear8"])
 
 
-@pytest.mark.parametrize("name", ["edge_sam_tiny", "lite_medsam"])
-def test_a_plain_model_has_the_kernels_that_its_export_has(name):
+@pytest.mark.parametrize(
+    ("name", "mask_input"), [("edge_sam_tiny", True), ("lite_medsam", True), ("efficient_sam_vitt", False)]
+)
+def test_a_plain_model_has_the_kernels_that_its_export_has(name, mask_input):
     model = load_model(name, random_weights=0)
-    exported = model_kernels(model, CoreMLConfig(mask_input=True))
+    exported = model_kernels(model, CoreMLConfig(mask_input=mask_input))
     plain = laid_out_kernels(folded_model(model))
     for component, kernels in exported.items():
         layers = {path: kernel for path, kernel in kernels.items() if not kernel.is_table}

@@ -27,8 +27,8 @@ from edgesam_export.spec import Recipe
 __all__ = ["LaidOut", "Layer", "chosen_kernels", "compress_model", "laid_out_kernels", "latent", "model_values"]
 
 ENCODER = "image_encoder."
-RENAMED = ((".mlp.lin1", ".mlp.0"), (".mlp.lin2", ".mlp.2"))
-"""Ends of paths in the transformer that an exported decoder has otherwise."""
+MLP = ".mlp"
+"""End of the path of an MLP in the transformer; an exported decoder has it as a stack."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,20 +110,31 @@ def layer_of(path: str, module: nn.Module, model: SamModel) -> Layer:
     )
     if not path.startswith("mask_decoder."):
         return layer
-    for name, exported in RENAMED:
-        if path.endswith(name):
-            layer = replace(layer, exported_path=path.removesuffix(name) + exported)
+    block, inside, _ = path.partition(f"{MLP}.")
+    if inside:
+        index = index_in_stack(model.get_submodule(block + MLP), module)
+        return replace(layer, exported_path=f"{block}{MLP}.{index}")
     decoder = model.mask_decoder
     first, *others = path.removeprefix("mask_decoder.").split(".")
-    if isinstance(getattr(decoder, first), Hypernetworks):
-        # one stack for all mask tokens, with an activation after each of its layers
-        return replace(layer, exported_path=f"mask_decoder.{first}.layers.{2 * int(others[-1])}")
+    if isinstance(mlps := getattr(decoder, first), Hypernetworks):
+        # one stack for all mask tokens
+        index = index_in_stack(mlps[int(others[0])], module)
+        return replace(layer, exported_path=f"mask_decoder.{first}.layers.{index}")
     if others and others[-1] == "q_proj" and isinstance(decoder.transformer, TwoWayTransformer):
         attention = model.get_submodule(path.rpartition(".")[0])
         assert isinstance(attention, Attention) and isinstance(module, nn.Linear)
         return replace(layer, scale=float((module.out_features // attention.heads) ** -0.5))
     upscalings = [part for part in decoder.modules() if isinstance(part, nn.ConvTranspose2d)]
     return replace(layer, phases=module in upscalings[-1:])
+
+
+def index_in_stack(mlp: nn.Module, layer: nn.Module) -> int:
+    """Return the index of an MLP's linear layer in a stack of them with an activation after each.
+
+    Families name the layers of an MLP otherwise; their order is what an export goes by.
+    """
+    linears: list[nn.Module] = [part for part in mlp.modules() if isinstance(part, nn.Linear)]
+    return 2 * linears.index(layer)
 
 
 def latent(module: nn.Module) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from edgesam_export.spec import COMPRESSIONS, TARGETS, check_scheme
+from edgesam_export.spec import COMPRESSIONS, check_scheme, is_read_by
 
 __all__ = ["MIN_ELEMENTS", "SCHEMES", "Kernel", "Scheme", "applicable", "find_scheme", "refusal", "stored_bytes"]
 
@@ -162,7 +162,7 @@ def stored_bytes(kernel: Kernel, scheme: Scheme | None, target: str | None = Non
     """
     if scheme is None:
         return constant_bytes(kernel.elements, 16)
-    blockwise = TARGETS.index(target or scheme.target) >= TARGETS.index(BLOCKWISE_TARGET)
+    blockwise = is_read_by(target or scheme.target, BLOCKWISE_TARGET)
     return sum(constant_bytes(elements, bits) for elements, bits in constants(kernel, scheme, blockwise))
 
 

@@ -179,6 +179,8 @@ def quantize_activations(
 
 def require_layers(kept: Sequence[str], parts: Sequence[SavedComponent]) -> None:
     """Raise UsageError unless every path that a user names holds a layer."""
+    if not kept:
+        return
     known = sorted({path for part in parts for path in candidates(load_program(part.path), part)})
     for name in kept:
         if not any(within(path, [name]) for path in known):

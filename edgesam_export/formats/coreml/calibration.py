@@ -17,14 +17,14 @@ import numpy as np
 import torch
 
 from edgesam_export.errors import UsageError, warn
-from edgesam_export.imaging.feeds import cast, encoder_input, match_maps
+from edgesam_export.imaging.feeds import cast, encoder_input, mask_inputs, match_maps
 from edgesam_export.imaging.geometry import PreparedImage, prepare
 from edgesam_export.imaging.prompts import pack_prompt
 from edgesam_export.imaging.reading import IMAGE_SUFFIXES, any_image, image_files
 from edgesam_export.imaging.samples import SamplePrompt, sample_images, sample_prompts
 from edgesam_export.mil.graph import Operation
 from edgesam_export.mil.program import Program
-from edgesam_export.spec import MASK_SIDE, PROMPT_KINDS, ModelInfo
+from edgesam_export.spec import PROMPT_KINDS, ModelInfo
 
 __all__ = ["MAX_IMAGES", "Calibration", "Histogram", "decoder_feeds", "encoder_feeds", "histograms_of"]
 
@@ -155,8 +155,7 @@ def decoder_feed(
     coords, labels = packed(prepared, prompt, info, specs["point_labels"]["shape"][1])
     values: dict[str, np.ndarray] = {"point_coords": coords, "point_labels": labels}
     if "mask_input" in specs:
-        values["mask_input"] = np.zeros((1, 1, MASK_SIDE, MASK_SIDE), np.float32) if mask is None else mask
-        values["has_mask_input"] = np.array([mask is not None], np.float32)
+        values |= mask_inputs([mask])
     maps = [name for name in specs if name not in values]
     values |= match_maps(embedding, maps)
     return {name: cast(values[name], spec) for name, spec in specs.items()}
