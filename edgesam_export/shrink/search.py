@@ -85,8 +85,8 @@ class Search:
     """One search on one model: what is known, kept in ``state``, and what is measured when it is not."""
 
     simulation: Simulation
-    search_cases: Sequence[Case]
-    sensitivity_cases: Sequence[Case]
+    search_cases: Sequence[Case] = ()
+    sensitivity_cases: Sequence[Case] = ()
     """Some of them: few suffice to rank kernels."""
     probe_encoder: bool = True
     schemes: Sequence[str]
@@ -99,6 +99,26 @@ class Search:
     """Step of the walk -> its agreement on the search images."""
 
     # ------------------------------------------------------------------------------------------------------- options
+
+    def check_size(self, goal: Goal) -> None:
+        """Check that packages can be as small as a goal asks; needs no images.
+
+        Raises:
+            UsageError: they cannot; says how small they get.
+        """
+        most = goal.max_bytes
+        if most is None:
+            return
+        smallest = self.bytes_of({key: self.smallest_scheme(key, names) for key, names in self.pairs().items()})
+        if smallest > most:
+            raise UsageError(
+                f"--max-mb {most / 1e6:g} cannot be reached: the smallest packages take {smallest / 1e6:.2f} MB with"
+                f" schemes {', '.join(self.schemes)}"
+            )
+
+    def smallest_scheme(self, key: Key, names: Sequence[str]) -> str:
+        """Return the scheme of ``names``, or none, that takes the fewest bytes for a kernel."""
+        return min((UNCOMPRESSED, *names), key=lambda name: self.bytes_of({key: name}))
 
     def pairs(self) -> dict[Key, list[str]]:
         """Return the schemes that each kernel may be stored with."""
@@ -177,13 +197,7 @@ class Search:
         path = walk(options)
         sizes = [self.bytes_of(choice) for choice in path]
         if goal.max_bytes is not None:
-            fitting = [index for index, size in enumerate(sizes) if size <= goal.max_bytes]
-            if not fitting:
-                raise UsageError(
-                    f"--max-mb {goal.max_bytes / 1e6:g} cannot be reached: the smallest packages take"
-                    f" {min(sizes) / 1e6:.2f} MB with schemes {', '.join(self.schemes)}"
-                )
-            return path, fitting[-1]
+            return path, max(index for index, size in enumerate(sizes) if size <= goal.max_bytes)
         assert goal.min_iou is not None
         losses = {(key, option.scheme): option.loss for key, choices in options.items() for option in choices}
         predicted = [sqrt(sum(losses[pair] for pair in choice.items())) for choice in path]

@@ -146,13 +146,8 @@ class Task:
 
     def run(self) -> ShrinkResult:
         """Search, write, measure."""
-        predictor = Predictor(runner=TorchRunner(self.model))
-        searching = self.cases(self.images.search, predictor, "search")
-        held_out = self.cases(self.images.held_out, predictor, "held-out")
         search = Search(
             simulation=Simulation(self.model, self.plain),
-            search_cases=searching,
-            sensitivity_cases=searching[: self.config.sensitivity_images],
             probe_encoder=self.config.probe_encoder,
             schemes=searched_schemes(self.config.schemes, self.config.export.target),
             target=self.config.export.target,
@@ -160,6 +155,11 @@ class Task:
             state=self.state,
             progress=self.progress,
         )
+        search.check_size(self.config.goal)
+        predictor = Predictor(runner=TorchRunner(self.model))
+        search.search_cases = self.cases(self.images.search, predictor, "search")
+        search.sensitivity_cases = search.search_cases[: self.config.sensitivity_images]
+        held_out = self.cases(self.images.held_out, predictor, "held-out")
         path, index = search.find(self.config.goal)
         export, limit = self.config.export, self.config.goal.max_bytes
         artifacts, index = write_largest(self.model, path, index, self.output, export, limit, self.progress)

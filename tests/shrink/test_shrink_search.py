@@ -81,7 +81,11 @@ def test_a_size_is_filled_and_not_exceeded(search):
 
 def test_a_size_below_the_smallest_says_which_that_is(search):
     with pytest.raises(UsageError, match=r"--max-mb 0\.1 cannot be reached: the smallest packages take 0\.\d\d MB"):
-        search.find(Goal(max_bytes=100_000))
+        search.check_size(Goal(max_bytes=100_000))
+    smallest = search.bytes_of(search.find(Goal(max_bytes=900_000))[0][0])
+    search.check_size(Goal(max_bytes=smallest))
+    with pytest.raises(UsageError, match="cannot be reached"):
+        search.check_size(Goal(max_bytes=smallest - 1))
 
 
 def test_bytes_are_those_of_the_uncompressed_packages_but_for_what_changes(search):
