@@ -1,5 +1,8 @@
 """The executor against ONNX Runtime on exports of the same weights, in one run; ``BARS`` are printed beside the ratios.
 
+ONNX Runtime runs two files: the recommended one, whose rewrites it likes best, and one with the rewrites of the Core ML
+package. The first ratio is the stricter and counts other multiply-adds; the second compares one graph with itself.
+
 With ``--busy`` two processes that never wait run beside both, as on a shared CI runner; only times are measured then.
 """
 
@@ -9,11 +12,17 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 from measuring import interleaved_ms, machine, print_ratios, run_child
+
+from edgesam_export.spec import NUMERICS
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 BARS = {
     "encoder": {"executor fp32": 1.0, "executor fp16": 1.2, "executor ane": 1.6},
@@ -22,6 +31,7 @@ BARS = {
 """Times of ONNX Runtime's on idle cores."""
 BUSY_BAR = 2.0
 SPINNERS = 2
+RECOMMENDED, SAME_GRAPH = "ONNX Runtime fp32", "ONNX Runtime fp32, graph of Core ML"
 
 MEMORY = """
 import sys
@@ -67,10 +77,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--busy", action="store_true", help="with two spinning processes beside")
+    parser.add_argument("--component", choices=BARS, help="times of this one alone; default: both, memory and loading")
     arguments = parser.parse_args()
     import torch
 
     from edgesam_export import CoreMLConfig, OnnxConfig, export_coreml, export_onnx, load_model
+    from edgesam_export.rewrites import recommended_rewrites
 
     torch.set_num_threads(arguments.threads)
     print(machine(arguments.threads))
@@ -78,47 +90,62 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         coreml = export_coreml(model, folder, CoreMLConfig())
         onnx = export_onnx(model, folder, OnnxConfig())
-        for part, package, file in zip(BARS, coreml, onnx):
-            compare_times(part, str(package.path), str(file.path), arguments)
-        if arguments.busy:
+        same = export_onnx(model, f"{folder}/same", OnnxConfig(rewrites=recommended_rewrites("coreml")))
+        for part, package, *files in zip(BARS, coreml, onnx, same):
+            if arguments.component in (None, part):
+                compare_times(part, str(package.path), [str(file.path) for file in files], arguments)
+        if arguments.busy or arguments.component:
             return
         compare_memory(str(coreml[0].path), str(onnx[0].path), arguments.threads)
         loads = [run_child(LOAD, str(artifact.path))["load_s"] for artifact in coreml]
         print(f"\nloading a package (bar: 1 s): encoder {loads[0]:.2f} s, decoder {loads[1]:.2f} s")
 
 
-def compare_times(part: str, package: str, file: str, arguments: argparse.Namespace) -> None:
-    """Time one component in ONNX Runtime and under each numerics, in turns."""
-    import onnxruntime
-
+def compare_times(part: str, package: str, files: list[str], arguments: argparse.Namespace) -> None:
+    """Time one component in ONNX Runtime, its recommended file and that of the same graph, and under each numerics."""
     from edgesam_export import load_program
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = arguments.threads
-    # Both thread pools are used in turns: one that spins while the other works would take its core.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session, program = onnxruntime.InferenceSession(file, options), load_program(package)
-    random = np.random.default_rng(0)
-    if part == "encoder":
-        feed = {"image": random.standard_normal((1, 3, 1024, 1024)).astype(np.float32)}
-        ours = {"image": random.integers(0, 256, (1024, 1024, 3), np.uint8)}
-    else:
-        feed = {
-            "image_embeddings": random.standard_normal((1, 256, 64, 64)).astype(np.float32),
-            "point_coords": random.uniform(0, 1024, (1, 8, 2)).astype(np.float32),
-            "point_labels": np.ones((1, 8), np.float32),
-        }
-        ours = {**feed, "image_embeddings": feed["image_embeddings"].astype(np.float16)}
-    candidates = {"ONNX Runtime fp32": lambda: session.run(None, feed)}
-    for numerics in ("fp32", "fp16", "ane"):
+    program = load_program(package)
+    feed, ours = feeds(part)
+    candidates: dict[str, Callable[[], object]] = {}
+    for name, file in zip((RECOMMENDED, SAME_GRAPH), files):
+        session = open_session(file, arguments.threads)
+        candidates[name] = lambda session=session: session.run(None, feed)
+    for numerics in NUMERICS:
         candidates[f"executor {numerics}"] = lambda numerics=numerics: program.predict(ours, numerics=numerics)
     for call in candidates.values():
         call()
     with spinning(SPINNERS if arguments.busy else 0):
         times = interleaved_ms(candidates, arguments.rounds, warm_up=1)
-    bars = dict.fromkeys(list(candidates)[1:], BUSY_BAR) if arguments.busy else BARS[part]
+    bars = dict.fromkeys(list(candidates)[2:], BUSY_BAR) if arguments.busy else BARS[part]
     beside = f", {SPINNERS} spinning processes beside" if arguments.busy else ""
-    print_ratios(f"{part}{beside}", times, "ONNX Runtime fp32", bars)
+    print_ratios(f"{part}{beside}, against the recommended ONNX file", times, RECOMMENDED, bars)
+    print_ratios(f"{part}{beside}, against the same graph", times, SAME_GRAPH, bars)
+
+
+def open_session(file: str, threads: int) -> onnxruntime.InferenceSession:
+    """Return a session whose threads sleep while they wait."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Both thread pools are used in turns: one that spins while the other works would take its core.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(file, options)
+
+
+def feeds(part: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return random inputs of a component for ONNX Runtime and for the executor."""
+    random = np.random.default_rng(0)
+    if part == "encoder":
+        image = random.standard_normal((1, 3, 1024, 1024)).astype(np.float32)
+        return {"image": image}, {"image": random.integers(0, 256, (1024, 1024, 3), np.uint8)}
+    feed = {
+        "image_embeddings": random.standard_normal((1, 256, 64, 64)).astype(np.float32),
+        "point_coords": random.uniform(0, 1024, (1, 8, 2)).astype(np.float32),
+        "point_labels": np.ones((1, 8), np.float32),
+    }
+    return feed, {**feed, "image_embeddings": feed["image_embeddings"].astype(np.float16)}
 
 
 @contextmanager

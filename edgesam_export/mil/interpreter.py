@@ -14,6 +14,7 @@ import torch
 
 from edgesam_export.errors import UnsupportedOpError
 from edgesam_export.mil.binding import Fixed, Operand, bind_arguments, signature_of
+from edgesam_export.mil.carriers import CARRIERS
 from edgesam_export.mil.fusions import fuse
 from edgesam_export.mil.graph import Argument, Block, Constant, Function, Operation, carrier_array
 from edgesam_export.mil.layouts import choose_layouts
@@ -22,7 +23,7 @@ from edgesam_export.mil.numerics import Numerics
 from edgesam_export.mil.ops import OPS, SPECIALISATIONS
 from edgesam_export.mil.plan import PreparedBlock, Step, mark_last_uses, mark_owned
 from edgesam_export.mil.results import as_tuple, conform, is_fresh, while_executing
-from edgesam_export.mil.types import CARRIER_NAMES
+from edgesam_export.mil.types import CARRIER_NAMES, ValueType
 
 __all__ = ["PreparedFunction", "Probe", "check_supported"]
 
@@ -60,7 +61,8 @@ def bind_results(
     for (slot, name, declared), rounds, value in zip(step.outputs, step.rounds, as_tuple(results, len(step.outputs))):
         value = conform(value, declared, name)
         if rounds:
-            value = numerics.round(step.version.name, value, declared, fresh=is_fresh(value, arguments))
+            fresh = step.makes_new_memory or is_fresh(value, arguments)
+            value = numerics.round(step.version.name, value, declared, fresh=fresh)
         env[slot] = value
         if probe is not None:
             probe(step.operation, name, value)
@@ -109,6 +111,8 @@ class PreparedFunction:
     def run(self, feed: Mapping[str, Any], probe: Probe | None = None) -> tuple[Any, ...]:
         """Return the values of the block's outputs for input values by name (tensors, or a ``StateBox``).
 
+        A tensor has its carrier type or FP16.
+
         Raises:
             ProgramError: an op failed, or gave something else than the program declares.
         """
@@ -118,11 +122,17 @@ class PreparedFunction:
         with torch.inference_mode():
             for slot, declared in zip(self.inputs, self.function.inputs):
                 value = feed[declared.name]
-                if isinstance(value, torch.Tensor):
-                    value = channels_last(value) if slot in self.channels_last else value
-                    value = self.numerics.round("input", value, declared.type, fresh=False)
-                env[slot] = value
+                env[slot] = self.entered(slot, value, declared.type) if isinstance(value, torch.Tensor) else value
             return run_block(self.block, env, self.numerics, probe)
+
+    def entered(self, slot: int, value: torch.Tensor, declared: ValueType) -> torch.Tensor:
+        """Return an input in its carrier type and the layout that the plan wants, rounded."""
+        value = channels_last(value) if slot in self.channels_last else value
+        narrow = value.dtype == torch.float16
+        value = value.to(CARRIERS[declared.dtype])
+        if narrow and declared.dtype == "fp16" and not self.numerics.hardware:
+            return value  # rounding would change nothing
+        return self.numerics.round("input", value, declared, fresh=narrow)
 
     def new_slot(self, name: str, scope: dict[str, int]) -> int:
         scope[name] = self.slots

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from edgesam_export.mil.binding import Call
@@ -39,6 +40,11 @@ class Step:
     owned: set[int] = field(default_factory=set)
     """Slots whose memory nobody else has or will read: the step may overwrite it."""
 
+    @cached_property
+    def makes_new_memory(self) -> bool:
+        """Return whether the step never returns an operand or a view of one."""
+        return not self.blocks and all(member.operation.type in NEW_MEMORY for member in self.members or (self,))
+
 
 @dataclass
 class PreparedBlock:
@@ -73,12 +79,8 @@ def mark_owned(steps: list[Step], reads: list[set[int]]) -> None:
     """
     unshared: set[int] = set()
     for step, read in zip(steps, reads):
-        if makes_new_memory(step):
+        if step.makes_new_memory:
             step.owned.update(unshared & read & set(step.frees))
             unshared.update(slot for slot, _, _ in step.outputs)
         else:
             unshared -= read
-
-
-def makes_new_memory(step: Step) -> bool:
-    return not step.blocks and all(member.operation.type in NEW_MEMORY for member in step.members or (step,))

@@ -55,6 +55,8 @@ def conform(value: Any, declared: ValueType, name: str) -> Any:
         ProgramError: another kind of value, or another shape: the program's types do not match its ops.
     """
     carrier = CARRIERS.get(declared.dtype)
+    if isinstance(value, torch.Tensor) and value.dtype == carrier and value.shape == declared.shape:
+        return value
     if carrier is None:
         if not isinstance(value, PYTHON_TYPES[declared.dtype]) and not (declared.dtype == "string" and declared.shape):
             raise ProgramError(f"output '{name}' is a {type(value).__name__}, the program declares {declared}")

@@ -7,6 +7,7 @@ from PIL import Image
 
 from edgesam_export.errors import ProgramError
 from edgesam_export.mil import load_program
+from edgesam_export.spec import NUMERICS
 
 X = np.array([[1.0, 2.0, 3.0]], np.float32)
 
@@ -68,6 +69,56 @@ def test_fp16_input_is_rounded_as_it_enters(handmade) -> None:
     passing(handmade, "fp16", (2,))
     out = load_program(handmade.save()).predict({"x": np.array([1 + 2**-20, 1e6])})["x"]
     assert out.dtype == np.float16 and out.tolist() == [1, np.inf]
+
+
+def frozen(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
+
+
+HALVES = np.array([[1.5, -np.inf, 6e-8], [65504, np.nan, -0.0]], np.float16)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        HALVES,
+        frozen(HALVES.copy()),
+        HALVES[::-1, ::-1].copy()[::-1, ::-1],
+        HALVES.astype(">f2"),
+        np.asfortranarray(HALVES),
+        np.repeat(HALVES, 2, axis=1)[:, ::2],
+        HALVES.astype(np.float64),
+        torch.tensor(HALVES),
+    ],
+    ids=["plain", "read-only", "reversed", "big-endian", "columns", "strided", "float64", "torch"],
+)
+@pytest.mark.parametrize("numerics", NUMERICS)
+@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
+def test_fp16_array_of_any_kind_gives_its_numbers(handmade, given, numerics, dtype) -> None:
+    passing(handmade, dtype, (2, 3))
+    expected = np.array(HALVES, np.float32)
+    if numerics == "ane" and dtype == "fp16":
+        expected[0, 2] = 0  # the only subnormal
+    np.testing.assert_array_equal(load_program(handmade.save()).predict({"x": given}, numerics=numerics)["x"], expected)
+
+
+@pytest.mark.parametrize("numerics", NUMERICS)
+def test_callers_fp16_array_is_never_written_to(handmade, test_op, numerics) -> None:
+    test_op(name="t_double")(lambda x: x.mul_(2))  # an op that breaks the rules
+    handmade.input("x", "fp16", (2, 3))
+    handmade.op("t_double", {"out": ("fp16", (2, 3))}, x="x")
+    handmade.output("out", "fp16", (2, 3))
+    given = HALVES.copy()
+    load_program(handmade.save()).predict({"x": given}, numerics=numerics)
+    np.testing.assert_array_equal(given, HALVES)
+
+
+def test_narrow_types_that_are_not_fp16_give_their_numbers(handmade) -> None:
+    passing(handmade, "fp16", (3,))
+    program = load_program(handmade.save())
+    assert program.predict({"x": np.array([True, False, True])})["x"].tolist() == [1, 0, 1]
+    assert program.predict({"x": np.array([255, 0, 7], np.uint8)})["x"].tolist() == [255, 0, 7]
 
 
 def test_scalar_program_input_is_fed_as_one_element(handmade) -> None:

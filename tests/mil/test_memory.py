@@ -9,7 +9,8 @@ import torch
 from coremltools.converters.mil.mil import Builder as mb
 
 from edgesam_export.mil import load_program, memory
-from edgesam_export.mil.memory import KEEPING, RELEASING, is_dense, keep_freed_memory, pieces
+from edgesam_export.mil.memory import KEEPING, RELEASING, channels_last, is_dense, keep_freed_memory, pieces
+from edgesam_export.spec import NUMERICS
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,29 @@ from edgesam_export.mil.memory import KEEPING, RELEASING, is_dense, keep_freed_m
 )
 def test_dense_memory_has_no_gaps(value: torch.Tensor, dense: bool) -> None:
     assert is_dense(value) == dense
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int32])
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.arange(80 * 63.0).view(1, 80, 9, 7),
+        torch.arange(80 * 63.0).view(1, 80, 1, 63),
+        torch.arange(80.0).view(1, 80, 1, 1),
+        torch.arange(3 * 63.0).view(1, 3, 9, 7),
+        torch.arange(2 * 80 * 63.0).view(2, 80, 9, 7),
+        torch.arange(80 * 63.0).view(1, 80, 7, 9).mT,
+        torch.arange(80 * 126.0).view(1, 80, 18, 7)[:, :, ::2],
+        torch.arange(63.0).view(1, 1, 9, 7).expand(1, 80, 9, 7),
+        torch.zeros(1, 80, 0, 7),
+    ],
+)
+def test_channels_last_memory_has_the_values_and_strides_of_torchs(value: torch.Tensor, dtype: torch.dtype) -> None:
+    value = value.to(dtype)
+    found, expected = channels_last(value), value.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(found, expected)
+    assert found.stride() == expected.stride() or not value.numel()
+    assert channels_last(found) is found
 
 
 def test_pieces_cover_a_view_and_nothing_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,3 +115,20 @@ def test_a_reshape_of_rows_and_columns_keeps_the_layout_that_a_convolution_wants
     found = load_program(converted(program)).predict({"x": values}, numerics="fp32", probe=remember)["out"]
     assert layouts["add"] is kept
     assert np.array_equal(found[0, 0], (values + 1).reshape(shape).sum(1)[0])
+
+
+@pytest.mark.parametrize("numerics", NUMERICS)
+def test_a_constant_per_channel_is_repeated_over_a_row_and_gives_the_same_numbers(converted, numerics):
+    mean = np.float32([0.25, -2.0, 64.5]).reshape(1, 3, 1, 1)
+
+    @mb.program(input_specs=[mb.TensorSpec((1, 3, 5, 7))], opset_version=ct.target.iOS17)
+    def program(x):
+        return mb.conv(x=mb.sub(x=x, y=mean), weight=np.ones((2, 3, 1, 1), np.float32), name="out")
+
+    seen = {}
+    loaded = load_program(converted(program))
+    values = np.arange(105, dtype=np.float32).reshape(1, 3, 5, 7) / 8
+    loaded.predict({"x": values}, numerics=numerics, probe=lambda operation, name, value: seen.update({name: value}))
+    (found,) = [step for step in loaded.prepare(numerics).block.fused if step.operation.type == "sub"]
+    assert [value.shape[3] for value in found.call.positional if value is not None] == [7]
+    np.testing.assert_array_equal(seen[found.outputs[0][1]], values - mean)
