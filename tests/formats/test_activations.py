@@ -495,8 +495,18 @@ def test_folders_without_images_and_files_that_are_none_are_one_line(small, tmp_
         Calibration.of(small.info, tmp_path)
 
 
+def test_images_of_one_colour_are_pointed_out_and_alone_refused(small):
+    plain = [np.full((4, 6, 3), (10, 20, value), np.uint8) for value in (30, 31)]
+    with pytest.raises(UsageError, match="'calibration' holds only images of one colour, 2; give photos"):
+        Calibration.of(small.info, plain)
+    with pytest.warns(EdgeSAMExportWarning, match="2 of 3 images are of one colour each"):
+        assert len(Calibration.of(small.info, [*plain, PHOTOS[0]]).images) == 3
+
+
 def test_of_many_images_some_are_taken_evenly(small):
     many = [np.full((4, 4, 3), number + 50, np.uint8) for number in range(3 * MAX_IMAGES)]
+    for image in many:
+        image[1] = 0
     with pytest.warns(EdgeSAMExportWarning, match=f"{MAX_IMAGES} of them, evenly spread"):
         taken = Calibration.of(small.info, many)
     assert [image[0, 0, 0] for image in taken.images] == [3 * number + 50 for number in range(MAX_IMAGES)]
