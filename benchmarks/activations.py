@@ -18,14 +18,13 @@ from edgesam_export.distill.data import open_data
 from edgesam_export.families import load_model
 from edgesam_export.files import read_json, write_json
 from edgesam_export.formats.coreml import export_coreml
-from edgesam_export.imaging.masks import iou
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.predict.predictor import Predictor
 from edgesam_export.runners import open_runner
-from edgesam_export.shrink.agreement import Agreement, PromptResult
 from edgesam_export.shrink.images import bundled_images, split_images
 from edgesam_export.shrink.packages import bytes_of
-from edgesam_export.shrink.prompts import counted_mask, make_case, trained_kinds
+from edgesam_export.shrink.prompts import make_case, trained_kinds
+from edgesam_export.shrink.simulation import agreement_of
 from edgesam_export.spec import Artifact, CoreMLConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,25 +65,20 @@ def measured(model: SamModel, name: str, calibration: Sequence[Any], examples: S
     images = {"calibration": [example.image for example in calibration]} if config.activations else {}
     files = export_coreml(model, folder, config, **images)
     runner, reference = open_runner(files), Predictor(runner=open_runner(model))
-    results, noise = [], []
+    cases, noise = [], []
     kinds = trained_kinds(model.info, mask_input=False)
     for number, example in enumerate(examples):
         case = make_case(example, reference, kinds, number)
-        if case is None:
-            continue
-        embedding = runner.encode(case.prepared)
-        exact, actual = (next(iter(maps.values())) for maps in (reference.current[1], embedding))
-        noise.append(float(np.square(exact - actual, dtype=np.float64).sum() / np.square(exact).sum()))
-        for asked in case.asked:
-            decoded = runner.decode_all(embedding, *asked.packed)
-            mask = counted_mask(runner, decoded, case.prepared, one_point=asked.one_point)
-            truth = None if asked.truth is None else iou(mask, asked.truth)
-            results.append(PromptResult(image=number, kind=asked.kind, iou=iou(mask, asked.mask), truth=truth))
+        if case is not None:
+            embeddings = (reference.current[1], runner.encode(case.prepared))
+            exact, actual = (next(iter(maps.values())) for maps in embeddings)
+            noise.append(float(np.square(exact - actual, dtype=np.float64).sum() / np.square(exact).sum()))
+            cases.append(case)
     return {
         "bytes": bytes_of(files),
         "components": dict(component_entries(files)),
         "embedding_db": float(-10 * np.log10(np.mean(noise))),
-        "agreement": Agreement(results=tuple(results)).document(),
+        "agreement": agreement_of(runner, cases).document(),
     }
 
 

@@ -1,8 +1,9 @@
 """What compression costs masks: every uniform scheme and recipes, on the models whose trained weights are here.
 
 Writes ``benchmarks/compression.json``, and tables and plots into docs/compression.md. Interrupted, it goes on where it
-was. Agreement is with the model's own FP32 masks; mIoU is with exact masks of drawn images. Networks with stand-in
-weights have no masks worth comparing: of those it is the embedding's error.
+was. Agreement is with the model's own FP32 masks; mIoU is with exact masks of drawn images. Packages are exported again
+for the FP32 gates of parity, and one with activations in 8 bits too. Networks with stand-in weights have no masks worth
+comparing: of those it is the embedding's error.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,16 +26,21 @@ from edgesam_export.files import read_json, write_json, write_text
 from edgesam_export.formats.coreml import export_coreml
 from edgesam_export.imaging.geometry import prepare
 from edgesam_export.imaging.reading import open_image
-from edgesam_export.modeling.sam import as_maps
+from edgesam_export.modeling.sam import SamModel, as_maps
+from edgesam_export.parity import check_parity
 from edgesam_export.parity.metrics import psnr_db
+from edgesam_export.predict.predictor import Predictor
 from edgesam_export.rendering import markdown_table
 from edgesam_export.resources import SAMPLES
+from edgesam_export.runners import open_runner
 from edgesam_export.runners.torch import round_weights
 from edgesam_export.shrink.images import bundled_images, split_images
-from edgesam_export.shrink.packages import facts_of
+from edgesam_export.shrink.packages import bytes_of, facts_of
+from edgesam_export.shrink.prompts import make_case, trained_kinds
 from edgesam_export.shrink.search import Goal
 from edgesam_export.shrink.shrinking import Images, ShrinkConfig, shrink
-from edgesam_export.spec import CoreMLConfig
+from edgesam_export.shrink.simulation import agreement_of
+from edgesam_export.spec import PRESETS, UNCOMPRESSED, Artifact, CoreMLConfig, Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "compression.json", ROOT / "docs" / "compression.md"
@@ -53,7 +60,11 @@ UNIFORM = (
     "palettize2",
     "palettize2_g16",
 )
+W8A8 = "w8a8"
+CALIBRATED = 8
+"""Images of the searched half that ranges of activations come from."""
 STAND_INS = ("edge_sam", "mobile_sam", "efficient_sam_vitt")
+STEPS = ("search", "packages", "stand-ins")
 STAND_IN_SCHEMES = ("linear8", "palettize8", "palettize6", "linear4", "palettize4", "palettize4_g16", "palettize2")
 
 
@@ -67,12 +78,23 @@ class Row:
     count: int
     options: dict[str, Any] = field(default_factory=dict)
     """Of ``ShrinkConfig``."""
+    activations: bool = True
+    """Whether the encoder's activations are quantised as well, in a row of its own."""
+    parity: tuple[str, ...] | None = None
+    """Packages whose parity is checked, of every point but the recipes of other sizes unless named."""
 
 
 ROWS = (
     Row(model="edge_sam_tiny", data="scenes:2000:48", count=24),
     # its encoder takes seconds an image
-    Row(model="lite_medsam", data=None, count=12, options={"sensitivity_images": 4, "probe_encoder": False}),
+    Row(
+        model="lite_medsam",
+        data=None,
+        count=12,
+        options={"sensitivity_images": 4, "probe_encoder": False},
+        activations=False,
+        parity=("linear8", *PRESETS, "palettize6"),
+    ),
 )
 
 
@@ -105,6 +127,55 @@ def measured(row: Row) -> dict[str, Any]:
     return document
 
 
+def quantised(row: Row) -> dict[str, Any]:
+    """Return the point of 8-bit weights with an encoder that computes in 8 bits, by the executor on its packages."""
+    model, images = load_model(row.model), images_of(row)
+    with tempfile.TemporaryDirectory() as folder:
+        calibration = [example.image for example in images.search[:CALIBRATED]]
+        files = export_coreml(model, folder, config_of(row, W8A8, {}), calibration=calibration, progress=say)
+        reference, kinds = Predictor(runner=open_runner(model)), trained_kinds(model.info, mask_input=False)
+        cases = [make_case(example, reference, kinds, number) for number, example in enumerate(images.held_out)]
+        found = agreement_of(open_runner(files), [case for case in cases if case is not None], say, row.model)
+        facts = facts_of(files)
+        return {
+            "name": W8A8,
+            "kind": W8A8,
+            "bytes": bytes_of(files),
+            "held_out": found.document(),
+            "findings": dict(facts.findings),
+            "estimate_ms": dict(facts.estimate_ms),
+            "parity": parity_of(model, files),
+        }
+
+
+def check_packages(row: Row, results: dict[str, Any]) -> Iterator[None]:
+    """Export every package of a model's table that is not checked yet, and note its parity; yields after each."""
+    document, checked = results["models"][row.model], results["parity"].setdefault(row.model, {})
+    names = row.parity or [point["name"] for point in document["points"] if not point["name"].startswith("recipe")]
+    for name in (name for name in names if name not in checked):
+        say(0, 0, f"parity of {row.model} {name}")
+        model = load_model(row.model)
+        with tempfile.TemporaryDirectory() as folder:
+            checked[name] = parity_of(model, export_coreml(model, folder, config_of(row, name, document)))
+        yield
+
+
+def config_of(row: Row, name: str, document: dict[str, Any]) -> CoreMLConfig:
+    """Return the options of a point's packages; ``document`` has the recipe that was found."""
+    if name == W8A8:
+        return CoreMLConfig(target=TARGET, compress="linear8", activations="int8")
+    if name == document["found"]:
+        return CoreMLConfig(target=TARGET, compress=Recipe(name=name, model=row.model, components=document["recipe"]))
+    return CoreMLConfig(target=TARGET, compress=None if name == UNCOMPRESSED else name)
+
+
+def parity_of(model: SamModel, files: Sequence[Artifact]) -> dict[str, Any]:
+    """Return the lowest PSNR of exact arithmetic on packages against PyTorch with stored weights, and the verdict."""
+    report = check_parity(model, files, numerics=("fp32",))
+    found = [row.metrics["psnr_db"] for row in report.rows if row.numerics == "fp32" and "psnr_db" in row.metrics]
+    return {"psnr_db": round(min(found), 1), "passed": report.passed}
+
+
 def embedding_errors(name: str) -> dict[str, float]:
     """Return scheme -> PSNR of the embedding against the FP32 one, dB, of a network with stand-in weights."""
     model = load_model(name, random_weights=0)
@@ -132,14 +203,14 @@ def say(done: int, total: int, text: str) -> None:
 # ----------------------------------------------------------------------------------------------------------- the page
 
 
-def table_of(document: dict[str, Any]) -> str:
-    """Return the table of a model's points."""
+def table_of(document: dict[str, Any], parity: Mapping[str, Any]) -> str:
+    """Return the table of a model's points; ``parity`` has what was checked, by name."""
     base = max(point["bytes"] for point in document["points"])
     truths = [
         kind for kind in ("box", "point") if "truth_mean" in document["points"][0]["held_out"]["kinds"].get(kind, {})
     ]
     headings = ["stored as", "MB", "of FP16", "IoU with FP32 masks", "lowest 5 %"]
-    headings += [f"{kind} mIoU" for kind in truths] + ["findings", f"estimate, {FAMILY}"]
+    headings += [f"{kind} mIoU" for kind in truths] + ["findings", f"estimate, {FAMILY}", "parity, FP32"]
     rows = []
     for point in document["points"]:
         found = point["held_out"]
@@ -152,11 +223,13 @@ def table_of(document: dict[str, Any]) -> str:
         cells.append("" if counts is None else ", ".join(f"{number} {name}" for name, number in sorted(counts.items())))
         time = point.get("estimate_ms", {}).get(FAMILY)
         cells.append("" if time is None else f"{time:.2f} ms")
+        check = parity.get(point["name"])
+        cells.append("" if check is None else f"{check['psnr_db']:.0f} dB, {'ok' if check['passed'] else 'FAILS'}")
         rows.append(cells)
     return markdown_table(headings, rows, right=range(1, len(headings)))
 
 
-def section_of(document: dict[str, Any]) -> list[str]:
+def section_of(document: dict[str, Any], parity: Mapping[str, Any]) -> list[str]:
     """Return the lines of a model's section."""
     model, found = document["model"], next(one for one in document["points"] if one["name"] == document["found"])
     best = next((one for one in document["points"] if one["name"] == document["best_uniform"]), None)
@@ -174,14 +247,17 @@ def section_of(document: dict[str, Any]) -> list[str]:
             f"**The bound is missed**: `shrink --min-iou {least}` found {found['bytes'] / 1e6:.2f} MB, whose mean",
             f"on the held-out images is {mean:.3f}, and ended with exit 1.",
         ]
-    return [*lines, "", table_of(document), "", f"![Size against loss](compression_{model}.png)", ""]
+    return [*lines, "", table_of(document, parity), "", f"![Size against loss](compression_{model}.png)", ""]
 
 
 def write_page(results: dict[str, Any]) -> None:
     """Write tables into the page, and plots beside it."""
     lines: list[str] = []
     for model, document in results["models"].items():
-        lines += section_of(document)
+        further = [results["quantised"][model]] if model in results["quantised"] else []
+        points = sorted([*document["points"], *further], key=lambda point: -point["bytes"])
+        parity = results["parity"].get(model, {}) | {point["name"]: point["parity"] for point in further}
+        lines += section_of({**document, "points": points}, parity)
         plot = OUT / model / "shrink.png"
         if plot.exists():
             shutil.copy(plot, PAGE.with_name(f"compression_{model}.png"))
@@ -203,18 +279,32 @@ def main() -> None:
     """Measure, and write results and page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=[row.model for row in ROWS], help="Only this one.")
+    parser.add_argument("--only", choices=STEPS, help="Only this step.")
     parser.add_argument("--page", action="store_true", help="Only write the page from the results.")
     options = parser.parse_args()
-    results = read_json(RESULTS) if RESULTS.exists() else {"models": {}, "stand_ins": {}}
-    for row in ROWS:
-        if not options.page and options.model in (None, row.model):
-            results["models"][row.model] = measured(row)
-            write_json(RESULTS, results)
-    for name in STAND_INS:
-        if not options.page and options.model is None and name not in results["stand_ins"]:
-            results["stand_ins"][name] = embedding_errors(name)
-            write_json(RESULTS, results)
+    results: dict[str, Any] = {name: {} for name in ("models", "parity", "quantised", "stand_ins")}
+    results |= read_json(RESULTS) if RESULTS.exists() else {}
+    steps = () if options.page else (options.only,) if options.only else STEPS
+    for _ in measure([row for row in ROWS if options.model in (None, row.model)], steps, results):
+        write_json(RESULTS, results)
     write_page(results)
+
+
+def measure(rows: Sequence[Row], steps: Sequence[str], results: dict[str, Any]) -> Iterator[None]:
+    """Put what is not measured yet into ``results``; yields when something is new."""
+    for row in rows:
+        if "search" in steps:
+            results["models"][row.model] = measured(row)
+            yield
+        if "packages" in steps:
+            yield from check_packages(row, results)
+            if row.activations and row.model not in results["quantised"]:
+                results["quantised"][row.model] = quantised(row)
+                yield
+    for name in STAND_INS if "stand-ins" in steps else ():
+        if name not in results["stand_ins"]:
+            results["stand_ins"][name] = embedding_errors(name)
+            yield
 
 
 if __name__ == "__main__":

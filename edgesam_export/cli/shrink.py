@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +48,7 @@ COUNT = 24
 def shrink(model: str, output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
     """Find the smallest Core ML packages that keep the model's masks: a compression scheme for each kernel."""
     from edgesam_export.shrink.render.text import summary, to_table
+    from edgesam_export.shrink.result import RECOVERED
     from edgesam_export.shrink.search import Goal
     from edgesam_export.shrink.shrinking import ShrinkConfig
     from edgesam_export.shrink.shrinking import shrink as search
@@ -70,11 +74,31 @@ def shrink(model: str, output: Path, as_json: bool, quiet: bool, **options: Any)
     for line in summary(result):
         note(quiet, line)
     note(quiet, f"wrote {', '.join(result.files.values())}")
-    # parity's own gates allow a visible change of 1 %, so that an export of what was asked for would fail them
-    again = f"coreml {model} --compress {result.files['recipe']} --target {options['target']} --no-verify"
-    note(quiet, f"the same packages again: edgesam-export {again}")
+    trained = recovered_weights(model, output) if result.found.name == RECOVERED else None
+    again = ("edgesam-export", "coreml", model, "--compress", result.files["recipe"], *export_words(options, trained))
+    note(quiet, f"the same packages again: {shlex.join(again)}")
     if not result.passed:
         raise click.exceptions.Exit(EXIT_GATE)
+
+
+def export_words(options: dict[str, Any], trained: Path | None) -> Iterator[str]:
+    """Yield the options with which ``coreml`` exports a recipe as this command did; ``trained`` are weights made by it.
+
+    Parity's own gates allow a visible change of 1 %, so that an export of what was asked for would fail them.
+    """
+    named = {name: options[name] for name in ("target", "points", "checkpoint", "random_weights", "upsample")}
+    if trained is not None:
+        named |= {"checkpoint": trained, "random_weights": None}
+    for name, value in named.items():
+        if value is not None:
+            yield from (f"--{name.replace('_', '-')}", str(value))
+    yield from ("--mask-input",) if options["mask_input"] else ()
+    yield "--no-verify"
+
+
+def recovered_weights(model: str, output: Path) -> Path:
+    """Return the file of the weights that ``--recover`` trains."""
+    return output / "recovery" / f"{model}.safetensors"
 
 
 def recovery(model: str, output: Path, options: dict[str, Any], progress: Progress) -> Recover:
@@ -83,6 +107,7 @@ def recovery(model: str, output: Path, options: dict[str, Any], progress: Progre
     Raises:
         UsageError: there are no weights to recover.
     """
+    from edgesam_export.checkpoints.reading import ChecksumWarning
     from edgesam_export.distill.config import Phase
     from edgesam_export.distill.run import recover_recipe
     from edgesam_export.families import load_model, model_info
@@ -90,7 +115,7 @@ def recovery(model: str, output: Path, options: dict[str, Any], progress: Progre
     if options["random_weights"] is not None:
         raise UsageError("--recover trains weights on their own masks, and those of --random-weights mean nothing")
     size = model_info(model).frame.size
-    folder = output / "recovery"
+    folder = recovered_weights(model, output).parent
 
     def recover(recipe: Recipe) -> SamModel:
         result = recover_recipe(
@@ -103,7 +128,10 @@ def recovery(model: str, output: Path, options: dict[str, Any], progress: Progre
             resume=(folder / "config.json").exists(),
             progress=progress,
         )
-        return load_model(model, result.weights)
+        with warnings.catch_warnings():
+            # it has the name of a released file, and was made a moment ago
+            warnings.simplefilter("ignore", ChecksumWarning)
+            return load_model(model, result.weights, upsample=options["upsample"])
 
     return recover
 

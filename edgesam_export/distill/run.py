@@ -12,8 +12,10 @@ from edgesam_export.spec import Progress, Recipe
 
 __all__ = ["recover_recipe", "train_student"]
 
-RECOVERY: dict[str, Any] = {"objects": 2, "rounds": 1, "warmup": 20, "learning_rate": 1e-4}
+RECOVERY: dict[str, Any] = {"objects": 2, "rounds": 1, "learning_rate": 1e-4}
 """Options of a short recovery, as ``benchmarks/recovery.py`` measured it."""
+WARMUP, WARMUP_SHARE = 20, 5
+"""Steps in which its learning rate rises: so many, but of a run of few steps a fifth, or it would never come down."""
 
 
 def train_student(
@@ -76,5 +78,8 @@ def recover_recipe(
         UsageError: options that do not fit together, a recipe that does not fit, or a folder that holds another run.
         CheckpointError: the checkpoint cannot be read or is another model's.
     """
-    config = DistillConfig(student=model, stage="recover", compress=compress, data=data, schedule=schedule, **RECOVERY)
+    warmup = min(WARMUP, sum(phase.steps for phase in schedule) // WARMUP_SHARE)
+    config = DistillConfig(
+        student=model, stage="recover", compress=compress, data=data, schedule=schedule, warmup=warmup, **RECOVERY
+    )
     return train_student(config, folder, checkpoint=checkpoint, resume=resume, device=device, progress=progress)

@@ -233,7 +233,7 @@ def fresh_program(model: SamModel, artifact: Artifact) -> Iterator[tuple[Program
     """
     from edgesam_export.formats import component_path
     from edgesam_export.formats.coreml.activations import write_pairs
-    from edgesam_export.formats.coreml.convert import save_package, saved_component, split_package
+    from edgesam_export.formats.coreml.convert import save_package, split_package
 
     config = config_of(artifact)
     if not isinstance(config, CoreMLConfig):
@@ -244,15 +244,15 @@ def fresh_program(model: SamModel, artifact: Artifact) -> Iterator[tuple[Program
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "export" / f"whole{artifact.path.suffix}"
         path.parent.mkdir()
-        modules = save_package(component, config, path)
+        saved = save_package(component, config, path)
         if is_quantized(config, component.name):
             component.contract["activations"] = artifact.contract.get("activations")
-            write_pairs(saved_component(component, path, modules))
+            write_pairs(saved)
         part = artifact.contract.get("part")
         if part:
             piece = split_package(component, path)[part[0] - 1]
             path = component_path(path.parent, piece, path.suffix)
-        yield load_program(path), modules
+        yield load_program(path), saved.modules
 
 
 def compressed_layers(artifact: Artifact) -> dict[str, Scheme]:

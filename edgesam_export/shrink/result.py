@@ -10,12 +10,14 @@ from edgesam_export.shrink.agreement import CONFIDENCE, Agreement
 from edgesam_export.shrink.search import Goal
 from edgesam_export.spec import Artifact, Recipe
 
-__all__ = ["MB", "PackageFacts", "Point", "PointKind", "ShrinkResult", "by_size"]
+__all__ = ["MB", "RECOVERED", "PackageFacts", "Point", "PointKind", "ShrinkResult", "by_size"]
 
 PointKind = Literal["fp16", "uniform", "preset", "recipe"]
 # 1: first version.
 SCHEMA_VERSION = 1
 MB = 1e6
+RECOVERED = "recovered"
+"""Name of the point with what was found on weights that were trained for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,10 @@ class Point:
     search: Agreement | None = None
     """On the images that the search looked at."""
     facts: PackageFacts | None = None
+
+    def keeps_more_than(self, other: Point) -> bool:
+        """Return whether this point agrees more where both were searched."""
+        return self.search is not None and other.search is not None and self.search.mean > other.search.mean
 
     def document(self) -> dict[str, Any]:
         """Return the point as JSON data."""
@@ -75,6 +81,11 @@ class ShrinkResult:
     compressed: Agreement | None = None
     """With ``--recover``: the held-out agreement of the same recipe before the weights were trained."""
     files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def discarded(self) -> Point | None:
+        """What was trained and not kept, since it agreed no more than what it was trained from."""
+        return next((one for one in self.points if one.name == RECOVERED and one is not self.found), None)
 
     @property
     def bound_kept(self) -> bool:

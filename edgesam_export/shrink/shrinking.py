@@ -18,7 +18,7 @@ from edgesam_export.runners.torch import TorchRunner
 from edgesam_export.shrink.allocation import Choice
 from edgesam_export.shrink.packages import RECIPE_FILE, bytes_of, facts_of, recipe_for, write_largest, write_packages
 from edgesam_export.shrink.prompts import Case, Example, make_case, trained_kinds
-from edgesam_export.shrink.result import Point, PointKind, ShrinkResult, by_size
+from edgesam_export.shrink.result import RECOVERED, Point, PointKind, ShrinkResult, by_size
 from edgesam_export.shrink.search import Goal, Search, searched_schemes
 from edgesam_export.shrink.simulation import Simulation
 from edgesam_export.shrink.state import State
@@ -178,7 +178,7 @@ class Task:
             artifacts=tuple(artifacts),
         )
         if self.recover is not None:
-            return self.recovered(result, path[index], held_out, self.recover)
+            return self.recovered(result, path[index], search.search_cases, held_out, self.recover)
         return replace(result, parity_passed=self.parity(artifacts, self.model))
 
     def parity(self, artifacts: Sequence[Artifact], model: SamModel) -> bool | None:
@@ -190,33 +190,51 @@ class Task:
         return checked.report.passed
 
     def recovered(
-        self, result: ShrinkResult, choice: Choice, held_out: Sequence[Case], recover: Recover
+        self,
+        result: ShrinkResult,
+        choice: Choice,
+        searching: Sequence[Case],
+        held_out: Sequence[Case],
+        recover: Recover,
     ) -> ShrinkResult:
-        """Return the result with the same recipe on weights that were trained for it; its packages replace the first.
+        """Return the result with the same recipe on weights that were trained for it, where these keep more.
 
-        Masks are still compared with those of the model before.
+        Masks are still compared with those of the model before. The images of the search decide, so that what those
+        held out say of the better packages stays true; the packages of trained weights then replace the first.
         """
         model = recover(result.recipe)
-        with tempfile.TemporaryDirectory() as folder:
-            plain = export_coreml(model, folder, self.config.export, progress=self.progress)
-            simulation = Simulation(model, plain)
-        simulation.use(choice)
-        found = replace(
-            result.found,
-            name="recovered",
-            search=None,
-            held_out=simulation.agreement(held_out, self.progress, "held-out images: recovered"),
-        )
+        found = self.trained_point(model, choice, result.found, searching, held_out)
+        result = replace(result, points=(*result.points, found))
+        limit = self.config.goal.max_bytes
+        if not found.keeps_more_than(result.found) or (limit is not None and found.bytes > limit):
+            return replace(result, parity_passed=self.parity(result.artifacts, self.model))
         artifacts = write_packages(model, choice, self.output, self.config.export, self.progress)
         return replace(
             result,
-            points=(*result.points, found),
             found=found,
             compressed=result.found.held_out,
             recipe=recipe_for(model, choice),
             artifacts=tuple(artifacts),
             parity_passed=self.parity(artifacts, model),
         )
+
+    def trained_point(
+        self, model: SamModel, choice: Choice, found: Point, searching: Sequence[Case], held_out: Sequence[Case]
+    ) -> Point:
+        """Return what was found with the weights of ``model`` instead, its packages weighed and analysed."""
+        export = self.config.export
+        with tempfile.TemporaryDirectory() as folder:
+            simulation = Simulation(model, export_coreml(model, folder, export, progress=self.progress))
+            simulation.use(choice)
+            artifacts = write_packages(model, choice, Path(folder), export, self.progress)
+            return replace(
+                found,
+                name=RECOVERED,
+                bytes=bytes_of(artifacts),
+                facts=facts_of(artifacts),
+                search=simulation.agreement(searching, self.progress, f"search images: {RECOVERED}"),
+                held_out=simulation.agreement(held_out, self.progress, f"held-out images: {RECOVERED}"),
+            )
 
     def cases(self, examples: Sequence[Example], predictor: Predictor, what: str) -> list[Case]:
         """Return the images that show something, with prompts and the FP32 model's masks.

@@ -17,13 +17,14 @@ from edgesam_export.imaging.feeds import encoder_input, fill_slots, mask_inputs
 from edgesam_export.imaging.geometry import PreparedImage
 from edgesam_export.imaging.masks import iou
 from edgesam_export.modeling.sam import SamModel, as_maps
+from edgesam_export.runners.base import Runner
 from edgesam_export.runners.torch import StoredWeightsRunner, as_tensor
 from edgesam_export.shrink.agreement import Agreement, PromptResult
 from edgesam_export.shrink.allocation import Choice, Key
 from edgesam_export.shrink.prompts import Asked, Case, counted_mask
 from edgesam_export.spec import UNCOMPRESSED, Artifact, Progress
 
-__all__ = ["Simulation"]
+__all__ = ["Simulation", "agreement_of"]
 
 
 class Simulation:
@@ -79,18 +80,7 @@ class Simulation:
 
     def agreement(self, cases: Sequence[Case], progress: Progress | None = None, text: str = "") -> Agreement:
         """Return how far masks agree with the FP32 model's, with the weights as they are now."""
-        results = []
-        for number, case in enumerate(cases):
-            if progress is not None:
-                progress(number, len(cases), text)
-            embedding = self.runner.encode(case.prepared)
-            for asked in case.asked:
-                decoded = self.runner.decode_all(embedding, *asked.packed)
-                mask = counted_mask(self.runner, decoded, case.prepared, one_point=asked.one_point)
-                truth = None if asked.truth is None else iou(mask, asked.truth)
-                found = PromptResult(image=number, kind=asked.kind, iou=iou(mask, asked.mask), truth=truth)
-                results.append(found)
-        return Agreement(results=tuple(results))
+        return agreement_of(self.runner, cases, progress, text)
 
     # ------------------------------------------------------------------------------------------------------ gradients
 
@@ -123,3 +113,18 @@ class Simulation:
         """Return the gradient of a number for every weight that it depends on; the graph stays."""
         found = torch.autograd.grad(output, list(weights.values()), retain_graph=True, allow_unused=True)
         return {key: gradient for key, gradient in zip(weights, found) if gradient is not None}
+
+
+def agreement_of(runner: Runner, cases: Sequence[Case], progress: Progress | None = None, text: str = "") -> Agreement:
+    """Return how far a runner's masks agree with those of the cases."""
+    results = []
+    for number, case in enumerate(cases):
+        if progress is not None:
+            progress(number, len(cases), text)
+        embedding = runner.encode(case.prepared)
+        for asked in case.asked:
+            decoded = runner.decode_all(embedding, *asked.packed)
+            mask = counted_mask(runner, decoded, case.prepared, one_point=asked.one_point)
+            truth = None if asked.truth is None else iou(mask, asked.truth)
+            results.append(PromptResult(image=number, kind=asked.kind, iou=iou(mask, asked.mask), truth=truth))
+    return Agreement(results=tuple(results))

@@ -23,13 +23,14 @@ from edgesam_export.export.activations import Quantization, QuantizedInput, quan
 from edgesam_export.export.trace import build_components, trace_component
 from edgesam_export.families import load_model, model_info
 from edgesam_export.formats.coreml import export_coreml
-from edgesam_export.formats.coreml.activations import quantize_activations
+from edgesam_export.formats.coreml.activations import SavedComponent, quantize_activations
 from edgesam_export.formats.coreml.calibration import MAX_IMAGES, Calibration, Histogram
-from edgesam_export.formats.coreml.convert import save_package, saved_component
+from edgesam_export.formats.coreml.convert import save_package
 from edgesam_export.imaging.geometry import prepare
 from edgesam_export.mil import load_program
 from edgesam_export.mil.package import find_files
 from edgesam_export.mil.program import read_model
+from edgesam_export.modeling.channels_first import PointwiseLinear
 from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.modeling.prompt_encoder import PromptEncoder
 from edgesam_export.modeling.random_weights import fill_random
@@ -46,7 +47,10 @@ ENCODER = {"image_encoder.layers.2", "image_encoder.layers.4", "image_encoder.si
 
 
 class SmallEncoder(nn.Module):
-    """Convolutions behind GELU, ReLU and none, two readers of one value, a linear layer, and one of little work."""
+    """Convolutions behind GELU, ReLU and none, two readers of one value, a linear layer, and one of little work.
+
+    ``side`` reshapes its weight, whose constant the converter then names anew.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +61,7 @@ class SmallEncoder(nn.Module):
             nn.ReLU(),
             nn.Conv2d(48, DIM, 1),
         )
-        self.side = nn.Conv2d(48, DIM, 1)
+        self.side = PointwiseLinear(48, DIM)
         self.squeeze = nn.Conv2d(DIM, DIM, 1)
         self.embed = nn.Linear(DIM, DIM)
 
@@ -68,16 +72,21 @@ class SmallEncoder(nn.Module):
         return self.embed(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-@pytest.fixture(scope="module")
-def small() -> SamModel:
+def model_of(encoder: nn.Module) -> SamModel:
+    """Return a whole network around an encoder."""
     model = SamModel(
         info=replace(model_info("edge_sam_tiny"), embedding_dim=DIM),
-        image_encoder=SmallEncoder(),
+        image_encoder=encoder,
         prompt_encoder=PromptEncoder(DIM),
         mask_decoder=MaskDecoder(DIM, mlp_dim=2 * DIM),
     )
     fill_random(model, 4)
     return model
+
+
+@pytest.fixture(scope="module")
+def small() -> SamModel:
+    return model_of(SmallEncoder())
 
 
 def photo(seed: int) -> np.ndarray:
@@ -88,16 +97,26 @@ def photo(seed: int) -> np.ndarray:
 PHOTOS = [photo(1), photo(2)]
 
 
+def saved_encoder(small: SamModel, folder: Path, config: CoreMLConfig) -> SavedComponent:
+    """Return the encoder, converted."""
+    components, names = build_components(small, config, format="coreml")
+    component = trace_component(components[0], small, config, names, format="coreml")
+    return save_package(component, config, folder / "small_encoder.mlpackage")
+
+
+def choose_layers(saved: SavedComponent, small: SamModel, images: list[np.ndarray], config: CoreMLConfig) -> None:
+    """Quantise activations of a converted encoder."""
+    quantize_activations([saved], Calibration.of(small.info, images), small.info, config, lambda *_: None)
+
+
 def encoder_of(small: SamModel, folder: Path, images: list[np.ndarray], **options) -> tuple[Artifact, Path]:
     """Return the quantised encoder, and a copy of the package of before."""
     config = CoreMLConfig(activations="int8", **options)
-    components, names = build_components(small, config, format="coreml")
-    component = trace_component(components[0], small, config, names, format="coreml")
-    path, before = folder / "small_encoder.mlpackage", folder / "before.mlpackage"
-    saved = saved_component(component, path, save_package(component, config, path))
-    shutil.copytree(path, before)
-    quantize_activations([saved], Calibration.of(small.info, images), small.info, config, lambda *_: None)
-    return open_artifact(path), before
+    saved = saved_encoder(small, folder, config)
+    before = folder / "before.mlpackage"
+    shutil.copytree(saved.path, before)
+    choose_layers(saved, small, images, config)
+    return open_artifact(saved.path), before
 
 
 @pytest.fixture(scope="module")
@@ -371,6 +390,49 @@ def signal_to_noise(small: SamModel, before: Path, after: Path) -> float:
     return float(10 * np.log10(signal / noise))
 
 
+class TwinsEncoder(SmallEncoder):
+    """Two layers of equal weights, which share one constant, on different values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twins = nn.ModuleList(nn.Conv2d(DIM, DIM, 1) for _ in range(2))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = super().forward(image)
+        return self.twins[1](torch.tanh(self.twins[0](x)))
+
+
+def test_layers_of_equal_weights_are_told_apart_by_their_modules(small, tmp_path):
+    encoder = TwinsEncoder()
+    model = model_of(encoder)
+    encoder.twins[1].weight.data = encoder.twins[0].weight.data.clone()
+    artifact, _ = encoder_of(model, tmp_path, PHOTOS[:1], activations_db=0)
+    paths = ["image_encoder.twins.0", "image_encoder.twins.1"]
+    layers = artifact.contract["activations"]["layers"]
+    operations = {op.label: op for op in load_program(artifact.path).operations}
+    read = [(f"{layers[path]['tensor']}_dequantized",) for path in paths]
+    readers = [next(op for op in operations.values() if op.inputs.get("x") == name) for name in read]
+    assert readers[0].inputs["weight"] == readers[1].inputs["weight"]
+    assert operations[layers[paths[1]]["tensor"]].type == "tanh"
+    rows, _ = encoder_rows(model, artifact)
+    assert rows and min(row.metrics["psnr_db"] for row in rows) > 120
+
+
+def test_a_package_is_read_once_while_its_layers_are_chosen(small, tmp_path, monkeypatch):
+    config = CoreMLConfig(activations="int8", activations_db=0, keep_fp16=("image_encoder.embed",))
+    saved = saved_encoder(small, tmp_path, config)
+    reads = []
+
+    def counted(files):
+        reads.append(files.path)
+        return read_model(files)
+
+    for module in ("formats.coreml.activations", "mil.program"):
+        monkeypatch.setattr(f"edgesam_export.{module}.read_model", counted)
+    choose_layers(saved, small, PHOTOS[:1], config)
+    assert reads == [saved.path]
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [
@@ -433,8 +495,18 @@ def test_folders_without_images_and_files_that_are_none_are_one_line(small, tmp_
         Calibration.of(small.info, tmp_path)
 
 
+def test_images_of_one_colour_are_pointed_out_and_alone_refused(small):
+    plain = [np.full((4, 6, 3), (10, 20, value), np.uint8) for value in (30, 31)]
+    with pytest.raises(UsageError, match="'calibration' holds only images of one colour, 2; give photos"):
+        Calibration.of(small.info, plain)
+    with pytest.warns(EdgeSAMExportWarning, match="2 of 3 images are of one colour each"):
+        assert len(Calibration.of(small.info, [*plain, PHOTOS[0]]).images) == 3
+
+
 def test_of_many_images_some_are_taken_evenly(small):
     many = [np.full((4, 4, 3), number + 50, np.uint8) for number in range(3 * MAX_IMAGES)]
+    for image in many:
+        image[1] = 0
     with pytest.warns(EdgeSAMExportWarning, match=f"{MAX_IMAGES} of them, evenly spread"):
         taken = Calibration.of(small.info, many)
     assert [image[0, 0, 0] for image in taken.images] == [3 * number + 50 for number in range(MAX_IMAGES)]

@@ -31,8 +31,8 @@ from edgesam_export.formats.coreml.calibration import (
 )
 from edgesam_export.formats.coreml.pairs import READERS, insert_pairs
 from edgesam_export.mil.graph import Operation
-from edgesam_export.mil.package import find_files
-from edgesam_export.mil.program import Program, load_program, program_of, read_model
+from edgesam_export.mil.package import ModelFiles, find_files
+from edgesam_export.mil.program import Program, program_of, read_model
 from edgesam_export.spec import CoreMLConfig, ModelInfo, Progress
 
 __all__ = ["SavedComponent", "quantize_activations", "write_pairs"]
@@ -47,23 +47,62 @@ JUDGED = {"decoder": ("masks",)}
 
 @dataclass(frozen=True, kw_only=True)
 class SavedComponent:
-    """A package as it was converted, and which module each of its operations comes from."""
+    """A package as it was converted, and what is known of its operations only then."""
 
     component: TracedComponent
     path: Path
     modules: dict[str, str]
-    shapes: Mapping[str, tuple[int, ...]]
-    """Path of every module that has a weight -> the shape of that."""
+    """Name of an operation -> path of the module that it comes from."""
+    layers: Mapping[str, str]
+    """Output of a convolution or linear layer -> path of the one layer whose weight it computes with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenPackage:
+    """A saved package, read once: its message and its program."""
+
+    saved: SavedComponent
+    files: ModelFiles
+    model: Any
+    program: Program
+    candidates: dict[str, Operation]
+    """Path -> operation of each layer that reads an FP16 value, and that one operation alone computes."""
+
+    @classmethod
+    def of(cls, saved: SavedComponent) -> OpenPackage:
+        """Return a component's package, read."""
+        files = find_files(saved.path)
+        model = read_model(files)
+        program = program_of(model, files)
+        return cls(saved=saved, files=files, model=model, program=program, candidates=candidates(program, saved))
+
+    @property
+    def name(self) -> str:
+        """Name of the component."""
+        return self.saved.component.name
+
+    def with_pairs(self, layers: Sequence[QuantizedLayer]) -> Any:
+        """Return a copy of the message whose ``layers`` read integers."""
+        model = type(self.model)()
+        model.CopyFrom(self.model)
+        insert_pairs(model, layers, {path: operation.label for path, operation in self.candidates.items()})
+        return model
+
+    def save_pairs(self) -> None:
+        """Write the pairs that the component's contract lists into the package, and the contract itself."""
+        contract = self.saved.component.contract
+        model = self.with_pairs(quantized_layers(contract, str(self.saved.path)))
+        text = json.dumps(contract, sort_keys=True, allow_nan=False)
+        model.description.metadata.userDefined[CONTRACT_KEY] = text
+        self.files.model.write_bytes(model.SerializeToString())
 
 
 @dataclass(kw_only=True)
 class Search:
     """One component while its layers are chosen."""
 
-    saved: SavedComponent
-    model: Any
+    package: OpenPackage
     layers: dict[str, QuantizedLayer]
-    readers: dict[str, str]
     feeds: list[Feed]
     report: Callable[[int, int], None]
     work: dict[str, int]
@@ -74,10 +113,7 @@ class Search:
 
     def outputs(self, paths: Sequence[str], feeds: Sequence[Feed]) -> list[dict[str, Any]]:
         """Return the outputs in exact arithmetic with these layers quantised."""
-        model = type(self.model)()
-        model.CopyFrom(self.model)
-        insert_pairs(model, [self.layers[path] for path in paths], self.readers)
-        program = program_of(model, find_files(self.saved.path))
+        program = program_of(self.package.with_pairs([self.layers[path] for path in paths]), self.package.files)
         return [program.predict(feed, numerics="fp32") for feed in feeds]
 
     def choose(self, bound_db: float) -> tuple[list[str], float]:
@@ -86,7 +122,7 @@ class Search:
         Raises:
             UsageError: none stays.
         """
-        name = self.saved.component.name
+        name = self.package.name
         exact = self.outputs([], self.feeds)
         noise = self.noise_alone(exact[:ALONE]) if bound_db else {}
         allowed = 10 ** (-bound_db / 10)
@@ -114,7 +150,7 @@ class Search:
         for number, path in enumerate(self.layers):
             self.report(number, len(self.layers))
             outputs = self.outputs([path], self.feeds[: len(exact)])
-            found[path] = noise_share(exact, outputs, JUDGED.get(self.saved.component.name))
+            found[path] = noise_share(exact, outputs, JUDGED.get(self.package.name))
         return found
 
 
@@ -149,22 +185,20 @@ def quantize_activations(
         UsageError: a layer to keep that is not there, or nothing that can be quantised.
     """
     by_name = {part.component.name: part for part in parts}
-    encoder = by_name["encoder"]
-    feeds = encoder_feeds(calibration, encoder.component.contract, info)
-    wanted = {"encoder": feeds}
+    encoder = OpenPackage.of(by_name["encoder"])
+    feeds = encoder_feeds(calibration, encoder.saved.component.contract, info)
+    asked = [(encoder, feeds)]
     if config.activations_in == "both":
-        decoder = by_name["decoder"]
-        program = load_program(encoder.path)
-        embeddings = [program.predict(feed, numerics="fp32") for feed in feeds]
-        contract = decoder.component.contract
-        wanted["decoder"] = decoder_feeds(calibration, embeddings, load_program(decoder.path), contract, info)
-    require_layers(config.keep_fp16, [by_name[name] for name in wanted])
-    for name, component_feeds in wanted.items():
-        part = by_name[name]
-        report(0, 0, f"calibrating {name}")
-        search = search_of(part, component_feeds, config, report)
+        decoder = OpenPackage.of(by_name["decoder"])
+        embeddings = [encoder.program.predict(feed, numerics="fp32") for feed in feeds]
+        contract = decoder.saved.component.contract
+        asked.append((decoder, decoder_feeds(calibration, embeddings, decoder.program, contract, info)))
+    require_layers(config.keep_fp16, [package for package, _ in asked])
+    for package, component_feeds in asked:
+        report(0, 0, f"calibrating {package.name}")
+        search = search_of(package, component_feeds, config, report)
         chosen, left = search.choose(config.activations_db)
-        part.component.contract["activations"] = {
+        package.saved.component.contract["activations"] = {
             "dtype": config.activations,
             "images": calibration.entry(),
             "range": f"all but {TAIL:g} of the values on either side",
@@ -174,26 +208,23 @@ def quantize_activations(
             "layers": {path: search.layers[path].entry() for path in chosen},
             "kept_fp16": dict(sorted(search.kept.items())),
         }
-        write_pairs(part)
+        package.save_pairs()
 
 
-def require_layers(kept: Sequence[str], parts: Sequence[SavedComponent]) -> None:
+def require_layers(kept: Sequence[str], packages: Sequence[OpenPackage]) -> None:
     """Raise UsageError unless every path that a user names holds a layer."""
-    if not kept:
-        return
-    known = sorted({path for part in parts for path in candidates(load_program(part.path), part)})
+    known = sorted({path for package in packages for path in package.candidates})
     for name in kept:
         if not any(within(path, [name]) for path in known):
             near = get_close_matches(name, known, 3, 0.3) or known[:3]
             raise UsageError(f"keep_fp16 {name}: no such layer or module; near it: {', '.join(near)}")
 
 
-def search_of(saved: SavedComponent, feeds: list[Feed], config: CoreMLConfig, report: Progress) -> Search:
+def search_of(package: OpenPackage, feeds: list[Feed], config: CoreMLConfig, report: Progress) -> Search:
     """Return a component with the layers that can be quantised and their ranges."""
-    name = saved.component.name
-    program = load_program(saved.path)
+    name, program = package.name, package.program
     work = multiply_adds(program)
-    found = candidates(program, saved)
+    found = dict(package.candidates)
     kept: dict[str, dict[str, Any]] = {}
     for path, operation in list(found.items()):
         asked = within(path, config.keep_fp16)
@@ -202,6 +233,7 @@ def search_of(saved: SavedComponent, feeds: list[Feed], config: CoreMLConfig, re
             del found[path]
     tensors = {path: operand(operation, "x") for path, operation in found.items()}
     histograms = histograms_of(program, dict.fromkeys(tensors.values()), feeds)
+    program.release()
     ranges = {tensor: histogram.range() for tensor, histogram in histograms.items()}
     layers = {}
     for path, tensor in tensors.items():
@@ -214,10 +246,8 @@ def search_of(saved: SavedComponent, feeds: list[Feed], config: CoreMLConfig, re
     if not layers:
         raise UsageError(f"activations {config.activations} finds no layer of the {name} that it applies to")
     return Search(
-        saved=saved,
-        model=read_model(find_files(saved.path)),
+        package=package,
         layers=layers,
-        readers={path: operation.label for path, operation in found.items()},
         work={path: work[operation.label] for path, operation in found.items()},
         total_work=sum(work.values()),
         feeds=feeds,
@@ -228,31 +258,19 @@ def search_of(saved: SavedComponent, feeds: list[Feed], config: CoreMLConfig, re
 
 def write_pairs(saved: SavedComponent) -> None:
     """Write the pairs that a component's contract lists into its package, and the contract itself."""
-    files = find_files(saved.path)
-    model = read_model(files)
-    readers = {path: operation.label for path, operation in candidates(load_program(saved.path), saved).items()}
-    insert_pairs(model, quantized_layers(saved.component.contract, str(saved.path)), readers)
-    text = json.dumps(saved.component.contract, sort_keys=True, allow_nan=False)
-    model.description.metadata.userDefined[CONTRACT_KEY] = text
-    files.model.write_bytes(model.SerializeToString())
+    OpenPackage.of(saved).save_pairs()
 
 
 # ----------------------------------------------------------------------------------------------------------- candidates
 def candidates(program: Program, saved: SavedComponent) -> dict[str, Operation]:
-    """Return path -> operation of each layer that reads an FP16 value, and that one operation alone is made of."""
+    """Return path -> operation of each layer that reads an FP16 value, and that one operation alone computes."""
     types = {output.name: output.type for op in program.operations for output in op.outputs}
     types |= {value.name: value.type for value in program.function.inputs}
-    # the converter calls a constant like its parameter, and compression adds to that name
-    owners = {f"{path}.weight".replace(".", "_"): path for path in saved.shapes}
     found: dict[str, list[Operation]] = {}
     for operation in program.function.block.operations:
-        if operation.type not in READERS:
-            continue
-        source, kernel = operand(operation, "x"), operand(operation, "weight")
-        path = owners.get(kernel.partition("_to_fp16")[0], saved.modules.get(operation.label, ""))
-        elements = prod(types[kernel].fixed_shape or ()) if kernel in types else 0
-        fits = path in saved.shapes and elements == prod(saved.shapes[path])
-        if fits and source in types and types[source].dtype == "fp16" and types[source].fixed_shape:
+        path = saved.layers.get(operation.label) if operation.type in READERS else None
+        source = types.get(operand(operation, "x"))
+        if path is not None and source is not None and source.dtype == "fp16" and source.fixed_shape:
             found.setdefault(path, []).append(operation)
     return {path: operations[0] for path, operations in found.items() if len(operations) == 1}
 

@@ -49,7 +49,7 @@ class Calibration:
         """Return a user's images, a folder of them or paths and arrays; without any the samples for a model.
 
         Raises:
-            UsageError: none, or one that cannot be read.
+            UsageError: none, one that cannot be read, or all of one colour each.
         """
         if source is None:
             images = [image for _, image in sample_images(info)]
@@ -58,9 +58,14 @@ class Calibration:
                 " your own (--calibrate)"
             )
             return cls(images=tuple(images), source="bundled samples")
+        found: list[Any]
         if isinstance(source, str | Path):
-            return cls(images=tuple(map(any_image, spread_over(image_files(Path(source)), source))), source="own")
-        return cls(images=tuple(map(any_image, spread_over(list(source), "calibration"))), source="own")
+            name, found = str(source), image_files(Path(source))
+        else:
+            name, found = "calibration", list(source)
+        images = tuple(map(any_image, spread_over(found, name)))
+        check_contents(images, name)
+        return cls(images=images, source="own")
 
     def entry(self) -> dict[str, Any]:
         """Return the contract's entry: how many images, and the SHA-256 over the sorted digests of their pixels."""
@@ -72,7 +77,7 @@ class Calibration:
         }
 
 
-def spread_over(images: list[Any], name: str | Path) -> list[Any]:
+def spread_over(images: list[Any], name: str) -> list[Any]:
     """Return at most ``MAX_IMAGES`` of the images, evenly spread.
 
     Raises:
@@ -84,6 +89,21 @@ def spread_over(images: list[Any], name: str | Path) -> list[Any]:
         return images
     warn(f"'{name}' holds {len(images)} images; {MAX_IMAGES} of them, evenly spread, are calibrated on")
     return [images[index * len(images) // MAX_IMAGES] for index in range(MAX_IMAGES)]
+
+
+def check_contents(images: Sequence[np.ndarray], name: str) -> None:
+    """Warn of images that are of one colour each, which show a network nothing.
+
+    Raises:
+        UsageError: all are.
+    """
+    plain = sum(bool((image == image[:1, :1]).all()) for image in images)
+    if plain == len(images):
+        raise UsageError(
+            f"'{name}' holds only images of one colour, {plain}; give photos of the kind that the app sees"
+        )
+    if plain:
+        warn(f"'{name}': {plain} of {len(images)} images are of one colour each, which narrows ranges; leave them out")
 
 
 # ---------------------------------------------------------------------------------------------------------------- feeds

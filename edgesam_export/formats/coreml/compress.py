@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from edgesam_export.export.compression import (
 )
 from edgesam_export.export.trace import TracedComponent
 
-__all__ = ["compress", "folder_bytes"]
+__all__ = ["compress", "folder_bytes", "layer_paths"]
 
 
 def compress(package: Any, component: TracedComponent, compress: str | Recipe) -> Any:
@@ -56,27 +56,57 @@ def compress(package: Any, component: TracedComponent, compress: str | Recipe) -
 def program_kernels(package: Any, component: TracedComponent) -> dict[str, tuple[str, Kernel]]:
     """Return torch module path -> name of its constant, and the kernel, for every weight that may be compressed.
 
-    A kernel belongs to the layer whose weight it holds unchanged: that one is what PyTorch simulates, per channel or
-    per tensor. Names do not tell, since the converter names a reshaped or folded constant anew. The encoder's first
-    convolution stays as it is, and so do matrices that no layer owns; for tables see ``tables_of``.
+    Compressed is what PyTorch can simulate, per channel or per tensor: the weight of a layer, unchanged. The encoder's
+    first convolution stays as it is, and so do matrices that no layer owns; for tables see ``tables_of``.
     """
-    known = dict(component.traced.named_modules())
-    require_folded({path: part.original_name for path, part in known.items()})
-    operations = package._mil_program.functions["main"].operations
-    readers = [op for op in operations if op.op_type in ("conv", "conv_transpose", "linear")]
+    require_folded({path: part.original_name for path, part in component.traced.named_modules()})
+    readers = list(kernel_readers(package, component))
     if component.name == "encoder":
-        readers = readers[[op.op_type for op in readers].index("conv") + 1 :]
-    owners = owners_of({path: part.weight for path, part in known.items() if hasattr(part, "weight")})
+        readers = readers[[op.op_type for op, _ in readers].index("conv") + 1 :]
     found = {}
-    for op in readers:
-        weight = op.weight
-        if weight.op is None or weight.op.op_type != "const" or weight.val.dtype != np.float16:
-            continue
-        for path in owners.get(weight.val.tobytes(), ()):
-            kernel = Kernel(path=path, shape=tuple(weight.shape), axis=int(op.op_type == "conv_transpose"))
+    for op, paths in readers:
+        for path in paths:
+            kernel = Kernel(path=path, shape=tuple(op.weight.shape), axis=int(op.op_type == "conv_transpose"))
             if kernel.elements >= MIN_ELEMENTS:
-                found[path] = weight.op.name, kernel
+                found[path] = op.weight.op.name, kernel
+    operations = package._mil_program.functions["main"].operations
     return {**found, **program_tables(operations, component)}
+
+
+def kernel_readers(package: Any, component: TracedComponent) -> Iterator[tuple[Any, list[str]]]:
+    """Yield each convolution and linear layer of a program, with the paths of the layers whose FP16 weight it holds.
+
+    A kernel belongs to the layer whose weight it holds unchanged; to several where weights are equal, since the
+    converter keeps one constant for them. Names do not tell: a reshaped or folded constant is named anew.
+    """
+    weights = {path: getattr(part, "weight", None) for path, part in component.traced.named_modules()}
+    owners = owners_of({path: weight for path, weight in weights.items() if isinstance(weight, torch.Tensor)})
+    for op in package._mil_program.functions["main"].operations:
+        if op.op_type in ("conv", "conv_transpose", "linear"):
+            source, value = op.weight.op, op.weight.val
+            is_held = source is not None and source.op_type == "const" and value.dtype == np.float16
+            yield op, owners.get(value.tobytes(), []) if is_held else []
+
+
+def layer_paths(package: Any, component: TracedComponent, modules: Mapping[str, str]) -> dict[str, str]:
+    """Return output of each convolution and linear layer -> path of the one layer whose weight it computes with.
+
+    ``modules`` has the module that each operation was traced in, perhaps without the containers that it lies in: it
+    tells layers of equal weights apart.
+    """
+    found = {}
+    for op, paths in kernel_readers(package, component):
+        name = op.outputs[0].name
+        fitting = paths if len(paths) == 1 else [path for path in paths if may_be(modules.get(name, ""), path)]
+        if len(fitting) == 1:
+            found[name] = fitting[0]
+    return found
+
+
+def may_be(scope: str, path: str) -> bool:
+    """Return whether ``scope`` is a module's ``path`` but for containers left out."""
+    parts = iter(path.split("."))
+    return all(part in parts for part in scope.split(".")) and path.split(".")[-1] == scope.split(".")[-1]
 
 
 def program_tables(operations: Iterable[Any], component: TracedComponent) -> dict[str, tuple[str, Kernel]]:

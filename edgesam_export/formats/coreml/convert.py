@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from edgesam_export.errors import ConversionError, EdgeSAMExportError, first_line
-from edgesam_export.export.activations import check_activations
+from edgesam_export.export.activations import check_activations, is_quantized
 from edgesam_export.export.contract import CONTRACT_KEY, part_contract, summary
 from edgesam_export.export.quiet import quiet
 from edgesam_export.export.trace import TracedComponent, trace_each, trace_model, within
@@ -22,7 +21,7 @@ from edgesam_export.files import staging_folder
 from edgesam_export.formats import component_path, files_folder, make_artifacts, without_module, write_companions
 from edgesam_export.formats.coreml.activations import SavedComponent, quantize_activations
 from edgesam_export.formats.coreml.calibration import Calibration
-from edgesam_export.formats.coreml.compress import compress, folder_bytes
+from edgesam_export.formats.coreml.compress import compress, folder_bytes, layer_paths
 from edgesam_export.formats.coreml.passes import pipeline
 from edgesam_export.formats.coreml.split import copy_weights, split_model
 from edgesam_export.hardware import load_hardware
@@ -83,13 +82,13 @@ def save_components(model: SamModel, config: CoreMLConfig, folder: Path, report:
     for component in trace_each(model, config, format="coreml"):
         report(0, 0, f"converting {component.name}")
         path = component_path(folder, component, SUFFIX)
-        saved.append(saved_component(component, path, save_package(component, config, path)))
+        saved.append(save_package(component, config, path))
         del component
     return saved
 
 
-def save_package(component: TracedComponent, config: CoreMLConfig, path: Path) -> dict[str, str]:
-    """Convert and save one component; return the map from operation name to torch module path.
+def save_package(component: TracedComponent, config: CoreMLConfig, path: Path) -> SavedComponent:
+    """Convert and save one component; return it without its weights, and which modules its operations come from.
 
     Raises:
         ConversionError: coremltools refuses; the message has its first line.
@@ -98,6 +97,8 @@ def save_package(component: TracedComponent, config: CoreMLConfig, path: Path) -
         try:
             package = convert(component, config)
             modules = module_paths(package, {path for path, _ in component.traced.named_modules()})
+            # compression gives kernels other constants
+            layers = layer_paths(package, component, modules) if is_quantized(config, component.name) else {}
             if config.compress is not None:
                 package = compress(package, component, config.compress)
             note_size(component.contract, Path(package.weights_dir))
@@ -107,14 +108,7 @@ def save_package(component: TracedComponent, config: CoreMLConfig, path: Path) -
             raise
         except Exception as error:
             raise ConversionError(f"coremltools could not convert {component.name}: {first_line(error)}") from error
-        return modules
-
-
-def saved_component(component: TracedComponent, path: Path, modules: dict[str, str]) -> SavedComponent:
-    """Return a converted component without its weights, with the shapes that these have."""
-    weights = {name: getattr(part, "weight", None) for name, part in component.traced.named_modules()}
-    shapes = {name: tuple(weight.shape) for name, weight in weights.items() if isinstance(weight, Tensor)}
-    return SavedComponent(component=without_module(component), path=path, modules=modules, shapes=shapes)
+    return SavedComponent(component=without_module(component), path=path, modules=modules, layers=layers)
 
 
 def convert(component: TracedComponent, config: CoreMLConfig) -> Any:

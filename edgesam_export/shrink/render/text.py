@@ -46,6 +46,9 @@ def summary(result: ShrinkResult) -> Iterator[str]:
     )
     if result.compressed is not None:
         yield f"before recovery: {in_words(result.compressed)}"
+    if result.discarded is not None:
+        reason = "its packages are too large" if result.discarded.keeps_more_than(found) else "it keeps no more masks"
+        yield f"recovery is not kept, since {reason}: {in_words(result.discarded.held_out)} on held-out images"
     best = result.best_uniform
     if best is None:
         yield "no uniform scheme does as well"
