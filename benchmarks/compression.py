@@ -72,7 +72,7 @@ class Row:
 ROWS = (
     Row(model="edge_sam_tiny", data="scenes:2000:48", count=24),
     # its encoder takes seconds an image
-    Row(model="lite_medsam", data=None, count=12, options={"sensitivity_images": 4, "probe_encoder": False}),
+    Row(model="lite_medsam", data=None, count=24, options={"sensitivity_images": 8, "probe_encoder": False}),
 )
 
 
