@@ -28,6 +28,8 @@ SATURATION = 2.0**15
 BEYOND_FLOAT32 = 2.0**128 / SATURATION
 """``SATURATION`` times this is the first number that FP32 cannot hold."""
 LARGEST_SUBNORMAL = 2.0**-14 - 2.0**-24
+SMALL = 1 << 14
+"""Elements up to which new memory costs less than finding the buffer."""
 
 scratch = threading.local()
 
@@ -46,6 +48,9 @@ def half_buffer(device: torch.device) -> torch.Tensor:
 
 def round_half(piece: torch.Tensor) -> None:
     """To the nearest FP16 number, ties to even; overflow to infinity."""
+    if piece.numel() <= SMALL:
+        piece.copy_(piece.half())
+        return
     half = half_buffer(piece.device)[: piece.numel()]
     half.copy_(piece)
     piece.copy_(half)
