@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from edgesam_export.artifacts import list_files, open_artifact
 from edgesam_export.distill.data import open_data
 from edgesam_export.export.compression import compress_modules, kernels_of, schemes_for
 from edgesam_export.export.trace import build_components, fp32_modules
@@ -129,23 +130,24 @@ def measured(row: Row) -> dict[str, Any]:
 
 def quantised(row: Row) -> dict[str, Any]:
     """Return the point of 8-bit weights with an encoder that computes in 8 bits, by the executor on its packages."""
-    model, images = load_model(row.model), images_of(row)
-    with tempfile.TemporaryDirectory() as folder:
+    model, images, folder = load_model(row.model), images_of(row), OUT / row.model / W8A8
+    if not (folder / "export.json").exists():
         calibration = [example.image for example in images.search[:CALIBRATED]]
-        files = export_coreml(model, folder, config_of(row, W8A8, {}), calibration=calibration, progress=say)
-        reference, kinds = Predictor(runner=open_runner(model)), trained_kinds(model.info, mask_input=False)
-        cases = [make_case(example, reference, kinds, number) for number, example in enumerate(images.held_out)]
-        found = agreement_of(open_runner(files), [case for case in cases if case is not None], say, row.model)
-        facts = facts_of(files)
-        return {
-            "name": W8A8,
-            "kind": W8A8,
-            "bytes": bytes_of(files),
-            "held_out": found.document(),
-            "findings": dict(facts.findings),
-            "estimate_ms": dict(facts.estimate_ms),
-            "parity": parity_of(model, files),
-        }
+        export_coreml(model, folder, config_of(row, W8A8, {}), calibration=calibration, progress=say)
+    files = [open_artifact(path) for path in list_files(folder)]
+    reference, kinds = Predictor(runner=open_runner(model)), trained_kinds(model.info, mask_input=False)
+    cases = [make_case(example, reference, kinds, number) for number, example in enumerate(images.held_out)]
+    found = agreement_of(open_runner(files), [case for case in cases if case is not None], say, row.model)
+    facts = facts_of(files)
+    return {
+        "name": W8A8,
+        "kind": W8A8,
+        "bytes": bytes_of(files),
+        "held_out": found.document(),
+        "findings": dict(facts.findings),
+        "estimate_ms": dict(facts.estimate_ms),
+        "parity": parity_of(model, files),
+    }
 
 
 def check_packages(row: Row, results: dict[str, Any]) -> Iterator[None]:
@@ -176,23 +178,28 @@ def parity_of(model: SamModel, files: Sequence[Artifact]) -> dict[str, Any]:
     return {"psnr_db": round(min(found), 1), "passed": report.passed}
 
 
-def embedding_errors(name: str) -> dict[str, float]:
-    """Return scheme -> PSNR of the embedding against the FP32 one, dB, of a network with stand-in weights."""
+def embedding_errors(name: str, found: dict[str, float]) -> Iterator[None]:
+    """Put scheme -> PSNR of the embedding against the FP32 one, dB, of a network with stand-in weights into ``found``.
+
+    Yields after each scheme; those that are there are left out.
+    """
+    missing = [scheme for scheme in STAND_IN_SCHEMES if scheme not in found]
+    if not missing:
+        return
     model = load_model(name, random_weights=0)
     prepared = prepare(open_image(SAMPLES / "cat.jpg"), model.info.frame)
-    config = CoreMLConfig(target=TARGET, tensor_input=True)
-    found = {}
+    config, image = CoreMLConfig(target=TARGET, tensor_input=True), torch.from_numpy(prepared.tensor)
     with torch.inference_mode():
-        image = torch.from_numpy(prepared.tensor)
         expected = as_maps(model.encode(image))[0].numpy()
-        for scheme in STAND_IN_SCHEMES:
-            say(0, 0, f"{name} {scheme}")
+    for scheme in missing:
+        say(0, 0, f"{name} {scheme}")
+        with torch.inference_mode():
             encoder = build_components(model, config, format="coreml")[0][0].module
             round_weights(encoder, fp32_modules(encoder, "coreml"))
             kernels = kernels_of(encoder, "encoder")
             compress_modules(encoder, schemes_for(scheme, "encoder", kernels), name)
             found[scheme] = psnr_db(as_maps(encoder(image))[0].numpy(), expected)
-    return found
+        yield
 
 
 def say(done: int, total: int, text: str) -> None:
@@ -268,7 +275,7 @@ def write_page(results: dict[str, Any]) -> None:
             shutil.copy(plot, PAGE.with_name(f"compression_{model}.png"))
     if results["stand_ins"]:
         rows = [
-            [model, *(f"{errors[scheme]:.1f}" for scheme in STAND_IN_SCHEMES)]
+            [model, *(f"{errors[scheme]:.1f}" if scheme in errors else "" for scheme in STAND_IN_SCHEMES)]
             for model, errors in results["stand_ins"].items()
         ]
         headings = ["encoder", *STAND_IN_SCHEMES]
@@ -307,9 +314,7 @@ def measure(rows: Sequence[Row], steps: Sequence[str], results: dict[str, Any]) 
                 results["quantised"][row.model] = quantised(row)
                 yield
     for name in STAND_INS if "stand-ins" in steps else ():
-        if name not in results["stand_ins"]:
-            results["stand_ins"][name] = embedding_errors(name)
-            yield
+        yield from embedding_errors(name, results["stand_ins"].setdefault(name, {}))
 
 
 if __name__ == "__main__":
