@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conversions import validate_once
 from export_cache import SEED, artifacts_of, damaged_entries, sources_folder
 from export_cache import exported as cached_export
 from PIL import Image, ImageDraw
@@ -19,6 +20,13 @@ from edgesam_export.spec import Artifact
 
 # Workers of pytest-xdist have a core each.
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+VALIDATED_ONCE = pytest.StashKey[bool]()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Spare conversions the checks between passes, as soon as a test before this one has imported coremltools."""
+    if not item.config.stash.get(VALIDATED_ONCE, False):
+        item.config.stash[VALIDATED_ONCE] = validate_once()
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,9 @@ def workflow(name: str) -> dict:
 
 def test_hooks_are_the_checks_of_make_lint():
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
-    checks = {line.replace("$(RUN)", ".venv/bin").removesuffix(" .") for line in recipe("lint")}
+    checks = {
+        line.replace("$(RUN)", ".venv/bin").replace("$(VENV)", ".venv").removesuffix(" .") for line in recipe("lint")
+    }
     assert {hook["entry"].removesuffix(" --force-exclude") for hook in hooks} == checks
 
 

@@ -9,6 +9,11 @@ import coremltools as ct
 import numpy as np
 import pytest
 import torch
+from coremltools.converters.mil.mil import Builder as mb
+from coremltools.converters.mil.mil.block import InvalidBlockStateError
+from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
+from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipelineManager
+from coremltools.converters.mil.mil.passes.pass_registry import register_pass
 from torch import Tensor, nn
 
 from edgesam_export.export.quiet import quiet
@@ -63,3 +68,21 @@ def test_slices_in_a_row_are_merged_and_compute_the_same(cut, slices, tmp_path):
 def test_coremltools_own_pipeline_stays_as_it_is():
     pipeline()
     assert pipeline().passes.count(NAME) == 1 and NAME not in ct.PassPipeline.DEFAULT.passes
+
+
+def test_the_tests_conversions_still_refuse_a_program_that_is_wrong_at_a_pipelines_end():
+    """tests/conversions.py puts off the checks between passes."""
+
+    @mb.program(input_specs=[mb.TensorSpec((1, 3))])
+    def program(x):
+        return mb.relu(x=mb.abs(x=x))
+
+    @register_pass(namespace="edgesam_tests", override=True)
+    class forget_a_reader(AbstractGraphPass):  # its name is that of the pass
+        def apply(self, program):
+            program.functions["main"].find_ops(op_type="abs")[0].outputs[0].child_ops.clear()
+
+    passes = ct.PassPipeline(["edgesam_tests::forget_a_reader"], "with a mistake")
+    assert PassPipelineManager.apply_pipeline.__module__ == "conversions"
+    with quiet(), pytest.raises(InvalidBlockStateError, match="should be consumed by op"):
+        PassPipelineManager.apply_pipeline(program, passes)
