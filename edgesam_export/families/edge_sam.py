@@ -173,6 +173,9 @@ def embedding_neck(dim: int) -> nn.Sequential:
 class EdgeSamEncoder(nn.Module):
     """RepViT-M1 whose last two stages are fused at 1/16 of the image's size."""
 
+    any_size = True
+    """Sizes of all maps are proportional to the image's."""
+
     def __init__(self, upsample: str = "bicubic") -> None:
         super().__init__()
         self.features, self.taps = repvit_features(STAGES)

@@ -33,6 +33,9 @@ MLP_DIM = 512
 class EdgeSamTinyEncoder(nn.Module):
     """RepViT whose last three stages are fused, from the coarsest on, at 1/8 of the image's size."""
 
+    any_size = True
+    """Sizes of all maps are proportional to the image's."""
+
     def __init__(self, stages: Stages = STAGES, dim: int = EMBEDDING_DIM, upsample: str = "bicubic") -> None:
         super().__init__()
         self.features, self.taps = repvit_features(stages)

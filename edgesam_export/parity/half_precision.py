@@ -8,7 +8,7 @@ tokens of points, which an export computes in FP32, and what a norm computes on 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgesam_export.imaging.geometry import PreparedImage
-from edgesam_export.mil.memory import is_dense, pieces
+from edgesam_export.mil.memory import flat, is_dense
+from edgesam_export.mil.results import is_fresh
 from edgesam_export.modeling.common import LayerNorm2d, OneGroupNorm
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.runners import Decoded, Embedding
@@ -30,6 +31,8 @@ BITS = 11
 FP32_BITS = 24
 """Of the fraction of an FP16 and a float32 number, the leading one included."""
 NORMS = (LayerNorm2d, OneGroupNorm)
+PIECE = 1 << 17
+"""Elements that are rounded at once: with three intermediate results about as much as a core's own cache holds."""
 
 
 class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]  # in torch
@@ -46,6 +49,7 @@ class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]  # in torch
         self.keeping = False
         """Keep rounded parameters: of networks that run often and are small."""
         self.kept: dict[nn.Parameter, Tensor] = {}
+        self.buffers = torch.empty(3, PIECE)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if not self.active:
@@ -55,8 +59,8 @@ class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]  # in torch
         if function.is_view:
             return result
         if isinstance(result, tuple):  # a norm's or an attention's result, then what a backward pass would need
-            return (self.rounded(result[0]), *result[1:])
-        return self.rounded(result)
+            return (self.rounded(result[0], args), *result[1:])
+        return self.rounded(result, args)
 
     def parameter(self, value: nn.Parameter) -> Tensor:
         """Return a parameter rounded."""
@@ -65,20 +69,30 @@ class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]  # in torch
             self.kept[value] = rounded
         return rounded
 
-    def rounded(self, value: Any) -> Any:
-        """Return a floating-point tensor rounded; anything else as it is."""
+    def rounded(self, value: Any, arguments: Sequence[Any] | None = None) -> Any:
+        """Return a floating-point tensor rounded; anything else as it is.
+
+        What an operation made of its ``arguments`` is rounded in its own memory, unless that is an argument's.
+        """
         if not isinstance(value, Tensor) or value.dtype != torch.float32 or not value.numel():
             return value
-        source = value if is_dense(value) else value.contiguous()
-        result = torch.empty_like(source)
-        for piece, upper in zip(pieces(source), pieces(result)):
-            scaled = piece if self.grid == 1 else piece * self.grid
-            # Dekker 1971, "A floating-point technique for extending the available precision": a number's upper half.
-            torch.mul(scaled, self.factor, out=upper)
-            upper -= upper - scaled
-            if self.grid != 1:
-                upper /= self.grid
+        result = value if is_dense(value) else value.contiguous()
+        if result is value and (arguments is None or not is_fresh(value, list(arguments))):
+            result = value.clone()
+        for piece in torch.split(flat(result), PIECE):
+            self.round_piece(piece)
         return result
+
+    def round_piece(self, piece: Tensor) -> None:
+        """Round at most ``PIECE`` numbers in their own memory."""
+        scaled, upper, low = (buffer[: piece.numel()] for buffer in self.buffers)
+        source = piece if self.grid == 1 else torch.mul(piece, self.grid, out=scaled)
+        # Dekker 1971, "A floating-point technique for extending the available precision": a number's upper half.
+        torch.mul(source, self.factor, out=upper)
+        torch.sub(upper, source, out=low)
+        torch.sub(upper, low, out=piece)
+        if self.grid != 1:
+            piece /= self.grid
 
 
 class HalfPrecisionRunner(TorchRunner):

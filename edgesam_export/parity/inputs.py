@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,10 +120,19 @@ def open_candidates(candidate: Any, numerics: tuple[str, ...]) -> list[Runner]:
             artifact = file if isinstance(file, Artifact) else open_artifact(file)
             groups.setdefault(artifact.format, []).append(artifact)
     for kind, files in sorted(groups.items()):
-        opened += [open_runner(files, numerics=chosen) for chosen in arithmetic_of(kind, files, numerics)]
+        opened += runners_under(files, arithmetic_of(kind, files, numerics))
     if not opened:
         raise UsageError("nothing to compare; give at least one exported file")
     return opened
+
+
+def runners_under(files: list[Artifact], numerics: tuple[str | None, ...]) -> Iterator[Runner]:
+    """Yield a runner of files for each kind of numerics; those of one class share what it read."""
+    runners: list[Runner] = []
+    for chosen in numerics:
+        like = next((runner for runner in runners if chosen in runner.numerics_choices), None)
+        runners.append(open_runner(files, numerics=chosen) if like is None else like.under(str(chosen)))
+        yield runners[-1]
 
 
 def arithmetic_of(format: str, files: Sequence[Artifact], numerics: tuple[str, ...]) -> tuple[str | None, ...]:

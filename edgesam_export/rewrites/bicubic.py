@@ -14,6 +14,8 @@ __all__ = ["BicubicMatmul", "BicubicPhases", "bicubic_as_matmul", "bicubic_as_ph
 
 CUBIC_A = -0.75
 """The cubic convolution parameter of torch's and Pillow's bicubic (Keys 1981 has -0.5)."""
+SHRINK = 8
+"""Side of an encoder's image over that of the small one on which the sizes inside it are found."""
 
 
 def cubic_kernel(distance: float) -> float:
@@ -88,19 +90,27 @@ def bicubic_scale(module: nn.Module) -> int | None:
 
 
 def bicubic_inputs(model: SamModel) -> dict[nn.Module, tuple[int, int]]:
-    """Return height and width of the input of each bicubic module of the encoder, found on the meta device."""
+    """Return height and width of the input of each bicubic module of the encoder.
+
+    An encoder that takes any size (``any_size``) says it on a small image: all sizes in it are proportional to the
+    image's. Any other says it on the meta device, whose first operation imports a compiler, more than a second's work.
+    """
     encoder, size = model.image_encoder, model.info.frame.size
+    shrink = SHRINK if getattr(encoder, "any_size", False) else 1
     found: dict[nn.Module, tuple[int, int]] = {}
 
     def remember(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        found[module] = (inputs[0].shape[-2], inputs[0].shape[-1])
+        found[module] = (inputs[0].shape[-2] * shrink, inputs[0].shape[-1] * shrink)
 
     bicubic = [module for module in encoder.modules() if bicubic_scale(module) is not None]
     hooks = [module.register_forward_pre_hook(remember) for module in bicubic]
-    tensors = {key: value.to("meta") for key, value in (*encoder.named_parameters(), *encoder.named_buffers())}
+    tensors = dict((*encoder.named_parameters(), *encoder.named_buffers()))
+    if shrink == 1:
+        tensors = {key: value.to("meta") for key, value in tensors.items()}
+    side, device = size // shrink, next(iter(tensors.values())).device
     try:
         if bicubic:
-            torch.func.functional_call(encoder, tensors, (torch.empty(1, 3, size, size, device="meta"),))
+            torch.func.functional_call(encoder, tensors, (torch.zeros(1, 3, side, side, device=device),))
     finally:
         for hook in hooks:
             hook.remove()

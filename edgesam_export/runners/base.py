@@ -110,6 +110,14 @@ class Runner(ABC):
         """
         raise UsageError(f"{cls.__name__} executes no exported files")
 
+    def under(self, numerics: str) -> Runner:
+        """Return a runner of the same files with others of its class's ``numerics_choices``, sharing what was read.
+
+        Raises:
+            UsageError: the class has no choice.
+        """
+        raise UsageError(f"{self.name}: its files decide the numerics")
+
     @classmethod
     def open_model(cls, model: SamModel, *, device: str) -> Runner:
         """Return a runner for a PyTorch model.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,21 @@ class MilRunner(ArtifactRunner):
         super().__init__(artifacts)
         if numerics not in NUMERICS:
             raise UsageError(f"numerics is '{numerics}'; choose one of: {', '.join(NUMERICS)}")
-        self.numerics = numerics
         self.device = device
-        self.name = self.label.format(numerics)
         self.programs = chains(artifacts, self.load)
+        self.set_numerics(numerics)
+
+    def set_numerics(self, numerics: str) -> None:
+        """Choose the arithmetic; nothing was called before."""
+        self.numerics = numerics
+        self.name = self.label.format(numerics)
         self.feeds: dict[str, list[dict[str, Any]]] = {}
+
+    def under(self, numerics: str) -> MilRunner:
+        """Return a runner of the same programs with others of the executor's numerics."""
+        other = copy.copy(self)
+        other.set_numerics(numerics)
+        return other
 
     @classmethod
     def open(cls, artifacts: list[Artifact], *, numerics: str | None, device: str) -> MilRunner:

@@ -10,7 +10,7 @@ import torch
 
 from edgesam_export.imaging.geometry import prepare
 from edgesam_export.parity import check_parity
-from edgesam_export.parity.half_precision import HalfPrecisionRunner, Rounding
+from edgesam_export.parity.half_precision import PIECE, HalfPrecisionRunner, Rounding
 from edgesam_export.parity.inputs import default_images, default_prompts, pack
 from edgesam_export.parity.metrics import psnr_db, visible_change
 from edgesam_export.parity.noise import side_by_side, spread
@@ -45,6 +45,18 @@ def test_another_grid_and_fewer_bits_round_to_other_numbers():
     first, other, coarse = (rounded(values, **o) - values for o in ({}, {"grid": 1.37}, {"bits": 8}))
     assert abs(float(torch.corrcoef(torch.stack([first, other]))[0, 1])) < 0.05
     assert 7 < float(coarse.std() / first.std()) < 9
+
+
+def test_a_result_is_rounded_where_it_is_and_an_argument_never():
+    values = torch.rand(3 * PIECE // 2, generator=torch.Generator().manual_seed(0))
+    before, mode = values.clone(), Rounding(1.37, 11)
+    with mode:
+        mode.active = True
+        sums, itself, slanted = values + 0.0, values.mul_(1.0), values[: 2 * 64].reshape(2, 64).t() + 0.0
+    assert torch.equal(values, before), "what an operation writes into its argument is the argument's"
+    assert not torch.equal(sums, before) and torch.equal(sums, itself)
+    assert torch.equal(slanted, sums[:128].reshape(2, 64).t())
+    assert torch.equal(mode.rounded(before), sums) and torch.equal(before, values)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from edgesam_export.modeling.common import LayerNorm2d
 from edgesam_export.modeling.mask_decoder import MaskProduct
 from edgesam_export.rewrites import apply_rewrites, recommended_rewrites, replace_modules
 from edgesam_export.rewrites import load_all as all_rewrites
-from edgesam_export.rewrites.bicubic import BicubicMatmul, BicubicPhases, bicubic_matrix
+from edgesam_export.rewrites.bicubic import BicubicMatmul, BicubicPhases, bicubic_inputs, bicubic_matrix, bicubic_scale
 from edgesam_export.rewrites.layer_norm import ChannelLayerNorm
 from edgesam_export.rewrites.mask_product import COLUMNS, RowMaskProduct
 from edgesam_export.runners.torch import round_weights
@@ -200,3 +200,18 @@ def test_the_mask_product_in_bands_is_the_whole_one_and_no_band_is_too_wide():
 
     assert relative(Bands()(hyper, upscaled), MaskProduct()(hyper, upscaled)) <= 1e-6
     assert widths == [COLUMNS] * 4
+
+
+def test_sizes_found_on_a_small_image_are_those_of_the_whole_one(model):
+    expected = {}
+    modules = [module for module in model.image_encoder.modules() if bicubic_scale(module) is not None]
+    hooks = [
+        module.register_forward_pre_hook(lambda m, inputs: expected.update({m: tuple(inputs[0].shape[-2:])}))
+        for module in modules
+    ]
+    encode(model)
+    for hook in hooks:
+        hook.remove()
+    assert model.image_encoder.any_size and len(set(expected.values())) == 2
+    assert bicubic_inputs(model) == expected
+    assert not any(module._forward_pre_hooks for module in modules)
