@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 __all__ = ["DIALECTS", "Dialect"]
 
@@ -21,9 +22,17 @@ class Dialect:
 
     def spelled(self, key: str) -> str:
         """Return the library's name of our key."""
-        for ours, theirs in self.renamings:
-            key = re.sub(ours, theirs, key)
-        return key
+        if key not in self.known:
+            name = key
+            for ours, theirs in self.renamings:
+                name = re.sub(ours, theirs, name)
+            self.known[key] = name
+        return self.known[key]
+
+    @cached_property
+    def known(self) -> dict[str, str]:
+        """Our keys that were spelled already: a refusal looks for every model, and most of their keys are the same."""
+        return {}
 
 
 OWN = Dialect(name=None)
