@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgesam_export.artifacts import list_files
 from edgesam_export.errors import RunnerUnavailableError, UsageError
 from edgesam_export.imaging.masks import stability
 from edgesam_export.parity import check_parity
@@ -19,7 +20,7 @@ from edgesam_export.parity.inputs import default_images, default_prompts, open_c
 from edgesam_export.parity.metrics import mask_iou
 from edgesam_export.parity.outputs import ENCODER_OUTPUT, Pair, measure
 from edgesam_export.runners import Decoded, Runner
-from edgesam_export.spec import Artifact, ImageFrame, ModelInfo
+from edgesam_export.spec import NUMERICS, Artifact, ImageFrame, ModelInfo
 
 NAMES = ("image_embeddings",)
 FRAME = ImageFrame(size=64, prompt_size=1024)
@@ -497,6 +498,16 @@ def test_core_ml_files_are_opened_once_for_each_numerics_and_onnx_as_typed(monke
     expected = ["fp32", "fp16", "ane", *onnx]
     assert len(open_candidates(files, ("fp32", "fp16", "ane"))) == len(expected)
     assert opened == [(2, numerics) for numerics in expected]
+
+
+def test_a_package_is_read_once_for_all_numerics(exported):
+    files = list_files(exported("edge_sam_tiny", "coreml"))
+    runners = open_candidates(files, ("fp32", "fp16", "ane"))
+    assert [(runner.name, runner.numerics) for runner in runners] == [(f"executor {n}", n) for n in NUMERICS]
+    assert all(runner.programs is runners[0].programs for runner in runners)
+    assert len({id(runner.feeds) for runner in runners}) == 3, "a call of one is no call of another"
+    with pytest.raises(UsageError, match="its files decide"):
+        FakeRunner("fp32").under("fp16")
 
 
 def test_a_runner_that_this_machine_lacks_is_never_a_silent_pass(monkeypatch):
