@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from edgesam_export import families
+from edgesam_export.bench import request
 from edgesam_export.cli.app import cli
 from edgesam_export.coreai.availability import why_unavailable
 from edgesam_export.serve.backends import find_backends
@@ -157,7 +159,8 @@ def test_serve_offers_its_files(exported):
     assert all(backend.open().info.name == NAME for backend in found if backend.id == f"{NAME}/onnx")
 
 
-def test_bench_measures_it_on_this_machine(command, exported, tmp_path):
+def test_bench_measures_it_on_this_machine(command, exported, tmp_path, monkeypatch):
+    monkeypatch.setattr(request, "QUICK_SCHEDULE", replace(request.QUICK_SCHEDULE, warmup_iterations=0))
     folders = ("--records", tmp_path / "records", "--runs", tmp_path / "runs")
     words = ("--host", "--no-swift", "--no-parity", "--quick", "--iterations", 1, *folders, "--json", "--quiet")
     code, out, err = command("bench", exported, *words)
