@@ -207,11 +207,11 @@ def test_module_names_say_what_is_inside():
         assert path.stem != "common" or path.parent.name == "modeling", module
 
 
-def test_the_environment_is_read_for_the_cache_folder_only():
+def test_the_environment_is_read_for_the_cache_folder_and_the_threads_of_openmp_only():
     names = ("environ", "environb", "getenv")
     reading = {m for m in MODULES if any(getattr(n, "attr", None) in names for n in nodes_of(m))}
     assert not {m for m in MODULES if imports(m) & {f"os.{name}" for name in names}}
-    assert reading == {"checkpoints/download.py"}
+    assert reading == {"checkpoints/download.py", "cli/threads.py"}
     source = (ROOT / "checkpoints/download.py").read_text()
     assert source.count("environ") == source.count('environ.get("XDG_CACHE_HOME"') == 1
 

@@ -11,6 +11,7 @@ import click
 
 from edgesam_export.cli.app import cli
 from edgesam_export.cli.output import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, shown_warnings
+from edgesam_export.cli.threads import sleep_when_busy
 from edgesam_export.errors import EdgeSAMExportError
 from edgesam_export.registry import import_submodules
 
@@ -25,6 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in arguments
     name = next((word for word in arguments if not word.startswith("-")), "")
     prefix = f"edgesam-export {name}".strip()
+    sleep_when_busy()
     try:
         with shown_warnings():
             code = cli.main(args=arguments, standalone_mode=False)

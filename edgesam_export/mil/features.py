@@ -146,7 +146,7 @@ def to_carrier(spec: FeatureSpec, array: np.ndarray, declared: ValueType, device
 
     order: Literal["C", "K"] = "K" if spec.kind == "image" else "C"  # pixels stay together, as convolutions want them
     if array.dtype == np.float16:  # widened later by torch, which is ten times faster than NumPy
-        array = np.require(array, requirements="CW")
+        array = np.require(array, requirements=["C", "W"])
     else:
         with np.errstate(over="ignore"):
             array = np.array(array, dtype=CARRIER_NAMES[declared.dtype], order=order)

@@ -46,7 +46,7 @@ def choose_layouts(steps: Sequence[Step]) -> set[int]:
     return wanted
 
 
-def laid_out(constant: Tensor, shape: Shape) -> Tensor:
+def laid_out(constant: Tensor, shape: tuple[int, ...] | None) -> Tensor:
     """Return a constant as it is combined with a channels-last value of a shape, None if that is not fixed."""
     per_channel = constant.ndim == 4 and constant.shape[0] == constant.shape[2] == constant.shape[3] == 1
     if per_channel and shape is not None and len(shape) == 4 and 1 < constant.shape[1] == shape[1] <= FEW_CHANNELS:

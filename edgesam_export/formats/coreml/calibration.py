@@ -63,9 +63,9 @@ class Calibration:
             name, found = str(source), image_files(Path(source))
         else:
             name, found = "calibration", list(source)
-        images = tuple(map(any_image, spread_over(found, name)))
-        check_contents(images, name)
-        return cls(images=images, source="own")
+        own = tuple(map(any_image, spread_over(found, name)))
+        check_contents(own, name)
+        return cls(images=own, source="own")
 
     def entry(self) -> dict[str, Any]:
         """Return the contract's entry: how many images, and the SHA-256 over the sorted digests of their pixels."""
