@@ -4,6 +4,7 @@ ONNX Runtime runs two files: the recommended one, whose rewrites it likes best, 
 package. The first ratio is the stricter and counts other multiply-adds; the second compares one graph with itself.
 
 With ``--busy`` two processes that never wait run beside both, as on a shared CI runner; only times are measured then.
+Threads wait as they would in the command line: spinning on idle cores, sleeping beside other work.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from measuring import interleaved_ms, machine, print_ratios, run_child
 
+from edgesam_export.cli.threads import sleep_when_busy
 from edgesam_export.spec import NUMERICS
 
 if TYPE_CHECKING:
@@ -72,13 +74,20 @@ result = {"load_s": first}
 
 
 def main() -> None:
-    """Export once, then measure time, memory and loading."""
+    """Export once, then measure time, memory and loading, beside other processes or alone."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--busy", action="store_true", help="with two spinning processes beside")
     parser.add_argument("--component", choices=BARS, help="times of this one alone; default: both, memory and loading")
     arguments = parser.parse_args()
+    with spinning(SPINNERS if arguments.busy else 0):
+        sleep_when_busy()  # before torch is loaded
+        measure(arguments)
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Export, and measure what the arguments ask for."""
     import torch
 
     from edgesam_export import CoreMLConfig, OnnxConfig, export_coreml, export_onnx, load_model
@@ -115,8 +124,7 @@ def compare_times(part: str, package: str, files: list[str], arguments: argparse
         candidates[f"executor {numerics}"] = lambda numerics=numerics: program.predict(ours, numerics=numerics)
     for call in candidates.values():
         call()
-    with spinning(SPINNERS if arguments.busy else 0):
-        times = interleaved_ms(candidates, arguments.rounds, warm_up=1)
+    times = interleaved_ms(candidates, arguments.rounds, warm_up=1)
     bars = dict.fromkeys(list(candidates)[2:], BUSY_BAR) if arguments.busy else BARS[part]
     beside = f", {SPINNERS} spinning processes beside" if arguments.busy else ""
     print_ratios(f"{part}{beside}, against the recommended ONNX file", times, RECOMMENDED, bars)
