@@ -94,7 +94,7 @@ ROWS = (
         count=24,
         options={"probe_encoder": False},
         activations=False,
-        parity=("linear8", *PRESETS, "palettize6"),
+        parity=("linear8", *PRESETS, "palettize6", "found"),
     ),
 )
 

@@ -14,8 +14,9 @@ CORES = os.cpu_count() or 1
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     """A machine on which so many tasks run; no setting of OpenMP is inherited."""
-    monkeypatch.delenv(threads.SPIN_COUNT, raising=False)
-    monkeypatch.delenv(threads.WAIT_POLICY, raising=False)
+    for name in (threads.SPIN_COUNT, threads.WAIT_POLICY):
+        monkeypatch.setenv(name, "")  # so that what a test sets is gone after it
+        monkeypatch.delenv(name)
     monkeypatch.setattr(threads, "STAT", tmp_path / "stat")
 
     def with_tasks(count: int) -> None:
