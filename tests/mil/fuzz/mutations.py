@@ -20,7 +20,7 @@ from google.protobuf.descriptor import FieldDescriptor as Field
 
 from edgesam_export.mil.program import model_message
 
-__all__ = ["MUTATIONS", "Contents", "Entry", "mutate_bytes", "read_contents", "write_contents"]
+__all__ = ["MUTATIONS", "Contents", "Entry", "damage_folder", "mutate_bytes", "read_contents", "write_contents"]
 
 MANIFEST, MODEL = "model.mlpackage/Manifest.json", "model.mlpackage/Data/com.apple.CoreML/model.mlmodel"
 WEIGHTS = "model.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
@@ -78,7 +78,7 @@ def read_contents(folder: Path) -> Contents:
 def write_contents(contents: Contents, folder: Path) -> None:
     """Write everything into a folder that is emptied first; what cannot stand beside the rest is left out."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for name, held in contents.items():
         path = folder / name
         try:
@@ -347,12 +347,15 @@ LINKS = (
 
 def damage_folder(contents: Contents, generator: random.Random) -> None:
     """Remove, move, replace or add files: folders, links in and out, pipes, files of zeros."""
+    if not contents:
+        return  # an earlier change took the last file: an empty folder is a case, too
     name = generator.choice(sorted(contents))
     action = generator.randrange(7)
     if action == 0:
         del contents[name]
     elif action == 1:
-        contents[generator.choice(sorted(contents)) + generator.choice(("", "/x", "x"))] = contents.pop(name)
+        moved = contents.pop(name)
+        contents[generator.choice(sorted(contents) or [name]) + generator.choice(("", "/x", "x"))] = moved
     elif action == 2:
         contents[name] = Entry("folder")
     elif action == 3:

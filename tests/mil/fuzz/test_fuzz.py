@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 from pathlib import Path
 
 import pytest
 from fuzz import fuzz, make_mutant, parse_arguments, try_mutant
 from fuzz_seeds import seed_packages
-from mutations import MUTATIONS, read_contents, write_contents
+from mutations import MUTATIONS, damage_folder, read_contents, write_contents
 
 SAMPLE = 300
 
@@ -85,3 +86,10 @@ def test_faults_are_found_and_survived(tmp_path: Path, monkeypatch: pytest.Monke
     assert errors[3].startswith("KeyError: 'missing'")
     assert errors[5].startswith("AssertionError: a message must be one line")
     assert errors[7] == "process ended with -9: "
+
+
+def test_a_folder_may_lose_its_last_file_before_further_damage(tmp_path: Path) -> None:
+    for seed in range(300):
+        contents: dict = {"model.mlmodel": b""}
+        damage_folder(contents, random.Random(seed))
+        write_contents(contents, tmp_path / "out" / "mutant")
