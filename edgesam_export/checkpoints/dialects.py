@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 
 __all__ = ["DIALECTS", "Dialect"]
 
@@ -22,17 +22,14 @@ class Dialect:
 
     def spelled(self, key: str) -> str:
         """Return the library's name of our key."""
-        if key not in self.known:
-            name = key
-            for ours, theirs in self.renamings:
-                name = re.sub(ours, theirs, name)
-            self.known[key] = name
-        return self.known[key]
+        return renamed(key, self.renamings)
 
-    @cached_property
-    def known(self) -> dict[str, str]:
-        """Our keys that were spelled already: a refusal looks for every model, and most of their keys are the same."""
-        return {}
+
+@cache  # a refusal looks for every model, and most of their keys are the same
+def renamed(key: str, renamings: tuple[tuple[str, str], ...]) -> str:
+    for ours, theirs in renamings:
+        key = re.sub(ours, theirs, key)
+    return key
 
 
 OWN = Dialect(name=None)

@@ -109,16 +109,15 @@ class Search:
         most = goal.max_bytes
         if most is None:
             return
-        smallest = self.bytes_of({key: self.smallest_scheme(key, names) for key, names in self.pairs().items()})
+        pairs = self.pairs().items()
+        smallest = self.bytes_of(
+            {key: min((UNCOMPRESSED, *names), key=partial(self.size_of, key)) for key, names in pairs}
+        )
         if smallest > most:
             raise UsageError(
                 f"--max-mb {most / 1e6:g} cannot be reached: the smallest packages take {smallest / 1e6:.2f} MB with"
                 f" schemes {', '.join(self.schemes)}"
             )
-
-    def smallest_scheme(self, key: Key, names: Sequence[str]) -> str:
-        """Return the scheme of ``names``, or none, that takes the fewest bytes for a kernel."""
-        return min((UNCOMPRESSED, *names), key=lambda name: self.bytes_of({key: name}))
 
     def pairs(self) -> dict[Key, list[str]]:
         """Return the schemes that each kernel may be stored with."""
@@ -157,22 +156,21 @@ class Search:
         losses = self.losses()
         found = {}
         for key, names in self.pairs().items():
-            kernel = self.simulation.kernels[key]
-            found[key] = [Option(scheme=UNCOMPRESSED, bytes=stored_bytes(kernel, None), loss=0.0)]
-            for name in names:
-                size = stored_bytes(kernel, find_scheme(name), self.target) + PROGRAM_BYTES
-                found[key].append(Option(scheme=name, bytes=size, loss=losses[key, name]))
+            found[key] = [Option(scheme=UNCOMPRESSED, bytes=self.size_of(key, UNCOMPRESSED), loss=0.0)]
+            found[key] += [Option(scheme=name, bytes=self.size_of(key, name), loss=losses[key, name]) for name in names]
         return found
+
+    def size_of(self, key: Key, scheme: str) -> int:
+        """Return the bytes that a kernel takes with a scheme, at most."""
+        kernel = self.simulation.kernels[key]
+        if scheme == UNCOMPRESSED:
+            return stored_bytes(kernel, None)
+        return stored_bytes(kernel, find_scheme(scheme), self.target) + PROGRAM_BYTES
 
     def bytes_of(self, choice: Choice) -> int:
         """Return the size of the packages that store every kernel as chosen, at most."""
-        total = self.base_bytes
-        for key, name in choice.items():
-            if name != UNCOMPRESSED:
-                kernel = self.simulation.kernels[key]
-                size = stored_bytes(kernel, find_scheme(name), self.target) + PROGRAM_BYTES
-                total += size - stored_bytes(kernel, None)
-        return total
+        saved = (self.size_of(key, UNCOMPRESSED) - self.size_of(key, name) for key, name in choice.items())
+        return self.base_bytes - sum(saved)
 
     def named(self, name: str) -> dict[Key, str]:
         """Return the choice that ``coreml --compress`` makes of a scheme or a preset."""
