@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 RECOVERY_DATA = "scenes:90"
 COUNT = 24
 """Images to search on, and as many held out."""
+RECOVERY = "recovery"
+"""Folder of the training, in the output folder."""
 
 
 @cli.command("shrink")
@@ -98,7 +100,9 @@ def export_words(options: dict[str, Any], trained: Path | None) -> Iterator[str]
 
 def recovered_weights(model: str, output: Path) -> Path:
     """Return the file of the weights that ``--recover`` trains."""
-    return output / "recovery" / f"{model}.safetensors"
+    from edgesam_export.distill.runs import weights_file
+
+    return weights_file(output / RECOVERY, model)
 
 
 def recovery(model: str, output: Path, options: dict[str, Any], progress: Progress) -> Recover:
@@ -115,7 +119,7 @@ def recovery(model: str, output: Path, options: dict[str, Any], progress: Progre
     if options["random_weights"] is not None:
         raise UsageError("--recover trains weights on their own masks, and those of --random-weights mean nothing")
     size = model_info(model).frame.size
-    folder = recovered_weights(model, output).parent
+    folder = output / RECOVERY
 
     def recover(recipe: Recipe) -> SamModel:
         result = recover_recipe(

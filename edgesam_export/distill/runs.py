@@ -15,12 +15,17 @@ from edgesam_export.files import write_beside, write_json
 from edgesam_export.modeling.sam import SamModel
 from edgesam_export.spec import Recipe
 
-__all__ = ["RunFolder", "save_weights"]
+__all__ = ["RunFolder", "save_weights", "weights_file"]
 
 KEPT = 3
 """Checkpoints that stay; older ones are deleted."""
 KEYS = {"student", "average", "optimizer", "scaler", "step", "seconds", "scenes", "history", "lines", "config"}
 """Keys of a checkpoint."""
+
+
+def weights_file(folder: Path, student: str) -> Path:
+    """Return the file of the weights that a run in ``folder`` ends with."""
+    return folder / f"{student}.safetensors"
 
 
 def save_weights(model: SamModel, path: Path, *, half: bool = False) -> None:
@@ -125,7 +130,7 @@ class RunFolder:
 
     def finish(self, student: SamModel, history: list[dict[str, float]]) -> Path:
         """Write the weights; return their path."""
-        weights = self.folder / f"{self.config.student}.safetensors"
+        weights = weights_file(self.folder, self.config.student)
         compress = self.config.compress
         if self.write and compress is not None:
             name = compress.name if isinstance(compress, Recipe) else compress
