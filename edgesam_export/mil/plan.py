@@ -15,7 +15,7 @@ from edgesam_export.mil.types import ValueType
 
 __all__ = ["PreparedBlock", "Step", "mark_last_uses", "mark_owned"]
 
-NEW_MEMORY = ops_with("product") | {"add", "gelu", "maximum", "minimum", "mul", "real_div", "relu", "sub"}
+NEW_MEMORY = ops_with("product") | {"add", "gelu", "maximum", "minimum", "mul", "real_div", "reduce_mean", "relu", "sub"}
 """Operations that never return an operand or a view of one."""
 
 

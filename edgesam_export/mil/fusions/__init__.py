@@ -175,7 +175,7 @@ def fused_from(
                 break  # another chain ends in it already
             members.append(then[0])
             links.append(then[1])
-        for length in range(len(members), len(best[0]) if best else 1, -1):
+        for length in range(len(members), len(best[0]) if best else 0, -1):
             chain = Chain([steps[member] for member in members[:length]], links[: length - 1], numerics)
             fused = fusion.make(chain)
             if fused is not None:

@@ -33,7 +33,8 @@ def by_rows(chain: Chain) -> Fused | None:
         return None
     if chain.links[splits[1] - 1] != 0:
         return None  # the value between is the second convolution's weight
-    first, second = part(chain, 0, splits[1]), part(chain, splits[1], len(chain.steps))
+    first = part(chain, 0, splits[1])
+    second = replace(part(chain, splits[1], len(chain.steps)), owned=chain.owned)
     fused = fused_whole(first), fused_whole(second)
     out_shape = chain.steps[-1].outputs[0][2].fixed_shape
     rows = band_rows(shape)
@@ -42,7 +43,7 @@ def by_rows(chain: Chain) -> Fused | None:
         x = channels_last(arguments[0][0])
         if out_shape is None or x.shape[0] != 1 or x.shape[2:] != shape[2:]:
             return None
-        out: Tensor | None = None
+        out = overwritable(chain, arguments)
         for start in range(0, shape[2], rows):
             band = slice(start, start + rows)
             given = [
@@ -55,10 +56,25 @@ def by_rows(chain: Chain) -> Fused | None:
                 return None  # not what the program declares
             if out is None:
                 out = torch.empty(out_shape, memory_format=torch.channels_last)
-            out[:, :, band] = value
+            if value.data_ptr() != out[:, :, band].data_ptr():
+                out[:, :, band] = value
         return out
 
     return compute
+
+
+def overwritable(chain: Chain, arguments: list[list[Any]]) -> Tensor | None:
+    """Return the last operation's other operand if the bands may be written over it: each has read its rows by then."""
+    position = 1 - chain.links[-1]
+    slot = dict(chain.steps[-1].call.feeds).get(position)
+    operand = arguments[-1][position] if slot in chain.owned else None
+    fits = (
+        operand is not None
+        and operand.dtype == torch.float32
+        and tuple(operand.shape) == chain.steps[-1].outputs[0][2].fixed_shape
+        and operand.is_contiguous(memory_format=torch.channels_last)
+    )
+    return operand if fits else None
 
 
 def part(chain: Chain, start: int, end: int) -> Chain:

@@ -53,9 +53,9 @@ def convolution_with_gelu(chain: Chain) -> Fused | None:
 def convolution_with_operand(chain: Chain) -> Fused | None:
     """Return the convolution that combines its product with another tensor, a residual say."""
     convolution = convolution_of(chain)
-    operation, position = chain.types[1], 1 - chain.links[0]
     if convolution is None or len(chain.steps) != 2:
         return None
+    operation, position = chain.types[1], 1 - chain.links[0]
     if operation == "sub" and position == 0:
         return None  # oneDNN subtracts the operand, it does not subtract from it
     slot = dict(chain.steps[1].call.feeds).get(position)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -11,11 +12,14 @@ from torch import Tensor
 from edgesam_export.mil.fusions import Chain, Fused, register_fusion
 from edgesam_export.mil.memory import is_dense, pieces
 from edgesam_export.mil.op_kinds import ops_with
+from edgesam_export.mil.plan import Step
 from edgesam_export.mil.results import is_fresh
 
 __all__ = ["elementwise_in_one_pass"]
 
 
+LARGE = 1 << 18
+"""Elements from which on a lone elementwise operation is worth a step of its own kind."""
 IN_PLACE: dict[str, Callable[..., object]] = {
     "add": torch.add,
     "gelu": torch.ops.aten.gelu.out,
@@ -33,17 +37,20 @@ exponentials differ in the last place between the vectors of an array and what i
 def elementwise_in_one_pass(chain: Chain) -> Fused | None:
     """Return the chain that rounds and changes the first operation's value in its own memory."""
     head, *tail = chain.steps
-    if not chain.has_one_type or any(step.call.keyword.get("mode", "EXACT") != "EXACT" for step in tail):
+    exact = all(step.call.keyword.get("mode", "EXACT") == "EXACT" for step in chain.steps)
+    if not chain.has_one_type or not exact or (not tail and not worth_overwriting(head)):
         return None
     stages = [
         chain.numerics.stages(step.version.name, step.outputs[0][2]) if step.rounds[0] else () for step in chain.steps
     ]
 
     def compute(arguments: list[list[Any]]) -> Tensor:
-        value = chain.value_of(head, arguments[0])
+        over = overwritable(chain, arguments[0])
+        value = chain.value_of(head, arguments[0]) if over is None else IN_PLACE[chain.types[0]](*arguments[0], out=over)
         found = [operands(value, positional, link) for positional, link in zip(arguments[1:], chain.links)]
         others = [other for other in found if other is not None]
-        if not is_fresh(value, arguments[0]) or len(others) < len(tail):
+        fresh = over is not None or is_fresh(value, arguments[0])
+        if not fresh or len(others) < len(tail):
             return chain.finish(value, arguments)
         for index, piece in enumerate(pieces(value)):
             feeds = [other[index] for other in others]
@@ -56,6 +63,26 @@ def elementwise_in_one_pass(chain: Chain) -> Fused | None:
         return value
 
     return compute
+
+
+def worth_overwriting(step: Step) -> bool:
+    """Return whether an elementwise operation is large enough that the memory of its operand, at hand, saves time."""
+    shape = step.outputs[0][2].fixed_shape
+    return step.operation.type in IN_PLACE and shape is not None and prod(shape) >= LARGE
+
+
+def overwritable(chain: Chain, positional: Sequence[Any]) -> Tensor | None:
+    """Return the operand of the first operation, an elementwise one, that its value may be written over."""
+    head, *tail = chain.steps
+    if head.operation.type not in IN_PLACE or any(value.dtype != torch.float32 for value in positional):
+        return None
+    read_later = {slot for step in tail for _, slot in step.call.feeds}
+    for position, slot in head.call.feeds:
+        operand = positional[position]
+        same_shape = tuple(operand.shape) == head.outputs[0][2].fixed_shape
+        if slot in chain.owned and slot not in read_later and same_shape and is_dense(operand):
+            return operand
+    return None
 
 
 def operands(value: Tensor, positional: Sequence[Any], link: int) -> Sequence[Sequence[Tensor]] | None:
