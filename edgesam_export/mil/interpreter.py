@@ -6,13 +6,15 @@ works out its arguments. ``run_block`` is the loop; it knows no op by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 
 from edgesam_export.errors import UnsupportedOpError
+from edgesam_export.hardware import cores
 from edgesam_export.mil.binding import Fixed, Operand, bind_arguments, signature_of
 from edgesam_export.mil.carriers import CARRIERS
 from edgesam_export.mil.fusions import fuse
@@ -29,6 +31,8 @@ __all__ = ["PreparedFunction", "Probe", "check_supported"]
 
 Probe = Callable[[Operation, str, torch.Tensor], None]
 """Called as ``probe(op, value_name, value)`` for every value an op produced; it must not change the value."""
+SMALL = 1 << 19
+"""Elements of a value, on average, below which two threads beside other work take longer than one."""
 FOLDED_CHAPTER = "constexpr_ops"
 """Ops of this chapter are decompression: computed once, their outputs are constants."""
 
@@ -119,11 +123,23 @@ class PreparedFunction:
         env: list[Any] = [None] * self.slots
         for slot, value in self.kept.items():
             env[slot] = value
-        with torch.inference_mode():
+        with torch.inference_mode(), self.threads():
             for slot, declared in zip(self.inputs, self.function.inputs):
                 value = feed[declared.name]
                 env[slot] = self.entered(slot, value, declared.type) if isinstance(value, torch.Tensor) else value
             return run_block(self.block, env, self.numerics, probe)
+
+    @contextmanager
+    def threads(self) -> Iterator[None]:
+        """Use one thread for small values where other processes want the cores: waiting would take longer than work."""
+        chosen = torch.get_num_threads()
+        if self.block.mean_elements < SMALL and cores.are_shared():
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            if torch.get_num_threads() != chosen:
+                torch.set_num_threads(chosen)
 
     def entered(self, slot: int, value: torch.Tensor, declared: ValueType) -> torch.Tensor:
         """Return an input in its carrier type and the layout that the plan wants, rounded."""

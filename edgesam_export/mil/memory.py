@@ -35,7 +35,7 @@ keepers_lock = threading.Lock()
 
 def is_dense(value: torch.Tensor) -> bool:
     """Return whether the elements fill one gapless stretch of memory."""
-    if value.is_contiguous():
+    if value.is_contiguous() or (value.ndim == 4 and value.is_contiguous(memory_format=torch.channels_last)):
         return True
     expected = 1
     for stride, size in sorted((stride, size) for stride, size in zip(value.stride(), value.shape) if size != 1):

@@ -30,6 +30,8 @@ BEYOND_FLOAT32 = 2.0**128 / SATURATION
 LARGEST_SUBNORMAL = 2.0**-14 - 2.0**-24
 SMALL = 1 << 14
 """Elements up to which new memory costs less than finding the buffer."""
+MAX_VIEWS = 64
+"""Sizes of pieces whose views are kept; a program has a dozen."""
 
 scratch = threading.local()
 
@@ -37,13 +39,16 @@ Stage = Callable[[torch.Tensor], object]
 """Changes a dense piece of at most ``CHUNK`` float32 numbers in its own memory."""
 
 
-def half_buffer(device: torch.device) -> torch.Tensor:
-    """Return this thread's reusable FP16 buffer of ``CHUNK`` elements."""
-    buffers: dict[torch.device, torch.Tensor] = scratch.__dict__.setdefault("buffers", {})
-    if device not in buffers:
+def half_buffer(size: int, device: torch.device) -> torch.Tensor:
+    """Return ``size`` elements, at most ``CHUNK``, of this thread's reusable FP16 buffer."""
+    views: dict[tuple[int, torch.device], torch.Tensor] = scratch.__dict__.setdefault("views", {})
+    if (size, device) not in views:
         with torch.inference_mode(False):  # made inside, it could not be written from outside
-            buffers[device] = torch.empty(CHUNK, dtype=torch.float16, device=device)
-    return buffers[device]
+            whole = views.get((CHUNK, device), torch.empty(CHUNK, dtype=torch.float16, device=device))
+        if len(views) >= MAX_VIEWS:
+            views.clear()
+        views[CHUNK, device], views[size, device] = whole, whole[:size]
+    return views[size, device]
 
 
 def round_half(piece: torch.Tensor) -> None:
@@ -51,7 +56,7 @@ def round_half(piece: torch.Tensor) -> None:
     if piece.numel() <= SMALL:
         piece.copy_(piece.half())
         return
-    half = half_buffer(piece.device)[: piece.numel()]
+    half = half_buffer(piece.numel(), piece.device)
     half.copy_(piece)
     piece.copy_(half)
 

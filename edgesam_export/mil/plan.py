@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from typing import Any
 
 from edgesam_export.mil.binding import Call
@@ -15,7 +16,7 @@ from edgesam_export.mil.types import ValueType
 
 __all__ = ["PreparedBlock", "Step", "mark_last_uses", "mark_owned"]
 
-NEW_MEMORY = ops_with("product") | {"add", "gelu", "maximum", "minimum", "mul", "real_div", "reduce_mean", "relu", "sub"}
+NEW_MEMORY = ops_with("product") | set("add gelu maximum minimum mul real_div reduce_mean relu sub".split())
 """Operations that never return an operand or a view of one."""
 
 
@@ -57,6 +58,13 @@ class PreparedBlock:
     """Outputs that live in this block alone."""
     fused: list[Step]
     """The same computation in fewer steps, for a run that nobody probes."""
+
+    @cached_property
+    def mean_elements(self) -> float:
+        """Elements of a value of this block on average, of those whose shape is fixed."""
+        shapes = [declared.fixed_shape for step in self.fused for _, _, declared in step.outputs]
+        sizes = [prod(shape) for shape in shapes if shape is not None]
+        return sum(sizes) / max(1, len(sizes))
 
     def plan(self, *, probed: bool) -> Iterable[Step]:
         """Return the steps to run: a probe sees every value of the program."""

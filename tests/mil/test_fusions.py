@@ -63,6 +63,25 @@ def overwritten(x):
     return mb.add(x=mb.reshape(x=third, shape=[1, 6, 63]), y=view)
 
 
+def over_its_residual(x):
+    """The residual dies in the block: bands are written over it."""
+    first = conv(x)
+    return mb.add(x=conv(mb.gelu(x=conv(first, 12), mode="EXACT"), inputs=12), y=first)
+
+
+def squeezed(x):
+    """A value that a mean reads, and then a product for the last time."""
+    y = conv(x)
+    return mb.mul(x=y, y=mb.sigmoid(x=mb.reduce_mean(x=y, axes=[2, 3], keep_dims=True)))
+
+
+def read_again(x):
+    """The operand of the first operation is read once more, by the second one."""
+    y = conv(x)
+    scale = mb.sigmoid(x=mb.reduce_mean(x=y, axes=[2, 3], keep_dims=True))
+    return mb.add(x=mb.mul(x=y, y=scale), y=y)
+
+
 def of_the_mean(operation: Callable, axes: list[int]) -> Callable:
     return lambda x: operation(x=conv(x), y=mb.reduce_mean(x=x, axes=axes, keep_dims=True))
 
@@ -85,6 +104,9 @@ PATTERNS: dict[str, tuple[Callable, str]] = {
     "constant": (lambda x: mb.add(x=conv(x), y=normal(1, 6, 9, 7)), "conv+add"),
     "overwritten": (overwritten, "conv+add"),
     "block by rows": (block, "conv+gelu+conv+add"),
+    "block over its residual": (over_its_residual, "conv+gelu+conv+add"),
+    "squeezed": (squeezed, "mul"),
+    "read again": (read_again, "mul+add"),
     "elementwise": (lambda x: mb.maximum(x=mb.sub(x=mb.add(x=x, y=x), y=np.float32(1)), y=x), "add+sub+maximum"),
     "norm": (lambda x: mb.gelu(x=mb.layer_norm(x=x, axes=[1]), mode="EXACT"), "layer_norm+gelu"),
     "matmul": (lambda x: mb.add(x=mb.matmul(x=x, y=x, transpose_y=True), y=np.float32(2)), "matmul+add"),
@@ -114,6 +136,7 @@ def patterns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "CHUNK", 80)
         patch.setattr(import_module("edgesam_export.mil.fusions.by_rows"), "CHUNK", 200)
+        patch.setattr(import_module("edgesam_export.mil.fusions.one_pass"), "LARGE", 1)
         yield program_of(bodies, tmp_path_factory.mktemp("patterns"))
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from edgesam_export.errors import ProgramError, UnsupportedOpError
+from edgesam_export.hardware import cores
 from edgesam_export.mil import load_program
 from edgesam_export.mil.ops import OPS, PREPARATIONS, VARIADIC, OpTable, OpVersion, prepares
 
@@ -270,6 +271,28 @@ def test_constant_is_prepared_once_for_the_input_that_asks(handmade, test_op) ->
     finally:
         PREPARATIONS.pop(("t_scale", "weight"))
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize(("shared", "size", "expected"), [(True, 3, 1), (True, 1 << 20, 2), (False, 3, 2)])
+def test_small_values_take_one_thread_beside_other_processes(
+    handmade, test_op, monkeypatch, shared, size, expected
+) -> None:
+    seen = []
+
+    @test_op(name="t_threads")
+    def t_threads(x):
+        seen.append(torch.get_num_threads())
+        return x.new_zeros(1, size)
+
+    program = unary(handmade, "t_threads", declared=("fp32", (1, size)))
+    monkeypatch.setattr(cores, "state", {"shared": shared})
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        program.predict({"x": X})
+        assert seen == [expected] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_output_is_a_copy_that_may_be_written_to(handmade, test_op) -> None:

@@ -1,6 +1,9 @@
 """Memory of tensors: dense ones are told from others; malloc keeps what is freed as long as somebody asks for it."""
 
 import gc
+import subprocess
+import sys
+from pathlib import Path
 
 import coremltools as ct
 import numpy as np
@@ -78,6 +81,9 @@ class Library:
     def malloc_trim(self, kept: int) -> None:
         self.trimmed += 1
 
+    def malloc(self, size: int) -> None:
+        """Refuses, as where the process may not have so many addresses."""
+
 
 def test_memory_is_kept_until_the_last_owner_is_collected(monkeypatch: pytest.MonkeyPatch) -> None:
     library = Library()
@@ -92,6 +98,32 @@ def test_memory_is_kept_until_the_last_owner_is_collected(monkeypatch: pytest.Mo
     del second
     gc.collect()
     assert library.parameters == RELEASING and library.trimmed == 1
+
+
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(not HUGE_PAGES.exists() or "[never]" in HUGE_PAGES.read_text(), reason="no huge pages here")
+def test_what_malloc_keeps_is_in_huge_pages() -> None:
+    """In a process of its own: a value that is made then lies in a stretch that the system backs with huge pages."""
+    code = """
+import numpy as np
+from edgesam_export.mil.memory import keep_freed_memory
+class Owner: pass
+owner = Owner()
+keep_freed_memory(owner)
+value = np.ones(8 << 20, np.uint8)
+address = value.ctypes.data + value.size // 2
+inside = False
+for line in open("/proc/self/smaps"):
+    if "-" in line.split()[0]:
+        first, last = (int(word, 16) for word in line.split()[0].split("-"))
+        inside = first <= address < last
+    elif inside and line.startswith("VmFlags"):
+        print("hg" in line.split())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"]
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

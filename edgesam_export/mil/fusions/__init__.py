@@ -78,7 +78,7 @@ class Chain:
         step = self.steps[index]
         if not step.rounds[0]:
             return value
-        fresh = is_fresh(value, positional)
+        fresh = step.makes_new_memory or is_fresh(value, positional)
         return self.numerics.round(step.version.name, value, step.outputs[0][2], fresh=fresh)
 
 

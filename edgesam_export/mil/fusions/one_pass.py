@@ -45,12 +45,15 @@ def elementwise_in_one_pass(chain: Chain) -> Fused | None:
     ]
 
     def compute(arguments: list[list[Any]]) -> Tensor:
-        over = overwritable(chain, arguments[0])
-        value = chain.value_of(head, arguments[0]) if over is None else IN_PLACE[chain.types[0]](*arguments[0], out=over)
+        value = overwritable(chain, arguments[0])
+        fresh = value is not None or head.makes_new_memory
+        if value is None:
+            value = chain.value_of(head, arguments[0])
+        else:
+            IN_PLACE[head.operation.type](*arguments[0], out=value)
         found = [operands(value, positional, link) for positional, link in zip(arguments[1:], chain.links)]
         others = [other for other in found if other is not None]
-        fresh = over is not None or is_fresh(value, arguments[0])
-        if not fresh or len(others) < len(tail):
+        if not (fresh or is_fresh(value, arguments[0])) or len(others) < len(tail):
             return chain.finish(value, arguments)
         for index, piece in enumerate(pieces(value)):
             feeds = [other[index] for other in others]
@@ -78,7 +81,7 @@ def overwritable(chain: Chain, positional: Sequence[Any]) -> Tensor | None:
         return None
     read_later = {slot for step in tail for _, slot in step.call.feeds}
     for position, slot in head.call.feeds:
-        operand = positional[position]
+        operand: Tensor = positional[position]
         same_shape = tuple(operand.shape) == head.outputs[0][2].fixed_shape
         if slot in chain.owned and slot not in read_later and same_shape and is_dense(operand):
             return operand
