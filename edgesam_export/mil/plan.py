@@ -16,7 +16,8 @@ from edgesam_export.mil.types import ValueType
 
 __all__ = ["PreparedBlock", "Step", "mark_last_uses", "mark_owned"]
 
-NEW_MEMORY = ops_with("product") | set("add gelu maximum minimum mul real_div reduce_mean relu sub".split())
+ELEMENTWISE = {"add", "gelu", "maximum", "minimum", "mul", "real_div", "relu", "sub"}
+NEW_MEMORY = ops_with("product") | ELEMENTWISE | {"reduce_mean"}
 """Operations that never return an operand or a view of one."""
 
 

@@ -107,13 +107,13 @@ HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 def test_what_malloc_keeps_is_in_huge_pages() -> None:
     """In a process of its own: a value that is made then lies in a stretch that the system backs with huge pages."""
     code = """
-import numpy as np
+import torch
 from edgesam_export.mil.memory import keep_freed_memory
 class Owner: pass
 owner = Owner()
 keep_freed_memory(owner)
-value = np.ones(8 << 20, np.uint8)
-address = value.ctypes.data + value.size // 2
+value = torch.ones(8 << 20, dtype=torch.uint8)  # NumPy asks for huge pages by itself
+address = value.data_ptr() + value.numel() // 2
 inside = False
 for line in open("/proc/self/smaps"):
     if "-" in line.split()[0]:
