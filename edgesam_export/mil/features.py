@@ -120,7 +120,7 @@ def check_feed(
 ) -> dict[str, torch.Tensor]:
     """Return the values of all inputs as tensors on ``device``; the caller's arrays are never written to.
 
-    FP16 arrays become FP16 tensors, perhaps of the same memory; all others get their carrier type.
+    FP16 arrays become FP16 tensors, perhaps of the same memory, and pixels bytes; all others get their carrier type.
 
     Raises:
         ProgramError: an input is missing, surplus, or has another shape or type than the program takes.
@@ -147,6 +147,8 @@ def to_carrier(spec: FeatureSpec, array: np.ndarray, declared: ValueType, device
     order: Literal["C", "K"] = "K" if spec.kind == "image" else "C"  # pixels stay together, as convolutions want them
     if array.dtype == np.float16:  # widened later by torch, which is ten times faster than NumPy
         array = np.require(array, requirements=["C", "W"])
+    elif spec.kind == "image" and array.dtype == np.uint8:  # likewise
+        array = np.array(array, order=order)
     else:
         with np.errstate(over="ignore"):
             array = np.array(array, dtype=CARRIER_NAMES[declared.dtype], order=order)
@@ -237,9 +239,10 @@ def read_output(spec: FeatureSpec, value: Any, held_dtype: str) -> Any:
 
 def new_array(value: torch.Tensor, dtype: np.dtype[Any]) -> np.ndarray:
     """Return a tensor's numbers as an array of their own, narrowed and rearranged by torch: NumPy is far slower."""
-    value = (value.half() if dtype == np.float16 else value).contiguous()
+    dense = (value.half() if dtype == np.float16 else value).contiguous().cpu()
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.array(value.cpu().numpy(), dtype)
+        array: np.ndarray = dense.numpy().astype(dtype, copy=dense.data_ptr() == value.data_ptr())
+        return array
 
 
 def read_image(spec: FeatureSpec, array: np.ndarray) -> np.ndarray:

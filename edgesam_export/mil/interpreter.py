@@ -115,7 +115,7 @@ class PreparedFunction:
     def run(self, feed: Mapping[str, Any], probe: Probe | None = None) -> tuple[Any, ...]:
         """Return the values of the block's outputs for input values by name (tensors, or a ``StateBox``).
 
-        A tensor has its carrier type or FP16.
+        A tensor has its carrier type, or FP16, or is bytes of pixels.
 
         Raises:
             ProgramError: an op failed, or gave something else than the program declares.
@@ -144,7 +144,7 @@ class PreparedFunction:
     def entered(self, slot: int, value: torch.Tensor, declared: ValueType) -> torch.Tensor:
         """Return an input in its carrier type and the layout that the plan wants, rounded."""
         value = channels_last(value) if slot in self.channels_last else value
-        narrow = value.dtype == torch.float16
+        narrow = value.dtype in (torch.float16, torch.uint8)
         value = value.to(CARRIERS[declared.dtype])
         if narrow and declared.dtype == "fp16" and not self.numerics.hardware:
             return value  # rounding would change nothing

@@ -142,7 +142,10 @@ class PackedConvolution:
         pads = window_pads(kind, pad, size[2:], extents, strides)
         if any(before != after for before, after in pads):
             return None
-        geometry = ([before for before, _ in pads], strides, dilations, self.attributes.get("groups", 1))
+        groups = self.attributes.get("groups", 1)
+        if groups == 1 and all(length == 1 for length in size[2:]):
+            return None  # a vector: oneDNN takes longer to begin than the product
+        geometry = ([before for before, _ in pads], strides, dilations, groups)
         return Packed(torch.ops.mkldnn._reorder_convolution_weight(self.weight, *geometry, size), geometry)
 
 
