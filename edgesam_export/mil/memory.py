@@ -61,8 +61,10 @@ def flat(value: torch.Tensor) -> torch.Tensor:
     return value.as_strided((value.numel(),), (1,))
 
 
-def pieces(value: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return a dense tensor's memory as flat views of at most ``CHUNK`` elements."""
+def pieces(value: torch.Tensor, row: int = 1) -> tuple[torch.Tensor, ...]:
+    """Return a dense tensor's memory as views of at most ``CHUNK`` elements: vectors, or matrices of whole rows."""
+    if row > 1:
+        return torch.split(flat(value).view(-1, row), max(1, CHUNK // row))
     return (flat(value),) if value.numel() <= CHUNK else torch.split(flat(value), CHUNK)
 
 

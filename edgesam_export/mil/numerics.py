@@ -56,7 +56,7 @@ def round_half(piece: torch.Tensor) -> None:
     if piece.numel() <= SMALL:
         piece.copy_(piece.half())
         return
-    half = half_buffer(piece.numel(), piece.device)
+    half = half_buffer(piece.numel(), piece.device).view(piece.shape)
     half.copy_(piece)
     piece.copy_(half)
 

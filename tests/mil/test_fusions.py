@@ -75,6 +75,19 @@ def squeezed(x):
     return mb.mul(x=y, y=mb.sigmoid(x=mb.reduce_mean(x=y, axes=[2, 3], keep_dims=True)))
 
 
+def normalised(x):
+    """Constants of a channel each, which are laid out as a row of pixels for the convolution behind."""
+    mean, scale, shift = (normal(1, 6, 1, 1) + np.float32(index) for index in (1, 2, 3))
+    return conv(mb.sub(x=mb.mul(x=mb.sub(x=x, y=mean), y=scale), y=shift))
+
+
+def gated(x):
+    """A gate of one number for each channel, and an operation on all values."""
+    y = conv(x)
+    gate = mb.sigmoid(x=mb.reduce_mean(x=y, axes=[2, 3], keep_dims=True))
+    return mb.relu(x=mb.mul(x=gate, y=y))
+
+
 def read_again(x):
     """The operand of the first operation is read once more, by the second one."""
     y = conv(x)
@@ -107,6 +120,8 @@ PATTERNS: dict[str, tuple[Callable, str]] = {
     "block over its residual": (over_its_residual, "conv+gelu+conv+add"),
     "squeezed": (squeezed, "mul"),
     "read again": (read_again, "mul+add"),
+    "normalised": (normalised, "sub+mul+sub"),
+    "gated": (gated, "mul+relu"),
     "elementwise": (lambda x: mb.maximum(x=mb.sub(x=mb.add(x=x, y=x), y=np.float32(1)), y=x), "add+sub+maximum"),
     "norm": (lambda x: mb.gelu(x=mb.layer_norm(x=x, axes=[1]), mode="EXACT"), "layer_norm+gelu"),
     "matmul": (lambda x: mb.add(x=mb.matmul(x=x, y=x, transpose_y=True), y=np.float32(2)), "matmul+add"),

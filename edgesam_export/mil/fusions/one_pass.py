@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from edgesam_export.mil.fusions import Chain, Fused, register_fusion
-from edgesam_export.mil.memory import is_dense, pieces
+from edgesam_export.mil.memory import CHUNK, flat, is_dense, pieces
 from edgesam_export.mil.op_kinds import ops_with
 from edgesam_export.mil.plan import Step
 from edgesam_export.mil.results import is_fresh
@@ -44,23 +44,26 @@ def elementwise_in_one_pass(chain: Chain) -> Fused | None:
         chain.numerics.stages(step.version.name, step.outputs[0][2]) if step.rounds[0] else () for step in chain.steps
     ]
 
+    links = [None, *chain.links]
+
     def compute(arguments: list[list[Any]]) -> Tensor:
-        value = overwritable(chain, arguments[0])
-        fresh = value is not None or head.makes_new_memory
-        if value is None:
-            value = chain.value_of(head, arguments[0])
-        else:
-            IN_PLACE[head.operation.type](*arguments[0], out=value)
-        found = [operands(value, positional, link) for positional, link in zip(arguments[1:], chain.links)]
-        others = [other for other in found if other is not None]
-        if not (fresh or is_fresh(value, arguments[0])) or len(others) < len(tail):
-            return chain.finish(value, arguments)
-        for index, piece in enumerate(pieces(value)):
-            feeds = [other[index] for other in others]
-            for stage in stages[0]:
+        row, begin = row_length(chain, arguments), 0
+        value = memory_for(chain, arguments[0])
+        feeds = None if value is None else all_operands(value, arguments, links, row)
+        if value is None or feeds is None:  # the first operation by itself
+            value, begin = chain.value_of(head, arguments[0]), 1
+            fresh = head.makes_new_memory or is_fresh(value, arguments[0])
+            feeds = all_operands(value, arguments[1:], chain.links, row) if fresh else None
+            if feeds is None:
+                return chain.finish(value, arguments)
+        computed = list(zip(chain.types[begin:], links[begin:], feeds, stages[begin:], strict=True))
+        for index, piece in enumerate(pieces(value, row)):
+            for stage in stages[0][: None if begin else 0]:
                 stage(piece)
-            for step, link, feed, after in zip(tail, chain.links, feeds, stages[1:]):
-                IN_PLACE[step.operation.type](*feed[:link], piece, *feed[link:], out=piece)
+            for kind, link, feed, after in computed:
+                others = feed[index]
+                given = others if link is None else (*others[:link], piece, *others[link:])
+                IN_PLACE[kind](*given, out=piece)
                 for stage in after:
                     stage(piece)
         return value
@@ -74,25 +77,57 @@ def worth_overwriting(step: Step) -> bool:
     return step.operation.type in IN_PLACE and shape is not None and prod(shape) >= LARGE
 
 
-def overwritable(chain: Chain, positional: Sequence[Any]) -> Tensor | None:
-    """Return the operand of the first operation, an elementwise one, that its value may be written over."""
+def memory_for(chain: Chain, positional: Sequence[Any]) -> Tensor | None:
+    """Return memory for the value of an elementwise first operation: an operand's if nobody else wants that, else new.
+
+    None if the operation is another one, or no operand has the value's shape.
+    """
     head, *tail = chain.steps
     if head.operation.type not in IN_PLACE or any(value.dtype != torch.float32 for value in positional):
         return None
+    whole = [value for value in positional if tuple(value.shape) == head.outputs[0][2].fixed_shape and is_dense(value)]
     read_later = {slot for step in tail for _, slot in step.call.feeds}
     for position, slot in head.call.feeds:
         operand: Tensor = positional[position]
-        same_shape = tuple(operand.shape) == head.outputs[0][2].fixed_shape
-        if slot in chain.owned and slot not in read_later and same_shape and is_dense(operand):
+        if slot in chain.owned and slot not in read_later and any(operand is value for value in whole):
             return operand
-    return None
+    return torch.empty_like(whole[0]) if whole else None
 
 
-def operands(value: Tensor, positional: Sequence[Any], link: int) -> Sequence[Sequence[Tensor]] | None:
+def row_length(chain: Chain, arguments: Sequence[Sequence[Tensor]]) -> int:
+    """Return how many elements an operand has that is the same for all rows, or pixels, of the value; 1 if none is."""
+    shape = chain.steps[0].outputs[0][2].fixed_shape
+    rows = [
+        other for positional in arguments for other in positional if isinstance(other, Tensor) and is_row(other, shape)
+    ]
+    return max((other.numel() for other in rows), default=1)
+
+
+def is_row(other: Tensor, shape: tuple[int, ...] | None) -> bool:
+    """Return whether an operand is the same for all rows, or pixels, of a value of this shape."""
+    if shape is None or len(shape) != 4 or other.ndim != 4 or tuple(other.shape) == shape:
+        return False
+    batch, channels, height, width = other.shape
+    fits = (batch, channels, height) == (1, shape[1], 1) and width in (1, shape[3])
+    return fits and 1 < other.numel() <= CHUNK and other.is_contiguous(memory_format=torch.channels_last)
+
+
+def all_operands(
+    value: Tensor, arguments: Sequence[Sequence[Any]], links: Sequence[int | None], row: int
+) -> list[Sequence[Sequence[Tensor]]] | None:
+    """Return ``operands`` of each operation, None if it is None for one."""
+    found = [operands(value, positional, link, row) for positional, link in zip(arguments, links, strict=True)]
+    given = [other for other in found if other is not None]
+    return given if len(given) == len(found) else None
+
+
+def operands(value: Tensor, positional: Sequence[Any], link: int | None, row: int) -> Sequence[Sequence[Tensor]] | None:
     """Return for each piece of a value the other operands' pieces; None if they are not laid out as the value is."""
     if value.dtype != torch.float32 or not is_dense(value):
         return None
-    count = len(pieces(value))
+    if row > 1 and not (value.ndim == 4 and value.is_contiguous(memory_format=torch.channels_last)):
+        return None
+    count = len(pieces(value, row))
     split: list[Sequence[Tensor]] = []
     for position, other in enumerate(positional):
         if position == link:
@@ -102,7 +137,9 @@ def operands(value: Tensor, positional: Sequence[Any], link: int) -> Sequence[Se
         if other.numel() == 1 and other.ndim <= value.ndim:
             split.append([other.reshape(())] * count)
         elif other.shape == value.shape and other.stride() == value.stride():
-            split.append(pieces(other))
+            split.append(pieces(other, row))
+        elif other.numel() == row and is_row(other, tuple(value.shape)):
+            split.append([flat(other)] * count)
         else:
             return None
     return list(zip(*split)) if split else [()] * count
