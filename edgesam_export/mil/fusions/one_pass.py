@@ -13,7 +13,7 @@ from edgesam_export.mil.fusions import Chain, Fused, register_fusion
 from edgesam_export.mil.memory import CHUNK, flat, is_dense, pieces
 from edgesam_export.mil.op_kinds import ops_with
 from edgesam_export.mil.plan import Step
-from edgesam_export.mil.results import is_fresh
+from edgesam_export.mil.results import conform, is_fresh, while_executing
 
 __all__ = ["elementwise_in_one_pass"]
 
@@ -44,14 +44,13 @@ def elementwise_in_one_pass(chain: Chain) -> Fused | None:
         chain.numerics.stages(step.version.name, step.outputs[0][2]) if step.rounds[0] else () for step in chain.steps
     ]
 
-    links = [None, *chain.links]
+    links, row = [None, *chain.links], row_length(chain)
 
     def compute(arguments: list[list[Any]]) -> Tensor:
-        row, begin = row_length(chain, arguments), 0
-        value = memory_for(chain, arguments[0])
+        value, begin = memory_for(chain, arguments[0]), 0
         feeds = None if value is None else all_operands(value, arguments, links, row)
-        if value is None or feeds is None:  # the first operation by itself
-            value, begin = chain.value_of(head, arguments[0]), 1
+        if value is None or feeds is None:
+            value, begin = first_value(chain, value, arguments[0]), 1
             fresh = head.makes_new_memory or is_fresh(value, arguments[0])
             feeds = all_operands(value, arguments[1:], chain.links, row) if fresh else None
             if feeds is None:
@@ -94,22 +93,30 @@ def memory_for(chain: Chain, positional: Sequence[Any]) -> Tensor | None:
     return torch.empty_like(whole[0]) if whole else None
 
 
-def row_length(chain: Chain, arguments: Sequence[Sequence[Tensor]]) -> int:
-    """Return how many elements an operand has that is the same for all rows, or pixels, of the value; 1 if none is."""
+def first_value(chain: Chain, memory: Tensor | None, positional: list[Any]) -> Tensor:
+    """Return the value of the first operation by itself, in the memory if there is some."""
+    head = chain.steps[0]
+    if memory is None:
+        return chain.value_of(head, positional)
+    with while_executing(head.operation):
+        IN_PLACE[head.operation.type](*positional, out=memory)
+        _, name, declared = head.outputs[0]
+        value: Tensor = conform(memory, declared, name)
+        return value
+
+
+def row_length(chain: Chain) -> int:
+    """Return how many elements a constant has that is the same for all rows of the value; 1 if there is none."""
     shape = chain.steps[0].outputs[0][2].fixed_shape
-    rows = [
-        other for positional in arguments for other in positional if isinstance(other, Tensor) and is_row(other, shape)
-    ]
-    return max((other.numel() for other in rows), default=1)
+    constants = [other for step in chain.steps for other in step.call.positional if isinstance(other, Tensor)]
+    return max((other.numel() for other in constants if is_row(other, shape)), default=1)
 
 
 def is_row(other: Tensor, shape: tuple[int, ...] | None) -> bool:
-    """Return whether an operand is the same for all rows, or pixels, of a value of this shape."""
-    if shape is None or len(shape) != 4 or other.ndim != 4 or tuple(other.shape) == shape:
+    """Return whether an operand is the same for all rows of a channels-last value of this shape."""
+    if shape is None or len(shape) != 4 or tuple(other.shape) != (1, shape[1], 1, shape[3]) or shape[2] == 1:
         return False
-    batch, channels, height, width = other.shape
-    fits = (batch, channels, height) == (1, shape[1], 1) and width in (1, shape[3])
-    return fits and 1 < other.numel() <= CHUNK and other.is_contiguous(memory_format=torch.channels_last)
+    return 1 < other.numel() <= CHUNK and other.is_contiguous(memory_format=torch.channels_last)
 
 
 def all_operands(
