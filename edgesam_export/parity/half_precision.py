@@ -44,12 +44,12 @@ class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]  # in torch
     def __init__(self, grid: float, bits: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # in torch
         self.grid = grid
-        self.factor = 2.0 ** (FP32_BITS - bits) + 1.0
+        self.factor = 2.0 ** (FP32_BITS - bits)
         self.active = False
         self.keeping = False
         """Keep rounded parameters: of networks that run often and are small."""
         self.kept: dict[nn.Parameter, Tensor] = {}
-        self.buffers = torch.empty(3, PIECE)
+        self.buffers = torch.empty(2, PIECE)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if not self.active:
@@ -85,12 +85,12 @@ class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]  # in torch
 
     def round_piece(self, piece: Tensor) -> None:
         """Round at most ``PIECE`` numbers in their own memory."""
-        scaled, upper, low = (buffer[: piece.numel()] for buffer in self.buffers)
+        scaled, lower = (buffer[: piece.numel()] for buffer in self.buffers)
         source = piece if self.grid == 1 else torch.mul(piece, self.grid, out=scaled)
-        # Dekker 1971, "A floating-point technique for extending the available precision": a number's upper half.
-        torch.mul(source, self.factor, out=upper)
-        torch.sub(upper, source, out=low)
-        torch.sub(upper, low, out=piece)
+        # f x is exact, and (1 - f) x loses all bits but x's upper ones: their sum is x rounded, ties to even, the very
+        # numbers of Dekker 1971, "A floating-point technique for extending the available precision", in a pass less.
+        torch.mul(source, 1.0 - self.factor, out=lower)
+        torch.add(lower, source, alpha=self.factor, out=piece)
         if self.grid != 1:
             piece /= self.grid
 
