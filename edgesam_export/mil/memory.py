@@ -75,7 +75,7 @@ def keep_freed_memory(owner: object) -> None:
     then takes a page fault for every 4 KiB, half the system time of an encoder's run. Elsewhere this does nothing.
 
     What malloc keeps is in huge pages where the system has them: the translation of addresses, which takes long on a
-    virtual machine, costs an encoder's run 2 to 15 % of its time with small ones.
+    virtual machine, costs an encoder's run 2 to 13 % of its time with small ones.
     """
     if glibc() is None:
         return
