@@ -95,6 +95,12 @@ def read_again(x):
     return mb.add(x=mb.mul(x=y, y=scale), y=y)
 
 
+def of_one_element(x):
+    """A value of one element dies in a product with a number; the sum behind has another operand of that shape."""
+    first, second = (mb.reduce_mean(x=conv(x), axes=[1, 2, 3], keep_dims=True) for _ in range(2))
+    return mb.mul(x=x, y=mb.add(x=mb.mul(x=mb.add(x=first, y=second), y=np.float32(3)), y=second))
+
+
 def of_the_mean(operation: Callable, axes: list[int]) -> Callable:
     return lambda x: operation(x=conv(x), y=mb.reduce_mean(x=x, axes=axes, keep_dims=True))
 
@@ -120,6 +126,7 @@ PATTERNS: dict[str, tuple[Callable, str]] = {
     "block over its residual": (over_its_residual, "conv+gelu+conv+add"),
     "squeezed": (squeezed, "mul"),
     "read again": (read_again, "mul+add"),
+    "one element": (of_one_element, "add+mul+add"),
     "normalised": (normalised, "sub+mul+sub"),
     "gated": (gated, "mul+relu"),
     "elementwise": (lambda x: mb.maximum(x=mb.sub(x=mb.add(x=x, y=x), y=np.float32(1)), y=x), "add+sub+maximum"),

@@ -141,10 +141,10 @@ def operands(value: Tensor, positional: Sequence[Any], link: int | None, row: in
             continue
         if other.dtype != torch.float32:
             return None
-        if other.numel() == 1 and other.ndim <= value.ndim:
-            split.append([other.reshape(())] * count)
-        elif other.shape == value.shape and other.stride() == value.stride():
+        if other.shape == value.shape and other.stride() == value.stride():
             split.append(pieces(other, row))
+        elif other.numel() == 1 and other.ndim <= value.ndim:
+            split.append([other.reshape(())] * count)
         elif other.numel() == row and is_row(other, tuple(value.shape)):
             split.append([flat(other)] * count)
         else:
