@@ -98,7 +98,8 @@ FUSIONS: Registry[Fusion] = Registry("fusion")
 def register_fusion(*, heads: Sequence[str], tails: Sequence[str]) -> Callable[..., Callable[[Chain], Fused | None]]:
     """Register what makes one function of a chain of operations: of a type in ``heads``, then of types in ``tails``.
 
-    It is called once for each chain, the longest first, and returns None for a chain that it does not fuse.
+    It is called once for each chain, the longest first and the head alone last, and returns None for a chain that it
+    does not fuse.
     """
 
     def store(make: Callable[[Chain], Fused | None]) -> Callable[[Chain], Fused | None]:

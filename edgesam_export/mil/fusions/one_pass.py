@@ -35,7 +35,10 @@ exponentials differ in the last place between the vectors of an array and what i
 
 @register_fusion(heads=sorted(ops_with("product") | IN_PLACE.keys() | {"layer_norm"}), tails=list(IN_PLACE))
 def elementwise_in_one_pass(chain: Chain) -> Fused | None:
-    """Return the chain that rounds and changes the first operation's value in its own memory."""
+    """Return the chain that rounds and changes the first operation's value in its own memory.
+
+    An elementwise first operation is computed by pieces as well, over an operand that dies in it if there is one.
+    """
     head, *tail = chain.steps
     exact = all(step.call.keyword.get("mode", "EXACT") == "EXACT" for step in chain.steps)
     if not chain.has_one_type or not exact or (not tail and not worth_overwriting(head)):
@@ -43,11 +46,11 @@ def elementwise_in_one_pass(chain: Chain) -> Fused | None:
     stages = [
         chain.numerics.stages(step.version.name, step.outputs[0][2]) if step.rounds[0] else () for step in chain.steps
     ]
-
     links, row = [None, *chain.links], row_length(chain)
+    read_later = {slot for step in tail for _, slot in step.call.feeds}
 
     def compute(arguments: list[list[Any]]) -> Tensor:
-        value, begin = memory_for(chain, arguments[0]), 0
+        value, begin = memory_for(head, arguments[0], chain.owned - read_later), 0
         feeds = None if value is None else all_operands(value, arguments, links, row)
         if value is None or feeds is None:
             value, begin = first_value(chain, value, arguments[0]), 1
@@ -76,21 +79,19 @@ def worth_overwriting(step: Step) -> bool:
     return step.operation.type in IN_PLACE and shape is not None and prod(shape) >= LARGE
 
 
-def memory_for(chain: Chain, positional: Sequence[Any]) -> Tensor | None:
-    """Return memory for the value of an elementwise first operation: an operand's if nobody else wants that, else new.
+def memory_for(head: Step, positional: Sequence[Any], dying: set[int]) -> Tensor | None:
+    """Return memory for the value of an elementwise operation: that of an operand in a slot that dies in it, else new.
 
     None if the operation is another one, or no operand has the value's shape.
     """
-    head, *tail = chain.steps
     if head.operation.type not in IN_PLACE or any(value.dtype != torch.float32 for value in positional):
         return None
-    whole = [value for value in positional if tuple(value.shape) == head.outputs[0][2].fixed_shape and is_dense(value)]
-    read_later = {slot for step in tail for _, slot in step.call.feeds}
-    for position, slot in head.call.feeds:
-        operand: Tensor = positional[position]
-        if slot in chain.owned and slot not in read_later and any(operand is value for value in whole):
-            return operand
-    return torch.empty_like(whole[0]) if whole else None
+    shape = head.outputs[0][2].fixed_shape
+    whole = {at: value for at, value in enumerate(positional) if tuple(value.shape) == shape and is_dense(value)}
+    overwritten: list[Tensor] = [whole[at] for at, slot in head.call.feeds if slot in dying and at in whole]
+    if overwritten:
+        return overwritten[0]
+    return torch.empty_like(next(iter(whole.values()))) if whole else None
 
 
 def first_value(chain: Chain, memory: Tensor | None, positional: list[Any]) -> Tensor:
