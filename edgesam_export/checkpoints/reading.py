@@ -159,7 +159,8 @@ def provenance(
     digest = sha256_of(path)
     exact = next((file for file in manifest() if file.sha256 == digest), None)
     namesake = next((file for file in manifest() if file.name == path.name), None)
-    if exact is None and namesake is not None and namesake.sha256 is not None:
+    # A bundled file is never fetched; what has its name was trained, by `distill` for one.
+    if exact is None and namesake is not None and namesake.sha256 is not None and not namesake.bundled:
         warn(
             f"{path} has the name of a released file but sha256 {digest} instead of {namesake.sha256}: "
             "fine if you trained it, otherwise fetch it again",

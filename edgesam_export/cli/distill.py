@@ -19,7 +19,7 @@ INTEGER, NUMBER = click.IntRange(min=0), click.FloatRange(min=0)
 CONFIG_OPTIONS: dict[str, tuple[Any, str]] = {
     "stage": (click.Choice(["encoder", "prompts", "recover"]), "Match embeddings, masks, or win back."),
     "teacher": (str, "Model whose masks to match; default: the masks of the data."),
-    "data": (str, "scenes:SEED[:COUNT], a COCO .json, or a folder of images."),
+    "data": (str, "scenes:SEED[:COUNT][:PHOTOGRAPHS], a COCO .json, or a folder of images."),
     "strict": (bool, "End at a damaged image or annotation."),
     "annotations_frame": (click.Choice(["upright", "raw"]), "Pixels that annotations are of, where EXIF turns them."),
     "schedule": (str, "SIZE:BATCH:STEPS[:ROUNDS],...: side of the images, images in a step."),

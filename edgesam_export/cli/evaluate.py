@@ -36,7 +36,7 @@ def gate(text: str) -> tuple[str, float]:
 
 @cli.command("eval")
 @click.argument("sources", nargs=-1, required=True, metavar="MODEL|ARTIFACT...")
-@click.option("--data", required=True, help="scenes:SEED:COUNT, a COCO .json, or a folder of images and masks.")
+@click.option("--data", required=True, help="scenes:SEED:COUNT[:PHOTOGRAPHS], COCO .json, or folder with masks.")
 @click.option("--prompts", default=PROMPTS, show_default=True, help="box, point; +N: N more points; +mask: its mask.")
 @click.option(
     "--numerics", default="fp16", show_default=True, help="fp32, fp16, ane; native:all; apple (Core AI); several."

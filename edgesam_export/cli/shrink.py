@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,7 +110,6 @@ def recovery(model: str, output: Path, options: dict[str, Any], progress: Progre
     Raises:
         UsageError: there are no weights to recover.
     """
-    from edgesam_export.checkpoints.reading import ChecksumWarning
     from edgesam_export.distill.config import Phase
     from edgesam_export.distill.run import recover_recipe
     from edgesam_export.families import load_model, model_info
@@ -132,10 +130,7 @@ def recovery(model: str, output: Path, options: dict[str, Any], progress: Progre
             resume=(folder / "config.json").exists(),
             progress=progress,
         )
-        with warnings.catch_warnings():
-            # it has the name of a released file, and was made a moment ago
-            warnings.simplefilter("ignore", ChecksumWarning)
-            return load_model(model, result.weights, upsample=options["upsample"])
+        return load_model(model, result.weights, upsample=options["upsample"])
 
     return recover
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from edgesam_export.distill.config import DistillConfig
-from edgesam_export.distill.data import open_data
+from edgesam_export.distill.data import open_data, scenes_of
 from edgesam_export.distill.dataset import reading_of, square
 from edgesam_export.distill.forward import decode, network_input
 from edgesam_export.distill.prompts import box_corners, to_frame
@@ -59,8 +59,10 @@ def draw_curves(history: list[dict[str, float]], path: Path) -> None:
 
 def sample_source(data: str) -> str:
     """Return the data of the sample images: held-out scenes, or the training data itself."""
-    kind, *rest = data.split(":")
-    return f"scenes:{int(rest[0]) + SHIFT}:{SHOWN}" if kind == "scenes" else data
+    if not data.startswith("scenes:"):
+        return data
+    seed, _, folder = scenes_of(data)
+    return f"scenes:{seed + SHIFT}:{SHOWN}" + (f":{folder}" if folder else "")
 
 
 @torch.no_grad()

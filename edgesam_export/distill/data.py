@@ -42,6 +42,7 @@ __all__ = [
     "SceneData",
     "mask_of",
     "open_data",
+    "scenes_of",
     "shortened",
 ]
 
@@ -50,34 +51,40 @@ ENDLESS = 1 << 31
 MAX_SEED = (1 << 32) - 1
 MAX_INDEX_BYTES = 1 << 30
 """Largest COCO file; that of COCO's training set has 450 MB."""
-SCENES = re.compile(r"scenes:(\d{1,10})(?::(\d{1,10}))?", re.ASCII)
+SCENES = re.compile(r"scenes:(\d{1,10})(?::(\d{1,10}))?(?::(.+))?", re.ASCII | re.DOTALL)
 
 
 def open_data(text: str, *, size: int = 512, reading: Reading | None = None) -> Data:
     """Return the data that a specification names.
 
-    ``scenes:SEED:COUNT`` are drawn scenes of ``size`` pixels, ``scenes:SEED`` never ends; a ``.json`` is a COCO
-    instances file with its images beside it, in ``images/``, or laid out as COCO's are; a folder holds images, each
-    with ``NAME.json`` as in SA-1B, with ``NAME_mask.png`` or ``masks/NAME.png``, or with nothing (no objects).
-    ``reading`` says how files are read, strictly by default.
+    ``scenes:SEED:COUNT`` are drawn scenes of ``size`` pixels, ``scenes:SEED`` never ends, ``:FOLDER`` after either
+    takes surfaces from the photographs of a folder; a ``.json`` is a COCO instances file with its images beside it, in
+    ``images/``, or laid out as COCO's are; a folder holds images, each with ``NAME.json`` as in SA-1B, with
+    ``NAME_mask.png`` or ``masks/NAME.png``, or with nothing (no objects). ``reading`` says how files are read, strictly
+    by default.
 
-    Raises: UsageError when it is none of these, or its index cannot be read.
+    Raises: UsageError when it is none of these, its index cannot be read, or a folder of photographs holds none.
     """
     if text.startswith("scenes:"):
-        found = SCENES.fullmatch(text)
-        seed, count = (int(found[1]), int(found[2] or ENDLESS)) if found else (0, 0)
-        if not 1 <= count <= ENDLESS or seed > MAX_SEED:
-            raise UsageError(
-                f"data '{text}': write scenes:SEED:COUNT, for example scenes:1000:100, with a seed of 0 to {MAX_SEED} "
-                f"and a count of 1 to {ENDLESS}, or scenes:SEED for data without end"
-            )
-        return SceneData(seed, count, size)
+        return SceneData(*scenes_of(text), size=size)
     path = Path(text)
     if path.is_dir():
         return FolderData(path, reading or Reading())
     if path.suffix.lower() == ".json":
         return CocoData(path, reading or Reading())
     raise UsageError(f"data '{text}' is neither scenes:SEED:COUNT, nor an existing folder, nor a COCO .json file")
+
+
+def scenes_of(text: str) -> tuple[int, int, str | None]:
+    """Return seed, count and folder of photographs of ``scenes:SEED[:COUNT][:FOLDER]``, or raise UsageError."""
+    found = SCENES.fullmatch(text)
+    seed, count, folder = (int(found[1]), int(found[2] or ENDLESS), found[3]) if found else (0, 0, None)
+    if not 1 <= count <= ENDLESS or seed > MAX_SEED:
+        raise UsageError(
+            f"data '{text}': write scenes:SEED:COUNT, for example scenes:1000:100, with a seed of 0 to {MAX_SEED} and a"
+            f" count of 1 to {ENDLESS}, or scenes:SEED for data without end; a folder of photographs may follow"
+        )
+    return seed, count, folder
 
 
 def checked_index(index: int, length: int) -> int:
@@ -91,11 +98,14 @@ def checked_index(index: int, length: int) -> int:
 
 
 class SceneData:
-    """Procedural scenes; the same ones for the same seed."""
+    """Procedural scenes; the same ones for the same seed and the same photographs."""
 
-    def __init__(self, seed: int, count: int = ENDLESS, size: int = 512) -> None:
+    def __init__(self, seed: int, count: int = ENDLESS, folder: str | None = None, *, size: int = 512) -> None:
+        from edgesam_export.distill.scene_photographs import Photographs
+
         self.seed, self.count, self.size = seed, count, size
-        self.name = f"scenes:{seed}" if count == ENDLESS else f"scenes:{seed}:{count}"
+        self.photographs = Photographs(Path(folder)) if folder else None
+        self.name = f"scenes:{seed}" + (f":{count}" if count != ENDLESS else "") + (f":{folder}" if folder else "")
 
     def __len__(self) -> int:
         return self.count
@@ -103,7 +113,7 @@ class SceneData:
     def __getitem__(self, index: int) -> Sample:
         from edgesam_export.distill.scenes import draw_scene
 
-        scene = draw_scene(self.seed, checked_index(index, self.count), self.size)
+        scene = draw_scene(self.seed, checked_index(index, self.count), self.size, self.photographs)
         return Sample(f"scene {self.seed}:{index}", scene.image, scene.masks)
 
 

@@ -204,7 +204,7 @@ def counted(data: Data, limit: int | None, objects: int | None) -> int:
             raise UsageError(f"{name} is {value}; give 1 or more")
     total = len(data) if limit is None else min(limit, len(data))
     if total >= ENDLESS:
-        raise UsageError(f"data '{data.name}' has no end; give a limit, or {data.name}:COUNT")
+        raise UsageError(f"data '{data.name}' has no end; give a limit, or a count after the seed, as in scenes:1:100")
     return total
 
 

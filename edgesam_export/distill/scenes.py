@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
+from edgesam_export.distill.scene_photographs import Photographs
 from edgesam_export.distill.scene_shapes import KINDS, SHAPES, SOLID, coverage_of, pose
 from edgesam_export.distill.scene_textures import Frame, any_colour, apart, frame_of, paint, shade
 from edgesam_export.errors import UsageError
@@ -38,6 +39,10 @@ NEIGHBOUR_SHARE = 0.4
 GREY_SHARE = 0.08
 HARD_SHARE = 0.2
 """Objects nearly of the colour of what lies behind them."""
+PHOTOGRAPHED, PHOTOGRAPHED_SCENERY = 0.6, 0.85
+"""Share of objects and of backgrounds with a surface of a photograph, where there are any."""
+MOVED = (0.3, 1.0)
+"""How far the mean colour of an object's photographed surface is moved to the colour chosen for the object."""
 CONTRAST, HARD_CONTRAST = (70.0, 115.0), (26.0, 48.0)
 """Least distance of an object's colour from the mean behind it, and the distance of a hard one; RGB, 0 to 255."""
 
@@ -76,6 +81,7 @@ class World:
     owner: np.ndarray
     light: np.ndarray
     grey: bool
+    photographs: Photographs | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,7 @@ def add_object(rng: Rng, world: World, number: int, near: np.ndarray | None) -> 
     behind, covered = world.canvas[:, inside[0], inside[1]], np.asarray(cover)[part]
     first, second, ink = colours_on(rng, behind, covered, world)
     frame = frame_of(size, *inside, centre, diameter / 2)
-    surface = paint(rng, frame, first, second)
+    surface = surface_of(rng, world, frame, first, second)
     outline = rim(rng, cover, size)
     if outline is not None:
         surface = surface + outline[part] * (ink.astype(np.float32)[:, None, None] - surface)
@@ -147,6 +153,15 @@ def add_object(rng: Rng, world: World, number: int, near: np.ndarray | None) -> 
     behind += (covered.astype(np.float32) / 255) * (surface - behind)
     world.owner[inside][covered > SOLID] = number
     return Placed(kind, sum(cover.histogram()[SOLID + 1 :]), centre)
+
+
+def surface_of(rng: Rng, world: World, frame: Frame, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return a drawn texture between two colours, or a photographed one near the first. Shapes: -> (3, h, w)"""
+    if world.photographs is None or rng.random() >= PHOTOGRAPHED:
+        return paint(rng, frame, first, second)
+    cut, share = world.photographs.cut(rng, frame, grey=world.grey), np.float32(rng.uniform(*MOVED))
+    moved: np.ndarray = cut + share * (first.astype(np.float32) - cut.mean(axis=(1, 2)))[:, None, None]
+    return moved
 
 
 def colours_on(rng: Rng, behind: np.ndarray, covered: np.ndarray, world: World) -> tuple[np.ndarray, ...]:
@@ -166,7 +181,7 @@ def colours_on(rng: Rng, behind: np.ndarray, covered: np.ndarray, world: World) 
     return first, second, apart(ink, first, 60.0)
 
 
-def try_scene(seed: int, index: int, attempt: int, size: int) -> Scene:
+def try_scene(seed: int, index: int, attempt: int, size: int, photographs: Photographs | None = None) -> Scene:
     """Draw a scene that may have no object worth a mask."""
     rng = np.random.Generator(np.random.PCG64([seed, index, attempt]))
     grey, turn = rng.random() < GREY_SHARE, rng.uniform(0, 2 * math.pi)
@@ -174,8 +189,12 @@ def try_scene(seed: int, index: int, attempt: int, size: int) -> Scene:
     other = base + rng.uniform(0.15, 0.6) * (any_colour(rng, grey) - base)
     frame = frame_of(size, slice(0, size), slice(0, size), np.array([0.5, 0.5]), 0.5)
     canvas = np.empty((3, size, size), np.float32)
-    canvas[:] = paint(rng, frame, base, other, scenery=True)
-    world = World(canvas, np.zeros((size, size), np.uint8), np.array([math.cos(turn), math.sin(turn)]), grey)
+    if photographs is not None and rng.random() < PHOTOGRAPHED_SCENERY:
+        canvas[:] = photographs.cut(rng, frame, grey=grey)
+    else:
+        canvas[:] = paint(rng, frame, base, other, scenery=True)
+    light = np.array([math.cos(turn), math.sin(turn)])
+    world = World(canvas, np.zeros((size, size), np.uint8), light, grey, photographs)
     placed: list[Placed] = []
     for number in range(1, int(rng.integers(OBJECTS[0], OBJECTS[1] + 1)) + 1):
         placed.append(add_object(rng, world, number, placed[-1].centre if placed else None))
@@ -210,15 +229,17 @@ def photograph(rng: Rng, world: World, frame: Frame) -> np.ndarray:
     return image
 
 
-def draw_scene(seed: int, index: int, size: int = 512) -> Scene:
+def draw_scene(seed: int, index: int, size: int = 512, photographs: Photographs | None = None) -> Scene:
     """Draw scene ``index`` of the series ``seed``; the same arguments give the same pixels.
 
+    With ``photographs`` most surfaces, of objects and behind them, are cut out of these.
     Objects that are too small or too much covered to be asked for are in the image but not in the masks. Whether one
     just on that limit counts may differ between two sizes.
-    Raises: UsageError for a seed or index that is negative or does not fit in 32 bits, and for an unusable size.
+    Raises: UsageError for a seed or index that is negative or does not fit in 32 bits, for an unusable size, and for a
+    photograph that cannot be read.
     """
     check(seed, index, size)
-    scenes = (try_scene(seed, index, attempt, size) for attempt in count_from())
+    scenes = (try_scene(seed, index, attempt, size, photographs) for attempt in count_from())
     return next(scene for scene in scenes if len(scene.masks))
 
 

@@ -156,7 +156,7 @@ BAD = [
     (("nobody", *DATA), "'nobody' is neither a file nor a model; models are: "),
     ((NAME, *WEIGHTS), "Missing option '--data'"),
     ((NAME, *WEIGHTS, "--data", "nowhere"), "data 'nowhere' is neither scenes:SEED:COUNT"),
-    ((NAME, *WEIGHTS, "--data", "scenes:1"), "data 'scenes:1' has no end; give a limit, or scenes:1:COUNT"),
+    ((NAME, *WEIGHTS, "--data", "scenes:1"), "data 'scenes:1' has no end; give a limit, or a count after the seed"),
     ((NAME, *WEIGHTS, *DATA, "--prompts", "box,star"), "prompt 'star' cannot be evaluated"),
     ((NAME, *WEIGHTS, *DATA, "--min-miou", "box"), "'box' is no gate; write for example box=0.9"),
     ((NAME, *WEIGHTS, *DATA, "--min-miou", "box=90"), "'box=90' is no gate"),

@@ -423,7 +423,7 @@ def drawn(monkeypatch) -> list[tuple[int, int, int]]:
     """Scenes that only note what was asked for."""
     asked: list[tuple[int, int, int]] = []
 
-    def draw(seed: int, index: int, size: int = 512) -> SimpleNamespace:
+    def draw(seed: int, index: int, size: int, photographs: None) -> SimpleNamespace:
         asked.append((seed, index, size))
         return SimpleNamespace(image=np.zeros((size, size, 3), np.uint8), masks=np.zeros((0, size, size), bool))
 

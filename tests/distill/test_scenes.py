@@ -127,7 +127,9 @@ def test_what_covers_an_object_cuts_its_mask(monkeypatch: pytest.MonkeyPatch):
 def test_a_scene_without_masks_is_drawn_anew(monkeypatch: pytest.MonkeyPatch):
     empty = Scene(np.zeros((64, 64, 3), np.uint8), np.zeros((0, 64, 64), bool))
     draw = scenes.try_scene
-    monkeypatch.setattr(scenes, "try_scene", lambda s, i, attempt, z: empty if attempt < 2 else draw(s, i, attempt, z))
+    monkeypatch.setattr(
+        scenes, "try_scene", lambda s, i, attempt, *z: empty if attempt < 2 else draw(s, i, attempt, *z)
+    )
     assert np.array_equal(draw_scene(1, 1, 64).image, draw(1, 1, 2, 64).image)
 
 
