@@ -18,7 +18,7 @@ __all__ = ["emit", "note", "note_weights", "shown_warnings", "size_text", "steps
 
 SHOWN_WARNINGS = 20
 """Most lines of warnings on a terminal: thousands of images may all be dark."""
-EXIT_OK, EXIT_GATE, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_GATE, EXIT_USAGE = 0, 1, 2
 
 
 @contextmanager
