@@ -188,13 +188,13 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return the document in a JSON file.
+    """Return the document in a JSON file, in UTF-8 or UTF-16, with or without a byte order mark.
 
     Raises:
         UsageError: the file is missing or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())  # of bytes it finds the encoding: PowerShell writes the others
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {error.strerror or error}") from None
     except ValueError as error:

@@ -73,7 +73,9 @@ def job(tmp_path: Path):
     """``job(**inputs)`` -> a job; ``-`` of an input's name is written as ``_``."""
     scripts = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     kept = {key: value for key, value in os.environ.items() if key in ("HOME", "PYTHONPATH", "XDG_CACHE_HOME", "LANG")}
-    files = {name: str(tmp_path / name.lower()) for name in ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT", "GITHUB_PATH", "CALLS")}
+    files = {
+        name: str(tmp_path / name.lower()) for name in ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT", "GITHUB_PATH", "CALLS")
+    }
 
     def make(**inputs: str) -> Job:
         named = {name.replace("_", "-"): value for name, value in inputs.items()}

@@ -54,7 +54,7 @@ def read_prompts(path: Path) -> PromptFile:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UsageError(f"'{path}' is larger than {MAX_BYTES >> 20} MB; give fewer prompts")
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_bytes())
     except OSError as error:
         raise UsageError(f"'{path}' cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

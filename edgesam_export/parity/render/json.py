@@ -62,10 +62,10 @@ def load_report(path: str | Path) -> ParityReport:
     Raises: SchemaError when the file is missing, is no such report, or is of another schema version.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = json.loads(Path(path).read_bytes())
     except OSError as error:
         raise SchemaError(f"'{path}' cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SchemaError(f"'{path}' is not JSON: {error}") from None
     version = data.get("schema_version") if isinstance(data, dict) else None
     if version != SCHEMA_VERSION:
