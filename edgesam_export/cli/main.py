@@ -10,7 +10,7 @@ import sys
 import click
 
 from edgesam_export.cli.app import cli
-from edgesam_export.cli.output import EXIT_OK, EXIT_USAGE, shown_warnings
+from edgesam_export.cli.output import EXIT_OK, EXIT_USAGE, one_line, shown_warnings
 from edgesam_export.cli.streams import Ended, ended_by_signals, standard_streams
 from edgesam_export.cli.threads import sleep_when_busy
 from edgesam_export.errors import EdgeSAMExportError
@@ -68,5 +68,5 @@ def interrupted(prefix: str, error: BaseException) -> int:
 
 def fail(prefix: str, message: str, code: int) -> int:
     """Print one error line; return the exit code."""
-    click.echo(f"{prefix}: {' '.join(message.split())}", err=True)
+    click.echo(one_line(f"{prefix}: {message}"), err=True)
     return code

@@ -80,9 +80,9 @@ def surviving(stream: TextIO | None, original: TextIO | None) -> TextIO:
         return stream
     stream.flush()
     raw = Descriptor(stream.fileno(), "w", closefd=False)
-    return io.TextIOWrapper(
-        io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=stream.line_buffering
-    )
+    # a name that the terminal's encoding lacks, or that is no text at all, is shown as its codes
+    errors = "backslashreplace" if stream.errors == "strict" else stream.errors
+    return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, errors, line_buffering=stream.line_buffering)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.errors import ProgramError
+from edgesam_export.errors import ProgramError, printable
 from edgesam_export.files import lies_inside
 
 __all__ = ["ModelFiles", "find_files"]
@@ -105,8 +105,3 @@ def inside(path: Path, root: Path, package: Path) -> Path:
             " resolved (cp -rL)"
         )
     return path
-
-
-def printable(text: str) -> str:
-    """Return ``text`` fit for a one-line message: no control characters, no more than 200 characters."""
-    return "".join(c if c.isprintable() else "?" for c in text[:200])

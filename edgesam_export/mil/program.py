@@ -12,13 +12,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from edgesam_export.errors import ProgramError, RunnerUnavailableError
+from edgesam_export.errors import ProgramError, RunnerUnavailableError, printable
 from edgesam_export.files import sha256_of
 from edgesam_export.mil.decode import Decoder
 from edgesam_export.mil.descriptions import decode_features
 from edgesam_export.mil.features import FeatureSpec, ProgramState, check_feed, read_output
 from edgesam_export.mil.graph import Function, Operation
-from edgesam_export.mil.package import ModelFiles, find_files, printable
+from edgesam_export.mil.package import ModelFiles, find_files
 from edgesam_export.mil.types import CARRIER_NAMES, StateBox, ValueType
 
 if TYPE_CHECKING:  # only executing needs torch; looking at a program is quick without it

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from edgesam_export.rendering import text_table
+
 PROGRAM = [sys.executable, "-m", "edgesam_export.cli"]
 SLEEPER = """
 import time
@@ -84,3 +86,20 @@ def test_a_broken_pipe_to_another_program_is_an_error(command, monkeypatch, tmp_
     monkeypatch.setattr("edgesam_export.ane.inspection.inspect_package", broken)
     code, out, err = command("analyze", tmp_path)
     assert (code, out) == (2, "") and err.count("\n") == 1 and "went away" in err
+
+
+def test_a_name_that_the_output_cannot_hold_is_shown_as_its_codes(tmp_path):
+    # a C or Latin-1 terminal, and a file name whose bytes are no UTF-8
+    code = "import click; from edgesam_export.cli.app import cli; from edgesam_export.cli.main import main\n"
+    code += "cli.add_command(click.Command('say', callback=lambda: click.echo('\\u65e5 \\udcff')))\nmain(['say'])"
+    for encoding in ("utf-8:strict", "latin-1", "cp1252"):
+        environment = {**os.environ, "PYTHONIOENCODING": encoding}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=False)
+        assert done.returncode == 0 and done.stdout.endswith(b" \\udcff\n"), done.stderr
+
+
+def test_a_name_cannot_begin_a_line_that_a_ci_obeys(command):
+    code, _, err = command("analyze", "x\n::error::\x1b[31mname.mlpackage")
+    assert code == 2 and err.count("\n") == 1 and "\x1b" not in err
+    table = text_table(("image",), [("cat\n::add-mask::a",)])
+    assert table.splitlines() == ["image", "cat?::add-mask::a"]
