@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edgesam_export.errors import UsageError, first_line, warn
-from edgesam_export.files import write_beside
+from edgesam_export.files import stand_in, write_beside
 from edgesam_export.imaging.levels import (
     NEARLY_BLACK,
     array_pixels,
@@ -81,7 +81,10 @@ def open_image(path_or_file: str | Path | BinaryIO, formats: tuple[str, ...] | N
     except Image.DecompressionBombError:
         raise too_large(name, "") from None
     except UnidentifiedImageError:
-        raise UsageError(f"{name}: not an image that can be read; give a PNG, JPEG, TIFF, WebP or the like") from None
+        found = "" if hasattr(path_or_file, "read") else stand_in(Path(name))
+        raise UsageError(
+            f"{name}: {found or 'not an image that can be read; give a PNG, JPEG, TIFF, WebP or the like'}"
+        ) from None
     except OSError as error:
         raise UsageError(f"{name}: cannot be read: {error.strerror or first_line(error)}") from None
     except Exception as error:  # decoders raise any exception for a broken header
@@ -269,4 +272,5 @@ def read_array(path: Path) -> np.ndarray:
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {error.strerror or error}") from None
     except (ValueError, EOFError) as error:
-        raise UsageError(f"'{path}' is not a .npy array of numbers: {' '.join(str(error).split())}") from None
+        reason = stand_in(path) or f"is not a .npy array of numbers: {' '.join(str(error).split())}"
+        raise UsageError(f"'{path}' {reason}") from None

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgesam_export.errors import UsageError
+from edgesam_export.files import stand_in
 from edgesam_export.imaging.masks import bounding_box
 from edgesam_export.parity.instances import inner_point, mask_of
 from edgesam_export.parity.report import Prompt
@@ -58,7 +59,7 @@ def read_prompts(path: Path) -> PromptFile:
     except OSError as error:
         raise UsageError(f"'{path}' cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"'{path}' is not JSON: {error}") from None
+        raise UsageError(f"'{path}' {stand_in(path) or f'is not JSON: {error}'}") from None
     if not isinstance(document, dict) or not {"prompts", "annotations"} & set(document):
         raise UsageError(f"'{path}' holds neither 'prompts' nor COCO's 'annotations'; see docs/parity.md")
     found: dict[str, list[Prompt]] = {}
