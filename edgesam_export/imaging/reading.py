@@ -115,23 +115,27 @@ def frame_count(image: Image.Image) -> int:
         return 1
 
 
-def warn_if_turned(image: str | Path | Image.Image) -> None:
-    """Warn of an image that is stored turned: coordinates given with it may be those of the pixels as stored."""
+def warn_if_turned(image: str | Path | Image.Image) -> tuple[int, int] | None:
+    """Warn of an image that is stored turned: coordinates given with it may be those of the pixels as stored.
+
+    Returns its upright width and height, None of a file that is no image: whoever reads it says what is wrong.
+    """
     if isinstance(image, Image.Image):
         orientation, size = orientation_of(image), image.size
     else:
         try:
             with up_to_our_limit(), Image.open(image) as stored:
                 orientation, size = orientation_of(stored), stored.size
-        except Exception:  # whoever reads the image says what is wrong with it
-            return
+        except Exception:
+            return None
+    width, height = size[::-1] if orientation > 4 else size
     if orientation in range(2, 9):
-        width, height = size[::-1] if orientation > 4 else size
         name = "image" if isinstance(image, Image.Image) else image
         warn(
             f"{name}: is stored turned or mirrored (EXIF orientation {orientation}) and read upright, {width}x{height};"
             " coordinates are those of the upright image"
         )
+    return width, height
 
 
 def orientation_of(image: Image.Image) -> int:

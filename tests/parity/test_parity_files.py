@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from edgesam_export.errors import SchemaError, UsageError
+from edgesam_export.errors import EdgeSAMExportWarning, SchemaError, UsageError
 from edgesam_export.parity.bar import Bar, read_bar
 from edgesam_export.parity.baseline import against_baseline
 from edgesam_export.parity.gate_file import read_gates
@@ -110,6 +110,21 @@ def test_coco_instances_give_a_box_and_a_point_inside_the_mask(tmp_path):
     assert found[0].box == (10, 10, 50, 30) and found[2].box == (20, 0, 25, 40)
     (x, y), (right, low) = found[1].points[0], found[3].points[0]
     assert 18 <= x <= 42 and 18 <= y <= 22 and right == 22 and 2 <= low <= 37
+
+
+def test_images_that_coordinates_may_not_be_of_are_warned_of(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.png", exif=exif)
+    with pytest.warns(
+        EdgeSAMExportWarning, match=r"a\.png: is stored turned .* 40x60; coordinates are those of"
+    ) as seen:
+        read_prompts(written(tmp_path, coco({"image_id": 7, "bbox": [1, 1, 5, 5]}))).images(None)
+    assert len(seen) == 1
+    Image.new("RGB", (120, 80)).save(tmp_path / "a.png")
+    with pytest.warns(EdgeSAMExportWarning, match=r"a\.png: has 120x80 pixels, '.*prompts\.json' says 60x40") as seen:
+        read_prompts(tmp_path / "prompts.json").images([tmp_path / "a.png"])
+    assert len(seen) == 1
 
 
 def test_compressed_run_lengths_are_those_of_pycocotools():
