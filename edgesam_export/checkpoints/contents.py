@@ -100,7 +100,7 @@ def read_safetensors(path: Path) -> Any:
 def check_head(head: bytes, path: Path) -> None:
     """Raise CheckpointError for files that lie where a checkpoint was to be."""
     if found := stand_in(path, head):
-        raise CheckpointError(f"{path} {found.replace('web page;', 'web page, not a checkpoint;')}")
+        raise CheckpointError(f"{path} {found}")
 
 
 def type_name(value: Any) -> str:

@@ -128,7 +128,7 @@ def spoil(kind: str, checkpoint: Path, folder: Path) -> Path:
         ("truncated", "damaged|cut short|truncated|not complete|incomplete"),
         ("text", "bad.pth"),
         ("empty", "is empty; fetch it again"),
-        ("web page", "is a web page, not a checkpoint"),
+        ("web page", "is a web page; download the file itself"),
         ("pickle", "bad.pth"),
         ("other family", r"does not fit the model.*\bsam\b"),
         ("nan", "'mask_decoder.iou_token.weight' has 1 of 128 values NaN or infinite"),
