@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgesam_export.coreai.asset import SUFFIX as ASSET_SUFFIX
-from edgesam_export.errors import SchemaError, UsageError
+from edgesam_export.errors import SchemaError, UsageError, warn
 from edgesam_export.export.contract import CONTRACT_KEY, read_contract
 from edgesam_export.files import sha256_of
 from edgesam_export.formats import Format, find_format, recorded_modules, registered_formats
@@ -120,7 +120,10 @@ def exported_members(folder: Path) -> list[Path]:
 
 
 def pick_components(artifacts: list[Artifact]) -> list[Artifact]:
-    """Return at most one file for each component, of one format and model, or say what does not fit."""
+    """Return at most one file for each component, of one format and model, or say what does not fit.
+
+    Files of different weights are warned of.
+    """
     formats = sorted({artifact.format for artifact in artifacts})
     models = sorted({artifact.model for artifact in artifacts})
     if len(formats) > 1:
@@ -140,7 +143,28 @@ def pick_components(artifacts: list[Artifact]) -> list[Artifact]:
             raise UsageError(f"'{artifact.path}' holds the component '{artifact.component}'; known are {known}")
         if artifact.component == "prompt_encoder" and not any(one.component == "decoder" for one in artifacts):
             raise UsageError(f"'{artifact.path}' is a prompt encoder; give the decoder that takes its tokens too")
+    warn_of_other_weights(artifacts)
     return sorted(artifacts, key=lambda artifact: (COMPONENTS.index(artifact.component), part_of(artifact)))
+
+
+def warn_of_other_weights(artifacts: list[Artifact]) -> None:
+    """Warn when the files were exported from different weights, which a decoder trained on its own may be.
+
+    A decoder that stayed behind in a folder fits in every name and shape, and makes masks of embeddings that it was not
+    trained on.
+    """
+    origins = {weights_of(artifact): artifact for artifact in artifacts}
+    if len(origins) > 1:
+        named = ", ".join(f"'{artifact.path.name}' from {origin}" for origin, artifact in origins.items())
+        warn(f"files of different weights: {named}; unless one was trained for the other, export them together")
+
+
+def weights_of(artifact: Artifact) -> str:
+    """Return what a file's weights are, in words."""
+    weights = artifact.contract["weights"]
+    if weights.get("random_seed") is not None:
+        return f"random weights (seed {weights['random_seed']})"
+    return f"{weights['source']} (sha256 {str(weights.get('sha256'))[:12]})"
 
 
 def part_of(artifact: Artifact) -> int:

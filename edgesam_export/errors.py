@@ -47,6 +47,7 @@ __all__ = [
     "collected_warnings",
     "current_warnings",
     "first_line",
+    "printable",
     "warn",
 ]
 
@@ -135,6 +136,11 @@ class InvalidResult(DeviceFailure):
     """A case is not a valid measurement, and the caller asked for strictness."""
 
     exit_code = 7
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """Return text fit for one line of a message: no control characters, no more than ``limit`` characters."""
+    return "".join(c if c.isprintable() else "?" for c in text[:limit])
 
 
 def first_line(error: BaseException) -> str:

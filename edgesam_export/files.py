@@ -22,6 +22,7 @@ __all__ = [
     "read_json",
     "sha256_of",
     "staging_folder",
+    "stand_in",
     "write_beside",
     "write_json",
     "write_text",
@@ -74,6 +75,28 @@ def sha256_of(path: Path) -> str:
         digest.update(words.encode("utf-8", "surrogateescape"))  # a name may be any bytes
         feed(digest, member)
     return digest.hexdigest()
+
+
+def stand_in(path: Path, head: bytes | None = None) -> str:
+    """Return what lies in the place of a file, in words that follow its name; empty for anything else.
+
+    A checkout without Git LFS leaves pointers, a browser saves a page. ``head`` is the file's beginning
+    where it is known already.
+    """
+    if head is None:
+        try:
+            with path.open("rb") as stream:
+                head = stream.read(64)
+        except OSError:
+            return ""
+    if head.startswith(b"version https://git-lfs"):
+        return (
+            "is a Git LFS pointer, not the file it points to; run 'git lfs pull' (GitHub: actions/checkout with lfs:"
+            " true) or download it"
+        )
+    if head.lstrip()[:1] == b"<":
+        return "is a web page; download the file itself"
+    return ""
 
 
 def feed(digest: Any, path: Path) -> None:
@@ -188,16 +211,16 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return the document in a JSON file.
+    """Return the document in a JSON file, in UTF-8 or UTF-16, with or without a byte order mark.
 
     Raises:
         UsageError: the file is missing or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())  # of bytes it finds the encoding: PowerShell writes the others
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {error.strerror or error}") from None
     except ValueError as error:
-        raise UsageError(f"'{path}' is not JSON: {error}") from None
+        raise UsageError(f"'{path}' {stand_in(path) or f'is not JSON: {error}'}") from None
     except RecursionError:
         raise UsageError(f"'{path}' is not JSON that can be read: it is nested too deep") from None

@@ -12,10 +12,12 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgesam_export.errors import printable
 from edgesam_export.files import staging_folder
 
 __all__ = ["escape_markdown", "markdown_table", "rendered", "renderers", "text_table", "write_reports"]
 
+MAX_CELL = 1000
 MARKDOWN_SPECIAL = "\\`*_{}[]|"
 
 Render = Callable[[Any], "str | bytes"]
@@ -64,7 +66,7 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, ri
 
 def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> str:
     """Return rows under their headings for a terminal, columns aligned; ``right`` are those aligned to the right."""
-    lines = [headings, *rows]
+    lines = [[printable(cell, MAX_CELL) for cell in row] for row in (headings, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
     return "\n".join(
         "  ".join(

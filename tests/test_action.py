@@ -73,7 +73,9 @@ def job(tmp_path: Path):
     """``job(**inputs)`` -> a job; ``-`` of an input's name is written as ``_``."""
     scripts = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     kept = {key: value for key, value in os.environ.items() if key in ("HOME", "PYTHONPATH", "XDG_CACHE_HOME", "LANG")}
-    files = {name: str(tmp_path / name.lower()) for name in ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT", "CALLS")}
+    files = {
+        name: str(tmp_path / name.lower()) for name in ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT", "GITHUB_PATH", "CALLS")
+    }
 
     def make(**inputs: str) -> Job:
         named = {name.replace("_", "-"): value for name, value in inputs.items()}
@@ -159,6 +161,31 @@ def test_an_export_takes_options_and_a_failure_ends_it(stand_in):
     assert len(one.written("CALLS").splitlines()) == 3  # the second format is not tried
 
 
+def test_options_may_stand_on_lines_of_their_own(stand_in):
+    lines = "--prompts tests/prompts.json\n--gates strict.toml\n"
+    one = stand_in(
+        model="edge_sam_3x", formats="coreml\nonnx\n", export_options="--points 5\n--mask-input", parity_options=lines
+    )
+    assert one.run("Export").returncode == 0 and one.run("Parity").returncode == 0
+    coreml, onnx, parity = one.written("CALLS").splitlines()
+    assert coreml.startswith("coreml edge_sam_3x --points 5 --mask-input --no-verify")
+    assert onnx.startswith("onnx edge_sam_3x --points 5 --mask-input --no-verify")
+    assert "--prompts tests/prompts.json --gates strict.toml --quiet" in parity
+
+
+def test_reports_of_an_earlier_run_are_not_shown_as_this_ones(stand_in, tmp_path):
+    out = tmp_path / "out"
+    (out / "net.mlpackage").mkdir(parents=True)
+    stale = [out / name for name in ("net_ane.md", "gone_ane.sarif", "parity.xml", "parity.html")]
+    for path in (*stale, out / "parity.json"):
+        path.write_text("an earlier run's", encoding="utf-8")
+    one = stand_in(code=2, model="edge_sam_tiny", output="out")
+    assert (one.run("Analyse").returncode, one.run("Parity").returncode) == (2, 2)
+    assert not [path.name for path in stale if path.exists()]
+    assert "an earlier run's" not in one.written("GITHUB_STEP_SUMMARY")
+    assert (out / "parity.json").exists()  # it may be the baseline
+
+
 def test_neither_a_model_nor_files_is_said_so(stand_in):
     done = stand_in().run("Export")
     assert done.returncode == 2 and "::error::edgesam-export: give model, to export, or files, to check" in done.stdout
@@ -181,6 +208,7 @@ def test_the_package_is_installed_from_the_actions_own_checkout(job, tmp_path):
     done = one.run("Install")
     assert done.returncode == 0, done.stderr
     assert (site / "edgesam_export" / "models" / "manifest.toml").is_file()
+    assert str(Path(sys.executable).parent) in one.written("GITHUB_PATH").splitlines()
     one.inputs["package"] = ""
     shutil.rmtree(site)
     assert one.run("Install").returncode == 0 and not site.exists()

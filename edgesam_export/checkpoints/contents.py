@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgesam_export.checkpoints.torch_file import TensorClaim, TorchFile, check_expansion
 from edgesam_export.errors import CheckpointError
+from edgesam_export.files import stand_in
 
 if TYPE_CHECKING:
     import torch
@@ -98,12 +99,8 @@ def read_safetensors(path: Path) -> Any:
 
 def check_head(head: bytes, path: Path) -> None:
     """Raise CheckpointError for files that lie where a checkpoint was to be."""
-    if head.startswith(b"version https://git-lfs"):
-        raise CheckpointError(
-            f"{path} is a Git LFS pointer, not the file it points to; run 'git lfs pull' or download it"
-        )
-    if head.lstrip()[:1] == b"<":
-        raise CheckpointError(f"{path} is a web page, not a checkpoint; download the file itself")
+    if found := stand_in(path, head):
+        raise CheckpointError(f"{path} {found}")
 
 
 def type_name(value: Any) -> str:

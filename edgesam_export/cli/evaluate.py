@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgesam_export.cli.app import cli
-from edgesam_export.cli.options import common, weights
+from edgesam_export.cli.options import common, numerics_of, weights
 from edgesam_export.cli.output import EXIT_GATE, emit, note, note_weights, steps
 from edgesam_export.files import write_json
 
@@ -65,6 +65,7 @@ def evaluate(sources: tuple[str, ...], as_json: bool, quiet: bool, **options: An
     from edgesam_export.distill.sharing import everyones
     from edgesam_export.distill.subjects import open_subjects
 
+    numerics = numerics_of(options["numerics"])
     where = Processes.find("cpu", patience=PATIENCE)
     quiet = quiet or not where.first  # of several processes, one reports
     reading = Reading(strict=options["strict"], frame=options["frame"])
@@ -79,7 +80,7 @@ def evaluate(sources: tuple[str, ...], as_json: bool, quiet: bool, **options: An
     )
     chosen = {name: options[name] for name in ("checkpoint", "random_weights", "upsample")}
     with steps(quiet, "loading") as progress:
-        subjects = open_subjects(sources, numerics=options["numerics"].split(","), progress=progress, **chosen)
+        subjects = open_subjects(sources, numerics=numerics, progress=progress, **chosen)
     for subject in subjects:
         note_weights(quiet, subject.provenance)
     journal = journal_of(options["output"], options["resume"], identity_of(subjects, evaluation), where.rank)

@@ -10,7 +10,8 @@ import sys
 import click
 
 from edgesam_export.cli.app import cli
-from edgesam_export.cli.output import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, shown_warnings
+from edgesam_export.cli.output import EXIT_OK, EXIT_USAGE, one_line, shown_warnings
+from edgesam_export.cli.streams import Ended, ended_by_signals, standard_streams
 from edgesam_export.cli.threads import sleep_when_busy
 from edgesam_export.errors import EdgeSAMExportError
 from edgesam_export.registry import import_submodules
@@ -22,42 +23,50 @@ import_submodules("edgesam_export.cli")  # every module adds its command to the 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: every warning, and every error a user can cause, is one line on stderr."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    sleep_when_busy()
+    with standard_streams(), ended_by_signals():
+        code = exit_code_of(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(code)
+
+
+def exit_code_of(arguments: list[str]) -> int:
+    """Return the exit code of a command after it has run; with ``--debug`` errors are raised."""
     debug = "--debug" in arguments
     name = next((word for word in arguments if not word.startswith("-")), "")
     prefix = f"edgesam-export {name}".strip()
-    sleep_when_busy()
     try:
         with shown_warnings():
-            code = cli.main(args=arguments, standalone_mode=False)
-            sys.stdout.flush()
+            return cli.main(args=arguments, standalone_mode=False) or EXIT_OK
     except click.exceptions.Exit as stop:
-        code = stop.exit_code
+        return stop.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
-        code = EXIT_USAGE
+        return EXIT_USAGE
     except click.ClickException as error:
-        code = fail(prefix, f"{error.format_message()} (see '{prefix} --help')", EXIT_USAGE)
-    except (click.Abort, KeyboardInterrupt):
-        code = fail(prefix, "interrupted; nothing half-written was left", EXIT_INTERRUPTED)
-    except SystemExit:  # click's own answer to a reader that went away, and only to that: `models | head`
-        code = EXIT_OK
-    except BrokenPipeError:
-        sys.stderr.close()
-        code = EXIT_OK
+        return fail(prefix, f"{error.format_message()} (see '{prefix} --help')", EXIT_USAGE)
+    except (click.Abort, KeyboardInterrupt) as error:
+        return interrupted(prefix, error)
     except EdgeSAMExportError as error:
         if debug:
             raise
-        code = fail(prefix, str(error), error.exit_code)
+        return fail(prefix, str(error), error.exit_code)
+    except SystemExit:  # click's own answer to a broken pipe; our streams have none
+        return fail(prefix, "another program that it talks to went away; run again, then report it", EXIT_USAGE)
     except Exception as error:
         if debug:
             raise
         line = " ".join(str(error).split()) or "no message"
-        code = fail(prefix, f"unexpected {type(error).__name__}: {line}; run with --debug and report it", EXIT_USAGE)
-    sys.exit(code or EXIT_OK)
+        return fail(prefix, f"unexpected {type(error).__name__}: {line}; run with --debug and report it", EXIT_USAGE)
+
+
+def interrupted(prefix: str, error: BaseException) -> int:
+    """Print how a command was interrupted; return the exit code, 128 and the signal's number."""
+    cause = error.__cause__ or error
+    how, number = (f"ended by {cause.name}", cause.number) if isinstance(cause, Ended) else ("interrupted", 2)
+    return fail(prefix, f"{how}; nothing half-written was left", 128 + number)
 
 
 def fail(prefix: str, message: str, code: int) -> int:
     """Print one error line; return the exit code."""
-    click.echo(f"{prefix}: {' '.join(message.split())}", err=True)
+    click.echo(one_line(f"{prefix}: {message}"), err=True)
     return code

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from edgesam_export.errors import UsageError
 from edgesam_export.formats import format_names
-from edgesam_export.spec import CANDIDATES, PRECISIONS, PRESETS, ExportConfig, PackageConfig
+from edgesam_export.spec import CANDIDATES, NUMERICS, PRECISIONS, PRESETS, ExportConfig, PackageConfig
 
 __all__ = [
     "RECORDS",
@@ -17,6 +18,7 @@ __all__ = [
     "common",
     "coordinates",
     "decoder_options",
+    "numerics_of",
     "package_options",
     "prediction_source",
     "weights",
@@ -119,6 +121,19 @@ def package_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def numerics_of(text: str) -> tuple[str, ...]:
+    """Return the kinds of numerics in a comma-separated list, each once.
+
+    Raises: UsageError for one that no file can be opened with; formats that choose themselves would pass over it.
+    """
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    for name in names:
+        if name not in (*NUMERICS, "apple") and not name.startswith("native"):
+            known = ", ".join(NUMERICS)
+            raise UsageError(f"numerics is '{name}'; choose one of: {known}, native:all (a Mac), apple (Core AI)")
+    return names
 
 
 def coordinates(names: str) -> Callable[[str], tuple[float, ...]]:

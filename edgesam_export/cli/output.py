@@ -10,15 +10,17 @@ from typing import Any
 
 import click
 
-from edgesam_export.errors import collected_warnings, current_warnings
+from edgesam_export.errors import collected_warnings, current_warnings, printable
 from edgesam_export.files import files_of, json_text
 from edgesam_export.spec import Progress, Provenance
 
-__all__ = ["emit", "note", "note_weights", "shown_warnings", "size_text", "steps"]
+__all__ = ["emit", "note", "note_weights", "one_line", "shown_warnings", "size_text", "steps"]
 
 SHOWN_WARNINGS = 20
 """Most lines of warnings on a terminal: thousands of images may all be dark."""
-EXIT_OK, EXIT_GATE, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+MAX_LINE = 4000
+"""Most characters of an error or a warning."""
+EXIT_OK, EXIT_GATE, EXIT_USAGE = 0, 1, 2
 
 
 @contextmanager
@@ -47,6 +49,11 @@ def note(quiet: bool, line: str) -> None:
         click.echo(line, err=True)
 
 
+def one_line(text: str) -> str:
+    """Return text as one line: a name in it, of a file or a prompt, cannot begin another, which a CI may obey."""
+    return printable(" ".join(text.split()), MAX_LINE)
+
+
 @contextmanager
 def shown_warnings() -> Iterator[None]:
     """Print the warnings of what runs inside when it ends, however it ends; ``--quiet`` does not hide them."""
@@ -55,7 +62,7 @@ def shown_warnings() -> Iterator[None]:
             yield
         finally:
             for line in found[:SHOWN_WARNINGS]:
-                click.echo(f"warning: {line}", err=True)
+                click.echo(one_line(f"warning: {line}"), err=True)
             if len(found) > SHOWN_WARNINGS:
                 click.echo(f"warning: {len(found) - SHOWN_WARNINGS} more; --json lists all {len(found)}", err=True)
 

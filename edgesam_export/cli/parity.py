@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgesam_export.cli.app import cli
-from edgesam_export.cli.options import common, weights
+from edgesam_export.cli.options import common, numerics_of, weights
 from edgesam_export.cli.output import EXIT_GATE, emit, note, steps
 from edgesam_export.errors import UsageError
 from edgesam_export.spec import NUMERICS
@@ -55,7 +55,7 @@ def parity(artifacts: tuple[Path, ...], output: Path, as_json: bool, quiet: bool
 
     shared = {name: options[name] for name in ("checkpoint", "random_weights", "upsample")}
     shared["images"] = options["images"] or None
-    shared["numerics"] = tuple(options["numerics"].split(","))
+    shared["numerics"] = numerics_of(options["numerics"])
     shared["bar"] = read_bar(prompts=options["prompts"], gates=options["gates"], baseline=options["baseline"])
     foreign = foreign_options(options)
     with steps(quiet, "parity") as progress:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from edgesam_export.coreai.graph import CONSTANT, OUTPUT, Graph, Node, load_graphs
 from edgesam_export.coreai.lowering import Site, kind_of, lower
-from edgesam_export.errors import ProgramError
+from edgesam_export.errors import ProgramError, printable
 from edgesam_export.mil.features import ARRAY_TYPES, FeatureSpec
 from edgesam_export.mil.graph import Block, Constant, Function, Operation, Output, check_references
-from edgesam_export.mil.package import ModelFiles, printable
+from edgesam_export.mil.package import ModelFiles
 from edgesam_export.mil.program import Program
 from edgesam_export.mil.types import ValueType
 

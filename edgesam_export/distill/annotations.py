@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from edgesam_export.errors import RunnerUnavailableError, UsageError, first_line
+from edgesam_export.files import stand_in
 
 __all__ = ["HUGE", "annotated", "check_count", "labelled", "listed", "mask_of", "masks_of", "read_document", "shown"]
 
@@ -43,7 +44,7 @@ def read_document(path: Path, limit: int) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"'{path}' is not JSON: {first_line(error)}") from None
+        raise UsageError(f"'{path}' {stand_in(path) or f'is not JSON: {first_line(error)}'}") from None
     if not isinstance(document, dict):
         raise UsageError(f"'{path}' holds {shown(document)}, not an object with images and annotations")
     return document

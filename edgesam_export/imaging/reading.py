@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edgesam_export.errors import UsageError, first_line, warn
-from edgesam_export.files import write_beside
+from edgesam_export.files import stand_in, write_beside
 from edgesam_export.imaging.levels import (
     NEARLY_BLACK,
     array_pixels,
@@ -81,7 +81,10 @@ def open_image(path_or_file: str | Path | BinaryIO, formats: tuple[str, ...] | N
     except Image.DecompressionBombError:
         raise too_large(name, "") from None
     except UnidentifiedImageError:
-        raise UsageError(f"{name}: not an image that can be read; give a PNG, JPEG, TIFF, WebP or the like") from None
+        found = "" if hasattr(path_or_file, "read") else stand_in(Path(name))
+        raise UsageError(
+            f"{name}: {found or 'not an image that can be read; give a PNG, JPEG, TIFF, WebP or the like'}"
+        ) from None
     except OSError as error:
         raise UsageError(f"{name}: cannot be read: {error.strerror or first_line(error)}") from None
     except Exception as error:  # decoders raise any exception for a broken header
@@ -112,23 +115,27 @@ def frame_count(image: Image.Image) -> int:
         return 1
 
 
-def warn_if_turned(image: str | Path | Image.Image) -> None:
-    """Warn of an image that is stored turned: coordinates given with it may be those of the pixels as stored."""
+def warn_if_turned(image: str | Path | Image.Image) -> tuple[int, int] | None:
+    """Warn of an image that is stored turned: coordinates given with it may be those of the pixels as stored.
+
+    Returns its upright width and height, None of a file that is no image: whoever reads it says what is wrong.
+    """
     if isinstance(image, Image.Image):
         orientation, size = orientation_of(image), image.size
     else:
         try:
             with up_to_our_limit(), Image.open(image) as stored:
                 orientation, size = orientation_of(stored), stored.size
-        except Exception:  # whoever reads the image says what is wrong with it
-            return
+        except Exception:
+            return None
+    width, height = size[::-1] if orientation > 4 else size
     if orientation in range(2, 9):
-        width, height = size[::-1] if orientation > 4 else size
         name = "image" if isinstance(image, Image.Image) else image
         warn(
             f"{name}: is stored turned or mirrored (EXIF orientation {orientation}) and read upright, {width}x{height};"
             " coordinates are those of the upright image"
         )
+    return width, height
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -269,4 +276,5 @@ def read_array(path: Path) -> np.ndarray:
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {error.strerror or error}") from None
     except (ValueError, EOFError) as error:
-        raise UsageError(f"'{path}' is not a .npy array of numbers: {' '.join(str(error).split())}") from None
+        reason = stand_in(path) or f"is not a .npy array of numbers: {' '.join(str(error).split())}"
+        raise UsageError(f"'{path}' {reason}") from None

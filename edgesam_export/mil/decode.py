@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from edgesam_export.errors import ProgramError
+from edgesam_export.errors import ProgramError, printable
 from edgesam_export.mil.graph import Argument, Block, Constant, Function, Operation, Output, check_references
-from edgesam_export.mil.package import ModelFiles, printable
+from edgesam_export.mil.package import ModelFiles
 from edgesam_export.mil.types import BITS, ValueType
 from edgesam_export.mil.weights import STORED, WeightFile, decode_bytes
 

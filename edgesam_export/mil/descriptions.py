@@ -6,11 +6,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.errors import ProgramError
+from edgesam_export.errors import ProgramError, printable
 from edgesam_export.mil.decode import MAX_VALUE_BYTES
 from edgesam_export.mil.features import COLOURS, FeatureKind, FeatureSpec
 from edgesam_export.mil.graph import Function
-from edgesam_export.mil.package import printable
 from edgesam_export.mil.types import ValueType
 
 __all__ = ["decode_features"]

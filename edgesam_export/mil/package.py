@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.errors import ProgramError
-from edgesam_export.files import lies_inside
+from edgesam_export.errors import ProgramError, printable
+from edgesam_export.files import lies_inside, stand_in
 
 __all__ = ["ModelFiles", "find_files"]
 
@@ -83,7 +83,9 @@ def read_manifest(package: Path) -> dict[str, Any]:
     except OSError:
         raise ProgramError(f"{package}: not a Core ML package: it has no readable Manifest.json") from None
     except (ValueError, RecursionError):
-        raise ProgramError(f"{package}: damaged package: Manifest.json is not JSON") from None
+        raise ProgramError(
+            f"{package}: Manifest.json {stand_in(path) or 'is not JSON: the package is damaged'}"
+        ) from None
     if not isinstance(manifest, dict):
         raise ProgramError(f"{package}: damaged package: Manifest.json is not an object")
     return manifest
@@ -105,8 +107,3 @@ def inside(path: Path, root: Path, package: Path) -> Path:
             " resolved (cp -rL)"
         )
     return path
-
-
-def printable(text: str) -> str:
-    """Return ``text`` fit for a one-line message: no control characters, no more than 200 characters."""
-    return "".join(c if c.isprintable() else "?" for c in text[:200])

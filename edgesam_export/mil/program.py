@@ -11,14 +11,15 @@ from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from zipfile import is_zipfile
 
-from edgesam_export.errors import ProgramError, RunnerUnavailableError
-from edgesam_export.files import sha256_of
+from edgesam_export.errors import ProgramError, RunnerUnavailableError, printable
+from edgesam_export.files import sha256_of, stand_in
 from edgesam_export.mil.decode import Decoder
 from edgesam_export.mil.descriptions import decode_features
 from edgesam_export.mil.features import FeatureSpec, ProgramState, check_feed, read_output
 from edgesam_export.mil.graph import Function, Operation
-from edgesam_export.mil.package import ModelFiles, find_files, printable
+from edgesam_export.mil.package import ModelFiles, find_files
 from edgesam_export.mil.types import CARRIER_NAMES, StateBox, ValueType
 
 if TYPE_CHECKING:  # only executing needs torch; looking at a program is quick without it
@@ -253,7 +254,9 @@ def read_model(files: ModelFiles) -> Any:
     except OSError as error:
         raise ProgramError(f"{files.path}: cannot read {files.model.name} ({error.strerror})") from None
     except DecodeError:
-        raise ProgramError(f"{files.path}: {files.model.name} is not a Core ML model, or is damaged") from None
+        found = "is an archive; unpack it" if is_zipfile(files.model) else "is not a Core ML model, or is damaged"
+        found = stand_in(files.model) or found
+        raise ProgramError(f"{files.path}: {files.model.name} {found}") from None
     kind = model.WhichOneof("Type")
     if kind is None:
         raise ProgramError(f"{files.path}: {files.model.name} is not a Core ML model, or is empty")

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from edgesam_export.errors import ProgramError
+from edgesam_export.files import stand_in
 from edgesam_export.mil.types import BITS
 
 __all__ = ["STORED", "Blob", "WeightFile", "unpack_bits"]
@@ -107,6 +108,8 @@ class WeightFile:
                 header = stream.read(HEADER_BYTES)
         except OSError as error:
             raise ProgramError(f"{path}: cannot read the weight file ({error.strerror})") from None
+        if found := stand_in(path, header):
+            raise ProgramError(f"{path}: the weight file {found}")
         if len(header) < HEADER_BYTES:
             raise ProgramError(f"{path}: weight file is truncated: {len(header)} bytes, the header alone has 64")
         _, version = struct.unpack_from("<II", header)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from edgesam_export.errors import UsageError
-from edgesam_export.parity.outputs import ENCODER_OUTPUT, METRICS, metrics_of
+from edgesam_export.parity.outputs import ENCODER_OUTPUT, HIGHER_IS_BETTER, METRICS, metrics_of
 
 __all__ = ["DEFAULT_GATES", "Check", "Gate", "gates_on"]
 
@@ -19,7 +19,8 @@ DENSE = ("masks", "masks_at_source", *PROPOSALS)
 class Gate:
     """Bound that a metric of an output must keep under one kind of numerics; exactly one of minimum and maximum.
 
-    Raises: UsageError for another number of bounds, or a metric that the output does not have.
+    Raises: UsageError for another number of bounds, a metric that the output does not have, or a bound on the side on
+        which every good value lies: a largest PSNR passes what is broken.
     """
 
     output: str
@@ -36,6 +37,9 @@ class Gate:
         if self.metric not in metrics_of(self.output):
             known = "; ".join(f"{output}: {', '.join(names)}" for output, names in METRICS.items())
             raise UsageError(f"gate on {self.output} {self.metric}: no such metric; choose one of {known}")
+        if (self.minimum is not None) != (self.metric in HIGHER_IS_BETTER):
+            better, side = ("higher", "minimum") if self.metric in HIGHER_IS_BETTER else ("lower", "maximum")
+            raise UsageError(f"gate on {self.output} {self.metric}: {better} is better, so give a {side}")
 
     @property
     def bound(self) -> float:

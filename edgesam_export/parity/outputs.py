@@ -12,7 +12,17 @@ from edgesam_export.imaging.masks import resized
 from edgesam_export.parity import metrics
 from edgesam_export.parity.noise import Noise
 
-__all__ = ["ENCODER_OUTPUT", "METRICS", "Metric", "Pair", "enlarged", "measure", "metrics_of", "problem_of"]
+__all__ = [
+    "ENCODER_OUTPUT",
+    "HIGHER_IS_BETTER",
+    "METRICS",
+    "Metric",
+    "Pair",
+    "enlarged",
+    "measure",
+    "metrics_of",
+    "problem_of",
+]
 
 ENCODER_OUTPUT = "encoder output"
 """Every output of the encoder, whatever its contract names it."""
@@ -137,6 +147,10 @@ METRICS: Mapping[str, Mapping[str, Metric]] = {
 """Output -> name of the metric -> function. ``mask_iou`` is the worst of all masks returned, ``best_mask_iou`` that of
 the mask which the reference scores highest; ``visible_change``, ``noise_ratio`` and ``psnr_db`` are of the worst mask,
 ``sign_agreement`` and ``sign_margin`` over all logits."""
+
+
+HIGHER_IS_BETTER = frozenset({"psnr_db", "cosine", "mask_iou", "best_mask_iou", "sign_agreement"})
+"""Metrics that a gate bounds from below; all others are errors, which it bounds from above."""
 
 
 def metrics_of(output: str) -> Mapping[str, Metric]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgesam_export.errors import UsageError
+from edgesam_export.errors import UsageError, warn
+from edgesam_export.files import stand_in
 from edgesam_export.imaging.masks import bounding_box
+from edgesam_export.imaging.reading import warn_if_turned
 from edgesam_export.parity.instances import inner_point, mask_of
 from edgesam_export.parity.report import Prompt
 
@@ -28,6 +30,8 @@ class PromptFile:
 
     path: Path
     by_image: Mapping[str, tuple[Prompt, ...]]
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Width and height of images, where the file states them."""
 
     def images(self, given: Sequence[Path] | None) -> list[tuple[str, Path]]:
         """Return names and paths of the images: those given, or those of the file, beside which they lie.
@@ -35,7 +39,20 @@ class PromptFile:
         Raises: UsageError when an image has no prompts, or prompts no image.
         """
         if given is None:
-            return [(name, self.path.parent / name) for name in self.by_image]
+            chosen = [(name, self.path.parent / name) for name in self.by_image]
+        else:
+            chosen = self.named(given)
+        for name, image in chosen:
+            size, stated = warn_if_turned(image), self.sizes.get(name)
+            if size and stated and size != stated and size != stated[::-1]:
+                warn(
+                    f"{image}: has {size[0]}x{size[1]} pixels, '{self.path}' says {stated[0]}x{stated[1]}; its prompts"
+                    " are taken as pixels of the image"
+                )
+        return chosen
+
+    def named(self, given: Sequence[Path]) -> list[tuple[str, Path]]:
+        """Return the images given, under the names that the file has for them."""
         names = {Path(name).name: name for name in self.by_image}
         known = [(names.get(image.name, ""), image) for image in given]
         for name, image in known:
@@ -54,11 +71,11 @@ def read_prompts(path: Path) -> PromptFile:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UsageError(f"'{path}' is larger than {MAX_BYTES >> 20} MB; give fewer prompts")
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_bytes())
     except OSError as error:
         raise UsageError(f"'{path}' cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"'{path}' is not JSON: {error}") from None
+        raise UsageError(f"'{path}' {stand_in(path) or f'is not JSON: {error}'}") from None
     if not isinstance(document, dict) or not {"prompts", "annotations"} & set(document):
         raise UsageError(f"'{path}' holds neither 'prompts' nor COCO's 'annotations'; see docs/parity.md")
     found: dict[str, list[Prompt]] = {}
@@ -70,7 +87,14 @@ def read_prompts(path: Path) -> PromptFile:
         known.append(prompt)
     if not found:
         raise UsageError(f"'{path}' holds no prompt; comparing nothing proves nothing")
-    return PromptFile(path, {image: tuple(prompts) for image, prompts in found.items()})
+    return PromptFile(path, {image: tuple(prompts) for image, prompts in found.items()}, stated_sizes(document))
+
+
+def stated_sizes(document: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """Return width and height of the images of COCO annotations that state them."""
+    images = document.get("images") if "prompts" not in document else None
+    sizes = {entry["file_name"]: (entry.get("width"), entry.get("height")) for entry in images or ()}
+    return {name: size for name, size in sizes.items() if all(type(side) is int for side in size)}
 
 
 def own_prompts(document: dict[str, Any], where: str) -> Iterator[tuple[str, Prompt]]:

@@ -20,13 +20,13 @@ SAMPLES = Path(__file__).resolve().parent / "samples"
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return the document in a TOML file.
+    """Return the document in a TOML file; a byte order mark, as editors of Windows write it, is passed over.
 
     Raises:
         SchemaError: the file cannot be read or is not TOML.
     """
     try:
-        document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise SchemaError(f"'{path}' is not TOML: {error}") from None
     return document

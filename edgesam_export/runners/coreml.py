@@ -53,7 +53,7 @@ class CoreMLRunner(ArtifactRunner):
     @classmethod
     def open(cls, artifacts: list[Artifact], *, numerics: str | None, device: str) -> CoreMLRunner:
         """Return a runner on the compute units that ``numerics`` names, all by default."""
-        return cls(artifacts, units=numerics or "all")
+        return cls(artifacts, units="all" if numerics is None else numerics)
 
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Execute one component, its parts one after the other; outputs by name."""

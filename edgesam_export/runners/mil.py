@@ -50,7 +50,7 @@ class MilRunner(ArtifactRunner):
     @classmethod
     def open(cls, artifacts: list[Artifact], *, numerics: str | None, device: str) -> MilRunner:
         """Return a runner with these numerics, ``fp16`` by default."""
-        return cls(artifacts, numerics=numerics or "fp16", device=device)
+        return cls(artifacts, numerics="fp16" if numerics is None else numerics, device=device)
 
     def load(self, path: Path) -> Program:
         """Return the program of a file."""

@@ -231,6 +231,15 @@ def test_fingerprints_survive_renumbering_and_tell_findings_apart():
     assert prints(finding(severity="warning")) == prints(finding())
 
 
+def test_sarif_reports_of_one_folder_have_categories_of_their_own():
+    # GitHub refuses an upload in which two runs of a tool have the same category: github.blog, 2025-07-21
+    variants = [report(), report(file="other.mlpackage"), report(function="prefill"), report(target="A15")]
+    ids = [json.loads(to_sarif(variant))["runs"][0]["automationDetails"]["id"] for variant in variants]
+    assert len(set(ids)) == len(ids)
+    assert all(identity.endswith("/") for identity in ids)  # else the last part is a run's number, not its category
+    assert json.loads(to_sarif(report(tool_version="9")))["runs"][0]["automationDetails"]["id"] == ids[0]
+
+
 def test_sarif_says_what_is_new():
     results = json.loads(to_sarif(report(), baseline=(WARNING, NOTE)))["runs"][0]["results"]
     assert {result["ruleId"]: result["baselineState"] for result in results} == {

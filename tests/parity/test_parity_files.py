@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from edgesam_export.errors import SchemaError, UsageError
+from edgesam_export.errors import EdgeSAMExportWarning, SchemaError, UsageError
 from edgesam_export.parity.bar import Bar, read_bar
 from edgesam_export.parity.baseline import against_baseline
 from edgesam_export.parity.gate_file import read_gates
 from edgesam_export.parity.gates import DEFAULT_GATES, Check, Gate
 from edgesam_export.parity.instances import inner_point, mask_of
+from edgesam_export.parity.outputs import Pair, measure
 from edgesam_export.parity.prompt_file import read_prompts
+from edgesam_export.parity.render.json import load_report
+from edgesam_export.parity.render.json import render as to_json
 from edgesam_export.parity.render.summary import gate_lines
 from edgesam_export.parity.report import ParityReport, ParityRow
 
@@ -107,6 +110,21 @@ def test_coco_instances_give_a_box_and_a_point_inside_the_mask(tmp_path):
     assert found[0].box == (10, 10, 50, 30) and found[2].box == (20, 0, 25, 40)
     (x, y), (right, low) = found[1].points[0], found[3].points[0]
     assert 18 <= x <= 42 and 18 <= y <= 22 and right == 22 and 2 <= low <= 37
+
+
+def test_images_that_coordinates_may_not_be_of_are_warned_of(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.png", exif=exif)
+    with pytest.warns(
+        EdgeSAMExportWarning, match=r"a\.png: is stored turned .* 40x60; coordinates are those of"
+    ) as seen:
+        read_prompts(written(tmp_path, coco({"image_id": 7, "bbox": [1, 1, 5, 5]}))).images(None)
+    assert len(seen) == 1
+    Image.new("RGB", (120, 80)).save(tmp_path / "a.png")
+    with pytest.warns(EdgeSAMExportWarning, match=r"a\.png: has 120x80 pixels, '.*prompts\.json' says 60x40") as seen:
+        read_prompts(tmp_path / "prompts.json").images([tmp_path / "a.png"])
+    assert len(seen) == 1
 
 
 def test_compressed_run_lengths_are_those_of_pycocotools():
@@ -208,6 +226,35 @@ def test_a_gate_file_replaces_and_adds(tmp_path):
 def test_a_gate_file_that_sets_no_gate_is_refused(tmp_path, text, message):
     with pytest.raises(UsageError, match=message):
         gates_of(tmp_path, text)
+
+
+@pytest.mark.parametrize("bound", ["metric = 'psnr_db'\nmaximum = 80", "metric = 'visible_change'\nminimum = 0.01"])
+def test_a_bound_that_passes_what_is_broken_is_refused(tmp_path, bound):
+    with pytest.raises(UsageError, match=r"gate 0: .* is better, so give a (minimum|maximum)"):
+        gates_of(tmp_path, f"[[gate]]\noutput = 'masks'\n{bound}")
+
+
+def test_every_metric_is_bounded_on_its_good_side():
+    same = np.random.default_rng(0).normal(size=(1, 2, 8, 8))
+    equal, other = (measure("masks", Pair(expected=same, actual=side)) for side in (same, -same[..., ::-1]))
+    for metric in set(equal) & set(other) - {"sign_margin"}:  # of equal signs there is no margin
+        better = "minimum" if equal[metric] > other[metric] else "maximum"
+        assert Gate(output="masks", metric=metric, numerics="fp32", **{better: 0.5}).bound == 0.5
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_that_windows_wrote_are_read(tmp_path, encoding):
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps({"prompts": [{"image": "a.png", "points": [[1, 2]]}]}), encoding=encoding)
+    assert list(read_prompts(path).by_image) == ["a.png"]
+    report = tmp_path / "parity.json"
+    report.write_text(to_json(report_of(0.5)), encoding=encoding)
+    assert load_report(report).rows == report_of(0.5).rows
+    gates = tmp_path / "gates.toml"
+    gates.write_text(
+        "defaults = false\r\n[[gate]]\r\noutput = 'masks'\r\nmetric = 'psnr_db'\r\nminimum = 1", "utf-8-sig"
+    )
+    assert len(read_gates(gates).gates) == 3
 
 
 def test_a_gate_file_that_is_no_toml_is_refused(tmp_path):

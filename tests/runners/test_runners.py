@@ -15,12 +15,18 @@ import torch
 from onnx import TensorProto, helper
 
 from edgesam_export.artifacts import config_of, list_files, pick_pair
-from edgesam_export.errors import EdgeSAMExportError, RunnerUnavailableError, SchemaError, UsageError
+from edgesam_export.errors import (
+    EdgeSAMExportError,
+    EdgeSAMExportWarning,
+    RunnerUnavailableError,
+    SchemaError,
+    UsageError,
+)
 from edgesam_export.imaging.geometry import prepare
 from edgesam_export.imaging.reading import open_image
 from edgesam_export.parity.metrics import psnr_db
 from edgesam_export.predict.predictor import Predictor
-from edgesam_export.runners import fill_slots, open_artifact, open_runner
+from edgesam_export.runners import fill_slots, open_artifact, open_runner, runner_of
 from edgesam_export.runners.torch import StoredWeightsRunner, round_weights
 
 
@@ -106,6 +112,18 @@ def test_files_that_do_not_belong_together_are_refused(coreml_files, onnx_files)
     with pytest.raises(UsageError, match="several decoders"):
         pick_pair([onnx_files[1], onnx_files[1]])
     assert pick_pair([onnx_files[1], onnx_files[0]]) == onnx_files
+
+
+def test_files_of_different_weights_are_warned_of(onnx_files):
+    # a decoder that stayed behind in a folder: everything fits, and the masks are wrong
+    encoder, decoder = onnx_files
+    weights = {**decoder.contract["weights"], "random_seed": None, "sha256": "ab" * 32, "source": "mine.pth"}
+    other = replace(decoder, contract={**decoder.contract, "weights": weights})
+    with pytest.warns(EdgeSAMExportWarning, match=r"decoder.onnx' from mine\.pth \(sha256 abababababab\)"):
+        assert pick_pair([encoder, other]) == [encoder, other]
+    random = replace(decoder, contract={**decoder.contract, "weights": {**weights, "random_seed": 3}})
+    with pytest.warns(EdgeSAMExportWarning, match=r"decoder.onnx' from random weights \(seed 3\)"):
+        runner_of([encoder, random])
 
 
 def test_the_runner_fits_its_source(model, edge_sam, edge_sam_packages, onnx_files):

@@ -42,12 +42,22 @@ def render(report: AneReport, *, baseline: Sequence[Finding] | None = None) -> s
         results.append(result)
     run = {
         "tool": {"driver": driver(report, rules)},
+        "automationDetails": {"id": category(report)},
         "artifacts": [artifact(report)],
         "results": results,
         "columnKind": "utf16CodeUnits",
         "properties": {"target": report.target, "families": list(report.families), "accuracy": report.accuracy},
     }
     return json_text({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
+
+
+def category(report: AneReport) -> str:
+    """Return what keeps the reports of several packages apart; code scanning takes one of each category at a time.
+
+    What is behind the last slash would be a number of the run. Source: GitHub, SARIF support for code scanning,
+    runAutomationDetails; uploads that repeat a category are refused since July 2025.
+    """
+    return f"ane/{report.file}/{report.function}/{report.target}/"
 
 
 def driver(report: AneReport, rules: Sequence[str]) -> dict[str, Any]:

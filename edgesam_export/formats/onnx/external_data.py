@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgesam_export.errors import UsageError, first_line
-from edgesam_export.files import data_beside
+from edgesam_export.files import data_beside, stand_in
 
 __all__ = ["load_weights", "move_weights_out", "read_graph", "weight_bytes"]
 
@@ -32,7 +32,10 @@ def read_graph(path: Path) -> Any:
     try:
         graph = onnx.load_model(path, load_external_data=False)
     except Exception as error:
-        raise UsageError(f"cannot load '{path}' as ONNX: {first_line(error)}") from None
+        found = stand_in(path)
+        raise UsageError(
+            f"'{path}' {found}" if found else f"cannot load '{path}' as ONNX: {first_line(error)}"
+        ) from None
     data = data_beside(path)
     outside = [tensor for tensor in tensors(graph) if is_outside(tensor)]
     for tensor in outside:
@@ -46,6 +49,8 @@ def read_graph(path: Path) -> Any:
             " (a link, as in the cache of the Hugging Face Hub: download with --local-dir)" if data.is_symlink() else ""
         )
         raise UsageError(f"'{path}' has its weights in '{data.name}', which is no file beside it; copy both{linked}")
+    if outside and (found := stand_in(data)):
+        raise UsageError(f"'{data}' {found}")
     return graph
 
 

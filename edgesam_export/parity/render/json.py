@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgesam_export.errors import EdgeSAMExportError, SchemaError
-from edgesam_export.files import json_text
+from edgesam_export.files import json_text, stand_in
 from edgesam_export.parity.divergence import Divergence, OpError
 from edgesam_export.parity.gates import Check, Gate
 from edgesam_export.parity.ranges import RangeRow
@@ -62,11 +62,11 @@ def load_report(path: str | Path) -> ParityReport:
     Raises: SchemaError when the file is missing, is no such report, or is of another schema version.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = json.loads(Path(path).read_bytes())
     except OSError as error:
         raise SchemaError(f"'{path}' cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise SchemaError(f"'{path}' is not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise SchemaError(f"'{path}' {stand_in(Path(path)) or f'is not JSON: {error}'}") from None
     version = data.get("schema_version") if isinstance(data, dict) else None
     if version != SCHEMA_VERSION:
         raise SchemaError(f"'{path}' has schema version {version!r}; this version reads {SCHEMA_VERSION}")

@@ -58,6 +58,7 @@ public actor EdgeSAMPredictor {
         encoderContract = networks.encoderContract
         decoderContract = networks.decoderContract
         slots = networks.slots
+        if let warning = encoderContract.warning(beside: decoderContract) { log(warning) }
     }
 
     /// Run both models once, so that the first image does not wait for buffers and the Neural Engine.
@@ -232,8 +233,10 @@ public actor EdgeSAMPredictor {
 
     /// Log, once, that the weights were not trained on prompts of this kind.
     private func logWarning(for prompt: Prompt) {
-        if let warning = decoderContract.warning(for: prompt), warned.insert(warning).inserted {
-            NSLog("EdgeSAM: " + warning.replacingOccurrences(of: "%", with: "%%"))
-        }
+        if let warning = decoderContract.warning(for: prompt), warned.insert(warning).inserted { log(warning) }
+    }
+
+    private nonisolated func log(_ warning: String) {
+        NSLog("EdgeSAM: " + warning.replacingOccurrences(of: "%", with: "%%"))
     }
 }

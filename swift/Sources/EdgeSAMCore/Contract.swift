@@ -46,6 +46,12 @@ public struct Contract: Sendable, Hashable {
         public let licence: String
         /// Seed of stand-in weights whose masks mean nothing; nil for trained ones.
         public let randomSeed: Int?
+
+        /// The file, or that they are random, in words.
+        var origin: String {
+            if let randomSeed { return "random weights (seed \(randomSeed))" }
+            return "\(source) (sha256 \(sha256?.prefix(12) ?? "unknown"))"
+        }
     }
 
     public let schemaVersion: Int
@@ -122,5 +128,16 @@ extension Contract {
         guard let trainedPrompts, !trainedPrompts.isEmpty, !trainedPrompts.contains(prompt.kind) else { return nil }
         return "the weights of \(model) were trained on prompts of kind \(trainedPrompts.joined(separator: ", ")), "
             + "not \(prompt.kind); masks may be wrong"
+    }
+
+    /// What a developer should know of a decoder that was exported from other weights than this encoder; nil for a pair.
+    ///
+    /// A decoder of an earlier export fits in every name and shape, and makes wrong masks.
+    public func warning(beside decoder: Contract) -> String? {
+        let (own, other) = (weights.origin, decoder.weights.origin)
+        return own == other
+            ? nil
+            : "the encoder is from \(own), the decoder from \(other); unless one was trained for the other, "
+                + "export them together"
     }
 }

@@ -87,6 +87,14 @@ struct ContractTests {
         #expect(plain.trainedPrompts == nil && boxes.trainedPrompts == ["box", "box+point"])
     }
 
+    @Test func decoderOfOtherWeightsIsNamed() throws {
+        let encoder = try Contract(json: text("encoder"))
+        #expect(encoder.warning(beside: try Contract(json: text("decoder"))) == nil)
+        let random = try Contract(json: changed("\"random_seed\": 7", "\"random_seed\": 3"))
+        let warning = try #require(encoder.warning(beside: random))
+        #expect(warning.contains("the decoder from random weights (seed 3)"))
+    }
+
     @Test func proposalsAreReadWithoutCandidates() throws {
         let text = try text("encoder").replacingOccurrences(of: "\"encoder\"", with: "\"proposals\"")
         #expect(try Contract(json: text).component == .proposals)
