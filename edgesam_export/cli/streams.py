@@ -82,7 +82,7 @@ def surviving(stream: TextIO | None, original: TextIO | None) -> TextIO:
     raw = Descriptor(stream.fileno(), "w", closefd=False)
     # a name that the terminal's encoding lacks, or that is no text at all, is shown as its codes
     errors = "backslashreplace" if stream.errors == "strict" else stream.errors
-    return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, errors, line_buffering=stream.line_buffering)
+    return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, errors, line_buffering=bool(stream.line_buffering))
 
 
 @contextmanager
