@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
+from os import PathLike
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -29,6 +32,7 @@ __all__ = [
     "any_image",
     "grey_floats",
     "image_files",
+    "image_for_prompts",
     "mask_image",
     "open_image",
     "read_array",
@@ -46,6 +50,11 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """Of the files that are taken for images where a folder is given."""
 ORIENTATION = 274
 """EXIF tag."""
+SUBFILE_TYPE, REDUCED = 254, 1
+"""TIFF tag, and its bit for an image that is a smaller version of another image of the file (TIFF 6.0, section 8)."""
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
+SHOWN = 120
+"""Characters of a name in messages; an image in Base64 has millions."""
 DEEP_MODES = ("RGB", "RGBA", "LA")
 """Modes whose files may hold 16 bits per channel, which Pillow has no mode for."""
 
@@ -71,6 +80,9 @@ def open_image(path_or_file: str | Path | BinaryIO, formats: tuple[str, ...] | N
     Raises: UsageError when there is no such file, or it is no image, cut short, or larger than ``MAX_PIXELS``.
     """
     name = str(getattr(path_or_file, "name", "image") if hasattr(path_or_file, "read") else path_or_file)
+    name = name if len(name) <= SHOWN else f"{name[:SHOWN]}…"
+    if isinstance(path_or_file, str) and ADDRESS.match(name):
+        raise UsageError(f"{name}: an address, not a file; fetch it first and give the file or its bytes")
     try:
         with up_to_our_limit():
             image = opened(path_or_file, name, formats)
@@ -96,6 +108,11 @@ def open_image(path_or_file: str | Path | BinaryIO, formats: tuple[str, ...] | N
         frames = frame_count(image)
         if frames > 1:
             warn(f"{name}: has {frames} frames, the first is used; save the others as files of their own")
+        if is_preview(image):
+            warn(
+                f"{name}: its first image is a preview of {width}x{height} beside a larger one, as in a camera's raw"
+                " files; the preview is used, and coordinates are its pixels; convert the file to use the larger one"
+            )
         return rgb_array(image, name)
 
 
@@ -115,7 +132,13 @@ def frame_count(image: Image.Image) -> int:
         return 1
 
 
-def warn_if_turned(image: str | Path | Image.Image) -> tuple[int, int] | None:
+def is_preview(image: Image.Image) -> bool:
+    """Return whether a TIFF file calls its first image a reduced version of another one."""
+    kind = getattr(image, "tag_v2", {}).get(SUBFILE_TYPE, 0)
+    return isinstance(kind, int) and bool(kind & REDUCED)
+
+
+def warn_if_turned(image: str | Path | BytesIO | Image.Image) -> tuple[int, int] | None:
     """Warn of an image that is stored turned: coordinates given with it may be those of the pixels as stored.
 
     Returns its upright width and height, None of a file that is no image: whoever reads it says what is wrong.
@@ -130,7 +153,7 @@ def warn_if_turned(image: str | Path | Image.Image) -> tuple[int, int] | None:
             return None
     width, height = size[::-1] if orientation > 4 else size
     if orientation in range(2, 9):
-        name = "image" if isinstance(image, Image.Image) else image
+        name = image if isinstance(image, str | Path) else "image"
         warn(
             f"{name}: is stored turned or mirrored (EXIF orientation {orientation}) and read upright, {width}x{height};"
             " coordinates are those of the upright image"
@@ -144,13 +167,46 @@ def orientation_of(image: Image.Image) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
-def any_image(image: np.ndarray | Image.Image | str | Path, name: str = "image") -> np.ndarray:
-    """Return a path, a Pillow image or an array as 8-bit RGB. Shapes: returns uint8 (H, W, 3)"""
+def any_image(image: Any, name: str = "image") -> np.ndarray:
+    """Return a path, an open file, a file's bytes, a Pillow image or an array as 8-bit RGB.
+
+    Shapes: returns uint8 (H, W, 3)
+    Raises: UsageError as ``open_image``, ``rgb_array`` and ``array_pixels``.
+    """
     if isinstance(image, Image.Image):
         return rgb_array(image, name)
+    source = file_of(image)
+    return array_pixels(image, name) if source is None else open_image(source)
+
+
+def image_for_prompts(image: Any) -> np.ndarray:
+    """Return what ``any_image`` does of the image that prompts refer to: turned as it is stored, it is warned of."""
+    if not isinstance(image, Image.Image):
+        image = file_of(image) or image
+    if isinstance(image, Image.Image | str | Path | BytesIO):
+        warn_if_turned(image)
+    return any_image(image)
+
+
+def file_of(image: Any) -> str | Path | BytesIO | None:
+    """Return an image file as it can be opened more than once: a path or its bytes; None for what is no file.
+
+    Raises: UsageError when an open file cannot be read.
+    """
+    if isinstance(image, bytes | bytearray | memoryview):
+        return BytesIO(image)
     if isinstance(image, str | Path):
-        return open_image(image)
-    return array_pixels(image, name)
+        return image
+    if isinstance(image, PathLike):
+        return Path(image)
+    if not hasattr(image, "read"):
+        return None
+    try:
+        if image.seekable():  # whoever read it before
+            image.seek(0)
+        return BytesIO(image.read())
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UsageError(f"open file: cannot be read as bytes: {first_line(error)}; open it with mode 'rb'") from None
 
 
 def opened(path_or_file: str | Path | BinaryIO, name: str, formats: tuple[str, ...] | None = None) -> Image.Image:

@@ -13,7 +13,7 @@ from edgesam_export.files import staging_folder
 from edgesam_export.imaging.geometry import to_frame
 from edgesam_export.imaging.masks import bounding_box
 from edgesam_export.imaging.overlay import overlay
-from edgesam_export.imaging.reading import mask_image, open_image, read_array, save_png, warn_if_turned
+from edgesam_export.imaging.reading import image_for_prompts, mask_image, read_array, save_png
 from edgesam_export.predict.predictor import Masks, Predictor
 
 __all__ = ["SegmentResult", "choose_files", "segment_image"]
@@ -105,8 +105,7 @@ def segment_image(
     """
     from edgesam_export.runners import open_runner
 
-    pixels = open_image(image)
-    warn_if_turned(image)
+    pixels = image_for_prompts(image)
     runner = open_runner(source, numerics=numerics)
     coords = [*points, *background]
     labels = [1] * len(points) + [0] * len(background)
