@@ -21,7 +21,9 @@ __all__ = [
     "numbers",
     "pack_prompt",
     "untrained_text",
+    "warn_if_no_logits",
     "warn_if_untrained",
+    "warn_of_shares",
 ]
 
 BACKGROUND, FOREGROUND = 0, 1
@@ -175,10 +177,19 @@ def checked_box(box: NumbersLike | None, size: tuple[int, int]) -> np.ndarray:
     return corners.reshape(2, 2)
 
 
+def warn_if_no_logits(mask: np.ndarray) -> None:
+    """Warn of a mask prompt without a negative value, as a mask of 0 and 1 is; it is used as it is."""
+    if mask.size and mask.min() >= 0:
+        warn(
+            f"mask_input has values from {mask.min():g} to {mask.max():g}, none negative; it is read as logits,"
+            " which are negative outside the object, not as a mask or probabilities"
+        )
+
+
 def warn_of_shares(points: np.ndarray, name: str, size: tuple[int, int]) -> None:
     """Warn of coordinates that are all within the first pixel, as shares of the image's sides would be."""
     within = points.size and 0 < points.max() <= 1 < max(size)
-    if within and (name == "box" or (points % 1).any()):  # (1, 1) is a pixel like any other
+    if within and (name.startswith("box") or (points % 1).any()):  # (1, 1) is a pixel like any other
         warn(
             f"{name} {points.reshape(-1).tolist()}: all within one pixel of the image of {size[1]}x{size[0]};"
             " coordinates are pixels, not shares of width and height"

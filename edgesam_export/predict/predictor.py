@@ -10,11 +10,18 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from edgesam_export.errors import UsageError, warn
+from edgesam_export.errors import UsageError
 from edgesam_export.imaging.feeds import PackedPrompt, joined_prompts
 from edgesam_export.imaging.geometry import PointsLike, PreparedImage, prepare
 from edgesam_export.imaging.masks import best_mask, masks_to_source
-from edgesam_export.imaging.prompts import NumbersLike, kind_of, numbers, pack_prompt, warn_if_untrained
+from edgesam_export.imaging.prompts import (
+    NumbersLike,
+    kind_of,
+    numbers,
+    pack_prompt,
+    warn_if_no_logits,
+    warn_if_untrained,
+)
 from edgesam_export.imaging.reading import image_for_prompts
 from edgesam_export.runners import Decoded, Embedding, Runner
 from edgesam_export.spec import MASK_SIDE
@@ -173,11 +180,7 @@ class Predictor:
             raise UsageError(f"mask_input has shape {mask.shape}; give the logits of an earlier prediction, {one}")
         if not np.isfinite(mask).all():
             raise UsageError("mask_input has NaN or infinite values; give the logits of an earlier prediction")
-        if mask.min() >= 0:
-            warn(
-                f"mask_input has values from {mask.min():g} to {mask.max():g}, none negative; it is read as logits,"
-                " which are negative outside the object, not as a mask or probabilities"
-            )
+        warn_if_no_logits(mask)
         return mask.reshape(1, 1, MASK_SIDE, MASK_SIDE).astype(np.float32)
 
 
