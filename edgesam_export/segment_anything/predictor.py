@@ -60,11 +60,12 @@ class Sam:
             device, dtype = None, device
         if dtype not in (None, torch.float32):
             raise UsageError(f"it computes in float32, not in {dtype}; leave the type out")
-        device = self.device if device is None else usable(device)
+        device = self.device if device is None else device
+        if self.runner.model is None and str(device) != "cpu":
+            raise UsageError(f"{self.runner.name} runs on the CPU, not on {device}; leave .to() out")
+        device = usable(device)
         if self.runner.model is not None:
             self.runner = open_runner(self.runner.model, device=str(device))
-        elif device.type != "cpu":
-            raise UsageError(f"{self.runner.name} runs on the CPU, not on {device}; leave .to() out")
         self.device = device
         return self
 
@@ -180,7 +181,7 @@ class SamPredictor:
         image = torch.as_tensor(transformed_image).detach().cpu()
         if image.ndim != 4 or image.shape[0] != 1:
             raise UsageError(f"transformed_image is {tuple(image.shape)}; pass (1, 3, h, w)")
-        if image.is_floating_point() and (image.min() < 0 or image.max() <= 1):
+        if image.is_floating_point() and (image.min() < 0 or 0 < image.max() <= 1):
             low, high = float(image.min()), float(image.max())
             warn(f"transformed_image has values from {low:g} to {high:g}; they are read as 0 to 255, not normalised")
         size, frame = (int(original_image_size[0]), int(original_image_size[1])), self.model.runner.info.frame
