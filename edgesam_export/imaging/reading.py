@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edgesam_export.errors import UsageError, first_line, warn
-from edgesam_export.files import stand_in, write_beside
+from edgesam_export.files import is_address, stand_in, write_beside
 from edgesam_export.imaging.levels import (
     NEARLY_BLACK,
     array_pixels,
@@ -38,6 +37,7 @@ __all__ = [
     "read_array",
     "rgb_array",
     "save_png",
+    "upright_size",
     "warn_if_turned",
 ]
 
@@ -50,9 +50,10 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """Of the files that are taken for images where a folder is given."""
 ORIENTATION = 274
 """EXIF tag."""
+TURNED = range(5, 9)
+"""Orientations whose sides change places."""
 SUBFILE_TYPE, REDUCED = 254, 1
 """TIFF tag, and its bit for an image that is a smaller version of another image of the file (TIFF 6.0, section 8)."""
-ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
 SHOWN = 120
 """Characters of a name in messages; an image in Base64 has millions."""
 DEEP_MODES = ("RGB", "RGBA", "LA")
@@ -74,14 +75,45 @@ def image_files(folder: Path) -> list[Path]:
 def open_image(path_or_file: str | Path | BinaryIO, formats: tuple[str, ...] | None = None) -> np.ndarray:
     """Decode an image file to upright 8-bit RGB; of several frames the first. Conversions: see ``rgb_array``.
 
+    Shapes: returns uint8 (H, W, 3)
+    Raises: UsageError as ``image_file``, or when the image is cut short.
+    """
+    with image_file(path_or_file, formats) as (image, name):
+        frames = frame_count(image)
+        if frames > 1:
+            warn(f"{name}: has {frames} frames, the first is used; save the others as files of their own")
+        if is_preview(image):
+            warn(
+                f"{name}: its first image is a preview of {image.width}x{image.height} beside a larger one, as in a"
+                " camera's raw files; the preview is used, and coordinates are its pixels; convert the file to use the"
+                " larger one"
+            )
+        return rgb_array(image, name)
+
+
+def upright_size(path: str | Path) -> tuple[int, int]:
+    """Return height and width of an image file as ``open_image`` reads it, from its header alone.
+
+    Raises: UsageError as ``image_file``.
+    """
+    with image_file(path) as (image, _):
+        height, width = image.height, image.width
+        return (width, height) if orientation_of(image) in TURNED else (height, width)
+
+
+@contextmanager
+def image_file(
+    path_or_file: str | Path | BinaryIO, formats: tuple[str, ...] | None = None
+) -> Iterator[tuple[Image.Image, str]]:
+    """Yield an image file of which only the header is read, and its name for messages.
+
     ``formats`` are Pillow's names of those that may be tried, None: all that it has; HEIC is always tried.
 
-    Shapes: returns uint8 (H, W, 3)
-    Raises: UsageError when there is no such file, or it is no image, cut short, or larger than ``MAX_PIXELS``.
+    Raises: UsageError when there is no such file, or it is no image, or larger than ``MAX_PIXELS``.
     """
     name = str(getattr(path_or_file, "name", "image") if hasattr(path_or_file, "read") else path_or_file)
     name = name if len(name) <= SHOWN else f"{name[:SHOWN]}…"
-    if isinstance(path_or_file, str) and ADDRESS.match(name):
+    if isinstance(path_or_file, str | Path) and is_address(path_or_file):
         raise UsageError(f"{name}: an address, not a file; fetch it first and give the file or its bytes")
     try:
         with up_to_our_limit():
@@ -102,18 +134,9 @@ def open_image(path_or_file: str | Path | BinaryIO, formats: tuple[str, ...] | N
     except Exception as error:  # decoders raise any exception for a broken header
         raise UsageError(f"{name}: not an image that can be read: {first_line(error)}") from None
     with image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise too_large(name, f" {width}x{height}")
-        frames = frame_count(image)
-        if frames > 1:
-            warn(f"{name}: has {frames} frames, the first is used; save the others as files of their own")
-        if is_preview(image):
-            warn(
-                f"{name}: its first image is a preview of {width}x{height} beside a larger one, as in a camera's raw"
-                " files; the preview is used, and coordinates are its pixels; convert the file to use the larger one"
-            )
-        return rgb_array(image, name)
+        if image.width * image.height > MAX_PIXELS:
+            raise too_large(name, f" {image.width}x{image.height}")
+        yield image, name
 
 
 @contextmanager
@@ -151,7 +174,7 @@ def warn_if_turned(image: str | Path | BytesIO | Image.Image) -> tuple[int, int]
                 orientation, size = orientation_of(stored), stored.size
         except Exception:
             return None
-    width, height = size[::-1] if orientation > 4 else size
+    width, height = size[::-1] if orientation in TURNED else size
     if orientation in range(2, 9):
         name = image if isinstance(image, str | Path) else "image"
         warn(

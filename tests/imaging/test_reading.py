@@ -21,6 +21,7 @@ from edgesam_export.imaging.reading import (
     open_image,
     rgb_array,
     save_png,
+    upright_size,
     warn_if_turned,
 )
 from edgesam_export.resources import SAMPLES
@@ -153,6 +154,17 @@ def test_an_address_is_no_file_and_is_not_repeated_at_length(address):
     with pytest.raises(UsageError, match="an address, not a file; fetch it first") as caught:
         any_image(address)
     assert len(str(caught.value)) < 220
+
+
+@pytest.mark.parametrize("orientation", range(9))
+def test_the_size_of_an_upright_image_is_read_from_its_header(tmp_path, monkeypatch, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.new("RGB", (7, 4)).save(tmp_path / "a.jpg", exif=exif.tobytes())
+    expected = open_image(tmp_path / "a.jpg").shape[:2]
+    monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("pixels were decoded"))
+    assert upright_size(tmp_path / "a.jpg") == expected
+    assert refusal(Path("https://example.org/a.jpg")).startswith("https:/example.org/a.jpg: an address, not a file")
 
 
 def test_a_large_image_that_is_stored_turned_is_warned_of_in_our_words_alone(tmp_path, monkeypatch):
