@@ -54,6 +54,7 @@ TURNED = range(5, 9)
 """Orientations whose sides change places."""
 SUBFILE_TYPE, REDUCED = 254, 1
 """TIFF tag, and its bit for an image that is a smaller version of another image of the file (TIFF 6.0, section 8)."""
+NPY_MAGIC = b"\x93NUMPY"
 SHOWN = 120
 """Characters of a name in messages; an image in Base64 has millions."""
 DEEP_MODES = ("RGB", "RGBA", "LA")
@@ -350,6 +351,9 @@ def save_png(image: Image.Image | np.ndarray, path: str | Path) -> Path:
 def read_array(path: Path) -> np.ndarray:
     """Return the array in a ``.npy`` file; object arrays, which are pickles, are refused."""
     try:
+        with path.open("rb") as stream:
+            if stream.read(len(NPY_MAGIC)) != NPY_MAGIC:  # ``numpy.load`` would take it for an archive or a pickle
+                raise UsageError(f"'{path}' is not a .npy array; save one with numpy.save")
         array: np.ndarray = np.load(path, allow_pickle=False)
         return array
     except OSError as error:

@@ -43,8 +43,8 @@ class Sam:
         self.image_encoder = SimpleNamespace(img_size=runner.info.frame.prompt_size)
 
     def __getattr__(self, name: str) -> Any:
-        if name in OF_THE_MODULE and self.runner.model is not None:
-            return getattr(self.runner.model, name)
+        if name in OF_THE_MODULE and (module := self.runner.model) is not None:
+            return getattr(module, name)
         known = "SamPredictor, SamAutomaticMaskGenerator and sam(batched_input, multimask_output)"
         part = "exported files have no parameters" if name in OF_THE_MODULE else "its parts are sam.runner.model's"
         raise AttributeError(f"this Sam has no '{name}', {part}; it is for {known}", name=name, obj=self)

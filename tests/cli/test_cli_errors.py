@@ -156,6 +156,13 @@ def test_a_checkpoint_that_is_not_there(refused, tmp_path):
     assert "none.pth" in line and "No such file" in line
 
 
+def test_numerics_that_a_runner_does_not_have_are_refused(refused, onnx_pair):
+    words = ("segment", SAMPLES / "scene.png", "--point", "1,1", "--numerics", "fp16")
+    files = [word for path in onnx_pair for word in ("--artifact", path)]
+    assert "numerics is 'fp16', but ONNX files decide theirs; leave --numerics out" in refused(*words, *files)
+    assert "numerics is 'fp16', but PyTorch computes in FP32" in refused(*words, "--model", TINY)
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -164,6 +171,18 @@ def test_a_checkpoint_that_is_not_there(refused, tmp_path):
         (("segment", SAMPLES / "scene.png"), "no prompt: give at least one point, a box or a mask"),
         (("segment", SAMPLES / "scene.png", "--point", "999,1"), "point (999, 1) is outside the image of 512x512"),
         (("segment", SAMPLES / "scene.png", "--mask-input", "none.npy"), "cannot read 'none.npy'"),
+        (
+            ("segment", SAMPLES / "scene.png", "--mask-input", SAMPLES / "scene.png"),
+            "scene.png' is not a .npy array; save",
+        ),
+        (
+            ("segment", SAMPLES / "scene.png", "--point", "1,1", "--artifact", ".", "--model", TINY),
+            "--model has no effect",
+        ),
+        (
+            ("everything", SAMPLES / "scene.png", "--artifact", ".", "--random-weights", "1"),
+            "--random-weights has no effect on exported files; leave --random-weights or --artifact out",
+        ),
         (("everything", "none.png"), "none.png: no such file"),
         (("everything", SAMPLES / "scene.png", "--output", SAMPLES / "scene.png"), "cannot write to output folder"),
         (("onnx", TINY, "--output", SAMPLES / "scene.png"), "cannot write to output folder"),
