@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from edgesam_export.errors import RunnerUnavailableError, UsageError, first_line, warn
 from edgesam_export.imaging.geometry import PreparedImage, fitted_size, framed, prepare, sizes_alone
@@ -16,8 +16,9 @@ from edgesam_export.imaging.prompts import kind_of, warn_if_untrained
 from edgesam_export.imaging.reading import image_for_prompts
 from edgesam_export.predict.mask_generator import columns_of
 from edgesam_export.runners import Runner, open_runner
-from edgesam_export.segment_anything.prompts import one_box, one_mask, packed, points_or_none
-from edgesam_export.segment_anything.transforms import ResizeLongestSide
+from edgesam_export.segment_anything.parts import ImageEncoder, MaskDecoder, PromptEncoder
+from edgesam_export.segment_anything.prompts import one_box, one_mask, packed, packed_parts, points_or_none
+from edgesam_export.segment_anything.transforms import ResizeLongestSide, Size
 from edgesam_export.spec import MASK_SIDE
 
 __all__ = ["Sam", "SamPredictor", "as_sam"]
@@ -40,14 +41,30 @@ class Sam:
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self.device = torch.device("cpu")
-        self.image_encoder = SimpleNamespace(img_size=runner.info.frame.prompt_size)
+        frame, model = runner.info.frame, runner.model
+        self.pixel_mean, self.pixel_std = (torch.tensor(part).reshape(3, 1, 1) for part in (frame.mean, frame.std))
+        self.image_encoder = ImageEncoder(frame.prompt_size, model)
+        if model is not None and len(runner.embedding_names) == 1:
+            self.prompt_encoder, self.mask_decoder = PromptEncoder(model), MaskDecoder(model)
 
     def __getattr__(self, name: str) -> Any:
         if name in OF_THE_MODULE and (module := self.runner.model) is not None:
             return getattr(module, name)
         known = "SamPredictor, SamAutomaticMaskGenerator and sam(batched_input, multimask_output)"
-        part = "exported files have no parameters" if name in OF_THE_MODULE else "its parts are sam.runner.model's"
-        raise AttributeError(f"this Sam has no '{name}', {part}; it is for {known}", name=name, obj=self)
+        why = ": exported files are run as a whole" if self.runner.model is None else ""
+        raise AttributeError(f"this Sam has no '{name}'{why}; it is for {known}", name=name, obj=self)
+
+    def preprocess(self, x: Tensor) -> Tensor:
+        """Return resized images normalised and padded. Shapes: (..., 3, h, w), 0..255; returns (..., 3, S, S)"""
+        side = self.runner.info.frame.size
+        mean, std = self.pixel_mean.to(x.device), self.pixel_std.to(x.device)
+        return pad((x - mean) / std, (0, side - x.shape[-1], 0, side - x.shape[-2]))
+
+    def postprocess_masks(self, masks: Tensor, input_size: Size, original_size: Size) -> Tensor:
+        """Return small logits at an image's size. Shapes: (B, C, 256, 256); returns (B, C, H, W)"""
+        image = sizes_alone((int(original_size[0]), int(original_size[1])), self.runner.info.frame)
+        large = masks_to_source(masks.detach().cpu().reshape(-1, MASK_SIDE, MASK_SIDE).numpy(), image)
+        return torch.from_numpy(large).reshape(*masks.shape[:2], *image.source_size).to(masks.device)
 
     def to(self, device: Any = None, dtype: torch.dtype | None = None, non_blocking: bool = False) -> Sam:
         """Move the model to a device; exported files stay on the CPU. Numbers are float32.
@@ -273,7 +290,8 @@ class SamPredictor:
         """
         (prepared, embedding), runner = self.current(), self.model.runner
         columns = columns_of(runner, multimask=multimask_output)
-        coords, labels, masks = packed(point_coords, point_labels, boxes, mask_input, prepared, runner)
+        parts = packed_parts(point_coords, point_labels, boxes, mask_input)
+        coords, labels, masks = packed(parts, prepared, runner)
         if len(coords):
             warn_if_untrained(runner.info, kind_of(labels[:1], has_mask=masks is not None))
             decoded = runner.decode_many(embedding, coords, labels, masks)

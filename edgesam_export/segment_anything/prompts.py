@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -13,7 +13,7 @@ from edgesam_export.imaging.prompts import arranged, numbers, warn_if_no_logits,
 from edgesam_export.runners import Runner
 from edgesam_export.spec import EMPTY_SLOT, MASK_SIDE
 
-__all__ = ["as_array", "one_box", "one_mask", "packed", "points_or_none"]
+__all__ = ["Parts", "as_array", "one_box", "one_mask", "packed", "packed_parts", "points_or_none"]
 
 LABELS = (-1, 0, 1, 2, 3)
 """Not a point, background, foreground, a box's corners."""
@@ -71,10 +71,25 @@ def one_mask(mask: Any) -> np.ndarray | None:
     return array[None]
 
 
-def packed(
-    points: Any, labels: Any, boxes: Any, masks: Any, prepared: PreparedImage, runner: Runner
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return the inputs of ``Runner.decode_many`` for B prompts as ``SamPredictor.predict_torch`` takes them.
+class Parts(NamedTuple):
+    """The parts of B prompts, each checked; what is missing has no entries.
+
+    Shapes: coords (B, N, 2), labels (B, N), corners (B, 2, 2) or (B, 0, 2), mask (B, 1, 256, 256)
+    """
+
+    coords: np.ndarray
+    labels: np.ndarray
+    corners: np.ndarray
+    mask: np.ndarray | None
+
+    @property
+    def batch(self) -> int:
+        """Number of prompts."""
+        return len(self.coords)
+
+
+def packed_parts(points: Any, labels: Any, boxes: Any, masks: Any) -> Parts:
+    """Return the parts of B prompts as ``SamPredictor.predict_torch`` takes them.
 
     Raises: UsageError for a prompt that is missing or malformed.
     """
@@ -86,16 +101,21 @@ def packed(
     coords = given.get("point_coords", np.zeros((count, 0, 2), np.float32))
     kinds = given.get("point_labels", np.zeros((count, 0), np.float32))
     corners = given["boxes"].reshape(count, 2, 2) if "boxes" in given else np.zeros((count, 0, 2), np.float32)
-    mask = given.get("mask_input")
     if coords.shape[:2] != kinds.shape:
         raise UsageError(f"{coords.shape[1]} points but {kinds.shape[1]} labels; give one label for each point")
     if not np.isin(kinds, LABELS).all():
         raise UsageError(f"point_labels holds {sorted({*kinds.flat} - {*LABELS})[0]:g}; labels are {LABELS}")
+    return Parts(coords, kinds, corners, given.get("mask_input"))
+
+
+def packed(parts: Parts, prepared: PreparedImage, runner: Runner) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return the inputs of ``Runner.decode_many`` for prompts on an image; warns of doubtful ones."""
+    coords, kinds, corners, mask = parts
     warn_of_coordinates(coords[np.isin(kinds, POINT_LABELS)], corners, prepared)
     if mask is not None:
         warn_if_no_logits(mask)
     if not coords.shape[1] and not corners.shape[1]:  # a mask alone: no token, as in segment-anything
-        return np.zeros((count, 1, 2), np.float32), np.full((count, 1), EMPTY_SLOT, np.float32), mask
+        return np.zeros((parts.batch, 1, 2), np.float32), np.full((parts.batch, 1), EMPTY_SLOT, np.float32), mask
     return (*arranged(coords, kinds, corners, padding_point=runner.info.padding_point), mask)
 
 

@@ -116,6 +116,47 @@ def same_records(found: list[dict], expected: list[dict]) -> None:
         assert abs(mine["area"] - theirs["area"]) <= 2
 
 
+def script_of_parts(sam: Any, transform: Any, image: np.ndarray) -> dict[str, tuple[torch.Tensor, ...]]:
+    """What a program does that goes without the predictor, as those that evaluate fine-tuned weights do."""
+    resized = torch.as_tensor(transform.apply_image(image)).permute(2, 0, 1)[None].float()
+    box = transform.apply_boxes_torch(torch.as_tensor(BOX[None]), image.shape[:2])
+    points = transform.apply_coords_torch(torch.tensor([[[420.0, 380.0]], [[60.0, 20.0]]]), image.shape[:2])
+    embedding = sam.image_encoder(sam.preprocess(resized))
+    results, earlier = {}, torch.full((1, 1, 256, 256), -3.0)
+    prompts = {
+        "box": (None, box[:, None], None),
+        "points": ((points, torch.tensor([[1], [0]])), None, None),
+        "all": ((points[:1], torch.tensor([[1]])), box, earlier),
+        "mask": (None, None, earlier),
+    }
+    for name, (clicks, boxes, masks) in prompts.items():
+        sparse, dense = sam.prompt_encoder(points=clicks, boxes=boxes, masks=masks)
+        results[f"{name} encoded"] = sparse, dense
+        logits, scores = sam.mask_decoder(
+            image_embeddings=embedding,
+            image_pe=sam.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=name == "points",
+        )
+        large = sam.postprocess_masks(logits, resized.shape[-2:], image.shape[:2])
+        results[name] = logits, scores, large
+    return results
+
+
+def test_a_script_gets_the_same_from_the_parts(model, image):
+    with original() as segment_anything, torch.no_grad():
+        transform = segment_anything.utils.transforms.ResizeLongestSide(512)
+        expected = script_of_parts(sam_of(model), transform, image)
+    found = script_of_parts(ours.predictor.as_sam(model), ours.ResizeLongestSide(512), image)
+    assert found.keys() == expected.keys()
+    for name in expected:
+        for mine, theirs in zip(found[name], expected[name], strict=True):
+            assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype), name
+            if mine.numel():
+                assert (mine - theirs).abs().max() <= 1e-3 * max(1, theirs.abs().max()), name
+
+
 def test_the_forms_of_a_segmentation_are_one_mask(model, image):
     generator = ours.SamAutomaticMaskGenerator(model, **GENERATOR, output_mode="coco_rle")
     record = generator.generate(image)[0]
@@ -286,12 +327,16 @@ def test_devices_and_parts_that_there_are_not_are_named(model, folder):
         sam.half()
     with pytest.raises(ours.predictor.UsageError, match="train with 'edgesam-export distill'"):
         sam.train()
-    with pytest.raises(
-        AttributeError, match=r"no 'mask_decoder', its parts are sam\.runner\.model's; it is for SamPred"
-    ):
-        _ = sam.mask_decoder
-    with pytest.raises(AttributeError, match="no 'parameters', exported files have no parameters"):
-        ours.predictor.as_sam(folder).parameters()
+    with pytest.raises(AttributeError, match="this Sam has no 'no_mask_embed'; it is for SamPredictor"):
+        _ = sam.no_mask_embed
+    files = ours.predictor.as_sam(folder)
+    for name in ("parameters", "mask_decoder"):
+        with pytest.raises(AttributeError, match=f"no '{name}': exported files are run as a whole; it is for SamPred"):
+            getattr(files, name)
+    with pytest.raises(ours.predictor.UsageError, match="exported files are not run in parts; use SamPredictor"):
+        files.image_encoder(torch.zeros(1, 3, 512, 512))
+    with pytest.raises(ours.predictor.UsageError, match=r"image is \(1, 3, 64, 64\); edge_sam_tiny takes \(B, 3, 512"):
+        sam.image_encoder(torch.zeros(1, 3, 64, 64))
 
 
 def test_models_and_checkpoints_that_cannot_be_are_named(folder):
