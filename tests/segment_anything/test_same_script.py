@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 from types import ModuleType
 from typing import Any
@@ -313,6 +314,40 @@ def test_several_maps_are_kept_by_their_names():
     predictor.reset_image()
     (predictor.original_size, predictor.is_image_set), predictor.features = sizes, kept
     assert np.array_equal(predictor.predict(box=[4, 5, 30, 35])[2], expected[2])
+
+
+PROGRAM = """
+import segment_anything
+from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
+from segment_anything.automatic_mask_generator import SamAutomaticMaskGenerator as generator
+from segment_anything.build_sam import build_sam_vit_b
+from segment_anything.modeling import Sam
+from segment_anything.predictor import SamPredictor as predictor
+from segment_anything.utils.transforms import ResizeLongestSide
+import segment_anything.utils.transforms as transforms
+"""
+
+
+def test_programs_that_import_the_original_get_these_names(monkeypatch):
+    def imported() -> list[str]:
+        return [name for name in sys.modules if name.split(".")[0] == "segment_anything"]
+
+    for name in imported():
+        monkeypatch.delitem(sys.modules, name)
+    space: dict[str, Any] = {}
+    try:
+        for _ in range(2):
+            ours.replace_segment_anything()
+        exec(PROGRAM, space)
+        sys.modules["segment_anything"] = ModuleType("segment_anything")
+        with pytest.raises(ours.predictor.UsageError, match="segment_anything is imported already; call replace_seg"):
+            ours.replace_segment_anything()
+    finally:
+        for name in imported():
+            del sys.modules[name]
+    assert space["SamPredictor"] is space["predictor"] is ours.SamPredictor and space["Sam"] is ours.Sam
+    assert space["generator"] is space["segment_anything"].SamAutomaticMaskGenerator is ours.SamAutomaticMaskGenerator
+    assert space["ResizeLongestSide"] is space["transforms"].ResizeLongestSide is ours.ResizeLongestSide
 
 
 def test_devices_and_parts_that_there_are_not_are_named(model, folder):
