@@ -126,7 +126,7 @@ def image_file(
     except Image.DecompressionBombError:
         raise too_large(name, "") from None
     except UnidentifiedImageError:
-        found = "" if hasattr(path_or_file, "read") else stand_in(Path(name))
+        found = stand_in(Path(path_or_file)) if isinstance(path_or_file, str | Path) else ""
         raise UsageError(
             f"{name}: {found or 'not an image that can be read; give a PNG, JPEG, TIFF, WebP or the like'}"
         ) from None
@@ -353,11 +353,11 @@ def read_array(path: Path) -> np.ndarray:
     try:
         with path.open("rb") as stream:
             if stream.read(len(NPY_MAGIC)) != NPY_MAGIC:  # ``numpy.load`` would take it for an archive or a pickle
-                raise UsageError(f"'{path}' is not a .npy array; save one with numpy.save")
+                found = stand_in(path) or "is not a .npy array; save one with numpy.save"
+                raise UsageError(f"'{path}' {found}")
         array: np.ndarray = np.load(path, allow_pickle=False)
         return array
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {error.strerror or error}") from None
     except (ValueError, EOFError) as error:
-        reason = stand_in(path) or f"is not a .npy array of numbers: {' '.join(str(error).split())}"
-        raise UsageError(f"'{path}' {reason}") from None
+        raise UsageError(f"'{path}' is not a .npy array of numbers: {' '.join(str(error).split())}") from None
