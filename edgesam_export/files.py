@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,8 +17,10 @@ from typing import Any
 from edgesam_export.errors import UsageError
 
 __all__ = [
+    "check_output_folder",
     "data_beside",
     "files_of",
+    "is_address",
     "json_text",
     "lies_inside",
     "read_json",
@@ -27,6 +31,9 @@ __all__ = [
     "write_json",
     "write_text",
 ]
+
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/|data:", re.IGNORECASE)
+"""How addresses begin; a drive has one letter."""
 
 CHUNK_BYTES = 1 << 20
 DATA_SUFFIX = ".data"
@@ -106,6 +113,32 @@ def feed(digest: Any, path: Path) -> None:
             digest.update(chunk)
 
 
+def is_address(path: str | Path) -> bool:
+    """Return whether a path that does not exist is an address, or data in text; ``Path`` joins its slashes."""
+    return ADDRESS.match(str(path)) is not None and not os.path.exists(path)
+
+
+def check_output_folder(out_dir: Path) -> None:
+    """Check that a folder is there or can be made, and written to, as far as it is seen without trying.
+
+    Raises:
+        UsageError: a file is in its way, or the folder that is there may not be written to.
+    """
+    try:
+        found = next((path for path in (out_dir, *out_dir.parents) if path.exists()), Path("."))
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise unwritable(out_dir, error.strerror) from None
+    if not found.is_dir():
+        raise unwritable(out_dir, os.strerror(errno.EEXIST if found == out_dir else errno.ENOTDIR))
+    if not os.access(found, os.W_OK | os.X_OK):
+        raise unwritable(out_dir, os.strerror(errno.EACCES))
+
+
+def unwritable(out_dir: Path, reason: str | None) -> UsageError:
+    """Return the error for a folder that cannot be written to."""
+    return UsageError(f"cannot write to output folder '{out_dir}': {reason}; choose another --output")
+
+
 @contextmanager
 def staging_folder(out_dir: Path) -> Iterator[Path]:
     """Yield a folder inside ``out_dir``; on success its contents move to ``out_dir``, on failure it is removed.
@@ -119,9 +152,7 @@ def staging_folder(out_dir: Path) -> Iterator[Path]:
         out_dir.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".edgesam-export-", dir=out_dir))
     except OSError as error:
-        raise UsageError(
-            f"cannot write to output folder '{out_dir}': {error.strerror}; choose another --output"
-        ) from None
+        raise unwritable(out_dir, error.strerror) from None
     try:
         yield staging
         move_all(staging, out_dir)

@@ -12,7 +12,15 @@ import pytest
 
 from edgesam_export import files
 from edgesam_export.errors import UsageError
-from edgesam_export.files import read_json, sha256_of, staging_folder, write_json, write_text
+from edgesam_export.files import (
+    check_output_folder,
+    is_address,
+    read_json,
+    sha256_of,
+    staging_folder,
+    write_json,
+    write_text,
+)
 from edgesam_export.formats import recorded_artifacts, recorded_modules
 
 
@@ -206,3 +214,33 @@ def test_export_record_is_json_with_both_formats(coreml_files, onnx_files, expor
         assert entry["sha256"] == artifact.sha256 == sha256_of(artifact.path)
         assert (entry["format"], entry["component"]) == (artifact.format, artifact.component)
     assert {p.name for p in export_folder.iterdir()} == {*record["artifacts"], "export.json"}
+
+
+def test_what_cannot_become_a_folder_is_seen_without_a_trace(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    check_output_folder(tmp_path / "a" / "b")
+    check_output_folder(tmp_path)
+    assert not (tmp_path / "a").exists()
+    for path, reason in (
+        ("file", "File exists"),
+        ("file/out", "Not a directory"),
+        ("x" * 300 + "/out", "File name too"),
+    ):
+        with pytest.raises(UsageError, match=f"cannot write to output folder '.*': {reason}.*; choose another"):
+            check_output_folder(tmp_path / path)
+
+
+def test_a_folder_that_may_not_be_written_to_is_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(UsageError, match="Permission denied; choose another --output"):
+        check_output_folder(tmp_path / "out")
+
+
+def test_addresses_are_no_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for address in ("https://example.org/a.pth", "file:///a.pth", "data:image/png;base64,AAAA", "hf://a/b"):
+        assert is_address(address) and is_address(Path(address))
+    for path in ("a.pth", "/a/b.pth", r"C:\\a.pth", "C:/a.pth", "last.ckpt#ema", "~/a.pth"):
+        assert not is_address(path)
+    (tmp_path / "data:1.png").write_bytes(b"")
+    assert not is_address("data:1.png")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgesam_export.checkpoints.torch_file import TensorClaim, TorchFile, check_expansion
 from edgesam_export.errors import CheckpointError
-from edgesam_export.files import stand_in
+from edgesam_export.files import is_address, stand_in
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +71,8 @@ def opened(path: Path) -> Iterator[Contents]:
                 raise CheckpointError(f"cannot read {path}: {error}") from error
             yield Contents(path, torch_file.tree, torch_file)
     except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+        reason = "an address, not a file; fetch it first" if is_address(path) else error.strerror or error
+        raise CheckpointError(f"cannot read {path}: {reason}") from error
 
 
 def in_folder(folder: Path) -> str:

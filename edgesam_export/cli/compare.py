@@ -39,10 +39,11 @@ def compare(records: tuple[Path, ...], as_json: bool, quiet: bool, **options: An
         model=options["model"],
         across_methods=options["across_methods"],
     )
+    if options["output"] is not None:  # before anything is printed: a command that fails has no result
+        write_comparison(comparison, options["output"])
     if as_json:
         emit(comparison.document())
     else:
         click.echo((markdown if options["markdown"] else text).render(comparison), nl=False)
     if options["output"] is not None:
-        write_comparison(comparison, options["output"])
         note(quiet, f"wrote {options['output']}")

@@ -29,6 +29,7 @@ SHARE = click.FloatRange(0, 1)
 @common(output="out")
 def everything(image: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
     """Find all masks of an image: writes them as COCO JSON, and an overlay."""
+    from edgesam_export.imaging.reading import upright_size
     from edgesam_export.predict.everything import everything_image
     from edgesam_export.predict.mask_generator import GeneratorConfig
 
@@ -41,6 +42,7 @@ def everything(image: Path, output: Path, as_json: bool, quiet: bool, **options:
         crop_nms_thresh=options["max_overlap"],
         min_mask_region_area=options["min_area"],
     )
+    upright_size(image)  # weights may have to be fetched
     source = predicting_source(options, quiet)
     with steps(quiet, f"segmenting {image.name}") as progress:
         result = everything_image(

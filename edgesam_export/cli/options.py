@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from edgesam_export.errors import UsageError
+from edgesam_export.files import check_output_folder
 from edgesam_export.formats import format_names
 from edgesam_export.spec import CANDIDATES, NUMERICS, PRECISIONS, PRESETS, ExportConfig, PackageConfig
 
@@ -36,11 +37,18 @@ def common(*, output: str | None = None) -> Callable[[Command], Command]:
         command = click.option("--quiet", is_flag=True, help="No progress and no summary on stderr.")(command)
         command = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")(command)
         if output is not None:
-            option = click.option("--output", type=click.Path(path_type=Path), default=output, show_default=True)
+            kind = click.Path(path_type=Path)
+            option = click.option("--output", type=kind, default=output, show_default=True, callback=checked_folder)
             command = option(command)
         return command
 
     return decorate
+
+
+def checked_folder(_: click.Context, __: click.Parameter, folder: Path) -> Path:
+    """Return the output folder, checked before anything is fetched or computed for it."""
+    check_output_folder(folder)
+    return folder
 
 
 def weights(command: Command) -> Command:

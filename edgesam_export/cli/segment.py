@@ -28,20 +28,13 @@ from edgesam_export.cli.output import emit, note, steps
 @common(output="out")
 def segment(image: Path, output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
     """Cut an object out of an image: writes the mask, the logits and an overlay."""
-    from edgesam_export.predict.segment import segment_image
+    from edgesam_export.predict.segment import check_inputs, segment_image
 
+    prompts = {name: options[name] for name in ("points", "background", "box", "mask_input")}
+    check_inputs(image, **prompts)  # weights may have to be fetched
     source = predicting_source(options, quiet)
     with steps(quiet, f"segmenting {image.name}"):
-        result = segment_image(
-            image,
-            source,
-            output,
-            points=options["points"],
-            background=options["background"],
-            box=options["box"],
-            mask_input=options["mask_input"],
-            numerics=options["numerics"],
-        )
+        result = segment_image(image, source, output, **prompts, numerics=options["numerics"])
     if as_json:
         emit(result.document())
         return

@@ -25,6 +25,7 @@ __all__ = [
     "linear_taps",
     "prepare",
     "scaled_size",
+    "sizes_alone",
     "to_frame",
 ]
 
@@ -170,6 +171,17 @@ def framed(resized: np.ndarray, source_size: tuple[int, int], frame: ImageFrame)
     tensor[0, :, :height, :width] = normalised.transpose(2, 0, 1)  # (H, W, C) -> (C, H, W)
     return PreparedImage(
         pixels=pixels, tensor=tensor, source_size=source_size, scaled_size=(height, width), frame=frame
+    )
+
+
+def sizes_alone(source_size: tuple[int, int], frame: ImageFrame) -> PreparedImage:
+    """Return an image without its pixels: all that prompts and masks need beside its embedding."""
+    return PreparedImage(
+        pixels=np.zeros((0, 0, 3), np.uint8),
+        tensor=np.zeros((1, 3, 0, 0), np.float32),
+        source_size=source_size,
+        scaled_size=fitted_size(source_size, frame.size, frame.fit),
+        frame=frame,
     )
 
 

@@ -14,9 +14,11 @@ for wider integers; 1, 255 or 65535 for floats), or does not reach ``PLAIN_USE``
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from edgesam_export.errors import UsageError, warn
+from edgesam_export.errors import UsageError, first_line, warn
 
 __all__ = ["NEARLY_BLACK", "array_pixels", "brightened", "grey_to_rgb", "over_white", "to_8_bits", "warn_if_black"]
 
@@ -114,14 +116,16 @@ def grey_to_rgb(grey: np.ndarray) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def array_pixels(image: np.ndarray, name: str = "image") -> np.ndarray:
+def array_pixels(image: Any, name: str = "image") -> np.ndarray:
     """Return an array as 8-bit RGB: grey is repeated, transparency composited over white, values by ``to_8_bits``.
 
-    The order of three channels cannot be seen: they are taken for red, green, blue.
+    The order of three channels cannot be seen: they are taken for red, green, blue. Arrays of other libraries are
+    taken as NumPy takes them; pixels that a masked array leaves out are black.
 
     Shapes: image (H, W), (H, W, 1), (H, W, 3), or of uint8 (H, W, 4); returns uint8 (H, W, 3)
     Raises: UsageError for another shape or type, or an array without pixels.
     """
+    image = plain_array(image, name)
     if not isinstance(image, np.ndarray) or image.dtype.kind not in "buif":
         found = f"an array of {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
         raise UsageError(f"{name} is {found}; give an RGB array of numbers with shape (height, width, 3)")
@@ -138,12 +142,29 @@ def array_pixels(image: np.ndarray, name: str = "image") -> np.ndarray:
     return pixels if channels == 3 else grey_to_rgb(pixels.reshape(image.shape[:2]))
 
 
+def plain_array(image: Any, name: str) -> Any:
+    """Return an array of any library or subclass as NumPy's own, anything else as it is.
+
+    Raises: UsageError for an array that NumPy cannot take, such as one on another device.
+    """
+    if isinstance(image, np.ma.MaskedArray):
+        return image.filled(0)
+    if not hasattr(image, "__array__") or isinstance(image, np.generic):
+        return image
+    try:
+        return np.asarray(image)
+    except Exception as error:  # each library has its own
+        raise UsageError(
+            f"{name} is {type(image).__name__}, which NumPy cannot take: {first_line(error)}; give a NumPy array"
+        ) from None
+
+
 def shape_advice(shape: tuple[int, ...]) -> str:
     """Return the way from an array of this shape to an image."""
     if len(shape) == 4 and shape[0] == 1:
         return "it is a batch; give its one image, image[0]"
     if len(shape) == 3 and shape[0] in (1, 3, 4):
-        return "its channels come first; give image.transpose(1, 2, 0)"
+        return "its channels come first; give image.transpose(1, 2, 0), of a tensor image.permute(1, 2, 0)"
     return "give an RGB array with shape (height, width, 3)"
 
 

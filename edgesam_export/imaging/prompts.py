@@ -15,13 +15,16 @@ from edgesam_export.spec import NOT_A_POINT, ModelInfo, PaddingPoint
 __all__ = [
     "NumbersLike",
     "arranged",
+    "check_prompt",
     "is_padded",
     "is_trained_on",
     "kind_of",
     "numbers",
     "pack_prompt",
     "untrained_text",
+    "warn_if_no_logits",
     "warn_if_untrained",
+    "warn_of_shares",
 ]
 
 BACKGROUND, FOREGROUND = 0, 1
@@ -55,10 +58,8 @@ def pack_prompt(
         returns point_coords float32 (1, S, 2) in the prompt frame; point_labels float32 (1, S)
     Raises: UsageError for a prompt that is missing, malformed, outside the image or does not fit the slots.
     """
-    points, labels = checked_points(points, labels, prepared.source_size)
-    corners = checked_box(box, prepared.source_size)
-    if not len(points) and not len(corners) and not has_mask:
-        raise UsageError("no prompt: give at least one point, a box or a mask")
+    size = prepared.source_size
+    points, labels, corners = check_prompt(size, points=points, labels=labels, box=box, has_mask=has_mask)
     coords, kinds = arranged(
         to_frame(points, prepared)[None],
         np.array(labels, np.float32)[None],
@@ -71,6 +72,25 @@ def pack_prompt(
         raise too_many(needed, slots, parts, fixed=fixed_slots)
     # exported decoders take one point at least
     return fill_slots(coords, kinds, slots or needed or 1)
+
+
+def check_prompt(
+    size: tuple[int, int],
+    *,
+    points: PointsLike | None = None,
+    labels: NumbersLike | None = None,
+    box: NumbersLike | None = None,
+    has_mask: bool = False,
+) -> tuple[np.ndarray, list[int], np.ndarray]:
+    """Return points (N, 2), their labels and the box's corners (2, 2) or (0, 2), in pixels of an image of a size.
+
+    Raises: UsageError for a prompt that is missing, malformed or outside the image; see ``pack_prompt``.
+    """
+    checked, kinds = checked_points(points, labels, size)
+    corners = checked_box(box, size)
+    if not len(checked) and not len(corners) and not has_mask:
+        raise UsageError("no prompt: give at least one point, a box or a mask")
+    return checked, kinds, corners
 
 
 def arranged(
@@ -175,10 +195,19 @@ def checked_box(box: NumbersLike | None, size: tuple[int, int]) -> np.ndarray:
     return corners.reshape(2, 2)
 
 
+def warn_if_no_logits(mask: np.ndarray) -> None:
+    """Warn of a mask prompt without a negative value, as a mask of 0 and 1 is; it is used as it is."""
+    if mask.size and mask.min() >= 0:
+        warn(
+            f"mask_input has values from {mask.min():g} to {mask.max():g}, none negative; it is read as logits,"
+            " which are negative outside the object, not as a mask or probabilities"
+        )
+
+
 def warn_of_shares(points: np.ndarray, name: str, size: tuple[int, int]) -> None:
     """Warn of coordinates that are all within the first pixel, as shares of the image's sides would be."""
     within = points.size and 0 < points.max() <= 1 < max(size)
-    if within and (name == "box" or (points % 1).any()):  # (1, 1) is a pixel like any other
+    if within and (name.startswith("box") or (points % 1).any()):  # (1, 1) is a pixel like any other
         warn(
             f"{name} {points.reshape(-1).tolist()}: all within one pixel of the image of {size[1]}x{size[0]};"
             " coordinates are pixels, not shares of width and height"

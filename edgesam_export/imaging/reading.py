@@ -5,14 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
+from os import PathLike
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edgesam_export.errors import UsageError, first_line, warn
-from edgesam_export.files import stand_in, write_beside
+from edgesam_export.files import is_address, stand_in, write_beside
 from edgesam_export.imaging.levels import (
     NEARLY_BLACK,
     array_pixels,
@@ -29,11 +31,13 @@ __all__ = [
     "any_image",
     "grey_floats",
     "image_files",
+    "image_for_prompts",
     "mask_image",
     "open_image",
     "read_array",
     "rgb_array",
     "save_png",
+    "upright_size",
     "warn_if_turned",
 ]
 
@@ -46,6 +50,13 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """Of the files that are taken for images where a folder is given."""
 ORIENTATION = 274
 """EXIF tag."""
+TURNED = range(5, 9)
+"""Orientations whose sides change places."""
+SUBFILE_TYPE, REDUCED = 254, 1
+"""TIFF tag, and its bit for an image that is a smaller version of another image of the file (TIFF 6.0, section 8)."""
+NPY_MAGIC = b"\x93NUMPY"
+SHOWN = 120
+"""Characters of a name in messages; an image in Base64 has millions."""
 DEEP_MODES = ("RGB", "RGBA", "LA")
 """Modes whose files may hold 16 bits per channel, which Pillow has no mode for."""
 
@@ -65,12 +76,46 @@ def image_files(folder: Path) -> list[Path]:
 def open_image(path_or_file: str | Path | BinaryIO, formats: tuple[str, ...] | None = None) -> np.ndarray:
     """Decode an image file to upright 8-bit RGB; of several frames the first. Conversions: see ``rgb_array``.
 
+    Shapes: returns uint8 (H, W, 3)
+    Raises: UsageError as ``image_file``, or when the image is cut short.
+    """
+    with image_file(path_or_file, formats) as (image, name):
+        frames = frame_count(image)
+        if frames > 1:
+            warn(f"{name}: has {frames} frames, the first is used; save the others as files of their own")
+        if is_preview(image):
+            warn(
+                f"{name}: its first image is a preview of {image.width}x{image.height} beside a larger one, as in a"
+                " camera's raw files; the preview is used, and coordinates are its pixels; convert the file to use the"
+                " larger one"
+            )
+        return rgb_array(image, name)
+
+
+def upright_size(path: str | Path) -> tuple[int, int]:
+    """Return height and width of an image file as ``open_image`` reads it, from its header alone.
+
+    Raises: UsageError as ``image_file``.
+    """
+    with image_file(path) as (image, _):
+        height, width = image.height, image.width
+        return (width, height) if orientation_of(image) in TURNED else (height, width)
+
+
+@contextmanager
+def image_file(
+    path_or_file: str | Path | BinaryIO, formats: tuple[str, ...] | None = None
+) -> Iterator[tuple[Image.Image, str]]:
+    """Yield an image file of which only the header is read, and its name for messages.
+
     ``formats`` are Pillow's names of those that may be tried, None: all that it has; HEIC is always tried.
 
-    Shapes: returns uint8 (H, W, 3)
-    Raises: UsageError when there is no such file, or it is no image, cut short, or larger than ``MAX_PIXELS``.
+    Raises: UsageError when there is no such file, or it is no image, or larger than ``MAX_PIXELS``.
     """
     name = str(getattr(path_or_file, "name", "image") if hasattr(path_or_file, "read") else path_or_file)
+    name = name if len(name) <= SHOWN else f"{name[:SHOWN]}…"
+    if isinstance(path_or_file, str | Path) and is_address(path_or_file):
+        raise UsageError(f"{name}: an address, not a file; fetch it first and give the file or its bytes")
     try:
         with up_to_our_limit():
             image = opened(path_or_file, name, formats)
@@ -81,7 +126,7 @@ def open_image(path_or_file: str | Path | BinaryIO, formats: tuple[str, ...] | N
     except Image.DecompressionBombError:
         raise too_large(name, "") from None
     except UnidentifiedImageError:
-        found = "" if hasattr(path_or_file, "read") else stand_in(Path(name))
+        found = stand_in(Path(path_or_file)) if isinstance(path_or_file, str | Path) else ""
         raise UsageError(
             f"{name}: {found or 'not an image that can be read; give a PNG, JPEG, TIFF, WebP or the like'}"
         ) from None
@@ -90,13 +135,9 @@ def open_image(path_or_file: str | Path | BinaryIO, formats: tuple[str, ...] | N
     except Exception as error:  # decoders raise any exception for a broken header
         raise UsageError(f"{name}: not an image that can be read: {first_line(error)}") from None
     with image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise too_large(name, f" {width}x{height}")
-        frames = frame_count(image)
-        if frames > 1:
-            warn(f"{name}: has {frames} frames, the first is used; save the others as files of their own")
-        return rgb_array(image, name)
+        if image.width * image.height > MAX_PIXELS:
+            raise too_large(name, f" {image.width}x{image.height}")
+        yield image, name
 
 
 @contextmanager
@@ -115,7 +156,13 @@ def frame_count(image: Image.Image) -> int:
         return 1
 
 
-def warn_if_turned(image: str | Path | Image.Image) -> tuple[int, int] | None:
+def is_preview(image: Image.Image) -> bool:
+    """Return whether a TIFF file calls its first image a reduced version of another one."""
+    kind = getattr(image, "tag_v2", {}).get(SUBFILE_TYPE, 0)
+    return isinstance(kind, int) and bool(kind & REDUCED)
+
+
+def warn_if_turned(image: str | Path | BytesIO | Image.Image) -> tuple[int, int] | None:
     """Warn of an image that is stored turned: coordinates given with it may be those of the pixels as stored.
 
     Returns its upright width and height, None of a file that is no image: whoever reads it says what is wrong.
@@ -128,9 +175,9 @@ def warn_if_turned(image: str | Path | Image.Image) -> tuple[int, int] | None:
                 orientation, size = orientation_of(stored), stored.size
         except Exception:
             return None
-    width, height = size[::-1] if orientation > 4 else size
+    width, height = size[::-1] if orientation in TURNED else size
     if orientation in range(2, 9):
-        name = "image" if isinstance(image, Image.Image) else image
+        name = image if isinstance(image, str | Path) else "image"
         warn(
             f"{name}: is stored turned or mirrored (EXIF orientation {orientation}) and read upright, {width}x{height};"
             " coordinates are those of the upright image"
@@ -144,13 +191,46 @@ def orientation_of(image: Image.Image) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
-def any_image(image: np.ndarray | Image.Image | str | Path, name: str = "image") -> np.ndarray:
-    """Return a path, a Pillow image or an array as 8-bit RGB. Shapes: returns uint8 (H, W, 3)"""
+def any_image(image: Any, name: str = "image") -> np.ndarray:
+    """Return a path, an open file, a file's bytes, a Pillow image or an array as 8-bit RGB.
+
+    Shapes: returns uint8 (H, W, 3)
+    Raises: UsageError as ``open_image``, ``rgb_array`` and ``array_pixels``.
+    """
     if isinstance(image, Image.Image):
         return rgb_array(image, name)
+    source = file_of(image)
+    return array_pixels(image, name) if source is None else open_image(source)
+
+
+def image_for_prompts(image: Any) -> np.ndarray:
+    """Return what ``any_image`` does of the image that prompts refer to: turned as it is stored, it is warned of."""
+    if not isinstance(image, Image.Image):
+        image = file_of(image) or image
+    if isinstance(image, Image.Image | str | Path | BytesIO):
+        warn_if_turned(image)
+    return any_image(image)
+
+
+def file_of(image: Any) -> str | Path | BytesIO | None:
+    """Return an image file as it can be opened more than once: a path or its bytes; None for what is no file.
+
+    Raises: UsageError when an open file cannot be read.
+    """
+    if isinstance(image, bytes | bytearray | memoryview):
+        return BytesIO(image)
     if isinstance(image, str | Path):
-        return open_image(image)
-    return array_pixels(image, name)
+        return image
+    if isinstance(image, PathLike):
+        return Path(image)
+    if not hasattr(image, "read"):
+        return None
+    try:
+        if image.seekable():  # whoever read it before
+            image.seek(0)
+        return BytesIO(image.read())
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UsageError(f"open file: cannot be read as bytes: {first_line(error)}; open it with mode 'rb'") from None
 
 
 def opened(path_or_file: str | Path | BinaryIO, name: str, formats: tuple[str, ...] | None = None) -> Image.Image:
@@ -271,10 +351,13 @@ def save_png(image: Image.Image | np.ndarray, path: str | Path) -> Path:
 def read_array(path: Path) -> np.ndarray:
     """Return the array in a ``.npy`` file; object arrays, which are pickles, are refused."""
     try:
+        with path.open("rb") as stream:
+            if stream.read(len(NPY_MAGIC)) != NPY_MAGIC:  # ``numpy.load`` would take it for an archive or a pickle
+                found = stand_in(path) or "is not a .npy array; save one with numpy.save"
+                raise UsageError(f"'{path}' {found}")
         array: np.ndarray = np.load(path, allow_pickle=False)
         return array
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {error.strerror or error}") from None
     except (ValueError, EOFError) as error:
-        reason = stand_in(path) or f"is not a .npy array of numbers: {' '.join(str(error).split())}"
-        raise UsageError(f"'{path}' {reason}") from None
+        raise UsageError(f"'{path}' is not a .npy array of numbers: {' '.join(str(error).split())}") from None

@@ -12,7 +12,7 @@ from edgesam_export.errors import warn
 from edgesam_export.files import json_text, staging_folder
 from edgesam_export.imaging.mask_runs import MaskRuns
 from edgesam_export.imaging.overlay import coloured_overlay
-from edgesam_export.imaging.reading import open_image, save_png, warn_if_turned
+from edgesam_export.imaging.reading import image_for_prompts, save_png
 from edgesam_export.predict.mask_generator import GeneratedMask, GeneratorConfig, generate_masks
 from edgesam_export.runners import Runner, open_runner
 from edgesam_export.spec import Progress
@@ -73,8 +73,7 @@ def everything_image(
     Raises:
         UsageError: an unreadable image, files that are not a model, an image too small for the crops.
     """
-    pixels = open_image(image)
-    warn_if_turned(image)
+    pixels = image_for_prompts(image)
     runner = open_runner(source, numerics=numerics)
     masks = generate_masks(runner, pixels, config, progress)
     if not masks:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
 
@@ -55,6 +56,9 @@ class GeneratorConfig:
     def __post_init__(self) -> None:
         if (self.points_per_side is None) == (self.point_grids is None):
             raise UsageError("give either points_per_side or point_grids, one of both")
+        for name, value in vars(self).items():
+            if not isinstance(value, Real) and (name, value) != ("points_per_side", None) and name != "point_grids":
+                raise UsageError(f"{name} is {value!r}; give a number")
         for name in ("pred_iou_thresh", "stability_score_thresh", "box_nms_thresh", "crop_nms_thresh"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; choose 0 to 1")

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
-from edgesam_export.errors import UsageError, warn
+from edgesam_export.errors import UsageError
 from edgesam_export.imaging.feeds import PackedPrompt, joined_prompts
 from edgesam_export.imaging.geometry import PointsLike, PreparedImage, prepare
 from edgesam_export.imaging.masks import best_mask, masks_to_source
-from edgesam_export.imaging.prompts import NumbersLike, kind_of, numbers, pack_prompt, warn_if_untrained
-from edgesam_export.imaging.reading import any_image, warn_if_turned
+from edgesam_export.imaging.prompts import (
+    NumbersLike,
+    kind_of,
+    numbers,
+    pack_prompt,
+    warn_if_no_logits,
+    warn_if_untrained,
+)
+from edgesam_export.imaging.reading import image_for_prompts
 from edgesam_export.runners import Decoded, Embedding, Runner
 from edgesam_export.spec import MASK_SIDE
 
@@ -62,19 +69,18 @@ class Predictor:
         self.prepared: PreparedImage | None = None
         self.embedding: Embedding | None = None
 
-    def set_image(self, image: np.ndarray | Image.Image | str | Path) -> Predictor:
+    def set_image(self, image: np.ndarray | Image.Image | str | Path | bytes | BinaryIO) -> Predictor:
         """Encode an image; returns the predictor.
 
-        A path or a Pillow image is read as ``rgb_array`` says, an array as ``array_pixels``: RGB (H, W, 3) or grey,
-        uint8 as it is, other numbers scaled with a warning unless they fill 0..1, 0..255 or 0..65535.
+        A path, an open file, its bytes or a Pillow image is read as ``rgb_array`` says, an array as ``array_pixels``:
+        RGB (H, W, 3) or grey, uint8 as it is, other numbers scaled with a warning unless they fill 0..1, 0..255 or
+        0..65535.
 
         Raises: UsageError when it is no image.
         """
         # An image that fails must not leave the prompts of the next call to the image before it.
         self.prepared = self.embedding = None
-        if not isinstance(image, np.ndarray):
-            warn_if_turned(image)
-        prepared = prepare(any_image(image), self.runner.info.frame)
+        prepared = prepare(image_for_prompts(image), self.runner.info.frame)
         self.embedding = self.runner.encode(prepared)
         self.prepared = prepared
         return self
@@ -174,11 +180,7 @@ class Predictor:
             raise UsageError(f"mask_input has shape {mask.shape}; give the logits of an earlier prediction, {one}")
         if not np.isfinite(mask).all():
             raise UsageError("mask_input has NaN or infinite values; give the logits of an earlier prediction")
-        if mask.min() >= 0:
-            warn(
-                f"mask_input has values from {mask.min():g} to {mask.max():g}, none negative; it is read as logits,"
-                " which are negative outside the object, not as a mask or probabilities"
-            )
+        warn_if_no_logits(mask)
         return mask.reshape(1, 1, MASK_SIDE, MASK_SIDE).astype(np.float32)
 
 

@@ -13,10 +13,11 @@ from edgesam_export.files import staging_folder
 from edgesam_export.imaging.geometry import to_frame
 from edgesam_export.imaging.masks import bounding_box
 from edgesam_export.imaging.overlay import overlay
-from edgesam_export.imaging.reading import mask_image, open_image, read_array, save_png, warn_if_turned
+from edgesam_export.imaging.prompts import check_prompt
+from edgesam_export.imaging.reading import image_for_prompts, mask_image, read_array, save_png, upright_size
 from edgesam_export.predict.predictor import Masks, Predictor
 
-__all__ = ["SegmentResult", "choose_files", "segment_image"]
+__all__ = ["SegmentResult", "check_inputs", "choose_files", "segment_image"]
 
 Box = tuple[float, float, float, float]
 
@@ -84,6 +85,25 @@ def choose_files(paths: tuple[Path, ...], backend: str | None) -> list[Path]:
     return files
 
 
+def check_inputs(
+    image: Path,
+    *,
+    points: tuple[tuple[float, float], ...] = (),
+    background: tuple[tuple[float, float], ...] = (),
+    box: Box | None = None,
+    mask_input: Path | None = None,
+) -> None:
+    """Check what can be checked of the inputs of ``segment_image`` without the model, by the image's header.
+
+    Raises:
+        UsageError: as ``segment_image``.
+    """
+    coords = [*points, *background]
+    check_prompt(upright_size(image), points=coords or None, box=box, has_mask=mask_input is not None)
+    if mask_input is not None:
+        read_array(mask_input)
+
+
 def segment_image(
     image: Path,
     source: Any,
@@ -105,8 +125,7 @@ def segment_image(
     """
     from edgesam_export.runners import open_runner
 
-    pixels = open_image(image)
-    warn_if_turned(image)
+    pixels = image_for_prompts(image)
     runner = open_runner(source, numerics=numerics)
     coords = [*points, *background]
     labels = [1] * len(points) + [0] * len(background)

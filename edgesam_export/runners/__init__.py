@@ -53,13 +53,15 @@ def open_runner(source: Any, *, numerics: str | None = None, device: str = "cpu"
     ``native:all``, ``native:cpu_only``, ``native:cpu_and_gpu`` and ``native:cpu_and_ne``; of Core AI also ``apple``.
 
     Raises:
-        UsageError: files that are not an encoder and a decoder of one model.
+        UsageError: files that are not an encoder and a decoder of one model, or numerics that they do not have.
         RunnerUnavailableError: this machine cannot execute them.
     """
     import_submodules(__name__)
     from edgesam_export.modeling.sam import SamModel
 
     if isinstance(source, SamModel):
+        if numerics is not None:
+            raise UsageError(f"numerics is '{numerics}', but PyTorch computes in FP32; leave --numerics out")
         return RUNNERS["torch"].open_model(source, device=device)
     return runner_of([open_artifact(file) for file in list_files(source)], numerics=numerics, device=device)
 

@@ -30,7 +30,13 @@ class OnnxRuntimeRunner(ArtifactRunner):
 
     @classmethod
     def open(cls, artifacts: list[Artifact], *, numerics: str | None, device: str) -> OnnxRuntimeRunner:
-        """Return a runner; the files alone decide about the arithmetic."""
+        """Return a runner.
+
+        Raises:
+            UsageError: an arithmetic is asked for, about which the files alone decide.
+        """
+        if numerics is not None:
+            raise UsageError(f"numerics is '{numerics}', but ONNX files decide theirs; leave --numerics out")
         return cls(artifacts)
 
     def run(self, component: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ from edgesam_export.segment_anything.model_registry import (
     sam_model_registry,
 )
 from edgesam_export.segment_anything.predictor import Sam, SamPredictor
+from edgesam_export.segment_anything.replacement import replace_segment_anything
 from edgesam_export.segment_anything.transforms import ResizeLongestSide
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "build_sam_vit_b",
     "build_sam_vit_h",
     "build_sam_vit_l",
+    "replace_segment_anything",
     "sam_model_registry",
 ]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from edgesam_export.artifacts import format_of
 from edgesam_export.errors import UsageError
-from edgesam_export.families import load_model, model_names
+from edgesam_export.families import load_model, model_info, model_names
 from edgesam_export.runners import open_runner
 from edgesam_export.segment_anything.predictor import Sam
 
@@ -25,6 +26,14 @@ NAMES = {
 """Names that segment-anything and MobileSAM have for models; ours are known too."""
 
 
+class Builders(dict[str, Callable[..., Sam]]):
+    """Functions that return a model, by its name; an unknown name is a UsageError that says which is meant."""
+
+    def __missing__(self, name: str) -> Callable[..., Sam]:
+        model_info(str(name))
+        raise KeyError(name)
+
+
 def build(name: str, checkpoint: Any = None) -> Sam:
     """Return a model with the weights of a checkpoint, without one the published ones; or exported files of it.
 
@@ -36,6 +45,10 @@ def build(name: str, checkpoint: Any = None) -> Sam:
     """
     if checkpoint is None or not is_exported(checkpoint):
         return Sam(open_runner(load_model(name, checkpoint)))
+    if not isinstance(checkpoint, str | PathLike | Iterable) or hasattr(checkpoint, "read"):
+        raise UsageError(
+            f"checkpoint is {type(checkpoint).__name__}; give a path: weights, exported files, their folder"
+        )
     runner = open_runner(checkpoint)
     if runner.info.name != name:
         found = runner.info.name
@@ -51,9 +64,9 @@ def is_exported(checkpoint: Any) -> bool:
     return format_of(path) is not None or path.is_dir()
 
 
-sam_model_registry: dict[str, Callable[..., Sam]] = {
-    key: partial(build, name) for key, name in {**{name: name for name in model_names()}, **NAMES}.items()
-}
+sam_model_registry = Builders(
+    {key: partial(build, name) for key, name in {**{name: name for name in model_names()}, **NAMES}.items()}
+)
 build_sam = build_sam_vit_h = sam_model_registry["vit_h"]
 build_sam_vit_l = sam_model_registry["vit_l"]
 build_sam_vit_b = sam_model_registry["vit_b"]

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from edgesam_export.errors import UsageError
-from edgesam_export.imaging.geometry import PreparedImage, framed, prepare
+from edgesam_export.errors import RunnerUnavailableError, UsageError, first_line, warn
+from edgesam_export.imaging.geometry import PreparedImage, fitted_size, framed, prepare, sizes_alone
 from edgesam_export.imaging.masks import masks_to_source
-from edgesam_export.imaging.prompts import arranged, kind_of, warn_if_untrained
-from edgesam_export.imaging.reading import any_image
+from edgesam_export.imaging.prompts import kind_of, warn_if_untrained
+from edgesam_export.imaging.reading import image_for_prompts
 from edgesam_export.predict.mask_generator import columns_of
-from edgesam_export.runners import Embedding, Runner, open_runner
-from edgesam_export.segment_anything.transforms import ResizeLongestSide
-from edgesam_export.spec import EMPTY_SLOT, MASK_SIDE
+from edgesam_export.runners import Runner, open_runner
+from edgesam_export.segment_anything.parts import ImageEncoder, MaskDecoder, PromptEncoder
+from edgesam_export.segment_anything.prompts import one_box, one_mask, packed, packed_parts, points_or_none
+from edgesam_export.segment_anything.transforms import ResizeLongestSide, Size
+from edgesam_export.spec import MASK_SIDE
 
 __all__ = ["Sam", "SamPredictor", "as_sam"]
 
-LABELS = (-1, 0, 1, 2, 3)
-"""Not a point, background, foreground, a box's corners."""
 PROMPT_KEYS = ("point_coords", "point_labels", "boxes", "mask_inputs")
 """Of what ``Sam`` is called with."""
+
+
+OF_THE_MODULE = ("modules", "named_parameters", "parameters", "state_dict")
+"""Of PyTorch's modules, what programs read of a model."""
 
 
 class Sam:
@@ -32,23 +36,76 @@ class Sam:
 
     mask_threshold = 0.0
     image_format = "RGB"
+    training = False
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self.device = torch.device("cpu")
-        self.image_encoder = SimpleNamespace(img_size=runner.info.frame.prompt_size)
+        frame, model = runner.info.frame, runner.model
+        self.pixel_mean, self.pixel_std = (torch.tensor(part).reshape(3, 1, 1) for part in (frame.mean, frame.std))
+        self.image_encoder = ImageEncoder(frame.prompt_size, model)
+        if model is not None and len(runner.embedding_names) == 1:
+            self.prompt_encoder, self.mask_decoder = PromptEncoder(model), MaskDecoder(model)
 
-    def to(self, device: str | torch.device) -> Sam:
-        """Move the model to a device; exported files stay on the CPU.
+    def __getattr__(self, name: str) -> Any:
+        if name in OF_THE_MODULE and (module := self.runner.model) is not None:
+            return getattr(module, name)
+        known = "SamPredictor, SamAutomaticMaskGenerator and sam(batched_input, multimask_output)"
+        why = ": exported files are run as a whole" if self.runner.model is None else ""
+        raise AttributeError(f"this Sam has no '{name}'{why}; it is for {known}", name=name, obj=self)
 
-        Raises: UsageError for files and another device.
+    def preprocess(self, x: Tensor) -> Tensor:
+        """Return resized images normalised and padded. Shapes: (..., 3, h, w), 0..255; returns (..., 3, S, S)"""
+        side = self.runner.info.frame.size
+        mean, std = self.pixel_mean.to(x.device), self.pixel_std.to(x.device)
+        return pad((x - mean) / std, (0, side - x.shape[-1], 0, side - x.shape[-2]))
+
+    def postprocess_masks(self, masks: Tensor, input_size: Size, original_size: Size) -> Tensor:
+        """Return small logits at an image's size. Shapes: (B, C, 256, 256); returns (B, C, H, W)"""
+        image = sizes_alone((int(original_size[0]), int(original_size[1])), self.runner.info.frame)
+        large = masks_to_source(masks.detach().cpu().reshape(-1, MASK_SIDE, MASK_SIDE).numpy(), image)
+        return torch.from_numpy(large).reshape(*masks.shape[:2], *image.source_size).to(masks.device)
+
+    def to(self, device: Any = None, dtype: torch.dtype | None = None, non_blocking: bool = False) -> Sam:
+        """Move the model to a device; exported files stay on the CPU. Numbers are float32.
+
+        Raises:
+            UsageError: for files and another device, or another type of numbers.
+            RunnerUnavailableError: this machine has no such device.
         """
-        device = torch.device(device)
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
+        if dtype not in (None, torch.float32):
+            raise UsageError(f"it computes in float32, not in {dtype}; leave the type out")
+        device = self.device if device is None else device
+        if self.runner.model is None and str(device) != "cpu":
+            raise UsageError(f"{self.runner.name} runs on the CPU, not on {device}; leave .to() out")
+        device = usable(device)
         if self.runner.model is not None:
             self.runner = open_runner(self.runner.model, device=str(device))
-        elif device.type != "cpu":
-            raise UsageError(f"{self.runner.name} runs on the CPU, not on {device}; leave .to() out")
         self.device = device
+        return self
+
+    def cuda(self, device: int | str | torch.device | None = None) -> Sam:
+        """Move the model to a GPU of NVIDIA; see ``to``."""
+        return self.to("cuda" if device is None else torch.device("cuda", device) if type(device) is int else device)
+
+    def cpu(self) -> Sam:
+        """Move the model to the CPU."""
+        return self.to("cpu")
+
+    def float(self) -> Sam:
+        """Return itself: its numbers are float32."""
+        return self
+
+    def half(self) -> Sam:
+        """Raise UsageError: its numbers are float32."""
+        return self.to(torch.float16)
+
+    def train(self, mode: bool = True) -> Sam:
+        """Return itself in evaluation mode. Raises: UsageError when it is to be trained."""
+        if mode:
+            raise UsageError("this Sam is for masks alone; train with 'edgesam-export distill'")
         return self
 
     def eval(self) -> Sam:
@@ -73,6 +130,19 @@ class Sam:
         return results
 
 
+def usable(device: Any) -> torch.device:
+    """Return a device that this machine has.
+
+    Raises: RunnerUnavailableError when it has not.
+    """
+    try:
+        return torch.empty(0, device=device).device
+    except Exception as error:  # each kind of device has its own
+        raise RunnerUnavailableError(
+            f"device '{device}': {first_line(error).split('. ')[0]}; 'cpu' is always there"
+        ) from None
+
+
 def as_sam(model: Any) -> Sam:
     """Return a ``Sam`` for one, for a runner, or for whatever ``open_runner`` takes: a model, files, a folder."""
     if isinstance(model, Sam):
@@ -83,7 +153,9 @@ def as_sam(model: Any) -> Sam:
 class SamPredictor:
     """Masks for prompts on one image at a time.
 
-    ``sam_model`` is a ``Sam``, a loaded model, exported files or their folder.
+    ``sam_model`` is a ``Sam``, a loaded model, exported files or their folder. What belongs to the current image are
+    ``features`` (the embedding; of several maps each by its name), ``original_size``, ``input_size`` and
+    ``is_image_set``: kept and set again, they take the place of ``set_image``.
     """
 
     def __init__(self, sam_model: Any) -> None:
@@ -99,8 +171,7 @@ class SamPredictor:
 
     def reset_image(self) -> None:
         """Forget the current image."""
-        self.prepared: PreparedImage | None = None
-        self.embedding: Embedding = {}
+        self.features: Tensor | dict[str, Tensor] | None = None
         self.is_image_set = False
         self.original_size: tuple[int, int] | None = None
         self.input_size: tuple[int, int] | None = None
@@ -113,7 +184,7 @@ class SamPredictor:
         """
         if image_format not in ("RGB", "BGR"):
             raise UsageError(f"image_format is '{image_format}'; choose RGB or BGR")
-        pixels = any_image(image)
+        pixels = image_for_prompts(image)
         if image_format != self.model.image_format:
             pixels = np.ascontiguousarray(pixels[..., ::-1])
         self.encode(prepare(pixels, self.model.runner.info.frame))
@@ -124,29 +195,46 @@ class SamPredictor:
         Shapes: transformed_image (1, 3, h, w) RGB, 0..255; original_image_size H, W before
         Raises: UsageError when it has another size.
         """
-        if transformed_image.ndim != 4 or transformed_image.shape[0] != 1:
-            raise UsageError(f"transformed_image is {tuple(transformed_image.shape)}; pass (1, 3, h, w)")
-        height, width = original_image_size
-        resized = transformed_image[0].permute(1, 2, 0).cpu().numpy()
-        self.encode(framed(resized, (int(height), int(width)), self.model.runner.info.frame))
+        image = torch.as_tensor(transformed_image).detach().cpu()
+        if image.ndim != 4 or image.shape[0] != 1:
+            raise UsageError(f"transformed_image is {tuple(image.shape)}; pass (1, 3, h, w)")
+        if image.is_floating_point() and (image.min() < 0 or 0 < image.max() <= 1):
+            low, high = float(image.min()), float(image.max())
+            warn(f"transformed_image has values from {low:g} to {high:g}; they are read as 0 to 255, not normalised")
+        size, frame = (int(original_image_size[0]), int(original_image_size[1])), self.model.runner.info.frame
+        if image.shape[2:] == fitted_size(size, frame.prompt_size, frame.fit):  # by a transform without ``frame``
+            image = self.transform.apply_image_torch(image.float())
+        self.encode(framed(image[0].permute(1, 2, 0).numpy(), size, frame))
 
     def encode(self, prepared: PreparedImage) -> None:
         """Embed a prepared image, which becomes the current one."""
         self.reset_image()
-        self.embedding = self.model.runner.encode(prepared)
-        self.prepared, self.is_image_set = prepared, True
-        self.original_size, self.input_size = prepared.source_size, prepared.scaled_size
+        found = self.model.runner.encode(prepared)
+        maps = {name: torch.from_numpy(array).to(self.device) for name, array in found.items()}
+        self.features = maps if len(maps) > 1 else next(iter(maps.values()))
+        self.original_size, self.input_size, self.is_image_set = prepared.source_size, prepared.scaled_size, True
 
-    def current(self) -> PreparedImage:
-        """Return the current image, or raise UsageError."""
-        if self.prepared is None:
+    def current(self) -> tuple[PreparedImage, dict[str, np.ndarray]]:
+        """Return the current image without its pixels, and its embedding.
+
+        Raises: UsageError when there is none, or ``features`` were set that are not of this model.
+        """
+        if not self.is_image_set or self.features is None or self.original_size is None:
             raise UsageError("no image yet; call set_image first")
-        return self.prepared
+        info, names = self.model.runner.info, self.model.runner.embedding_names
+        maps = self.features if isinstance(self.features, dict) else {names[0]: self.features}
+        shapes = dict(zip(names, info.embedding_shapes, strict=True))
+        embedding = {name: torch.as_tensor(part).detach().cpu().float().numpy() for name, part in maps.items()}
+        found = {name: part.shape for name, part in embedding.items()}
+        if found != shapes:
+            raise UsageError(f"features have shape {found}; those of {info.name} have {shapes}")
+        height, width = self.original_size
+        return sizes_alone((int(height), int(width)), info.frame), embedding
 
     def get_image_embedding(self) -> Tensor:
         """Return the embedding of the current image, (1, D, 64, 64); of several maps the first."""
-        self.current()
-        first, *_ = self.embedding.values()
+        _, embedding = self.current()
+        first, *_ = embedding.values()
         return torch.from_numpy(first).to(self.device)
 
     def predict(
@@ -166,15 +254,21 @@ class SamPredictor:
             returns bool (or float32 with ``return_logits``) (C, H, W), float32 (C,), float32 (C, 256, 256)
         Raises: UsageError before ``set_image``, and as ``predict_torch``.
         """
-        size = self.current().source_size
-        coords = None if point_coords is None else self.transform.apply_coords(point_coords, size)[None]
-        boxes = None if box is None else self.transform.apply_boxes(box, size)
-        labels = None if point_labels is None else np.asarray(point_labels)[None]
-        mask = None if mask_input is None else np.asarray(mask_input)[None]
-        points, kinds, corners, earlier = (
-            None if part is None else torch.as_tensor(part) for part in (coords, labels, boxes, mask)
+        size = self.current()[0].source_size
+        coords, labels = points_or_none(point_coords, "point_coords"), points_or_none(point_labels, "point_labels")
+        corners = one_box(box)
+        if coords is not None and (coords.ndim != 2 or coords.shape[1] != 2):
+            raise UsageError(f"point_coords has shape {coords.shape}; give (N, 2), x and y of each point")
+        points, kinds, boxes, earlier = (
+            None if part is None else torch.as_tensor(part)
+            for part in (
+                None if coords is None else self.transform.apply_coords(coords, size)[None],
+                None if labels is None else labels.reshape(1, -1),
+                None if corners is None else self.transform.apply_boxes(corners, size),
+                one_mask(mask_input),
+            )
         )
-        results = self.predict_torch(points, kinds, corners, earlier, multimask_output, return_logits)
+        results = self.predict_torch(points, kinds, boxes, earlier, multimask_output, return_logits)
         masks, scores, logits = (part[0].cpu().numpy() for part in results)
         return masks, scores, logits
 
@@ -194,55 +288,20 @@ class SamPredictor:
             returns (B, C, H, W), (B, C), (B, C, 256, 256); C is 3, or 1 without ``multimask_output``
         Raises: UsageError for a prompt that is missing or malformed, or that the decoder does not take or answer.
         """
-        prepared, runner = self.current(), self.model.runner
+        (prepared, embedding), runner = self.current(), self.model.runner
         columns = columns_of(runner, multimask=multimask_output)
-        coords, labels, masks = packed(point_coords, point_labels, boxes, mask_input, runner)
-        warn_if_untrained(runner.info, kind_of(labels[:1], has_mask=masks is not None))
-        logits, scores, _ = runner.decode_many(self.embedding, coords, labels, masks)
-        logits, scores = logits[:, columns], scores[:, columns]
-        large = masks_to_source(logits.reshape(-1, MASK_SIDE, MASK_SIDE), prepared)
-        large = large.reshape(*logits.shape[:2], *prepared.source_size)
+        parts = packed_parts(point_coords, point_labels, boxes, mask_input)
+        coords, labels, masks = packed(parts, prepared, runner)
+        if len(coords):
+            warn_if_untrained(runner.info, kind_of(labels[:1], has_mask=masks is not None))
+            decoded = runner.decode_many(embedding, coords, labels, masks)
+            logits, scores = decoded.masks[:, columns], decoded.scores[:, columns]
+        else:  # as many masks as a detector found boxes
+            logits = np.zeros((0, len(columns), MASK_SIDE, MASK_SIDE), np.float32)
+            scores = np.zeros((0, len(columns)), np.float32)
+        large = np.zeros((*logits.shape[:2], *prepared.source_size), np.float32)
+        if len(logits):
+            large = masks_to_source(logits.reshape(-1, MASK_SIDE, MASK_SIDE), prepared).reshape(large.shape)
         results = (large if return_logits else large > self.model.mask_threshold, scores, logits)
         moved = [torch.from_numpy(np.ascontiguousarray(part)).to(self.device) for part in results]
         return moved[0], moved[1], moved[2]
-
-
-def packed(
-    points: Tensor | None, labels: Tensor | None, boxes: Tensor | None, masks: Tensor | None, runner: Runner
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return the inputs of ``Runner.decode_many`` for prompts as ``SamPredictor.predict_torch`` takes them.
-
-    Raises: UsageError for a prompt that is missing or malformed.
-    """
-    given = [len(part) for part in (points, labels, boxes, masks) if part is not None and part.ndim]
-    if not given:
-        raise UsageError("no prompt: give at least one point, a box or a mask")
-    count = given[0]
-    coords = checked(points, "point_coords", (count, None, 2))
-    kinds = checked(labels, "point_labels", (count, None))
-    corners = checked(boxes, "boxes", (count, 4)).reshape(count, -1, 2)
-    mask = None if masks is None else checked(masks, "mask_input", (count, 1, MASK_SIDE, MASK_SIDE))
-    if coords.shape[:2] != kinds.shape:
-        raise UsageError(f"{coords.shape[1]} points but {kinds.shape[1]} labels; give one label for each point")
-    if not np.isin(kinds, LABELS).all():
-        raise UsageError(f"point_labels holds {sorted({*kinds.flat} - {*LABELS})[0]:g}; labels are {LABELS}")
-    if not coords.shape[1] and not corners.shape[1]:  # a mask alone: no token, as in segment-anything
-        return np.zeros((count, 1, 2), np.float32), np.full((count, 1), EMPTY_SLOT, np.float32), mask
-    return (*arranged(coords, kinds, corners, padding_point=runner.info.padding_point), mask)
-
-
-def checked(part: Tensor | None, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Return one part of B prompts as float32 of a shape, in which None is any length; without it, of no entries.
-
-    Raises: UsageError when it has another shape, or holds NaN or infinity.
-    """
-    if part is None:
-        return np.zeros([0 if at == 1 else length or 0 for at, length in enumerate(shape)], np.float32)
-    array: np.ndarray = part.detach().cpu().numpy().astype(np.float32)
-    fits = array.ndim == len(shape) and all(length in (None, found) for length, found in zip(shape, array.shape))
-    if not fits:
-        expected = str(shape).replace("None", "N")
-        raise UsageError(f"{name} has shape {array.shape}; expected {expected}")
-    if not np.isfinite(array).all():
-        raise UsageError(f"{name} holds NaN or infinite values")
-    return array

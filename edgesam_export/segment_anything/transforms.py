@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 from edgesam_export.imaging.geometry import fitted_size, prepare, scaled_size
 from edgesam_export.spec import ImageFrame
 
-__all__ = ["ResizeLongestSide"]
+__all__ = ["ResizeLongestSide", "Size"]
 
 Size = tuple[int, ...]
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from edgesam_export.errors import UsageError, collected_warnings
 from edgesam_export.files import json_text
-from edgesam_export.imaging.geometry import PreparedImage, prepare
+from edgesam_export.imaging.geometry import PreparedImage, prepare, sizes_alone
 from edgesam_export.imaging.mask_runs import MaskRuns, shared_area
 from edgesam_export.imaging.masks import best_mask
 from edgesam_export.imaging.overlay import coloured_overlay, overlay
@@ -31,8 +31,6 @@ from edgesam_export.serve.sessions import Encoded, Limits, Session
 __all__ = ["DOWNLOADS", "Answer", "Click", "Predictions", "difference"]
 
 Report = Callable[..., None]
-NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
-NO_TENSOR = np.zeros((1, 3, 0, 0), np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +119,7 @@ class Predictions:
             embedding = runner.encode(prepared)
             elapsed = milliseconds_since(start)
             # A click needs the sizes alone; the tensor of a 1024 pixel frame would be 12 MB.
-            prepared = replace(prepared, pixels=NO_PIXELS, tensor=NO_TENSOR)
+            prepared = sizes_alone(prepared.source_size, prepared.frame)
             found = Encoded(prepared=prepared, embedding=embedding, encode_ms=elapsed)
             session.encoded[backend.id] = found
             self.last_encode_ms[backend.id] = elapsed

@@ -46,14 +46,19 @@ def allowed_names(host: str) -> frozenset[str]:
 
     A page of a stranger has a domain name. An address in ``Host`` is one that the browser connected to.
     """
-    return frozenset({"localhost", host.lower()} | (set() if is_loopback(host) else {socket.gethostname().lower()}))
+    names = {"localhost", host.lower()}
+    if not is_loopback(host):  # as the network knows this machine: its name, alone and by mDNS
+        own = socket.gethostname().lower()
+        first = own.partition(".")[0]
+        names |= {own, first, f"{first}.local"}
+    return frozenset(names)
 
 
 def name_in(host_header: str) -> str:
     """Return the name or address in a ``Host`` header, without port and brackets, in small letters."""
     name, _, port = host_header.rpartition(":")
     bare = name if name and port.isdigit() else host_header
-    return bare.strip("[]").lower()
+    return bare.strip("[]").removesuffix(".").lower()
 
 
 class Guard:

@@ -41,6 +41,16 @@ CASES = [
     ([WRAPPER, (FBS, 3, "")], "launch", "untrusted", 4, "never"),
     ([WRAPPER, (FBS, 5, "Busy: a system prompt is pending")], "launch", "busy", 4, "busy"),
     ([(CORE, 12040, "")], "details", "developer_mode", 4, "never"),
+    (
+        [
+            (CORE, 12040, "The developer disk image could not be mounted on this device."),
+            ("com.apple.mobiledevice", -402652958, "0xe80000e2 (kAMDMobileImageMounterDeviceLocked)"),
+        ],
+        "details",
+        "locked",
+        4,
+        "unlock",
+    ),
     ([WRAPPER, ("NSOSStatusErrorDomain", -10814, "")], "launch", "not_installed", 6, "never"),
     ([(POSIX, 3, "No such process")], "terminate", "process_gone", 6, "never"),
     ([("com.apple.CoreDevice.ControlChannelConnectionError", 1, "")], "pull", "device_gone", 4, "reconnect"),

@@ -232,6 +232,8 @@ def test_compare_prints_a_table_and_draws_a_plot(command, tmp_path):
     rows = json.loads(command("compare", tmp_path / "records", "--json")[1])
     assert rows["ranked"][0]["p50_ms"] == 200.0 and rows["schema_version"] == 1
     assert command("compare", tmp_path / "records", "--markdown")[1].startswith("| # | model |")
+    code, out, err = command("compare", tmp_path / "records", "--json", "--output", tmp_path / "plot.gif")
+    assert (code, out) == (2, "") and "plot.gif'; formats are .md" in err, "a command that fails prints no result"
 
 
 def test_compare_refuses_to_mix(command, tmp_path):

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
@@ -18,9 +19,11 @@ from PIL import Image
 
 from edgesam_export.cli import main
 from edgesam_export.cli.options import numerics_of
+from edgesam_export.families import build_model
 from edgesam_export.formats.coreml import convert as coreml_format
 from edgesam_export.formats.onnx import convert as onnx_format
 from edgesam_export.predict import segment as execution
+from edgesam_export.resources import SAMPLES
 
 TINY = "edge_sam_tiny"
 
@@ -59,7 +62,10 @@ def contents(folder: Path) -> dict[str, int]:
         (("onnx", "edge_sam", "--random-weights", "1", "--checkpoint", "a.pth"), "pass one"),
         (("parity", "none.onnx"), "'none.onnx' is no exported file; give an existing"),
         (("parity",), "Missing argument"),
-        (("segment", "none.png", "--point", "1,2", "--backend", "onnx"), "backend onnx needs exported files"),
+        (
+            ("segment", SAMPLES / "scene.png", "--point", "1,2", "--backend", "onnx"),
+            "backend onnx needs exported files",
+        ),
         (("segment", "none.png", "--point", "one,2"), "'one,2' is not x,y in source pixels"),
         (("segment", "none.png", "--box", "1,2,3"), "'1,2,3' is not x0,y0,x1,y1 in source pixels"),
         (("run", "none.mlpackage", "--input", "x=none.npy"), "none.mlpackage: no such file or folder"),
@@ -148,6 +154,48 @@ def test_checkpoints_that_cannot_be_used(refused, own_weights, tmp_path, kind, l
 def test_a_checkpoint_that_is_not_there(refused, tmp_path):
     line = refused("coreml", TINY, "--checkpoint", tmp_path / "none.pth", "--output", tmp_path / "out")
     assert "none.pth" in line and "No such file" in line
+
+
+def test_numerics_that_a_runner_does_not_have_are_refused(refused, onnx_pair):
+    words = ("segment", SAMPLES / "scene.png", "--point", "1,1", "--numerics", "fp16")
+    files = [word for path in onnx_pair for word in ("--artifact", path)]
+    assert "numerics is 'fp16', but ONNX files decide theirs; leave --numerics out" in refused(*words, *files)
+    assert "numerics is 'fp16', but PyTorch computes in FP32" in refused(*words, "--model", TINY)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("segment", "none.png", "--point", "1,1"), "none.png: no such file"),
+        (("segment", "https://example.org/a.png", "--point", "1,1"), "an address, not a file; fetch it first"),
+        (("segment", SAMPLES / "scene.png"), "no prompt: give at least one point, a box or a mask"),
+        (("segment", SAMPLES / "scene.png", "--point", "999,1"), "point (999, 1) is outside the image of 512x512"),
+        (("segment", SAMPLES / "scene.png", "--mask-input", "none.npy"), "cannot read 'none.npy'"),
+        (
+            ("segment", SAMPLES / "scene.png", "--mask-input", SAMPLES / "scene.png"),
+            "scene.png' is not a .npy array; save",
+        ),
+        (
+            ("segment", SAMPLES / "scene.png", "--point", "1,1", "--artifact", ".", "--model", TINY),
+            "--model has no effect",
+        ),
+        (
+            ("everything", SAMPLES / "scene.png", "--artifact", ".", "--random-weights", "1"),
+            "--random-weights has no effect on exported files; leave --random-weights or --artifact out",
+        ),
+        (("everything", "none.png"), "none.png: no such file"),
+        (("everything", SAMPLES / "scene.png", "--output", SAMPLES / "scene.png"), "cannot write to output folder"),
+        (("onnx", TINY, "--output", SAMPLES / "scene.png"), "cannot write to output folder"),
+        (
+            ("coreml", TINY, "--checkpoint", "https://example.org/a.pth"),
+            "a.pth: an address, not a file; fetch it first",
+        ),
+    ],
+)
+def test_what_can_be_seen_without_weights_is_seen_before_they_are_fetched(refused, monkeypatch, words, line):
+    monkeypatch.setattr("edgesam_export.families.build_model", build := Mock(wraps=build_model))
+    assert line in refused(*words)
+    assert build.called == (words[0] == "coreml")
 
 
 # --------------------------------------------------------------------------------------- output

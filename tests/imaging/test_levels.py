@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -141,6 +142,17 @@ def test_a_small_bright_object_on_black_stays_as_it_is():
 def test_another_layout_is_refused_with_the_way_out(shape, advice):
     with pytest.raises(UsageError, match=advice):
         array_pixels(np.zeros(shape, np.float32))
+
+
+def test_arrays_of_other_libraries_are_taken_as_numpy_takes_them():
+    levels = np.arange(60, dtype=np.uint8).reshape(4, 5, 3) * 4
+    masked = np.ma.masked_greater(levels.astype(np.int16), 200)
+    for found in (torch.from_numpy(levels), np.ma.masked_array(levels), masked):
+        assert np.array_equal(array_pixels(found), np.where(levels > 200, 0, levels) if found is masked else levels)
+    with pytest.raises(UsageError, match=r"its channels come first; .*image\.permute\(1, 2, 0\)"):
+        array_pixels(torch.zeros(3, 8, 9))
+    with pytest.raises(UsageError, match=r"image is Tensor, which NumPy cannot take: .*; give a NumPy array"):
+        array_pixels(torch.zeros(8, 9, 3, requires_grad=True))
 
 
 def test_transparency_of_an_array_is_composited_as_of_a_file():

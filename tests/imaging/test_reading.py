@@ -10,11 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from edgesam_export.errors import EdgeSAMExportWarning, UsageError, collected_warnings
 from edgesam_export.imaging import reading
-from edgesam_export.imaging.reading import mask_image, open_image, rgb_array, save_png, warn_if_turned
+from edgesam_export.imaging.reading import (
+    any_image,
+    image_for_prompts,
+    mask_image,
+    open_image,
+    rgb_array,
+    save_png,
+    upright_size,
+    warn_if_turned,
+)
 from edgesam_export.resources import SAMPLES
 
 
@@ -107,6 +116,55 @@ def test_an_image_that_is_stored_turned_is_warned_of(tmp_path, orientation):
     assert len(found) == (2 if orientation > 1 else 0)
     upright = "4x7" if orientation > 4 else "7x4"
     assert all(f"EXIF orientation {orientation}) and read upright, {upright};" in text for text in found)
+
+
+def test_the_preview_in_a_raw_file_is_warned_of(tmp_path):
+    for kind in (0, 1):
+        directory = TiffImagePlugin.ImageFileDirectory_v2()
+        directory[254] = kind
+        Image.new("RGB", (16, 12), (9, 99, 200)).save(tmp_path / f"{kind}.dng", format="TIFF", tiffinfo=directory)
+    with collected_warnings(silent=True) as found:
+        assert open_image(tmp_path / "1.dng").shape == (12, 16, 3)
+    assert len(found) == 1 and "1.dng: its first image is a preview of 16x12 beside a larger one" in found[0]
+    with collected_warnings(silent=True) as found:
+        open_image(tmp_path / "0.dng")
+    assert not found
+
+
+def test_bytes_and_open_files_are_read_as_their_paths_are(tmp_path):
+    path = tmp_path / "a.jpg"
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(one_row(range(0, 250, 25), np.uint8).repeat(3).reshape(1, -1, 3)).save(path, exif=exif.tobytes())
+    expected, content = open_image(path), path.read_bytes()
+    with path.open("rb") as opened, (tmp_path / "a.jpg").open() as as_text:
+        assert opened.read(3)  # somebody looked at it before
+        for source in (path, content, bytearray(content), memoryview(content), io.BytesIO(content), opened):
+            with collected_warnings(silent=True) as found:
+                assert np.array_equal(image_for_prompts(source), expected)
+            assert len(found) == 1 and "EXIF orientation 6" in found[0]
+        with pytest.raises(UsageError, match=r"open file: cannot be read as bytes: .* open it with mode 'rb'"):
+            any_image(as_text)
+
+
+@pytest.mark.parametrize(
+    "address", ["https://example.org/a.jpg", "file:///tmp/a.jpg", "data:image/png;base64," + "A" * 999]
+)
+def test_an_address_is_no_file_and_is_not_repeated_at_length(address):
+    with pytest.raises(UsageError, match="an address, not a file; fetch it first") as caught:
+        any_image(address)
+    assert len(str(caught.value)) < 220
+
+
+@pytest.mark.parametrize("orientation", range(9))
+def test_the_size_of_an_upright_image_is_read_from_its_header(tmp_path, monkeypatch, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.new("RGB", (7, 4)).save(tmp_path / "a.jpg", exif=exif.tobytes())
+    expected = open_image(tmp_path / "a.jpg").shape[:2]
+    monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("pixels were decoded"))
+    assert upright_size(tmp_path / "a.jpg") == expected
+    assert refusal(Path("https://example.org/a.jpg")).startswith("https:/example.org/a.jpg: an address, not a file")
 
 
 def test_a_large_image_that_is_stored_turned_is_warned_of_in_our_words_alone(tmp_path, monkeypatch):

@@ -161,6 +161,7 @@ def test_one_map_at_a_time_of_a_large_image(monkeypatch):
         ({"points_per_side": None}, "give either points_per_side or point_grids"),
         ({"point_grids": [point_grid(2)]}, "give either points_per_side or point_grids"),
         ({"points_per_side": 4, "crop_n_layers": 3, "crop_n_points_downscale_factor": 2}, "no point in layer 3"),
+        ({"pred_iou_thresh": "0.9"}, "pred_iou_thresh is '0.9'; give a number"),
         ({"pred_iou_thresh": 1.5}, "pred_iou_thresh is 1.5; choose 0 to 1"),
         ({"stability_score_thresh": np.nan}, "stability_score_thresh is nan; choose 0 to 1"),
         ({"stability_score_offset": -1}, "stability_score_offset is -1; choose 0 or more"),

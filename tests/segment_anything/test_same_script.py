@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+import warnings
 from types import ModuleType
 from typing import Any
 
@@ -10,8 +13,11 @@ import pytest
 import torch
 from original_sam import one_frame_model, original, sam_of
 from pycocotools import mask as coco
+from small_models import SMALL_MAPS, small_model
 
 import edgesam_export.segment_anything as ours
+from edgesam_export.errors import EdgeSAMExportWarning
+from edgesam_export.families import load_model
 from edgesam_export.formats import find_format
 from edgesam_export.imaging.masks import iou
 from edgesam_export.imaging.reading import open_image
@@ -111,6 +117,47 @@ def same_records(found: list[dict], expected: list[dict]) -> None:
         assert abs(mine["area"] - theirs["area"]) <= 2
 
 
+def script_of_parts(sam: Any, transform: Any, image: np.ndarray) -> dict[str, tuple[torch.Tensor, ...]]:
+    """What a program does that goes without the predictor, as those that evaluate fine-tuned weights do."""
+    resized = torch.as_tensor(transform.apply_image(image)).permute(2, 0, 1)[None].float()
+    box = transform.apply_boxes_torch(torch.as_tensor(BOX[None]), image.shape[:2])
+    points = transform.apply_coords_torch(torch.tensor([[[420.0, 380.0]], [[60.0, 20.0]]]), image.shape[:2])
+    embedding = sam.image_encoder(sam.preprocess(resized))
+    results, earlier = {}, torch.full((1, 1, 256, 256), -3.0)
+    prompts = {
+        "box": (None, box[:, None], None),
+        "points": ((points, torch.tensor([[1], [0]])), None, None),
+        "all": ((points[:1], torch.tensor([[1]])), box, earlier),
+        "mask": (None, None, earlier),
+    }
+    for name, (clicks, boxes, masks) in prompts.items():
+        sparse, dense = sam.prompt_encoder(points=clicks, boxes=boxes, masks=masks)
+        results[f"{name} encoded"] = sparse, dense
+        logits, scores = sam.mask_decoder(
+            image_embeddings=embedding,
+            image_pe=sam.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=name == "points",
+        )
+        large = sam.postprocess_masks(logits, resized.shape[-2:], image.shape[:2])
+        results[name] = logits, scores, large
+    return results
+
+
+def test_a_script_gets_the_same_from_the_parts(model, image):
+    with original() as segment_anything, torch.no_grad():
+        transform = segment_anything.utils.transforms.ResizeLongestSide(512)
+        expected = script_of_parts(sam_of(model), transform, image)
+    found = script_of_parts(ours.predictor.as_sam(model), ours.ResizeLongestSide(512), image)
+    assert found.keys() == expected.keys()
+    for name in expected:
+        for mine, theirs in zip(found[name], expected[name], strict=True):
+            assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype), name
+            if mine.numel():
+                assert (mine - theirs).abs().max() <= 1e-3 * max(1, theirs.abs().max()), name
+
+
 def test_the_forms_of_a_segmentation_are_one_mask(model, image):
     generator = ours.SamAutomaticMaskGenerator(model, **GENERATOR, output_mode="coco_rle")
     record = generator.generate(image)[0]
@@ -160,16 +207,198 @@ def predictor(model, image):
         ({"point_coords": np.array([[1, 2]])}, "1 points but 0 labels; give one label for each point"),
         ({"point_coords": np.array([[1, 2]]), "point_labels": np.array([7])}, "point_labels holds 7; labels are"),
         ({"point_coords": np.array([[1, np.nan]]), "point_labels": np.array([1])}, "point_coords holds NaN"),
-        (
-            {"box": np.array([[1, 2, 3, 4], [1, 2, 3, 4]]), "mask_input": np.zeros((1, 256, 256))},
-            r"expected \(2, 1, 256",
-        ),
-        ({"mask_input": np.zeros((1, 64, 64))}, r"mask_input has shape \(1, 1, 64, 64\); expected \(1, 1, 256, 256\)"),
+        ({"mask_input": np.zeros((1, 64, 64))}, r"mask_input has shape \(1, 1, 64, 64\); expected \(B, 1, 256, 256\)"),
+        ({"mask_input": np.zeros((3, 256, 256))}, r"has shape \(1, 3, 256, 256\); .* give the logits of an earlier"),
+        ({"box": np.array([[1, 2, 3, 4], [1, 2, 3, 4]])}, "2 boxes, but predict takes one; .*apply_boxes_torch"),
+        ({"box": [1, 2, 3]}, r"box has shape \(3,\); give four numbers"),
+        ({"box": []}, "no prompt: give at least"),
+        ({"point_coords": [], "point_labels": []}, "no prompt: give at least"),
+        ({"point_coords": [1, 2], "point_labels": [1]}, r"point_coords has shape \(2,\); give \(N, 2\)"),
+        ({"point_coords": "a dog"}, "point_coords 'a dog' are not numbers"),
+        ({"point_coords": [[1, 2], [3]], "point_labels": [1, 1]}, "not equally many in each row"),
+        ({"point_coords": [[1, 2]], "point_labels": ["fg"]}, "point_labels .* are not numbers"),
     ],
 )
 def test_a_prompt_that_cannot_be_is_refused(predictor, prompt, line):
     with pytest.raises(ours.predictor.UsageError, match=line):
         predictor.predict(**prompt)
+
+
+@pytest.mark.parametrize(
+    ("parts", "line"),
+    [
+        ({"boxes": torch.ones(4)}, r"boxes has shape \(4,\); expected \(B, 4\)"),
+        ({"point_coords": torch.ones(5, 2)}, r"point_coords has shape \(5, 2\); expected \(B, N, 2\)"),
+        (
+            {"point_coords": torch.ones(1, 1, 2), "point_labels": torch.ones(1, 1), "boxes": torch.ones(3, 4)},
+            "point_coords is of 1 prompts, boxes of 3; give one for each prompt",
+        ),
+    ],
+)
+def test_prompts_that_cannot_be_are_refused(predictor, parts, line):
+    with pytest.raises(ours.predictor.UsageError, match=line):
+        predictor.predict_torch(**{"point_coords": None, "point_labels": None, **parts})
+
+
+@pytest.mark.parametrize(
+    ("prompt", "line"),
+    [
+        ({"box": BOX[[2, 3, 0, 1]]}, r"box 0 \(496, 399, 346, 305\) is reversed or empty; .* not with width"),
+        ({"box": [346, 305, 150, 94]}, "is reversed or empty"),
+        ({"box": [0.2, 0.3, 0.6, 0.8]}, "pixels, not shares of width and height"),
+        ({"box": [600, 10, 700, 90]}, r"box 0 \(600, 10, 700, 90\) is outside the image of 512x400 pixels"),
+        ({"point_coords": [[0.5, 0.4]], "point_labels": [1]}, "pixels, not shares of width and height"),
+        (
+            {"point_coords": [[9, 9], [9, 500]], "point_labels": [1, 0]},
+            r"point \(9, 500\) is outside the image of 512x",
+        ),
+        ({"box": BOX, "mask_input": np.ones((1, 256, 256), bool)}, "none negative; it is read as logits"),
+    ],
+)
+def test_a_prompt_that_is_perhaps_meant_otherwise_is_warned_of_and_used(predictor, prompt, line):
+    with pytest.warns(EdgeSAMExportWarning, match=line):
+        masks, _, _ = predictor.predict(**prompt)
+    assert masks.shape == (3, 400, 512)
+
+
+def test_usual_prompts_are_not_warned_of(predictor):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", EdgeSAMExportWarning)
+        predictor.predict(box=[-3, -2, 514, 403])  # a detector's, a little beyond the edges
+        predictor.predict([[512, 400], [1, 1]], [1, 0])
+
+
+def test_lists_tensors_and_missing_leading_sides_are_what_arrays_are(predictor):
+    logits = np.full((256, 256), -3.0)
+    prompt = {"point_coords": [[420, 380]], "point_labels": [1]}
+    expected = predictor.predict(np.array([[420, 380]]), np.array([1]), mask_input=logits[None])
+    tensors = {name: torch.tensor(values) for name, values in prompt.items()}
+    for found in (
+        predictor.predict(**prompt, mask_input=logits),
+        predictor.predict(**tensors, box=[], mask_input=torch.tensor(logits)[None, None].bfloat16()),
+    ):
+        assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+    moved = [predictor.transform.apply_coords(np.array([[[420, 380]]]), (400, 512)), np.array([[1]])]
+    masks, _, _ = predictor.predict_torch(*moved, mask_input=logits[None, None])
+    assert np.array_equal(masks[0].numpy(), expected[0])
+
+
+def test_no_boxes_give_no_masks(predictor):
+    masks, scores, logits = predictor.predict_torch(None, None, boxes=torch.zeros(0, 4), multimask_output=False)
+    assert (masks.shape, masks.dtype) == ((0, 1, 400, 512), torch.bool)
+    assert scores.shape == (0, 1) and logits.shape == (0, 1, 256, 256)
+
+
+def test_an_embedding_is_kept_and_takes_the_place_of_set_image(predictor, model, tmp_path):
+    names = ("original_size", "input_size", "features", "is_image_set")
+    expected = predictor.predict(box=BOX)
+    torch.save({name: getattr(predictor, name) for name in names}, tmp_path / "kept.pt")
+    other = ours.SamPredictor(model)
+    for name, value in torch.load(tmp_path / "kept.pt").items():
+        setattr(other, name, value)
+    found = other.predict(box=BOX)
+    assert all(np.array_equal(one, two) for one, two in zip(found, expected, strict=True))
+    other.features = torch.zeros(1, 256, 64, 64)
+    with pytest.raises(ours.predictor.UsageError, match=r"features have shape .*256, 64, 64.*; those of edge_sam_tiny"):
+        other.predict(box=BOX)
+    other.reset_image()
+    assert other.features is None and not other.is_image_set
+
+
+def test_several_maps_are_kept_by_their_names():
+    predictor = ours.SamPredictor(small_model(SMALL_MAPS))
+    predictor.set_image(np.zeros((40, 50, 3), np.uint8))
+    assert list(predictor.features) == ["image_embeddings", "feats_s0", "feats_s1"]
+    kept, sizes = predictor.features, (predictor.original_size, predictor.is_image_set)
+    expected = predictor.predict(box=[4, 5, 30, 35])
+    predictor.reset_image()
+    (predictor.original_size, predictor.is_image_set), predictor.features = sizes, kept
+    assert np.array_equal(predictor.predict(box=[4, 5, 30, 35])[2], expected[2])
+
+
+PROGRAM = """
+import segment_anything
+from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
+from segment_anything.automatic_mask_generator import SamAutomaticMaskGenerator as generator
+from segment_anything.build_sam import build_sam_vit_b
+from segment_anything.modeling import Sam
+from segment_anything.predictor import SamPredictor as predictor
+from segment_anything.utils.transforms import ResizeLongestSide
+import segment_anything.utils.transforms as transforms
+"""
+
+
+def test_programs_that_import_the_original_get_these_names(monkeypatch):
+    def imported() -> list[str]:
+        return [name for name in sys.modules if name.split(".")[0] == "segment_anything"]
+
+    for name in imported():
+        monkeypatch.delitem(sys.modules, name)
+    space: dict[str, Any] = {}
+    try:
+        for _ in range(2):
+            ours.replace_segment_anything()
+        exec(PROGRAM, space)
+        sys.modules["segment_anything"] = ModuleType("segment_anything")
+        with pytest.raises(ours.predictor.UsageError, match="segment_anything is imported already; call replace_seg"):
+            ours.replace_segment_anything()
+    finally:
+        for name in imported():
+            del sys.modules[name]
+    assert space["SamPredictor"] is space["predictor"] is ours.SamPredictor and space["Sam"] is ours.Sam
+    assert space["generator"] is space["segment_anything"].SamAutomaticMaskGenerator is ours.SamAutomaticMaskGenerator
+    assert space["ResizeLongestSide"] is space["transforms"].ResizeLongestSide is ours.ResizeLongestSide
+
+
+def test_devices_and_parts_that_there_are_not_are_named(model, folder):
+    sam = ours.predictor.as_sam(model)
+    assert sam.cpu() is sam.float() is sam.train(False) is sam.eval() is sam.to(torch.float32) and not sam.training
+    assert sum(part.numel() for part in sam.parameters()) == sum(part.numel() for part in model.parameters())
+    unavailable = ours.predictor.RunnerUnavailableError
+    for device in ("meat", "cuda:99"):
+        with pytest.raises(unavailable, match=f"device '{device}': .*; 'cpu' is always there"):
+            sam.to(device)
+    with pytest.raises(ours.predictor.UsageError, match=r"computes in float32, not in torch\.float16"):
+        sam.half()
+    with pytest.raises(ours.predictor.UsageError, match="train with 'edgesam-export distill'"):
+        sam.train()
+    with pytest.raises(AttributeError, match="this Sam has no 'no_mask_embed'; it is for SamPredictor"):
+        _ = sam.no_mask_embed
+    files = ours.predictor.as_sam(folder)
+    for name in ("parameters", "mask_decoder"):
+        with pytest.raises(AttributeError, match=f"no '{name}': exported files are run as a whole; it is for SamPred"):
+            getattr(files, name)
+    with pytest.raises(ours.predictor.UsageError, match="exported files are not run in parts; use SamPredictor"):
+        files.image_encoder(torch.zeros(1, 3, 512, 512))
+    with pytest.raises(ours.predictor.UsageError, match=r"image is \(1, 3, 64, 64\); edge_sam_tiny takes \(B, 3, 512"):
+        sam.image_encoder(torch.zeros(1, 3, 64, 64))
+
+
+def test_models_and_checkpoints_that_cannot_be_are_named(folder):
+    error = ours.predictor.UsageError
+    with pytest.raises(error, match="unknown model 'EdgeSAM': it is called edge_sam"):
+        ours.sam_model_registry["EdgeSAM"]
+    with pytest.raises(error, match="vit_x"):
+        ours.sam_model_registry["vit_x"]
+    assert ours.sam_model_registry.get("vit_x") is None and "vit_x" not in ours.sam_model_registry
+    for wrong in (io.BytesIO(b""), 3):
+        with pytest.raises(error, match=f"checkpoint is {type(wrong).__name__}; give a path"):
+            ours.sam_model_registry["edge_sam_tiny"](checkpoint=wrong)
+    assert ours.sam_model_registry["edge_sam_tiny"](sorted(folder.glob("*.onnx"))).runner.name.startswith("onnx")
+
+
+def test_images_of_a_transform_that_knows_one_frame_are_resized():
+    sam = ours.predictor.as_sam(load_model("edge_sam_tiny"))  # its image has 512 pixels, prompts have 1024
+    image = open_image(SAMPLES / "scene.png")[:400]
+    transform = ours.ResizeLongestSide(sam.image_encoder.img_size)
+    resized = torch.as_tensor(transform.apply_image(image)).permute(2, 0, 1)
+    boxes = transform.apply_boxes_torch(torch.as_tensor(BOX[None]), image.shape[:2])
+    (found,) = sam([{"image": resized, "boxes": boxes, "original_size": image.shape[:2]}], multimask_output=False)
+    predictor = ours.SamPredictor(sam)
+    predictor.set_image(image)
+    assert iou(found["masks"][0, 0].numpy(), predictor.predict(box=BOX, multimask_output=False)[0][0]) > 0.98
+    with pytest.warns(EdgeSAMExportWarning, match=r"values from 0\.02\d* to 1; they are read as 0 to 255"):
+        predictor.set_torch_image(resized[None] / 255, image.shape[:2])
 
 
 def test_what_is_asked_of_files_that_cannot_is_said(predictor, model, folder, image, tmp_path):

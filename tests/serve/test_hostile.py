@@ -120,9 +120,18 @@ def test_only_our_own_names_are_answered(client):
 
 def test_a_server_for_all_is_known_by_addresses_and_its_own_name(serving):
     client = serving(host="0.0.0.0")
-    for host in ("192.168.1.7:80", "[fe80::1]:80", "localhost", socket.gethostname()):
+    own = socket.gethostname().partition(".")[0]
+    for host in (
+        "192.168.1.7:80",
+        "[fe80::1]:80",
+        "localhost",
+        socket.gethostname(),
+        own,
+        f"{own}.local:80",
+        f"{own}.local.",
+    ):
         assert client.ask("GET", "/", host=host)[0] == 200, host
-    for host in (EVIL, f"192.168.1.7.{EVIL}", ""):
+    for host in (EVIL, f"192.168.1.7.{EVIL}", f"{own}.{EVIL}", f"{own}.local.{EVIL}", f"other-{own}.local", "", "."):
         assert client.ask("GET", "/", host=host)[0] == 403, host
 
 

@@ -282,3 +282,33 @@ def test_a_phone_and_files_that_are_no_image(browser, served, scene_png):
     page.settled()
     assert len(served.server.sessions.kept) == 1, "the page sent its image again"
     page.context.close()
+
+
+DROP = """async ([texts, files]) => {
+  const dropped = new DataTransfer();
+  for (const [type, text] of texts) dropped.setData(type, text);
+  for (const file of document.getElementById("file").kept?.slice(0, files) ?? []) dropped.items.add(file);
+  dispatchEvent(new DragEvent("drop", { dataTransfer: dropped, bubbles: true, cancelable: true }));
+}"""
+KEEP = """file => {
+  file.addEventListener("change", () => (file.kept = [file.files[0], file.files[0]]), { capture: true });
+}"""
+
+
+def test_what_is_dropped_and_is_no_file_and_what_cannot_be_read_is_said(browser, served, scene_png, tmp_path):
+    page = Page(browser, served.url, DESKTOP)
+    page.tab.evaluate(DROP, [[["text/uri-list", "https://example.org/a.jpg"]], 0])
+    page.tab.locator("#message").wait_for()
+    assert "that is no file; save the image first" in page.text("#message")
+    page.tab.locator("#file").evaluate(KEEP)
+    (tmp_path / "a.png").write_bytes(scene_png)
+    page.tab.set_input_files("#file", tmp_path / "a.png")
+    page.settled()
+    page.tab.evaluate(DROP, [[], 2])
+    page.tab.locator("#message").wait_for()
+    assert "2 files; a.png is shown" in page.text("#message")
+    (tmp_path / "a.png").unlink()
+    page.tab.evaluate(DROP, [[], 1])
+    page.tab.locator("#message:has-text('cannot be read')").wait_for()
+    assert "a.png: cannot be read; choose an image file" in page.text("#message")
+    page.context.close()

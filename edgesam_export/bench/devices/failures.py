@@ -54,6 +54,8 @@ FAILURES: tuple[Failure, ...] = (
     Failure("locked", FBS, 7, None, "the device is locked", UNLOCK, DeviceNotReady, "unlock"),
     Failure("untrusted", FBS, 3, None, "the developer is not trusted on the device", TRUST, DeviceNotReady),
     Failure("busy", FBS, None, "busy", "the device is busy", LOOK, DeviceNotReady, "busy"),
+    # below 12040: the disk image cannot be mounted on a device that is locked
+    Failure("locked", "mobiledevice", -402652958, None, "the device is locked", UNLOCK, DeviceNotReady, "unlock"),
     Failure("locked", "mobiledevice", -402653181, None, "the device may be locked", UNLOCK, DeviceNotReady, "unlock"),
     Failure(
         "not_installed", "NSOSStatusErrorDomain", -10814, None, "the app is not installed", "install it", DeviceFailure

@@ -9,6 +9,10 @@ export class Refused extends Error {
 
 const unanswered = (error) => new Refused({ error, code: "failed" });
 const unreachable = () => unanswered("the server does not answer; is `edgesam-export serve` still running?");
+const unreadable = ({ name }) => new Refused({ error: `${name}: cannot be read; choose an image file`, code: "refused" });
+
+// A folder is no file, and a file that changed since it was chosen is not read by the browser.
+const isReadable = (file) => file.slice(0, 1).arrayBuffer().then(() => true, () => false);
 
 async function request(path, options) {
   const response = await fetch(path, options).catch((error) => {
@@ -35,7 +39,7 @@ export function upload(file, onShare) {
     sending.open("POST", "/api/images");
     sending.setRequestHeader("content-type", "application/octet-stream");
     sending.upload.onprogress = (event) => event.lengthComputable && onShare(event.loaded / event.total);
-    sending.onerror = () => reject(unreachable());
+    sending.onerror = async () => reject((await isReadable(file)) ? unreachable() : unreadable(file));
     sending.onload = () => {
       try {
         const answer = JSON.parse(sending.responseText);

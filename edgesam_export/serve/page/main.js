@@ -172,6 +172,13 @@ async function open(file) {
   await refresh();
 }
 
+// Opens the first of the files that were dropped; what happens to anything else is said.
+async function openDropped(files) {
+  if (!files.length) return panel.message("that is no file; save the image first, then drop the file here");
+  await open(files[0]);
+  if (files.length > 1 && byId("message").hidden) panel.message(`${files.length} files; ${files[0].name} is shown`);
+}
+
 async function sample(path) {
   const content = await (await fetch(path)).blob();
   await open(new File([content], path.split("/").at(-1)));
@@ -338,7 +345,7 @@ function listen() {
   addEventListener("drop", (event) => {
     event.preventDefault();
     area.classList.remove("over");
-    open(event.dataTransfer.files[0]);
+    openDropped([...event.dataTransfer.files]);
   });
   addEventListener("keydown", onKey);
   new ResizeObserver(() => view.fit(pointing)).observe(area);

@@ -17,14 +17,19 @@ struct CompiledModelCache {
         if let folder {
             self.folder = folder
         } else {
-            let support = try FileManager.default.url(
-                for: .applicationSupportDirectory, in: .userDomainMask, appropriateFor: nil, create: true)
-            self.folder = support.appending(path: "EdgeSAM/CompiledModels")
+            do {
+                let support = try FileManager.default.url(
+                    for: .applicationSupportDirectory, in: .userDomainMask, appropriateFor: nil, create: true)
+                self.folder = support.appending(path: "EdgeSAM/CompiledModels")
+            } catch {
+                throw EdgeSAMError.cannotStore(folder: "Application Support", reason: error.localizedDescription)
+            }
         }
     }
 
     /// The compiled form of a model: the model itself when it is compiled, else from the cache, compiled if need be.
     func compiled(_ model: URL) async throws -> URL {
+        guard model.isFileURL else { throw EdgeSAMError.notAFile(url: model.absoluteString) }
         guard FileManager.default.fileExists(atPath: model.path) else {
             throw EdgeSAMError.missingFile(path: model.path)
         }
@@ -56,7 +61,11 @@ struct CompiledModelCache {
             let fresh = try await MLModel.compileModel(at: package)
             defer { try? FileManager.default.removeItem(at: fresh) }
             try Task.checkCancellation()
-            try install(fresh, at: final)
+            do {
+                try install(fresh, at: final)
+            } catch {
+                throw EdgeSAMError.cannotStore(folder: folder.path, reason: error.localizedDescription)
+            }
             evict()
             return final
         } catch let error as CancellationError {
@@ -64,8 +73,25 @@ struct CompiledModelCache {
         } catch let error as EdgeSAMError {
             throw error
         } catch {
-            throw EdgeSAMError.cannotCompile(file: file, reason: error.localizedDescription)
+            let reason = error.localizedDescription
+            throw Self.isOutOfSpace(error)
+                ? EdgeSAMError.cannotStore(folder: FileManager.default.temporaryDirectory.path, reason: reason)
+                : EdgeSAMError.cannotCompile(file: file, reason: reason)
         }
+    }
+
+    /// Whether an error, or one that it was caused by, says that the device is full.
+    static func isOutOfSpace(_ error: any Error) -> Bool {
+        var next: NSError? = error as NSError
+        while let found = next {
+            switch (found.domain, found.code) {
+            case (NSCocoaErrorDomain, CocoaError.fileWriteOutOfSpace.rawValue),
+                (NSPOSIXErrorDomain, Int(POSIXErrorCode.ENOSPC.rawValue)):
+                return true
+            default: next = found.userInfo[NSUnderlyingErrorKey] as? NSError
+            }
+        }
+        return false
     }
 
     /// Where the compiled form of a package lies or will lie.

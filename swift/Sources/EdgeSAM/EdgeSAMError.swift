@@ -12,9 +12,13 @@ public enum EdgeSAMError: Error, Equatable, Sendable {
     }
 
     case missingFile(path: String)
+    /// An address of the web in place of a file.
+    case notAFile(url: String)
     /// Neither `.mlpackage` nor `.mlmodelc`.
     case notAModel(path: String)
     case cannotCompile(file: String, reason: String)
+    /// Compiled models cannot be written to the folder that keeps them, or the device is full.
+    case cannotStore(folder: String, reason: String)
     case cannotLoad(file: String, reason: String)
     case noContract(file: String)
     case badContract(file: String, ContractError)
@@ -53,10 +57,15 @@ extension EdgeSAMError: LocalizedError {
         switch self {
         case .missingFile(let path):
             "no file at '\(path)'; check that the model is part of the app"
+        case .notAFile(let url):
+            "'\(url)' is no file; download it first and give the file"
         case .notAModel(let path):
-            "'\(path)' is no Core ML model; give an .mlpackage or an .mlmodelc"
+            "'\(path)' is no Core ML model; give an unpacked .mlpackage or an .mlmodelc"
         case .cannotCompile(let file, let reason):
             "Core ML cannot compile '\(file)': \(oneLine(reason)); export it again"
+        case .cannotStore(let folder, let reason):
+            "cannot keep compiled models in '\(folder)': \(oneLine(reason)); free space on the device, or give another"
+                + " folder in EdgeSAMOptions.compiledModels"
         case .cannotLoad(let file, let reason):
             "Core ML cannot load '\(file)': \(oneLine(reason)); check the system version it was exported for"
         case .noContract(let file):

@@ -192,7 +192,7 @@ public actor EdgeSAMPredictor {
     ///
     /// - Throws: `EdgeSAMError` for a prompt that is empty, outside the image or too large for the decoder.
     public func predict(_ prompt: Prompt, on embedding: ImageEmbedding) async throws -> [MaskCandidate] {
-        logWarning(for: prompt)
+        logWarnings(for: prompt, on: embedding)
         return try await loaded().decode(prompt, on: embedding)
     }
 
@@ -206,7 +206,7 @@ public actor EdgeSAMPredictor {
         var found: [[MaskCandidate]] = []
         for start in stride(from: 0, to: prompts.count, by: decoderContract.queries) {
             let some = Array(prompts[start..<min(start + decoderContract.queries, prompts.count)])
-            some.forEach(logWarning)
+            for prompt in some { logWarnings(for: prompt, on: embedding) }
             found += try await networks.decode(some, on: embedding)
         }
         return found
@@ -231,9 +231,10 @@ public actor EdgeSAMPredictor {
         return networks
     }
 
-    /// Log, once, that the weights were not trained on prompts of this kind.
-    private func logWarning(for prompt: Prompt) {
-        if let warning = decoderContract.warning(for: prompt), warned.insert(warning).inserted { log(warning) }
+    /// Log, each once, that a prompt is perhaps not meant as it is used, or that the weights were not trained on its kind.
+    private func logWarnings(for prompt: Prompt, on embedding: ImageEmbedding) {
+        let warnings = prompt.warnings(in: embedding.geometry.source) + [decoderContract.warning(for: prompt)]
+        for case let warning? in warnings where warned.insert(warning).inserted { log(warning) }
     }
 
     private nonisolated func log(_ warning: String) {

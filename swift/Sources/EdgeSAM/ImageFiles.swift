@@ -20,11 +20,10 @@
         /// The file is shrunk while it is decoded, so that a large photo never lies in memory as a whole.
         ///
         /// - Parameter maximumSide: longest side in pixels; smaller images keep their size.
-        /// - Throws: `EdgeSAMError.missingFile` or `.unreadableImage`.
+        /// - Throws: `EdgeSAMError.notAFile`, `.missingFile` or `.unreadableImage`.
         public init(contentsOf url: URL, maximumSide: Int = RGBImage.defaultMaximumSide) throws(EdgeSAMError) {
-            guard !url.isFileURL || FileManager.default.fileExists(atPath: url.path) else {
-                throw .missingFile(path: url.path)
-            }
+            guard url.isFileURL else { throw .notAFile(url: url.absoluteString) }
+            guard FileManager.default.fileExists(atPath: url.path) else { throw .missingFile(path: url.path) }
             let options = [kCGImageSourceShouldCache as String: false] as [String: Any] as CFDictionary
             try self.init(
                 CGImageSourceCreateWithURL(url as CFURL, options), named: url.lastPathComponent,

@@ -26,7 +26,8 @@ extension PromptError: LocalizedError {
             return "\(shown(box)) is outside the image of \(size.width)x\(size.height) pixels;"
                 + " x must lie in 0 to \(size.width) and y in 0 to \(size.height)"
         case .boxReversed(let box):
-            return "\(shown(box)) is reversed or empty; give x0 y0 x1 y1 with x0 below x1 and y0 below y1"
+            return "\(shown(box)) is reversed or empty; give two corners x0 y0 x1 y1 with x0 below x1 and y0 below"
+                + " y1, not a corner with width and height"
         case .tooManySlots(let needed, let slots, let points, let hasBox):
             let others = needed - points
             let padding = others > 2 ? ", 1 more for the padding point" : ""

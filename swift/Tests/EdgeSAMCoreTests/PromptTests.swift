@@ -38,7 +38,8 @@ struct PromptTests {
         ),
         (
             .box(5, 5, 5, 9),
-            "box (5, 5, 5, 9) is reversed or empty; give x0 y0 x1 y1 with x0 below x1 and y0 below y1"
+            "box (5, 5, 5, 9) is reversed or empty; give two corners x0 y0 x1 y1 with x0 below x1 and y0 below y1,"
+                + " not a corner with width and height"
         ),
         (
             .box(0, 0, .infinity, 9),
@@ -51,6 +52,25 @@ struct PromptTests {
     func badPromptIsToldInOneLine(_ prompt: Prompt, _ message: String) {
         let error = #expect(throws: PromptError.self) { try PromptPacker.pack(prompt, geometry: geometry, slots: 8) }
         #expect(error?.localizedDescription == message)
+    }
+
+    @Test(arguments: [
+        (Prompt.box(0.2, 0.3, 0.6, 0.8), true), (.box(0, 0, 1, 1), true), (.point(0.5, 0.25), true),
+        (.point(1, 1), false), (.point(0, 0), false), (.point(0.5, 7), false), (.box(0, 0, 2, 2), false),
+    ])
+    func sharesOfTheSidesAreWarnedOf(_ prompt: Prompt, _ warned: Bool) {
+        let found = prompt.warnings(in: geometry.source)
+        #expect(found.count == (warned ? 1 : 0))
+        #expect(found.allSatisfy { $0.contains("within one pixel of the image of 100x50") })
+        #expect(prompt.warnings(in: PixelSize(width: 1, height: 1)).isEmpty)
+    }
+
+    @Test func aMaskInPlaceOfLogitsIsWarnedOf() {
+        var logits = [Float](repeating: 1, count: 256 * 256)
+        let found = Prompt.mask(logits).warnings(in: geometry.source)
+        #expect(found.count == 1 && found[0].hasPrefix("the mask prompt has no negative value"))
+        logits[7] = -1
+        #expect(Prompt.mask(logits).warnings(in: geometry.source).isEmpty)
     }
 
     // Not an argument of the test above: its 65536 values would be printed.

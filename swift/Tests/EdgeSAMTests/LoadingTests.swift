@@ -29,6 +29,37 @@ import Testing
         #expect(try await failure(encoder: nowhere) == .missingFile(path: nowhere.path))
     }
 
+    @Test func addressOfTheWeb() async throws {
+        let address = "https://example.org/encoder.mlpackage"
+        #expect(try await failure(encoder: URL(string: address)) == .notAFile(url: address))
+    }
+
+    @Test func folderOfCompiledModelsThatCannotBeMade() async throws {
+        let home = try folder()
+        defer { try? FileManager.default.removeItem(at: home) }
+        let file = home.appending(path: "file")
+        try Data().write(to: file)
+        let exports = try await session.exports()
+        var options = exports.options()
+        options.compiledModels = file.appending(path: "compiled")
+        let (encoder, decoder) = (exports.encoder(.maps), exports.decoder(.maps))
+        let error = await #expect(throws: EdgeSAMError.self) {
+            _ = try await EdgeSAMPredictor(encoder: encoder, decoder: decoder, options: options)
+        }
+        guard case .cannotStore(file.appending(path: "compiled").path, _)? = error else {
+            Issue.record("\(String(describing: error)) is another error")
+            return
+        }
+    }
+
+    @Test func fullDeviceIsSeenInAnyCause() {
+        let full = NSError(domain: NSPOSIXErrorDomain, code: Int(POSIXErrorCode.ENOSPC.rawValue))
+        let outer = NSError(domain: "com.apple.CoreML", code: 0, userInfo: [NSUnderlyingErrorKey: full])
+        #expect(CompiledModelCache.isOutOfSpace(outer))
+        #expect(CompiledModelCache.isOutOfSpace(CocoaError(.fileWriteOutOfSpace)))
+        #expect(!CompiledModelCache.isOutOfSpace(NSError(domain: "com.apple.CoreML", code: Int(POSIXErrorCode.ENOSPC.rawValue))))
+    }
+
     @Test func fileOfAnotherKind() async throws {
         let json = try await session.exports().folder.appending(path: "fixtures.json")
         #expect(try await failure(decoder: json) == .notAModel(path: json.path))

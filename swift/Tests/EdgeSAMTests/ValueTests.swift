@@ -153,7 +153,8 @@ struct ValueTests {
 
     @Test func everyMessageIsOneLine() {
         let errors: [EdgeSAMError] = [
-            .missingFile(path: "a"), .notAModel(path: "a"), .cannotCompile(file: "a", reason: "b\nc"),
+            .missingFile(path: "a"), .notAFile(url: "a"), .cannotStore(folder: "a", reason: "b\nc"),
+            .notAModel(path: "a"), .cannotCompile(file: "a", reason: "b\nc"),
             .cannotLoad(file: "a", reason: "b\nc"), .noContract(file: "a"), .badContract(file: "a", .schemaVersion(2)),
             .wrongComponent(file: "a", expected: .encoder, found: .decoder),
             .onlyPart(file: "a", component: .encoder, Contract.Part(number: 1, of: 2)),
