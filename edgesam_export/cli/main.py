@@ -36,7 +36,7 @@ def exit_code_of(arguments: list[str]) -> int:
     prefix = f"edgesam-export {name}".strip()
     try:
         with shown_warnings():
-            return cli.main(args=arguments, standalone_mode=False) or EXIT_OK
+            return cli.main(args=arguments, prog_name="edgesam-export", standalone_mode=False) or EXIT_OK
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
