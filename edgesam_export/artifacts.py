@@ -100,6 +100,8 @@ def list_files(source: Any) -> list[Any]:
         path = Path(source)
         if path.is_dir() and format_of(path) is None:
             files = exported_members(path)
+            if not files and path.suffix == ".mlmodelc":
+                raise UsageError(f"'{path}' is a compiled model; give the .mlpackage it was compiled from")
             if not files:
                 missing = " and ".join(f"no {suffix}" for suffix in suffixes())
                 raise UsageError(f"'{path}' holds {missing}; give exported files or their folder")

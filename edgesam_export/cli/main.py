@@ -36,7 +36,7 @@ def exit_code_of(arguments: list[str]) -> int:
     prefix = f"edgesam-export {name}".strip()
     try:
         with shown_warnings():
-            return cli.main(args=arguments, standalone_mode=False) or EXIT_OK
+            return cli.main(args=arguments, prog_name="edgesam-export", standalone_mode=False) or EXIT_OK
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
@@ -55,15 +55,22 @@ def exit_code_of(arguments: list[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        line = " ".join(str(error).split()) or "no message"
-        return fail(prefix, f"unexpected {type(error).__name__}: {line}; run with --debug and report it", EXIT_USAGE)
+        return unexpected(prefix, error)
 
 
 def interrupted(prefix: str, error: BaseException) -> int:
     """Print how a command was interrupted; return the exit code, 128 and the signal's number."""
     cause = error.__cause__ or error
+    if isinstance(cause, EOFError):  # click takes it for Ctrl-D, which no command asks for: a file ended early
+        return unexpected(prefix, cause)
     how, number = (f"ended by {cause.name}", cause.number) if isinstance(cause, Ended) else ("interrupted", 2)
     return fail(prefix, f"{how}; nothing half-written was left", 128 + number)
+
+
+def unexpected(prefix: str, error: BaseException) -> int:
+    """Print an error that nobody thought of; return the exit code."""
+    line = " ".join(str(error).split()) or "no message"
+    return fail(prefix, f"unexpected {type(error).__name__}: {line}; run with --debug and report it", EXIT_USAGE)
 
 
 def fail(prefix: str, message: str, code: int) -> int:

@@ -48,6 +48,8 @@ def find_files(path: Path) -> ModelFiles:
     """
     if path.suffix == ".mlmodelc":
         raise ProgramError(f"{path}: this is a compiled model; give the .mlpackage it was compiled from")
+    if path.suffix == ".onnx":
+        raise ProgramError(f"{path}: this is an ONNX file; expected a .mlpackage or .mlmodel of Core ML")
     if os.path.isfile(path):  # unlike Path.is_file, false for a name that is too long
         return ModelFiles(path=path, model=path, root=path.parent)
     if not os.path.isdir(path):

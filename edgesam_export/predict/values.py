@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from edgesam_export.errors import UsageError
+from edgesam_export.errors import UsageError, warn
 from edgesam_export.files import json_text
 from edgesam_export.imaging.reading import grey_floats, open_image, read_array, save_png
 
@@ -107,7 +107,10 @@ def read_input(path: Path, spec: FeatureSpec | None) -> np.ndarray:
     Shapes: of an image (H, W, 3) uint8, (H, W) uint8 or (H, W) float32
     """
     if path.suffix.lower() == ".npy":
-        return read_array(path)
+        array = read_array(path)
+        if spec is not None:
+            warn_of_overflow(path, array, spec)
+        return array
     colour = spec.colour if spec is not None else None
     if colour == "GRAYSCALE_FLOAT16":
         return grey_floats(path)
@@ -118,6 +121,20 @@ def read_input(path: Path, spec: FeatureSpec | None) -> np.ndarray:
             " resized and normalised, as .npy"
         )
     return np.asarray(Image.fromarray(pixels).convert("L")) if colour == "GRAYSCALE" else pixels
+
+
+def warn_of_overflow(path: Path, array: np.ndarray, spec: FeatureSpec) -> None:
+    """Warn of numbers that become infinite in an input's type of floats; integers out of range are refused."""
+    target = {"fp16": np.float16, "fp32": np.float32}.get(str(spec.dtype))
+    if target is None or array.dtype.kind not in "fiu":
+        return
+    with np.errstate(over="ignore"):
+        lost = int(np.count_nonzero(np.isfinite(array) & ~np.isfinite(array.astype(target))))
+    if lost:
+        warn(
+            f"'{path}': {lost} of {array.size} values are beyond {np.finfo(target).max:.6g}, the largest of"
+            f" {spec.dtype}, and become infinite in input '{spec.name}'"
+        )
 
 
 # -------------------------------------------------------------------------------------------------------------- outputs
@@ -151,6 +168,8 @@ class ValueFiles:
         if png:
             save_png(array, self.staging / f"{stem}.png")
         numbers = array.astype(np.float64) if array.size and array.dtype.kind in "biuf" else np.zeros(1)
+        if kind == "output" and (broken := int(np.count_nonzero(~np.isfinite(numbers)))):
+            warn(f"output '{name}': {broken} of {numbers.size} values are NaN or infinite; --probe shows where from")
         return SavedValue(
             name=name,
             kind=kind,

@@ -422,6 +422,15 @@ def test_an_error_nobody_thought_of_is_still_one_line(command, monkeypatch, phot
     )
 
 
+def test_a_file_that_ends_early_is_no_interruption(command, monkeypatch, photo):
+    def cut_short(*_: object) -> None:
+        raise EOFError("Ran out of input")
+
+    monkeypatch.setattr(execution, "choose_files", cut_short)
+    code, out, err = command("segment", photo, "--point", "1,1")
+    assert (code, out) == (2, "") and "unexpected EOFError: Ran out of input; run with --debug" in err
+
+
 def test_an_image_in_unusual_colours_is_segmented(command, onnx_pair, tmp_path):
     Image.new("CMYK", (40, 30), (10, 200, 30, 0)).save(tmp_path / "print.tiff")
     files = [word for path in onnx_pair for word in ("--artifact", path)]

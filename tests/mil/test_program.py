@@ -112,6 +112,9 @@ def test_missing_path_and_compiled_model_are_refused(tmp_path: Path) -> None:
     (tmp_path / "model.mlmodelc").mkdir()
     with pytest.raises(ProgramError, match=r"compiled model; give the .mlpackage"):
         load_program(tmp_path / "model.mlmodelc")
+    (tmp_path / "model.onnx").write_bytes(b"")
+    with pytest.raises(ProgramError, match=r"this is an ONNX file; expected a \.mlpackage"):
+        load_program(tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize(

@@ -355,3 +355,13 @@ def test_files_are_written_whole_or_not_at_all(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot write"):
         write_reports(full_report(), tmp_path / "file")
+
+
+def test_a_page_shows_the_prompts_that_differ_most_and_says_of_how_many():
+    good = [replace(mask_image(f"good{n}.jpg"), iou=0.99 + n / 10000, passed=True) for n in range(60)]
+    bad = replace(mask_image("bad.jpg"), iou=0.999)
+    page = to_html(report(images=(*good, bad)))
+    assert "The 40 prompts that differ most, of 61." in page
+    assert page.count("class='card prompt'") == 40
+    assert "bad.jpg" in page and "good38.jpg" in page and "good39.jpg" not in page
+    assert "differ most" not in to_html(report(images=tuple(good[:40])))

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgesam_export.errors import ProgramError, UsageError
+from edgesam_export.errors import EdgeSAMExportWarning, ProgramError, UsageError
+from edgesam_export.mil.features import FeatureSpec
 from edgesam_export.predict.run import run_package
-from edgesam_export.predict.values import ValueFiles
+from edgesam_export.predict.values import ValueFiles, read_inputs
 
 MODEL = "Data/com.apple.CoreML/model.mlmodel"
 DOUBLE, INT8 = 65600, 131080
@@ -251,3 +252,14 @@ def test_what_is_no_array_is_saved_as_json(tmp_path, value, kind, content):
     assert json.loads((tmp_path / "y.json").read_text()) == content
     json.dumps(saved_value.document(), allow_nan=False)
     assert saved_value.shape_text and saved_value.range_text is not None
+
+
+def test_numbers_beyond_an_inputs_type_and_outputs_that_are_none_are_warned_of(tmp_path):
+    spec = FeatureSpec(name="x", kind="tensor", dtype="fp16", shape=(4,))
+    np.save(tmp_path / "x.npy", np.array([65519.0, 65520.0, -1e6, np.inf]))  # 65520 is the first that becomes infinite
+    with pytest.warns(EdgeSAMExportWarning, match=r"x\.npy': 2 of 4 values are beyond 65504, .* of fp16"):
+        read_inputs([f"x={tmp_path / 'x.npy'}"], {"x": spec})
+    files = ValueFiles(tmp_path, tmp_path)
+    with pytest.warns(EdgeSAMExportWarning, match=r"output 'y': 2 of 3 values are NaN or infinite"):
+        files.save("output", "y", np.array([1, np.nan, -np.inf], np.float16))
+    files.save("probe", "z", np.array([np.nan]))  # what is inside may be so on purpose, a mask of attention say

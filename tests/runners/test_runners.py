@@ -100,6 +100,9 @@ def test_files_of_a_folder_are_found_and_an_empty_folder_refused(onnx_files, exp
     assert {f.name for f in list_files(export_folder)} >= {a.path.name for a in onnx_files}
     with pytest.raises(UsageError, match=r"holds no \.aimodel and no \.mlpackage and no \.onnx"):
         list_files(tmp_path)
+    (tmp_path / "net.mlmodelc").mkdir()
+    with pytest.raises(UsageError, match=r"is a compiled model; give the \.mlpackage"):
+        list_files(tmp_path / "net.mlmodelc")
     with pytest.raises(UsageError, match="cannot run a int"):
         list_files(3)
 

@@ -23,6 +23,7 @@ from edgesam_export.formats.coreml.activations import SavedComponent, quantize_a
 from edgesam_export.formats.coreml.calibration import Calibration
 from edgesam_export.formats.coreml.compress import compress, folder_bytes, layer_paths
 from edgesam_export.formats.coreml.passes import pipeline
+from edgesam_export.formats.coreml.reproducible import make_reproducible
 from edgesam_export.formats.coreml.split import copy_weights, split_model
 from edgesam_export.hardware import load_hardware
 from edgesam_export.mil.package import find_files
@@ -70,6 +71,8 @@ def export_coreml(
         if config.split_encoder:
             report(0, 0, "splitting encoder")
             components[:1] = split_package(components[0], component_path(staging, components[0], SUFFIX))
+        for component in components:
+            make_reproducible(component_path(staging, component, SUFFIX))
     write_companions(out_dir, model.info, config)
     modules = {part.component.name: part.modules for part in saved}
     return make_artifacts(folder, components, format="coreml", suffix=SUFFIX, modules=modules)

@@ -165,6 +165,10 @@ def explanation_note(found: Explanation) -> str:
     return f"<div class='card note'><p><b>No single operation</b> in {where}</p><p>{escape(found.text)}</p></div>"
 
 
+PROMPTS_SHOWN = 40
+"""Most prompts whose masks a page shows, the failed ones first: of a user's thousands it would be gigabytes."""
+
+
 def gallery(images: Sequence[MaskImage]) -> str:
     """Return a card for each image and prompt: input, reference, then mask and difference of each candidate."""
     if not images:
@@ -177,7 +181,14 @@ def gallery(images: Sequence[MaskImage]) -> str:
         "<span class=key style='background:var(--missing)'></span>missing in the candidate"
         "<span class=key style='background:var(--extra)'></span>only in the candidate</p>"
     )
-    return f"<h2>Masks</h2>{legend}" + "\n".join(prompt_card(*key, group) for key, group in groups.items())
+    shown = sorted(
+        groups, key=lambda key: (all(one.passed for one in groups[key]), min(one.iou for one in groups[key]))
+    )
+    chosen = set(shown[:PROMPTS_SHOWN])
+    if len(groups) > len(chosen):
+        legend += f"<p class=soft>The {len(chosen)} prompts that differ most, of {len(groups)}.</p>"
+    cards = (prompt_card(*key, group) for key, group in groups.items() if key in chosen)
+    return f"<h2>Masks</h2>{legend}" + "\n".join(cards)
 
 
 def prompt_card(name: str, prompt: str, images: Sequence[MaskImage]) -> str:
