@@ -94,7 +94,7 @@ def stand_in(path: Path, head: bytes | None = None) -> str:
             "is a Git LFS pointer, not the file it points to; run 'git lfs pull' (GitHub: actions/checkout with lfs:"
             " true) or download it"
         )
-    if head.lstrip()[:1] == b"<":
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"<":  # after a byte order mark
         return "is a web page; download the file itself"
     return ""
 

@@ -223,5 +223,7 @@ def parts_text(names: Names, form: Form) -> str:
         return ""
     if absent:
         return f"it has no whole {' and no whole '.join(absent)}, and a part alone is not enough: give the whole model"
+    if set.intersection(*({prefix.removesuffix(f"{part}.") for prefix in found[part]} for part in found)):
+        return ""  # together, so the parts are not what is wrong
     places = [f"{part} at {' and '.join(repr(p) for p in prefixes[:SHOWN])}" for part, prefixes in found.items()]
     return f"its parts are in several places, and which belong together is not certain: {', '.join(places)}"

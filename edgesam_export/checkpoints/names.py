@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from edgesam_export.checkpoints.hints import shapes_of
 from edgesam_export.checkpoints.inert import is_module, parts_of
 from edgesam_export.checkpoints.torch_file import TensorClaim
+from edgesam_export.checkpoints.unread import unread_kind
 from edgesam_export.errors import CheckpointError
 
 __all__ = ["Names", "SuffixIndex", "named_tensors"]
@@ -37,6 +38,8 @@ class Names:
     leaves: Mapping[str, Any]
     containers: Mapping[str, str]
     """Path of the dictionary that each tensor is in, or of the whole module: what shares it is one state dict."""
+    unread: Mapping[str, int]
+    """Tensors that have no plain values, by name: their kind (``unread_kind``)."""
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -57,6 +60,7 @@ def named_tensors(tree: Any) -> Names:
 
     leaves: dict[str, Any] = {}
     containers: dict[str, str] = {}
+    unread: dict[str, int] = {}
     pending: list[Visit] = [Visit("", tree, (), "", False)]
     visits = 0
     while pending:
@@ -69,9 +73,11 @@ def named_tensors(tree: Any) -> Names:
             if name in leaves:
                 raise CheckpointError(f"it has two tensors named '{name[:80]}'; save one of them only")
             leaves[name], containers[name] = visit.value, visit.container
+        elif (kind := unread_kind(visit.value)) is not None:
+            unread[without_insertions(visit.prefix[:-1])] = kind
         elif id(visit.value) not in visit.above and len(visit.above) < MAX_DEPTH:  # a pickle can hold itself
             pending.extend(reversed(list(visit.inner())))
-    return Names(leaves, containers)
+    return Names(leaves, containers, unread)
 
 
 class Visit(NamedTuple):
