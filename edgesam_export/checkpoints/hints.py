@@ -12,6 +12,7 @@ NAMED_KEYS = 3
 
 # family, fragments of which every one occurs in some key, fragments of which none does (a leading dot: anywhere)
 SIGNATURES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("sam2 (in transformers' names)", ("vision_encoder.backbone.blocks.", "shared_image_embedding."), ()),
     ("edgetam", ("image_encoder.trunk.body.",), ()),
     ("edgetam (its video part)", ("spatial_perceiver.",), ("image_encoder.",)),
     ("sam2", ("image_encoder.trunk.patch_embed.",), ()),
@@ -28,8 +29,12 @@ SIGNATURES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 )
 RELEASES = (("sam2", "SAM 2 of July 2024"), ("sam2.1", "SAM 2.1"))
 """Beginning of a model's name up to the first underscore, and the release; without and with ``NEWER_KEYS``."""
-NEWER_KEYS = ("no_obj_embed_spatial", "obj_ptr_tpos_proj.")
-"""In the video part of SAM 2.1 and not in that of SAM 2 (sam2/modeling/sam2_base.py); their image parts are one."""
+NEWER_KEYS = (
+    ("no_obj_embed_spatial", "occlusion_spatial_embedding_parameter"),
+    ("obj_ptr_tpos_proj.", "temporal_positional_encoding_projection_layer."),
+)
+"""In the video part of SAM 2.1 and not in that of SAM 2 (sam2/modeling/sam2_base.py; transformers' names); their image
+parts are one."""
 VIDEO_KEY = "memory_encoder."
 ADDITIONS: tuple[tuple[tuple[str, ...], str], ...] = (
     (
@@ -102,7 +107,8 @@ def other_release(model: str, keys: Collection[str]) -> str | None:
     release, _, size = model.partition("_")
     if release not in dict(RELEASES) or not any(VIDEO_KEY in key for key in keys):
         return None
-    (found, title) = RELEASES[all(any(fragment in key for key in keys) for fragment in NEWER_KEYS)]
+    newer = all(any(fragment in key for key in keys for fragment in spellings) for spellings in NEWER_KEYS)
+    (found, title) = RELEASES[newer]
     if found == release:
         return None
     return (

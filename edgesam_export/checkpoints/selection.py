@@ -58,6 +58,7 @@ def read_weights(
         names = names_in(contents)
         chosen, sets, form = select(contents, names, forms, key, others)
         state = plain_tensors(weights_of(names, chosen, form, path), contents)
+        check_repeated(contents, names, chosen, state)
         check_constants(contents, names, chosen, constants)
     if release := other_release(model, names.leaves):
         warn(f"{path.name}: {release}", stacklevel=5)
@@ -149,6 +150,18 @@ def same_values(contents: Contents, names: Names, one: WeightSet, other: WeightS
         or torch.equal(*map(contents.tensor, leaves))
         for key in keys
     )
+
+
+def check_repeated(contents: Contents, names: Names, chosen: WeightSet, state: Mapping[str, torch.Tensor]) -> None:
+    """Raise CheckpointError where the file has a tensor of the model twice, with different values."""
+    dialect = chosen.form.dialect
+    for name in (prefix + key for prefix in chosen.prefixes for key in dialect.repeated):
+        leaf = names.leaves.get(name)
+        if leaf is not None and not contents.tensor(leaf).to(state[dialect.repeats]).equal(state[dialect.repeats]):
+            raise CheckpointError(
+                f"{contents.path.name}: '{name}' and '{chosen.names[dialect.repeats]}' are one tensor in the model and"
+                " differ here, so its masks are not certain: load the published weights before training"
+            )
 
 
 def check_constants(
