@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.errors import UsageError
+from edgesam_export.errors import UsageError, first_line
 
 __all__ = [
     "data_beside",
@@ -20,6 +21,7 @@ __all__ = [
     "json_text",
     "lies_inside",
     "read_json",
+    "reason_of",
     "sha256_of",
     "staging_folder",
     "stand_in",
@@ -106,6 +108,14 @@ def feed(digest: Any, path: Path) -> None:
             digest.update(chunk)
 
 
+def reason_of(error: OSError) -> str:
+    """Return why a file could not be written, in the system's words; of a tree that was copied, for its first file."""
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        text = str(error.args[0][0][-1])
+        return re.sub(r"^\[Errno \d+\] ", "", text).partition(": '")[0]
+    return error.strerror or first_line(error)
+
+
 @contextmanager
 def staging_folder(out_dir: Path) -> Iterator[Path]:
     """Yield a folder inside ``out_dir``; on success its contents move to ``out_dir``, on failure it is removed.
@@ -127,7 +137,7 @@ def staging_folder(out_dir: Path) -> Iterator[Path]:
         move_all(staging, out_dir)
     except OSError as error:
         raise UsageError(
-            f"cannot write to output folder '{out_dir}': {error.strerror or error}; nothing was changed"
+            f"cannot write to output folder '{out_dir}': {reason_of(error)}; nothing was changed"
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -206,3 +207,13 @@ def test_export_record_is_json_with_both_formats(coreml_files, onnx_files, expor
         assert entry["sha256"] == artifact.sha256 == sha256_of(artifact.path)
         assert (entry["format"], entry["component"]) == (artifact.format, artifact.component)
     assert {p.name for p in export_folder.iterdir()} == {*record["artifacts"], "export.json"}
+
+
+def test_a_full_disk_under_a_copied_tree_is_named_in_the_systems_words(tmp_path):
+    inner = f"[Errno 28] No space left on device: '{tmp_path / 'weight.bin'}'"
+    copied = shutil.Error([("/tmp/a/weight.bin", str(tmp_path / "weight.bin"), inner), ("/tmp/b", "b", inner)])
+    with (
+        pytest.raises(UsageError, match=r"folder '.*': No space left on device; nothing was changed$"),
+        staging_folder(tmp_path),
+    ):
+        raise copied

@@ -107,6 +107,10 @@ def registered(name: str) -> RegisteredModel:
     if name in NOT_EXPORTED:
         raise UsageError(f"model '{name}' is not exported: {NOT_EXPORTED[name]}")
     models = registered_models()
+    if name not in models and Path(name).is_file():
+        raise UsageError(
+            f"'{name}' is a file, not a model; name the model that it is of, and the file with --checkpoint"
+        )
     if name not in models and (meaning := meant_model(name)):
         raise UsageError(f"unknown model '{name}': {meaning}; 'edgesam-export models' lists all")
     return models[name]
@@ -225,7 +229,6 @@ def from_checkpoint(model: SamModel, name: str, checkpoint: str | Path | None, p
     from edgesam_export.checkpoints.reading import load_state_dict
     from edgesam_export.export.folding import forms_of, matching_form
 
-    warn_of_another_frame(model.info, checkpoint)
     frame = model.info.frame
     state_dict, provenance = load_state_dict(
         name,
@@ -235,6 +238,7 @@ def from_checkpoint(model: SamModel, name: str, checkpoint: str | Path | None, p
         others=other_models(name),
         progress=progress,
     )
+    warn_of_another_frame(model.info, checkpoint)
     return with_weights(matching_form(model, state_dict), state_dict, provenance)
 
 
