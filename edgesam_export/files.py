@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,6 +109,11 @@ def feed(digest: Any, path: Path) -> None:
             digest.update(chunk)
 
 
+STAGING = ".edgesam-export-"
+FORSAKEN_S = 2 * 24 * 3600
+"""Age at which a staging folder belongs to nobody: no export takes a day."""
+
+
 def reason_of(error: OSError) -> str:
     """Return why a file could not be written, in the system's words; of a tree that was copied, for its first file."""
     if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
@@ -127,7 +133,10 @@ def staging_folder(out_dir: Path) -> Iterator[Path]:
     """
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".edgesam-export-", dir=out_dir))
+        for left in out_dir.glob(f"{STAGING}*"):  # of a process that was killed
+            if time.time() - left.stat().st_mtime > FORSAKEN_S:
+                shutil.rmtree(left, ignore_errors=True)
+        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=out_dir))
     except OSError as error:
         raise UsageError(
             f"cannot write to output folder '{out_dir}': {error.strerror}; choose another --output"
