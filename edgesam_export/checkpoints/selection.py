@@ -105,7 +105,7 @@ def select(
     else:
         spelled = (dialect.spelled(key) for dialect in DIALECTS for one in tried for key in one)
         reason = unread_text(names.unread, spelled) or nearest_difference(names, map(shapes_of, tried))
-        raise CheckpointError(f"{contents.path.name}: {reason}{other_models(names, others)}")
+        raise CheckpointError(f"{contents.path.name}: {other_models(names, others)}{reason}")
     read = {name for one in sets for name in one.names.values()}
     if addition := addition_beside([name for name in names.shapes if name not in read]):
         raise CheckpointError(f"{contents.path.name}: the weights alone are not the model: {addition}")
@@ -117,9 +117,9 @@ def select(
 
 
 def other_models(names: Names, others: Iterable[tuple[str, Mapping[str, torch.Tensor]]]) -> str:
-    """Return which other models the weights fit, begun with a semicolon; empty without one."""
+    """Return which other models the weights fit, ended with a semicolon; empty without one."""
     fitting = [model for model, tensors in others if find_sets(names, [shapes_of(tensors)])]
-    return f"; they are weights of {' or '.join(fitting)}: give that as the model" if fitting else ""
+    return f"these are weights of {' or '.join(fitting)}: give that as the model; " if fitting else ""
 
 
 def names_in(contents: Contents) -> Names:

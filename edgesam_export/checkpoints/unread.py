@@ -25,6 +25,7 @@ KINDS: tuple[tuple[str, str, str], ...] = (
     ("torch._utils._rebuild_meta_tensor", "on the meta device, without values", "save the model after it was loaded"),
     ("torch._utils._rebuild_tensor_v3", "of 8-bit or other small types", FLOAT_WEIGHTS),
     ("torch._utils._rebuild_device_tensor", "on a device that PyTorch saves apart", "save model.cpu().state_dict()"),
+    ("multiarray._reconstruct", "NumPy arrays", "save tensors: torch.from_numpy() of each"),
     (".Complex", "complex", "save real tensors"),
     ("Storage", "of a type that holds no weights", "save floating-point tensors"),
 )

@@ -46,6 +46,7 @@ def quantised(value: torch.Tensor) -> torch.Tensor:
         ),
         (lambda value: value.to("meta"), "are on the meta device, without values"),
         (lambda value: value.to(torch.complex64), "are complex"),
+        (torch.Tensor.numpy, "10 of its tensors are NumPy arrays, image_encoder.0.weight for one"),
     ],
 )
 def test_weights_of_types_without_plain_values_are_never_read_as_numbers(tmp_path, change, text):
