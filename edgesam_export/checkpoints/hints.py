@@ -29,12 +29,13 @@ SIGNATURES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 )
 RELEASES = (("sam2", "SAM 2 of July 2024"), ("sam2.1", "SAM 2.1"))
 """Beginning of a model's name up to the first underscore, and the release; without and with ``NEWER_KEYS``."""
-NEWER_KEYS = (
-    ("no_obj_embed_spatial", "occlusion_spatial_embedding_parameter"),
-    ("obj_ptr_tpos_proj.", "temporal_positional_encoding_projection_layer."),
+NEWER_KEYS = ("no_obj_embed_spatial", "obj_ptr_tpos_proj.")
+"""In the video part of SAM 2.1 and not in that of SAM 2 (sam2/modeling/sam2_base.py); their image parts are one."""
+NEWER_SPELLINGS = (
+    NEWER_KEYS,
+    ("occlusion_spatial_embedding_parameter", "temporal_positional_encoding_projection_layer."),
 )
-"""In the video part of SAM 2.1 and not in that of SAM 2 (sam2/modeling/sam2_base.py; transformers' names); their image
-parts are one."""
+"""The same as SAM 2's code and as transformers spell them."""
 VIDEO_KEY = "memory_encoder."
 ADDITIONS: tuple[tuple[tuple[str, ...], str], ...] = (
     (
@@ -107,7 +108,7 @@ def other_release(model: str, keys: Collection[str]) -> str | None:
     release, _, size = model.partition("_")
     if release not in dict(RELEASES) or not any(VIDEO_KEY in key for key in keys):
         return None
-    newer = all(any(fragment in key for key in keys for fragment in spellings) for spellings in NEWER_KEYS)
+    newer = any(all(any(part in key for key in keys) for part in spelling) for spelling in NEWER_SPELLINGS)
     (found, title) = RELEASES[newer]
     if found == release:
         return None
