@@ -63,7 +63,8 @@ def open_artifact(source: Artifact | str | Path) -> Artifact:
     path = source.path if isinstance(source, Artifact) else Path(source)
     format = format_of(path)
     if format is None or not path.exists():
-        raise UsageError(f"'{path}' is no exported file; give an existing {' or '.join(suffixes())}")
+        hint = "; a checkpoint goes with its model: MODEL --checkpoint FILE" if path.is_file() else ""
+        raise UsageError(f"'{path}' is no exported file; give an existing {' or '.join(suffixes())}{hint}")
     text = format.read_metadata(path).get(CONTRACT_KEY)
     if text is None:
         raise UsageError(

@@ -34,6 +34,7 @@ PUBLISHED_NAMES: dict[str, str | None] = {
     "efficientvit_sam_xl1": "EfficientViT-SAM-XL1",
     "fast_sam": "FastSAM",
     "lite_medsam": None,
+    "medsam": None,
     "mobile_sam": "MobileSAM",
     "sam2.1_hiera_base_plus": "SAM 2.1 B+",
     "sam2.1_hiera_large": "SAM 2.1 L",

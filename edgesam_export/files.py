@@ -9,12 +9,13 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from edgesam_export.errors import UsageError
+from edgesam_export.errors import UsageError, first_line
 
 __all__ = [
     "check_output_folder",
@@ -24,6 +25,7 @@ __all__ = [
     "json_text",
     "lies_inside",
     "read_json",
+    "reason_of",
     "sha256_of",
     "staging_folder",
     "stand_in",
@@ -101,7 +103,7 @@ def stand_in(path: Path, head: bytes | None = None) -> str:
             "is a Git LFS pointer, not the file it points to; run 'git lfs pull' (GitHub: actions/checkout with lfs:"
             " true) or download it"
         )
-    if head.lstrip()[:1] == b"<":
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"<":  # after a byte order mark
         return "is a web page; download the file itself"
     return ""
 
@@ -139,6 +141,27 @@ def unwritable(out_dir: Path, reason: str | None) -> UsageError:
     return UsageError(f"cannot write to output folder '{out_dir}': {reason}; choose another --output")
 
 
+STAGING = ".edgesam-export-"
+FORSAKEN_S = 2 * 24 * 3600
+"""Age at which a staging folder belongs to nobody: no export takes a day."""
+
+
+def reason_of(error: OSError) -> str:
+    """Return why a file could not be written, in the system's words; of a tree that was copied, for its first file."""
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        text = str(error.args[0][0][-1])
+        return re.sub(r"^\[Errno \d+\] ", "", text).partition(": '")[0]
+    return error.strerror or first_line(error)
+
+
+def remove_forsaken(out_dir: Path) -> None:
+    """Remove the old staging folders of processes that were killed; another process may be quicker."""
+    for left in out_dir.glob(f"{STAGING}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > FORSAKEN_S:
+                shutil.rmtree(left)
+
+
 @contextmanager
 def staging_folder(out_dir: Path) -> Iterator[Path]:
     """Yield a folder inside ``out_dir``; on success its contents move to ``out_dir``, on failure it is removed.
@@ -150,7 +173,8 @@ def staging_folder(out_dir: Path) -> Iterator[Path]:
     """
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".edgesam-export-", dir=out_dir))
+        remove_forsaken(out_dir)
+        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=out_dir))
     except OSError as error:
         raise unwritable(out_dir, error.strerror) from None
     try:
@@ -158,7 +182,7 @@ def staging_folder(out_dir: Path) -> Iterator[Path]:
         move_all(staging, out_dir)
     except OSError as error:
         raise UsageError(
-            f"cannot write to output folder '{out_dir}': {error.strerror or error}; nothing was changed"
+            f"cannot write to output folder '{out_dir}': {reason_of(error)}; nothing was changed"
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -204,7 +228,7 @@ def write_beside(path: Path) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".edgesam-export-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=STAGING, suffix=path.suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary

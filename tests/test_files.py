@@ -6,6 +6,8 @@ import errno
 import hashlib
 import json
 import os
+import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -244,3 +246,22 @@ def test_addresses_are_no_paths(tmp_path, monkeypatch):
         assert not is_address(path)
     (tmp_path / "data:1.png").write_bytes(b"")
     assert not is_address("data:1.png")
+
+
+def test_a_full_disk_under_a_copied_tree_is_named_in_the_systems_words(tmp_path):
+    inner = f"[Errno 28] No space left on device: '{tmp_path / 'weight.bin'}'"
+    copied = shutil.Error([("/tmp/a/weight.bin", str(tmp_path / "weight.bin"), inner), ("/tmp/b", "b", inner)])
+    with (
+        pytest.raises(UsageError, match=r"folder '.*': No space left on device; nothing was changed$"),
+        staging_folder(tmp_path),
+    ):
+        raise copied
+
+
+def test_what_a_killed_export_left_goes_when_it_is_old(tmp_path):
+    for name, age in ((".edgesam-export-old", 3 * 24 * 3600), (".edgesam-export-new", 3600), ("other", 1e6)):
+        (tmp_path / name / "x.mlpackage").mkdir(parents=True)
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    with staging_folder(tmp_path) as staging:
+        (staging / "a").write_text("a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".edgesam-export-new", "a", "other"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgesam_export.bench.schema import PROTOCOL_VERSION, check_document
 from edgesam_export.errors import UsageError
-from edgesam_export.files import write_json
+from edgesam_export.files import reason_of, write_json
 from edgesam_export.spec import COMPUTE_UNITS, MAX_POINTS, Artifact
 
 if TYPE_CHECKING:
@@ -276,7 +276,7 @@ def write_bundle(plan: BenchPlan, folder: Path, expected: Path | None = None) ->
 
             parity_inputs = write_parity_inputs(plan.artifacts, plan.reference, folder, expected)
     except OSError as error:
-        raise UsageError(f"cannot write '{folder}': {error.strerror or error}; choose another --runs folder") from None
+        raise UsageError(f"cannot write '{folder}': {reason_of(error)}; choose another --runs folder") from None
     request = request_document(plan, parity_inputs)
     check_document(request, "request", str(folder / "request.json"))
     write_json(folder / "request.json", request)

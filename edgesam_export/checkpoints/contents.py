@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgesam_export.checkpoints.torch_file import TensorClaim, TorchFile, check_expansion
+from edgesam_export.checkpoints.file_kinds import HEAD_BYTES, check_file, check_head
+from edgesam_export.checkpoints.torch_file import ELEMENT_TYPES, TensorClaim, TorchFile, check_expansion
 from edgesam_export.errors import CheckpointError
-from edgesam_export.files import is_address, stand_in
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Contents", "opened", "plain_tensors", "type_name"]
+__all__ = ["Contents", "element_type", "opened", "plain_tensors", "type_name"]
 
 
 class Contents:
@@ -53,33 +53,24 @@ def opened(path: Path) -> Iterator[Contents]:
         CheckpointError: the file cannot be read, names code, or is damaged.
     """
     try:
-        if path.is_dir():
-            raise CheckpointError(f"{path} is a folder; give the checkpoint file in it{in_folder(path)}")
+        check_file(path)
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size == 0:
                 raise CheckpointError(f"{path} is empty; fetch it again")
-            head = file.read(64)
+            head = file.read(HEAD_BYTES)
             file.seek(0)
             if is_safetensors(head, size):
                 yield Contents(path, read_safetensors(path), None)
                 return
-            check_head(head, path)
+            check_head(head, size, path)
             try:
                 torch_file = TorchFile(file, size)
             except CheckpointError as error:
                 raise CheckpointError(f"cannot read {path}: {error}") from error
             yield Contents(path, torch_file.tree, torch_file)
     except OSError as error:
-        reason = "an address, not a file; fetch it first" if is_address(path) else error.strerror or error
-        raise CheckpointError(f"cannot read {path}: {reason}") from error
-
-
-def in_folder(folder: Path) -> str:
-    """Return the names of files in a folder that may be the checkpoint, for an error message."""
-    endings = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(endings))
-    return f", for example {folder / names[0]}" if names else ""
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def is_safetensors(head: bytes, size: int) -> bool:
@@ -98,14 +89,15 @@ def read_safetensors(path: Path) -> Any:
         raise CheckpointError(f"{path} is damaged safetensors ({reason}); fetch it again") from error
 
 
-def check_head(head: bytes, path: Path) -> None:
-    """Raise CheckpointError for files that lie where a checkpoint was to be."""
-    if found := stand_in(path, head):
-        raise CheckpointError(f"{path} {found}")
-
-
 def type_name(value: Any) -> str:
     return "Tensor" if isinstance(value, TensorClaim) else type(value).__name__
+
+
+def element_type(leaf: Any) -> str:
+    """Return the name of the type of a tensor's elements, as PyTorch calls it."""
+    if isinstance(leaf, TensorClaim):
+        return ELEMENT_TYPES[leaf.storage.kind][0]
+    return str(leaf.dtype).removeprefix("torch.")
 
 
 def plain_tensors(entries: dict[Any, Any], contents: Contents) -> dict[str, torch.Tensor]:

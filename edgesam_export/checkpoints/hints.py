@@ -12,6 +12,7 @@ NAMED_KEYS = 3
 
 # family, fragments of which every one occurs in some key, fragments of which none does (a leading dot: anywhere)
 SIGNATURES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("sam2 (in transformers' names)", ("vision_encoder.backbone.blocks.", "shared_image_embedding."), ()),
     ("edgetam", ("image_encoder.trunk.body.",), ()),
     ("edgetam (its video part)", ("spatial_perceiver.",), ("image_encoder.",)),
     ("sam2", ("image_encoder.trunk.patch_embed.",), ()),
@@ -30,8 +31,17 @@ RELEASES = (("sam2", "SAM 2 of July 2024"), ("sam2.1", "SAM 2.1"))
 """Beginning of a model's name up to the first underscore, and the release; without and with ``NEWER_KEYS``."""
 NEWER_KEYS = ("no_obj_embed_spatial", "obj_ptr_tpos_proj.")
 """In the video part of SAM 2.1 and not in that of SAM 2 (sam2/modeling/sam2_base.py); their image parts are one."""
+NEWER_SPELLINGS = (
+    NEWER_KEYS,
+    ("occlusion_spatial_embedding_parameter", "temporal_positional_encoding_projection_layer."),
+)
+"""The same as SAM 2's code and as transformers spell them."""
 VIDEO_KEY = "memory_encoder."
 ADDITIONS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (
+        ("modules_to_save.", "original_module."),
+        "PEFT has wrapped its modules: merge them where they were trained (merge_and_unload()) and save the model",
+    ),
     (
         ("lora_a", "lora_b", ".lora_", "linear_a_q", "linear_b_q", "w_a_0", "base_layer."),
         "it has LoRA matrices beside the weights: merge them into the weights where they were trained (in PEFT"
@@ -49,13 +59,30 @@ ADDITIONS: tuple[tuple[tuple[str, ...], str], ...] = (
         " from is",
     ),
     (
-        ("adapter", "prompt_generator", ".prefix_"),
+        ("adapter", "prompt_generator", "prompt_embeddings", ".prefix_"),
         "it has adapters, layers that this model lacks; they cannot be merged, so such a model needs a family of its"
         " own (CONTRIBUTING.md)",
     ),
     (
         ("_packed_params", ".qweight", ".weight_scale", ".zero_point", ".quant_"),
         "its weights are quantised: save the float weights",
+    ),
+    (
+        ("weight_orig", "weight_mask"),
+        "its weights are split by torch's pruning: call torch.nn.utils.prune.remove() for each, then save",
+    ),
+    (
+        (".weight_g", ".weight_v", "parametrizations."),
+        "its weights are parametrised (weight or spectral norm): call torch.nn.utils.parametrize."
+        "remove_parametrizations(), or remove_weight_norm(), for each, then save",
+    ),
+    (
+        ("flat_param",),
+        "its weights are flattened by FSDP: save the full state dict (StateDictType.FULL_STATE_DICT)",
+    ),
+    (
+        ("fp32_groups", "fp32_flat_groups"),
+        "it is the optimizer's file of DeepSpeed ZeRO: run zero_to_fp32.py, which lies beside it, and give its output",
     ),
 )
 """Fragments of names in small letters, and what they mean."""
@@ -81,7 +108,8 @@ def other_release(model: str, keys: Collection[str]) -> str | None:
     release, _, size = model.partition("_")
     if release not in dict(RELEASES) or not any(VIDEO_KEY in key for key in keys):
         return None
-    (found, title) = RELEASES[all(any(fragment in key for key in keys) for fragment in NEWER_KEYS)]
+    newer = any(all(any(part in key for key in keys) for part in spelling) for spelling in NEWER_SPELLINGS)
+    (found, title) = RELEASES[newer]
     if found == release:
         return None
     return (
@@ -132,9 +160,9 @@ def difference(
     parts = [f"{len(keys)} {what}: {listing(keys)}" for keys, what in problems if keys]
     if not parts:
         return ""
-    text = hint(shapes, names, unexpected)
-    if not text and missing and not unexpected and all(key.endswith(BUFFERS) for key in missing):
-        text = "it holds parameters and no buffers: save model.state_dict(), not model.parameters()"
+    text = hint(shapes, names, unexpected) or shape_hint(shapes, found)
+    if not text and not misshapen:
+        text = key_hint(missing, unexpected)
     text = text or parts_text
     return f"the checkpoint does not fit the model{text and '; '}{text}; {'; '.join(parts)}{where}"
 
@@ -147,9 +175,48 @@ def hint(shapes: Mapping[str, Any], names: Collection[str], unexpected: Collecti
     return f"the keys look like {family}" if family is not None and family != expected else ""
 
 
+def key_hint(missing: Collection[str], unexpected: Collection[str]) -> str:
+    """Return what missing and unexpected keys mean where no tensor has another shape, empty without an idea."""
+    if missing and not unexpected and all(key.endswith(BUFFERS) for key in missing):
+        return "it holds parameters and no buffers: save model.state_dict(), not model.parameters()"
+    if missing and unexpected and all(key.rpartition(".")[2].isdigit() or not key for key in unexpected):
+        return "its tensors have no names: save model.state_dict(), not a list"
+    if unexpected and not missing:
+        return (
+            "it has tensors that the model lacks: if its masks do not depend on them (a head of its own), save it"
+            " without them; else it needs a family of its own (CONTRIBUTING.md)"
+        )
+    return ""
+
+
+def shape_hint(shapes: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
+    """Return what tensors of another shape say of the training, empty without an idea."""
+    sized = [key for key in shapes if key in found]
+    if sized and sum(0 in found[key] for key in sized) > len(sized) // 2:
+        return (
+            "its tensors are empty, as in DeepSpeed ZeRO-3, which keeps values in other files: run zero_to_fp32.py,"
+            " which lies beside it, and give its output"
+        )
+    for key in sized:
+        expected, actual = shapes[key], found[key]
+        if len(expected) != len(actual) or expected == actual:
+            continue
+        if key.endswith("mask_tokens.weight") and expected[1] == actual[1]:
+            return (
+                f"its decoder has {actual[0]} mask tokens, the model's {expected[0]}"
+                f" (num_multimask_outputs={actual[0] - 1} in training): only decoders of {expected[0]} are exported"
+            )
+        if key.endswith("pos_embed") and expected[-1] == actual[-1] and len(expected) == 4:
+            return (
+                f"it was trained on images of another size: its table of positions has {actual[1]}x{actual[2]} cells,"
+                f" the model's {expected[1]}x{expected[2]}; only the model's size is exported"
+            )
+    return ""
+
+
 def as_text(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "a single number"
 
 
 def listing(keys: list[str]) -> str:
-    return ", ".join(keys[:NAMED_KEYS]) + (", ..." if len(keys) > NAMED_KEYS else "")
+    return ", ".join(key or "(no name)" for key in keys[:NAMED_KEYS]) + (", ..." if len(keys) > NAMED_KEYS else "")

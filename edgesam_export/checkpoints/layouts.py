@@ -23,8 +23,11 @@ __all__ = ["Form", "WeightSet", "choose_set", "find_sets", "is_average", "neares
 AVERAGE = re.compile(r"(?:^|[._\d])(?:ema|averaged?|avg|swa|shadow|polyak)(?=$|[._\d])", re.IGNORECASE)
 AVERAGE_KEY = "ema"
 """What asks for the running average, whatever the file calls it."""
-VIDEO = "memory_attention|memory_encoder|maskmem_|no_mem_pos_enc|no_obj_|obj_ptr_|mask_downsample|spatial_perceiver"
-"""Beginnings of the names of SAM 2's and EdgeTAM's video part."""
+VIDEO = (
+    "memory_attention|memory_encoder|maskmem_|no_mem_pos_enc|no_obj_|obj_ptr_|mask_downsample|spatial_perceiver"
+    "|memory_temporal_|no_memory_pos|no_object_|object_pointer_|occlusion_spatial_|temporal_positional_"
+)
+"""Beginnings of the names of SAM 2's and EdgeTAM's video part, the second row as transformers spells them."""
 NO_WEIGHT = re.compile(f"loss|criteri|metric|n_averaged|pixel_mean|pixel_std|^(?:{VIDEO})", re.IGNORECASE)
 """Names beside a model's parts in its state dict that no mask of an image depends on, or that are compared instead."""
 SHOWN = 4
@@ -223,5 +226,7 @@ def parts_text(names: Names, form: Form) -> str:
         return ""
     if absent:
         return f"it has no whole {' and no whole '.join(absent)}, and a part alone is not enough: give the whole model"
+    if set.intersection(*({prefix.removesuffix(f"{part}.") for prefix in found[part]} for part in found)):
+        return ""  # together, so the parts are not what is wrong
     places = [f"{part} at {' and '.join(repr(p) for p in prefixes[:SHOWN])}" for part, prefixes in found.items()]
     return f"its parts are in several places, and which belong together is not certain: {', '.join(places)}"

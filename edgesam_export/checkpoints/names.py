@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from edgesam_export.checkpoints.hints import shapes_of
 from edgesam_export.checkpoints.inert import is_module, parts_of
 from edgesam_export.checkpoints.torch_file import TensorClaim
+from edgesam_export.checkpoints.unread import unread_kind
 from edgesam_export.errors import CheckpointError
 
 __all__ = ["Names", "SuffixIndex", "named_tensors"]
@@ -26,6 +27,9 @@ MAX_VISITS = 300_000
 MAX_DEPTH = 24
 MAX_KEY = 500
 """Characters of a key."""
+STACKED = "point_embed.weight"
+"""The embeddings of a prompt's labels, which transformers' SAM 2 has as rows of one, every other code one by one."""
+MAX_ROWS = 16
 INSERTED = ("_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module.")
 """What torch.compile, activation checkpointing and FSDP insert into names, at any depth; no parameter is called so."""
 
@@ -37,6 +41,8 @@ class Names:
     leaves: Mapping[str, Any]
     containers: Mapping[str, str]
     """Path of the dictionary that each tensor is in, or of the whole module: what shares it is one state dict."""
+    unread: Mapping[str, int]
+    """Tensors that have no plain values, by name: their kind (``unread_kind``)."""
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -57,6 +63,7 @@ def named_tensors(tree: Any) -> Names:
 
     leaves: dict[str, Any] = {}
     containers: dict[str, str] = {}
+    unread: dict[str, int] = {}
     pending: list[Visit] = [Visit("", tree, (), "", False)]
     visits = 0
     while pending:
@@ -65,13 +72,15 @@ def named_tensors(tree: Any) -> Names:
         if visits > MAX_VISITS or len(leaves) > MAX_NAMES:
             raise CheckpointError(f"it nests more than {MAX_NAMES} tensors or {MAX_VISITS} values; it is no checkpoint")
         if isinstance(visit.value, TensorClaim | torch.Tensor):
-            name = without_insertions(visit.prefix[:-1])
-            if name in leaves:
-                raise CheckpointError(f"it has two tensors named '{name[:80]}'; save one of them only")
-            leaves[name], containers[name] = visit.value, visit.container
+            for name, value in unstacked(without_insertions(visit.prefix[:-1]), visit.value):
+                if name in leaves:
+                    raise CheckpointError(f"it has two tensors named '{name[:80]}'; save one of them only")
+                leaves[name], containers[name] = value, visit.container
+        elif (kind := unread_kind(visit.value)) is not None:
+            unread[without_insertions(visit.prefix[:-1])] = kind
         elif id(visit.value) not in visit.above and len(visit.above) < MAX_DEPTH:  # a pickle can hold itself
             pending.extend(reversed(list(visit.inner())))
-    return Names(leaves, containers)
+    return Names(leaves, containers, unread)
 
 
 class Visit(NamedTuple):
@@ -91,6 +100,21 @@ class Visit(NamedTuple):
             plain = isinstance(key, str) or (isinstance(key, int) and abs(key) < MAX_VISITS)
             if plain and len(str(key)) <= MAX_KEY and not isinstance(part, str | bytes | int | float):
                 yield Visit(f"{self.prefix}{key}.", part, (*self.above, id(self.value)), container, in_module)
+
+
+def unstacked(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a tensor under its name, or the rows of one that ``STACKED`` names, each as a tensor of one row."""
+    if not f".{name}".endswith(f".{STACKED}") or len(value.shape) != 2 or not 0 < value.shape[0] <= MAX_ROWS:
+        yield name, value
+        return
+    begin, _, end = name.rpartition(".")
+    for row in range(value.shape[0]):
+        part = (
+            value._replace(offset=value.offset + row * value.stride[0], shape=(1, value.shape[1]))
+            if isinstance(value, TensorClaim)
+            else value[row : row + 1]
+        )
+        yield f"{begin}.{row}.{end}", part
 
 
 def without_insertions(name: str) -> str:

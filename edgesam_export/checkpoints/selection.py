@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from edgesam_export.checkpoints.contents import Contents, opened, plain_tensors, type_name
+from edgesam_export.checkpoints.contents import Contents, element_type, opened, plain_tensors, type_name
+from edgesam_export.checkpoints.dialects import DIALECTS
 from edgesam_export.checkpoints.hints import addition_beside, other_release, shapes_of
 from edgesam_export.checkpoints.layouts import (
     WeightSet,
@@ -18,6 +19,7 @@ from edgesam_export.checkpoints.layouts import (
     optional,
 )
 from edgesam_export.checkpoints.names import Names, named_tensors
+from edgesam_export.checkpoints.unread import FLOAT_WEIGHTS, unread_text
 from edgesam_export.errors import CheckpointError, warn
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_weights"]
 
+WEIGHT_TYPES = {"float16", "bfloat16", "float32", "float64"}
 SHOWN = 4
 """Kinds of unread tensors that a note names."""
 
@@ -54,7 +57,8 @@ def read_weights(
     with opened(path) as contents:
         names = names_in(contents)
         chosen, sets, form = select(contents, names, forms, key, others)
-        state = plain_tensors({key: names.leaves[name] for key, name in chosen.names.items()}, contents)
+        state = plain_tensors(weights_of(names, chosen, form, path), contents)
+        check_repeated(contents, names, chosen, state)
         check_constants(contents, names, chosen, constants)
     if release := other_release(model, names.leaves):
         warn(f"{path.name}: {release}", stacklevel=5)
@@ -62,6 +66,23 @@ def read_weights(
     for counter in counters:
         state[counter] = form[counter].new_zeros(form[counter].shape, device="cpu")
     return {key: state[key] for key in form}, note_on(path, names, chosen, sets, len(counters))
+
+
+def weights_of(names: Names, chosen: WeightSet, form: Mapping[str, torch.Tensor], path: Path) -> dict[str, Any]:
+    """Return a set's tensors under the model's keys, without counters that were cast with the weights.
+
+    Raises:
+        CheckpointError: a weight has integers, or 8 bits, where the model's is a floating-point number.
+    """
+    weights = {key: names.leaves[name] for key, name in chosen.names.items()}
+    types = {key: element_type(leaf) for key, leaf in weights.items()}
+    coarse = [key for key in weights if form[key].is_floating_point() and types[key] not in WEIGHT_TYPES]
+    if coarse:
+        raise CheckpointError(
+            f"{path.name}: its weights are quantised: '{chosen.names[coarse[0]]}' is of {types[coarse[0]]}"
+            f" ({len(coarse)} of {len(weights)} tensors are of such types), whose scale is unknown; {FLOAT_WEIGHTS}"
+        )
+    return {key: leaf for key, leaf in weights.items() if not optional(key) or types[key] not in WEIGHT_TYPES}
 
 
 def select(
@@ -82,8 +103,9 @@ def select(
         if sets := find_sets(names, [shapes_of(form)]):
             break
     else:
-        difference = nearest_difference(names, map(shapes_of, tried))
-        raise CheckpointError(f"{contents.path.name}: {difference}{other_models(names, others)}")
+        spelled = (dialect.spelled(key) for dialect in DIALECTS for one in tried for key in one)
+        reason = unread_text(names.unread, spelled) or nearest_difference(names, map(shapes_of, tried))
+        raise CheckpointError(f"{contents.path.name}: {other_models(names, others)}{reason}")
     read = {name for one in sets for name in one.names.values()}
     if addition := addition_beside([name for name in names.shapes if name not in read]):
         raise CheckpointError(f"{contents.path.name}: the weights alone are not the model: {addition}")
@@ -95,9 +117,9 @@ def select(
 
 
 def other_models(names: Names, others: Iterable[tuple[str, Mapping[str, torch.Tensor]]]) -> str:
-    """Return which other models the weights fit, begun with a semicolon; empty without one."""
+    """Return which other models the weights fit, ended with a semicolon; empty without one."""
     fitting = [model for model, tensors in others if find_sets(names, [shapes_of(tensors)])]
-    return f"; they are weights of {' or '.join(fitting)}: give that as the model" if fitting else ""
+    return f"these are weights of {' or '.join(fitting)}: give that as the model; " if fitting else ""
 
 
 def names_in(contents: Contents) -> Names:
@@ -110,7 +132,7 @@ def names_in(contents: Contents) -> Names:
         names = named_tensors(contents.tree)
     except CheckpointError as error:
         raise CheckpointError(f"cannot read {contents.path}: {error}") from None
-    if not names.leaves:
+    if not names.leaves and not names.unread:
         held = getattr(contents.tree, "name", type_name(contents.tree))
         raise CheckpointError(f"{contents.path} holds no tensors (a {held}); a state dict (names to tensors) is needed")
     return names
@@ -128,6 +150,18 @@ def same_values(contents: Contents, names: Names, one: WeightSet, other: WeightS
         or torch.equal(*map(contents.tensor, leaves))
         for key in keys
     )
+
+
+def check_repeated(contents: Contents, names: Names, chosen: WeightSet, state: Mapping[str, torch.Tensor]) -> None:
+    """Raise CheckpointError where the file has a tensor of the model twice, with different values."""
+    dialect = chosen.form.dialect
+    for name in (prefix + key for prefix in chosen.prefixes for key in dialect.repeated):
+        leaf = names.leaves.get(name)
+        if leaf is not None and not contents.tensor(leaf).to(state[dialect.repeats]).equal(state[dialect.repeats]):
+            raise CheckpointError(
+                f"{contents.path.name}: '{name}' and '{chosen.names[dialect.repeats]}' are one tensor in the model and"
+                " differ here, so its masks are not certain: load the published weights before training"
+            )
 
 
 def check_constants(
@@ -161,7 +195,7 @@ def note_on(path: Path, names: Names, chosen: WeightSet, sets: Sequence[WeightSe
     if chosen.form.dialect.name:
         parts.append(f"renamed from {chosen.form.dialect.name}")
     if counters:
-        parts.append(f"batch norm's {counters} counters are missing, which only training needs")
+        parts.append(f"batch norm's {counters} counters are missing or were cast, and only training needs them")
     others = [one for one in sets if one is not chosen]
     if left := unread(names, chosen, others):
         parts.append(f"not read: {left}")

@@ -18,13 +18,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
+from edgesam_export.checkpoints.file_kinds import archive_text
 from edgesam_export.checkpoints.inert import Inert, InertTypes, may_run_code
 from edgesam_export.errors import CheckpointError, first_line
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["StorageClaim", "TensorClaim", "TorchFile", "check_expansion"]
+__all__ = ["ELEMENT_TYPES", "StorageClaim", "TensorClaim", "TorchFile", "check_expansion"]
 
 MAX_PICKLE_BYTES = 64 << 20
 """The pickle of SAM ViT-H is below 0.2 MB; training states with an optimizer stay below a few."""
@@ -113,6 +114,7 @@ FUNCTIONS = {
     "torch._utils._rebuild_tensor_v2": Function(tensor_claim),
     "torch._utils._rebuild_parameter": Function(first_operand),
     "torch._utils._rebuild_parameter_with_state": Function(first_operand),
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": Function(first_operand),
     "torch._tensor._rebuild_from_type": Function(rebuilt),
     "torch._tensor._rebuild_from_type_v2": Function(rebuilt),
 }
@@ -248,7 +250,9 @@ class TorchFile:
         storages: dict[str, StorageClaim] = {}
         magic = read_claims(file, size, {})
         if magic != 0x1950A86A20F9469CFC6C:
-            raise CheckpointError("it is a pickle, but not one that torch.save wrote; a checkpoint holds tensors")
+            raise CheckpointError(
+                "it is a pickle, but not one that torch.save wrote; load it where it was made, then torch.save() it"
+            )
         read_claims(file, size, {})
         read_claims(file, size, {})
         tree = read_claims(file, size, storages)
@@ -313,9 +317,7 @@ def checked_archive(file: IO[bytes], size: int) -> tuple[zipfile.ZipFile, dict[s
         raise CheckpointError("it has two records of one name, or a comment: torch.save writes neither")
     pickles = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        inner = next((name for name in members if name.endswith((".pt", ".pth"))), None)
-        advice = f"; unpack it and use {inner}" if inner else ""
-        raise CheckpointError(f"it is a zip archive, but not one that torch.save wrote{advice}")
+        raise CheckpointError(archive_text(members))
     if f"{pickles[0].rpartition('/')[0]}/constants.pkl" in members:
         raise CheckpointError(f"it is a TorchScript program, not a state dict; {REMEDY}")
     packed = [m for m in members.values() if m.compress_type != zipfile.ZIP_STORED or m.file_size != m.compress_size]
@@ -323,7 +325,7 @@ def checked_archive(file: IO[bytes], size: int) -> tuple[zipfile.ZipFile, dict[s
         worst = max(packed, key=lambda member: member.file_size)
         raise CheckpointError(
             f"record {worst.filename} is compressed ({worst.compress_size} bytes claim to become "
-            f"{worst.file_size}), which torch.save never does"
+            f"{worst.file_size}), which torch.save never does; unpack it and pack it uncompressed (zip -0 -r)"
         )
     if sum(member.file_size for member in members.values()) > size:
         raise CheckpointError(f"it has {size} bytes but its records claim more")

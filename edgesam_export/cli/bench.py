@@ -14,6 +14,7 @@ from edgesam_export.cli.app import cli
 from edgesam_export.cli.loading import load
 from edgesam_export.cli.options import RECORDS, common, weights
 from edgesam_export.cli.output import emit, note, steps
+from edgesam_export.cli.paths import UserPath
 from edgesam_export.errors import UsageError
 from edgesam_export.rendering import text_table
 from edgesam_export.spec import Progress
@@ -47,7 +48,7 @@ def target(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def measuring(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options for the measurement."""
-    folder = click.Path(path_type=Path)
+    folder = UserPath()
     for option in (
         click.option("--no-swift", is_flag=True, help="With --host: leave out the Swift runner."),
         click.option("--no-parity", is_flag=True, help="Do not compare outputs with PyTorch."),

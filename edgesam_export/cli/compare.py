@@ -10,18 +10,19 @@ import click
 from edgesam_export.cli.app import cli
 from edgesam_export.cli.options import RECORDS, common
 from edgesam_export.cli.output import emit, note
+from edgesam_export.cli.paths import UserPath
 from edgesam_export.errors import UsageError
 
 __all__ = ["compare"]
 
 
 @cli.command()
-@click.argument("records", nargs=-1, metavar="[RECORD...]", type=click.Path(path_type=Path))
+@click.argument("records", nargs=-1, metavar="[RECORD...]", type=UserPath())
 @click.option("--published", is_flag=True, help="Also the figures of papers and other projects.")
 @click.option("--model", help="Only models whose name begins like this: edgesam, mobilesam, ...")
 @click.option("--across-methods", is_flag=True, help="Rank different methods, chips and systems in one table.")
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="PNG", help="Also a plot; .svg, .md and .txt too.")
+@click.option("--output", type=UserPath(), metavar="PNG", help="Also a plot; .svg, .md and .txt too.")
 @common()
 def compare(records: tuple[Path, ...], as_json: bool, quiet: bool, **options: Any) -> None:
     """Put records (files or folders) and published figures side by side: table and plot."""

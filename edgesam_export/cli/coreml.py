@@ -10,6 +10,7 @@ import click
 from edgesam_export.cli.app import cli
 from edgesam_export.cli.export import export, package_config
 from edgesam_export.cli.options import common, decoder_options, package_options, weights
+from edgesam_export.cli.paths import UserPath
 from edgesam_export.errors import UsageError
 from edgesam_export.spec import ACTIVATIONS, QUANTIZED_PARTS, TARGETS, CoreMLConfig
 
@@ -21,7 +22,7 @@ __all__ = ["coreml_config"]
 @click.option("--target", type=click.Choice(TARGETS), default=CoreMLConfig.target, show_default=True)
 @click.option("--split-encoder", is_flag=True, help="Encoder as two packages, for weights above 1 GB.")
 @click.option("--activations", type=click.Choice(list(ACTIVATIONS)), help="Layers read 8-bit activations (iOS17).")
-@click.option("--calibrate", type=click.Path(path_type=Path), help="Folder of images that their ranges come from.")
+@click.option("--calibrate", type=UserPath(), help="Folder of images that their ranges come from.")
 @click.option(
     "--activations-in",
     type=click.Choice(QUANTIZED_PARTS),

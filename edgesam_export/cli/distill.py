@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from edgesam_export.cli.app import cli
 from edgesam_export.cli.options import Command, common
 from edgesam_export.cli.output import emit, note, steps
+from edgesam_export.cli.paths import UserPath
 from edgesam_export.distill.config import DistillConfig, configured, schedule_text
 
 __all__ = ["CONFIG_OPTIONS"]
@@ -19,7 +20,7 @@ INTEGER, NUMBER = click.IntRange(min=0), click.FloatRange(min=0)
 CONFIG_OPTIONS: dict[str, tuple[Any, str]] = {
     "stage": (click.Choice(["encoder", "prompts", "recover"]), "Match embeddings, masks, or win back."),
     "teacher": (str, "Model whose masks to match; default: the masks of the data."),
-    "data": (str, "scenes:SEED[:COUNT][:PHOTOGRAPHS], a COCO .json, or a folder of images."),
+    "data": (UserPath(str), "scenes:SEED[:COUNT][:PHOTOGRAPHS], a COCO .json, or a folder of images."),
     "strict": (bool, "End at a damaged image or annotation."),
     "annotations_frame": (click.Choice(["upright", "raw"]), "Pixels that annotations are of, where EXIF turns them."),
     "schedule": (str, "SIZE:BATCH:STEPS[:ROUNDS],...: side of the images, images in a step."),
@@ -68,16 +69,14 @@ def config_options(command: Command) -> Command:
 
 @cli.command("distill")
 @click.argument("student")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Start from a saved configuration.")
+@click.option("--config", "config_file", type=UserPath(), help="Start from a saved configuration.")
 @config_options
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Where the student starts; default: afresh.")
-@click.option(
-    "--teacher-checkpoint", type=click.Path(path_type=Path), help="The teacher's file; else the published one."
-)
+@click.option("--checkpoint", type=UserPath(), help="Where the student starts; default: afresh.")
+@click.option("--teacher-checkpoint", type=UserPath(), help="The teacher's file; else the published one.")
 @click.option("--teacher-random-weights", type=int, metavar="SEED", help="Stand-in weights: timing and tests only.")
 @click.option("--resume", is_flag=True, help="Continue the run in the output folder.")
-@click.option("--resume-from", type=click.Path(path_type=Path), help="Continue from this checkpoint of the run.")
-@click.option("--cache", type=click.Path(path_type=Path), help="Keep the teacher's embeddings in this folder.")
+@click.option("--resume-from", type=UserPath(), help="Continue from this checkpoint of the run.")
+@click.option("--cache", type=UserPath(), help="Keep the teacher's embeddings in this folder.")
 @click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N; default: CUDA where there is some.")
 @common(output="out/distill")
 def distill(student: str, output: Path, as_json: bool, quiet: bool, **options: Any) -> None:

@@ -11,6 +11,7 @@ import click
 from edgesam_export.cli.app import cli
 from edgesam_export.cli.options import common, numerics_of, weights
 from edgesam_export.cli.output import EXIT_GATE, emit, note, note_weights, steps
+from edgesam_export.cli.paths import UserPath
 from edgesam_export.files import write_json
 
 if TYPE_CHECKING:
@@ -36,7 +37,13 @@ def gate(text: str) -> tuple[str, float]:
 
 @cli.command("eval")
 @click.argument("sources", nargs=-1, required=True, metavar="MODEL|ARTIFACT...")
-@click.option("--data", required=True, help="scenes:SEED:COUNT[:PHOTOGRAPHS], COCO .json, or folder with masks.")
+@click.option(
+    "--data",
+    type=UserPath(str),
+    required=True,
+    metavar="DATA",
+    help="scenes:SEED:COUNT[:PHOTOGRAPHS], COCO .json, or folder with masks.",
+)
 @click.option("--prompts", default=PROMPTS, show_default=True, help="box, point; +N: N more points; +mask: its mask.")
 @click.option(
     "--numerics", default="fp16", show_default=True, help="fp32, fp16, ane; native:all; apple (Core AI); several."
@@ -45,7 +52,7 @@ def gate(text: str) -> tuple[str, float]:
 @click.option("--objects", type=click.IntRange(min=1), metavar="N", help="The N largest objects of an image.")
 @click.option("--mask-prompt", is_flag=True, help="Hand each mask to the next round as a mask prompt.")
 @click.option("--min-miou", "gates", multiple=True, type=gate, metavar="PROMPT=MIOU", help="Exit 1 below; repeatable.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="JSON", help="Also write all objects to a file.")
+@click.option("--output", type=UserPath(), metavar="JSON", help="Also write all objects to a file.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted evaluation to the same --output.")
 @click.option("--strict", is_flag=True, help="Stop at a damaged image or annotation instead of leaving it out.")
 @click.option(

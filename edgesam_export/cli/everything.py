@@ -11,12 +11,13 @@ from edgesam_export.cli.app import cli
 from edgesam_export.cli.loading import predicting_source
 from edgesam_export.cli.options import common, prediction_source, weights
 from edgesam_export.cli.output import emit, note, steps
+from edgesam_export.cli.paths import UserPath
 
 SHARE = click.FloatRange(0, 1)
 
 
 @cli.command()
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image", type=UserPath())
 @click.option("--grid", type=click.IntRange(1, 256), default=32, show_default=True, help="Points along each side.")
 @click.option("--crops", type=click.IntRange(0, 4), default=0, show_default=True, help="Layers of crops; 2: 4 and 16.")
 @click.option("--min-score", type=SHARE, default=0.88, show_default=True, help="Masks of lower scores are dropped.")

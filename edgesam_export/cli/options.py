@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from edgesam_export.cli.paths import UserPath
 from edgesam_export.errors import UsageError
 from edgesam_export.files import check_output_folder
 from edgesam_export.formats import format_names
@@ -37,7 +38,7 @@ def common(*, output: str | None = None) -> Callable[[Command], Command]:
         command = click.option("--quiet", is_flag=True, help="No progress and no summary on stderr.")(command)
         command = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")(command)
         if output is not None:
-            kind = click.Path(path_type=Path)
+            kind = UserPath()
             option = click.option("--output", type=kind, default=output, show_default=True, callback=checked_folder)
             command = option(command)
         return command
@@ -56,9 +57,7 @@ def weights(command: Command) -> Command:
     for option in (
         click.option("--upsample", type=click.Choice(["bicubic", "bilinear"]), help="Override the neck's upsampling."),
         click.option("--random-weights", type=int, metavar="SEED", help="Stand-in weights: timing and tests only."),
-        click.option(
-            "--checkpoint", type=click.Path(path_type=Path), help="Yours; FILE#KEY: one set in it. Else published."
-        ),
+        click.option("--checkpoint", type=UserPath(), help="Yours; FILE#KEY: one set in it. Else published."),
     ):
         command = option(command)
     return command
@@ -72,9 +71,7 @@ def prediction_source(command: Command) -> Command:
         click.option(
             "--backend", type=click.Choice(["torch", *format_names()]), help="Which of them; torch without files."
         ),
-        click.option(
-            "--artifact", "artifacts", multiple=True, type=click.Path(path_type=Path), help="Exported files or folder."
-        ),
+        click.option("--artifact", "artifacts", multiple=True, type=UserPath(), help="Exported files or folder."),
     ):
         command = option(command)
     return command

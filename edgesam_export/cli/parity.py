@@ -10,6 +10,7 @@ import click
 from edgesam_export.cli.app import cli
 from edgesam_export.cli.options import common, numerics_of, weights
 from edgesam_export.cli.output import EXIT_GATE, emit, note, steps
+from edgesam_export.cli.paths import UserPath
 from edgesam_export.errors import UsageError
 from edgesam_export.spec import NUMERICS
 
@@ -32,17 +33,17 @@ class ParityCommand(click.Command):
 
 
 @cli.command(cls=ParityCommand)
-@click.argument("artifacts", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--image", "images", multiple=True, type=click.Path(path_type=Path), help="Image to compare on (2+).")
+@click.argument("artifacts", nargs=-1, required=True, type=UserPath())
+@click.option("--image", "images", multiple=True, type=UserPath(), help="Image to compare on (2+).")
 @click.option(
     "--numerics",
     default=",".join(NUMERICS),
     show_default=True,
     help="fp32, fp16, ane, native:all (a Mac), apple (Core AI); fp32 is asked of ONNX in FP16, too.",
 )
-@click.option("--prompts", type=click.Path(path_type=Path), help="Your own prompts: JSON, or COCO instances.")
-@click.option("--gates", type=click.Path(path_type=Path), help="Your own gates: TOML.")
-@click.option("--baseline", type=click.Path(path_type=Path), help="parity.json to be no worse than, in half precision.")
+@click.option("--prompts", type=UserPath(), help="Your own prompts: JSON, or COCO instances.")
+@click.option("--gates", type=UserPath(), help="Your own gates: TOML.")
+@click.option("--baseline", type=UserPath(), help="parity.json to be no worse than, in half precision.")
 @click.option("--model", help="Of files that another exporter made; with --profile.")
 @click.option("--profile", help="Tensor contract of another exporter's files; with --model.")
 @click.option("--score", type=click.Choice(["iou", "stability"]), help="With --profile: what the files' scores are.")

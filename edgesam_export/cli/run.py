@@ -10,12 +10,13 @@ import click
 from edgesam_export.cli.app import cli
 from edgesam_export.cli.options import common
 from edgesam_export.cli.output import emit, note, steps
+from edgesam_export.cli.paths import UserPath
 from edgesam_export.rendering import text_table
 from edgesam_export.spec import NUMERICS
 
 
 @cli.command()
-@click.argument("package", type=click.Path(path_type=Path))
+@click.argument("package", type=UserPath())
 @click.option(
     "--input",
     "inputs",

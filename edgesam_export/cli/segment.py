@@ -11,10 +11,11 @@ from edgesam_export.cli.app import cli
 from edgesam_export.cli.loading import predicting_source
 from edgesam_export.cli.options import common, coordinates, prediction_source, weights
 from edgesam_export.cli.output import emit, note, steps
+from edgesam_export.cli.paths import UserPath
 
 
 @cli.command()
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image", type=UserPath())
 @click.option(
     "--point", "points", multiple=True, type=coordinates("x,y"), metavar="X,Y", help="On the object; repeat for more."
 )
@@ -22,7 +23,7 @@ from edgesam_export.cli.output import emit, note, steps
     "--background", multiple=True, type=coordinates("x,y"), metavar="X,Y", help="Not on the object; repeat for more."
 )
 @click.option("--box", type=coordinates("x0,y0,x1,y1"), metavar="X0,Y0,X1,Y1", help="Around the object.")
-@click.option("--mask-input", type=click.Path(path_type=Path), help="Logits of an earlier prediction, .npy.")
+@click.option("--mask-input", type=UserPath(), help="Logits of an earlier prediction, .npy.")
 @prediction_source
 @weights
 @common(output="out")

@@ -11,6 +11,7 @@ from edgesam_export.cli.app import cli
 from edgesam_export.cli.loading import load
 from edgesam_export.cli.options import common, weights
 from edgesam_export.cli.output import emit, note, steps
+from edgesam_export.cli.paths import UserPath
 from edgesam_export.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ HOST, PORT = "127.0.0.1", 8642
 
 
 @cli.command()
-@click.argument("artifacts", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("artifacts", nargs=-1, type=UserPath())
 @click.option("--host", default=HOST, show_default=True, help="Address to listen on; 0.0.0.0: every one can use it.")
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 takes a free one.")
 @click.option("--open", "opens", is_flag=True, help="Open the page in your browser.")

@@ -13,6 +13,7 @@ from edgesam_export.cli.app import cli
 from edgesam_export.cli.loading import load
 from edgesam_export.cli.options import common, weights
 from edgesam_export.cli.output import EXIT_GATE, emit, note, steps
+from edgesam_export.cli.paths import UserPath
 from edgesam_export.errors import UsageError
 from edgesam_export.spec import TARGETS, CoreMLConfig, Progress, Recipe
 
@@ -31,7 +32,12 @@ RECOVERY = "recovery"
 @click.argument("model")
 @click.option("--min-iou", type=float, metavar="IOU", help="Smallest packages that keep FP32 masks so well: 0.98.")
 @click.option("--max-mb", type=float, metavar="MB", help="Best packages of this size, encoder and decoder together.")
-@click.option("--images", metavar="DATA", help="Folder, COCO .json or scenes:SEED:COUNT; else bundled images, varied.")
+@click.option(
+    "--images",
+    type=UserPath(str),
+    metavar="DATA",
+    help="Folder, COCO .json or scenes:SEED:COUNT; else bundled images, varied.",
+)
 @click.option(
     "--count", type=click.IntRange(2, 10_000), default=COUNT, show_default=True, help="Images; as many are held out."
 )

@@ -1,11 +1,12 @@
 """Annotations of images, read out of untrusted files: JSON documents, polygons, run lengths, images of masks.
 
 Run lengths are decoded here, because pycocotools' C code trusts a file's numbers. Its polygons are used, as nobody
-else's cover exactly the pixels that COCO's do.
+else's cover exactly the pixels that COCO's do (``polygons``).
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -15,10 +16,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from edgesam_export.errors import RunnerUnavailableError, UsageError, first_line
+from edgesam_export.distill.polygons import outline, polygon_runs, shown
+from edgesam_export.errors import UsageError, first_line, warn
 from edgesam_export.files import stand_in
+from edgesam_export.parity.instances import is_crowd
 
-__all__ = ["HUGE", "annotated", "check_count", "labelled", "listed", "mask_of", "masks_of", "read_document", "shown"]
+__all__ = ["annotated", "check_count", "labelled", "listed", "mask_of", "masks_of", "read_document"]
 
 MAX_OBJECTS = 2000
 """Most objects of one image; a mask file with more distinct values is a photograph."""
@@ -26,12 +29,17 @@ MAX_MASK_BYTES = 2 << 30
 """Most memory for the masks of one image: 2 GiB are 600 objects of 3.5 megapixels."""
 MAX_SIDECAR_BYTES = 32 << 20
 """Largest .json beside one image."""
-MAX_OUTLINE = 20_000_000
-"""Most points of an object's polygons after pycocotools has made them five times finer."""
-FINER = 5
-HUGE = 1e9
-"""No coordinate of any image that can be opened."""
 MASK_MODES = {"1", "L", "P", "I;16", "I;16B", "I", "RGB"}
+VOID = 255
+"""Index that PASCAL VOC and DAVIS give the border between objects in a palette."""
+MOST_THIN = 4
+"""Values without a pixel among its own kind that a mask file may have before they count as smoothed edges."""
+OTHER_TOOLS = (
+    ("shapes", "an annotation of labelme for one image: put it beside that image, and give the folder"),
+    ("_via_img_metadata", "a project of VIA: export it as COCO"),
+    ("regions", "an annotation of VIA: export it as COCO"),
+)
+"""Key of a document that is no COCO file, and what it is."""
 
 
 def read_document(path: Path, limit: int) -> dict[str, Any]:
@@ -53,28 +61,46 @@ def read_document(path: Path, limit: int) -> dict[str, Any]:
 def listed(document: dict[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
     """Return a list of objects of a document."""
     rows = document.get(key)
+    tool = next((text for mark, text in OTHER_TOOLS if mark in document), None)
+    if rows is None and tool is not None:
+        raise UsageError(f"'{path}' is {tool}")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UsageError(f"'{path}': '{key}' is {shown(rows)}; annotations of objects have a list of objects there")
     return rows
 
 
-def shown(value: Any) -> str:
-    """Return an untrusted value for an error line, cut short."""
-    if isinstance(value, list | dict):
-        return f"a {'list' if isinstance(value, list) else 'dictionary'} of {len(value)}"
-    return f"{value!r:.60}"
-
-
 def annotated(path: Path, size: tuple[int, int], damaged: list[str] | None) -> np.ndarray:
-    """Return the masks of a SA-1B file: ``annotations`` with ``segmentation``, crowd left out; see ``masks_of``."""
-    rows = listed(read_document(path, MAX_SIDECAR_BYTES), "annotations", path)
-    kept = [(n, row) for n, row in enumerate(rows) if not row.get("iscrowd")]
+    """Return the masks of a SA-1B file, ``annotations`` with ``segmentation``, crowd left out, or of one of labelme.
+
+    See ``masks_of``.
+    """
+    document = read_document(path, MAX_SIDECAR_BYTES)
+    if "shapes" in document and "annotations" not in document:
+        return labelme_masks(document, path, size, damaged)
+    rows = listed(document, "annotations", path)
+    kept = [(n, row) for n, row in enumerate(rows) if not is_crowd(row)]
     segments = [(row.get("id", f"number {n}"), row.get("segmentation")) for n, row in kept]
     return masks_of(segments, size, str(path), damaged)
 
 
+def labelme_masks(document: dict[str, Any], path: Path, size: tuple[int, int], damaged: list[str] | None) -> np.ndarray:
+    """Return the masks of labelme's shapes: polygons and rectangles, those of one ``group_id`` and label together."""
+    stated = (document.get("imageHeight"), document.get("imageWidth"))
+    if None not in stated and stated != size:
+        raise UsageError(f"{path}: is of an image of {stated[1]}x{stated[0]}, its image has {size[1]}x{size[0]}")
+    objects: dict[Any, list[Any]] = {}
+    for number, shape in enumerate(listed(document, "shapes", path)):
+        group = shape.get("group_id")
+        key = f"number {number}" if group is None else f"{shape.get('label')!r} {group!r:.60}"
+        objects.setdefault(key, []).append(outline(shape))
+    return masks_of(list(objects.items()), size, str(path), damaged)
+
+
 def labelled(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Return the masks of a PNG whose distinct values or colours, zero and black left out, are the objects."""
+    """Return the masks of a PNG whose distinct values or colours are the objects.
+
+    Zero and black are none, and index 255 of a palette is none beside other objects.
+    """
     try:
         with Image.open(path) as image:
             if (image.height, image.width) != tuple(size):
@@ -82,7 +108,9 @@ def labelled(path: Path, size: tuple[int, int]) -> np.ndarray:
                 raise UsageError(f"{path}: is {found}, its image {size[1]}x{size[0]}; a mask has the image's size")
             if image.mode not in MASK_MODES:
                 raise UsageError(f"{path}: has mode {image.mode}; save masks in grey, with a palette or as RGB")
-            values = np.asarray(image).astype(np.int64)
+            values, lossy = np.asarray(image).astype(np.int64), image.format == "JPEG"
+            if image.mode == "P" and ((values != 0) & (values != VOID)).any():
+                values[values == VOID] = 0
     except UsageError:
         raise
     except Exception as error:  # decoders raise whatever a broken file makes them run into
@@ -91,8 +119,28 @@ def labelled(path: Path, size: tuple[int, int]) -> np.ndarray:
         values = values @ np.array([1 << 16, 1 << 8, 1])
     objects = np.unique(values[values != 0])
     check_count(len(objects), size, str(path))
+    if lossy and len(objects) > 1:
+        raise UsageError(f"{path}: is a JPEG, whose values are not exact: save masks as PNG")
+    check_edges(values, objects, str(path))
     masks: np.ndarray = values[None] == objects[:, None, None]
     return masks
+
+
+def check_edges(values: np.ndarray, objects: np.ndarray, where: str) -> None:
+    """Raise UsageError where most values are the steps of a smoothed edge: none of their pixels lies among its own.
+
+    Shapes: values (H, W); objects (K,)
+    """
+    same = values[1:-1, 1:-1] != 0
+    rows, columns = values.shape
+    for dy, dx in itertools.product(range(3), range(3)):
+        same &= values[dy : rows - 2 + dy, dx : columns - 2 + dx] == values[1:-1, 1:-1]
+    thin = len(objects) - len(np.unique(values[1:-1, 1:-1][same]))
+    if thin > MOST_THIN and 2 * thin > len(objects):
+        raise UsageError(
+            f"{where}: {thin} of its {len(objects)} values are no object but edges: the mask was smoothed, resized, or"
+            " saved as JPEG; write one value per object (of a single one, 0 below the middle and 255 above)"
+        )
 
 
 def masks_of(
@@ -103,7 +151,8 @@ def masks_of(
     What is wrong with an annotation that cannot be read goes into ``damaged``; without such a list it is raised.
     """
     check_count(len(segments), size, where)
-    kept = []
+    kept: list[np.ndarray] = []
+    empty: list[Any] = []
     for number, segment in segments:
         try:
             mask = mask_of(segment, size, f"{where}: annotation {shown(number)}")
@@ -113,6 +162,9 @@ def masks_of(
             damaged.append(str(error))
         else:
             kept += [mask] if mask.any() else []
+            empty += [] if mask.any() else [number]
+    if empty:
+        warn(f"{where}: {len(empty)} annotations cover no pixel and were left out, {shown(empty[0])} for one")
     return np.stack(kept) if kept else np.zeros((0, *size), bool)
 
 
@@ -134,7 +186,7 @@ def mask_of(segment: Any, size: tuple[int, int], where: str) -> np.ndarray:
     Raises: UsageError, begun with ``where``, for geometry that is malformed or does not fit the image.
     """
     if isinstance(segment, list):
-        return polygon_mask(segment, size, where)
+        return mask_of(polygon_runs(segment, size, where), size, where)
     if not isinstance(segment, dict):
         raise UsageError(f"{where}: segmentation is {shown(segment)}; give polygons or run lengths")
     declared, counts = segment.get("size"), segment.get("counts")
@@ -142,6 +194,8 @@ def mask_of(segment: Any, size: tuple[int, int], where: str) -> np.ndarray:
         stated = declared if isinstance(declared, list) and len(declared) == 2 else shown(declared)
         raise UsageError(f"{where}: run lengths have size {stated}, the image {list(size)} (height, width)")
     pixels = math.prod(size)
+    if isinstance(counts, str) and counts[:2] in ("b'", 'b"'):
+        raise UsageError(f"{where}: counts are Python's text of bytes, {shown(counts)}; write counts.decode()")
     if isinstance(counts, str):
         runs = unpacked(counts, where)
     elif isinstance(counts, list) and all(is_integer(run) and 0 <= run <= pixels for run in counts):
@@ -181,35 +235,3 @@ def unpacked(text: str, where: str) -> np.ndarray:
     for first in (1, 2):
         runs[first::2] = np.cumsum(runs[first::2])
     return runs
-
-
-def polygon_mask(polygons: list[Any], size: tuple[int, int], where: str) -> np.ndarray:
-    """Return the mask of polygons together, by COCO's rule for pixels at the border."""
-    try:
-        from pycocotools import mask as coco
-    except ImportError:
-        raise RunnerUnavailableError(
-            "polygons need pycocotools, which is not installed; pip install 'edgesam-export[distill]'"
-        ) from None
-    height, width = size
-    points = 0.0
-    for polygon in polygons:
-        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-            raise UsageError(f"{where}: a polygon is {shown(polygon)}; give x, y of at least three points")
-        if not all(type(value) in (int, float) and abs(value) < HUGE for value in polygon):  # NaN is not
-            raise UsageError(f"{where}: a polygon has coordinates that are no numbers of pixels; the file is damaged")
-        # A little outside is common; far outside, C's integers overflow.
-        for values, side, axis in ((polygon[::2], width, "x"), (polygon[1::2], height, "y")):
-            if min(values) < -side or max(values) > 2 * side:
-                raise UsageError(
-                    f"{where}: a polygon reaches from {axis} {min(values):.6g} to {max(values):.6g}, far outside the "
-                    f"image of {width}x{height} pixels"
-                )
-        corners = np.array(polygon, np.float64).reshape(-1, 2)
-        steps = np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1)
-        points += float((FINER * steps + 2).sum())
-    if not polygons or points > MAX_OUTLINE:
-        what = f"outlines of {points:.3g} points" if polygons else "no polygon"
-        raise UsageError(f"{where}: {what}, at most {MAX_OUTLINE:.3g} are drawn; leave the annotation out")
-    drawn = coco.merge(coco.frPyObjects(polygons, height, width))
-    return mask_of({"size": [height, width], "counts": drawn["counts"].decode("ascii")}, size, where)

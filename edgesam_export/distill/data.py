@@ -10,27 +10,24 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
-from edgesam_export.distill.annotations import (
-    HUGE,
-    annotated,
-    labelled,
-    listed,
-    mask_of,
-    masks_of,
-    read_document,
-    shown,
-)
+from edgesam_export.distill.annotations import annotated, labelled, listed, mask_of, masks_of, read_document
+from edgesam_export.distill.polygons import HUGE, shown
 from edgesam_export.distill.samples import Data, Reading, Sample, shortened
 from edgesam_export.errors import UsageError, first_line, warn
 from edgesam_export.files import lies_inside
 from edgesam_export.imaging.orientation import UPRIGHT
 from edgesam_export.imaging.reading import IMAGE_SUFFIXES, image_files
+from edgesam_export.parity.instances import is_crowd
 
 __all__ = [
     "ENDLESS",
@@ -51,6 +48,8 @@ ENDLESS = 1 << 31
 MAX_SEED = (1 << 32) - 1
 MAX_INDEX_BYTES = 1 << 30
 """Largest COCO file; that of COCO's training set has 450 MB."""
+MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
+"""Of images of masks; a JPEG is refused with the reason."""
 SCENES = re.compile(r"scenes:(\d{1,10})(?::(\d{1,10}))?(?::(.+))?", re.ASCII | re.DOTALL)
 
 
@@ -59,9 +58,9 @@ def open_data(text: str, *, size: int = 512, reading: Reading | None = None) -> 
 
     ``scenes:SEED:COUNT`` are drawn scenes of ``size`` pixels, ``scenes:SEED`` never ends, ``:FOLDER`` after either
     takes surfaces from the photographs of a folder; a ``.json`` is a COCO instances file with its images beside it, in
-    ``images/``, or laid out as COCO's are; a folder holds images, each with ``NAME.json`` as in SA-1B, with
-    ``NAME_mask.png`` or ``masks/NAME.png``, or with nothing (no objects). ``reading`` says how files are read, strictly
-    by default.
+    ``images/``, or laid out as COCO's are; a folder holds images, each with ``NAME.json`` as in SA-1B or of labelme,
+    with ``NAME_mask.png`` or ``masks/NAME.png`` (or TIFF, BMP), or with nothing (no objects). ``reading`` says how
+    files are read, strictly by default.
 
     Raises: UsageError when it is none of these, its index cannot be read, or a folder of photographs holds none.
     """
@@ -140,6 +139,13 @@ class CocoData:
         strays = [line for row in enumerate(annotations) if (line := self.or_raised(self.place, *row, indexes))]
         if strays:
             warn(f"{path.name}: {len(strays)} annotations belong to no image and were left out: {shortened(strays)}")
+        crowds = sum(map(is_crowd, annotations))
+        if 2 * crowds > len(annotations):
+            warn(
+                f"{path.name}: {crowds} of {len(annotations)} annotations are left out as crowds (iscrowd 1); some"
+                " programs (CVAT) mark every painted mask so: set iscrowd to 0 where an annotation is one object"
+            )
+        self.beside = FilesBeside([entry[0] for entry in self.images if not isinstance(entry, str)])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -159,26 +165,37 @@ class CocoData:
 
     def or_raised(self, read: Callable[..., Any], *operands: Any) -> Any:
         """Return what ``read`` returns, or, unless the reading is strict, the line that it raises."""
+        if self.reading.strict:
+            return read(*operands)
+        return self.or_line(read, *operands)
+
+    def or_line(self, read: Callable[..., Any], *operands: Any) -> Any:
+        """Return what ``read`` returns, or the line that it raises."""
         try:
             return read(*operands)
         except UsageError as error:
-            if self.reading.strict:
-                raise
             return str(error)
 
     def find(self, name: str) -> Path:
-        """Return the path of an image."""
+        """Return the path of an image: the one named, or the only file that is called so, whatever folder is named."""
         folder = self.path.parent
         folders = [folder, folder / "images"]
         split = re.fullmatch(r"instances_(\w+)", self.path.stem)
         if split:  # COCO's own layout: annotations/instances_val2017.json, val2017/
             folders += [folder.parent / split[1], folder.parent / "images" / split[1]]
+        if folder.name == "annotations":
+            folders += [folder.parent, folder.parent / "images"]
         names = dict.fromkeys([name, name.replace("\\", "/")])  # as Windows writes it
-        paths = [inside(candidate, spelled, str(self.path)) for candidate in folders for spelled in names]
+        tried = [self.or_line(inside, candidate, spelled, str(self.path)) for candidate in folders for spelled in names]
+        paths = [path for path in tried if isinstance(path, Path)]
         found = next((path for path in paths if os.path.isfile(path)), None)  # False for a name too long
+        if found is None and (other := self.beside.called(name, folders)):
+            found = inside(other.parent, other.name, str(self.path))
+            warn(f"{self.path}: image {shown(name)} is taken to be '{other}', the only file that is called so")
         if found is None:
             looked = ", ".join(f"'{candidate}'" for candidate in folders)
-            raise UsageError(f"{self.path}: image {shown(name)} is in none of {looked}")
+            lines = [line for line in tried if isinstance(line, str)]
+            raise UsageError(lines[0] if lines else f"{self.path}: image {shown(name)} is in none of {looked}")
         return found
 
     def entry(self, index: int, image: dict[str, Any], indexes: dict[Any, int]) -> tuple[str, tuple[int, int]]:
@@ -197,7 +214,7 @@ class CocoData:
         number, owner = annotation.get("id", f"number {index}"), annotation.get("image_id")
         if not isinstance(owner, int | float | str) or owner not in indexes:
             raise UsageError(f"{self.path}: annotation {shown(number)}: image_id {shown(owner)} is none of the images")
-        if not annotation.get("iscrowd"):
+        if not is_crowd(annotation):
             text = json.dumps(annotation.get("segmentation"), separators=(",", ":"))
             self.geometry[indexes[owner]].append((number, text))
 
@@ -216,8 +233,42 @@ class CocoData:
         )
 
 
+class FilesBeside:
+    """Files by what is left of their names when folders, case, escapes and forms of accents are set aside.
+
+    Programs write the path that an image had on another machine. ``names`` are those of a document: one whose last
+    part is not its own alone stands for no file.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.counts = Counter(map(plain, names))
+        self.files: dict[Path, dict[str, list[Path]]] = {}
+
+    def called(self, name: str, folders: Iterable[Path]) -> Path | None:
+        """Return the only file of the first of some folders that has files called so; None without one."""
+        if self.counts[plain(name)] != 1:
+            return None
+        found = next((files for folder in folders if (files := self.listed(folder).get(plain(name)))), [])
+        return found[0] if len(found) == 1 else None
+
+    def listed(self, folder: Path) -> dict[str, list[Path]]:
+        """Return a folder's files by their plain names; nothing where it cannot be read."""
+        if folder not in self.files:
+            self.files[folder] = {}
+            with suppress(OSError):
+                for path in sorted(folder.iterdir()):
+                    self.files[folder].setdefault(plain(path.name), []).append(path)
+        return self.files[folder]
+
+
+def plain(name: str) -> str:
+    """Return the last part of a path or an address, unescaped, in one form of accents and of case."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    return unicodedata.normalize("NFC", unquote(last)).casefold()
+
+
 class FolderData:
-    """A folder of images, sorted by name, and what lies beside them."""
+    """A folder of images, sorted by name, and what lies beside them: see ``open_data``."""
 
     def __init__(self, folder: Path, reading: Reading) -> None:
         self.folder, self.name, self.reading = folder, folder.resolve().name, reading
@@ -234,7 +285,8 @@ class FolderData:
         stem = Path(name).stem
         image, orientation, size = self.reading.sizes(inside(self.folder, name, str(self.folder)))
         damaged: list[str] = []
-        for beside in (f"{stem}.json", f"{stem}_mask.png", f"masks/{stem}.png"):
+        masks_beside = [f"{place}{suffix}" for place in (f"{stem}_mask", f"masks/{stem}") for suffix in MASK_SUFFIXES]
+        for beside in (f"{stem}.json", *masks_beside):
             path = inside(self.folder, beside, str(self.folder))
             if path.is_file():
                 found = None if self.reading.strict else damaged

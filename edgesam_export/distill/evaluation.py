@@ -167,7 +167,7 @@ def evaluate(
 
 def nothing_found(data: Data, total: int, skipped: Skipped) -> UsageError:
     """Return the error for data without an object that could be evaluated."""
-    lines = [*skipped.images, *skipped.annotations]
+    lines = [*skipped.images, *skipped.annotations, *skipped.notes]
     found = f"{total} images without a single object" + (f" ({shortened(lines)})" if lines else "")
     return UsageError(f"data '{data.name}': {found}; give annotations, see --data")
 

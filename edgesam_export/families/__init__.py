@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from edgesam_export.errors import UsageError
+from edgesam_export.errors import UsageError, warn
 from edgesam_export.registry import Registry, import_submodules
 from edgesam_export.spec import PROMPT_KINDS, ModelInfo, Progress, Provenance
 
@@ -46,7 +46,8 @@ SAM2_SIZES = (
     ("l(arge)?", "large"),
 )
 OTHER_NAMES = (
-    (r"(sam_)?vit_?b(ase)?|sam_b(ase)?|sam_vit_b_01ec64|med_?sam(_vit_b)?", ("sam_vit_b",)),
+    (r"(sam_)?vit_?b(ase)?|sam_b(ase)?|sam_vit_b_01ec64", ("sam_vit_b",)),
+    (r"med_?sam(_vit_?b(ase)?)?", ("medsam",)),
     (r"(sam_)?vit_?l(arge)?|sam_l(arge)?|sam_vit_l_0b3195", ("sam_vit_l",)),
     (r"(sam_)?vit_?h(uge)?|sam_h(uge)?|sam_vit_h_4b8939|sam|segment_anything|default", ("sam_vit_h",)),
     (r"(sam_)?vit_?t(iny)?|mobilesam|mobile_sam_.*|tiny_?vit(_5m)?", ("mobile_sam",)),
@@ -106,6 +107,10 @@ def registered(name: str) -> RegisteredModel:
     if name in NOT_EXPORTED:
         raise UsageError(f"model '{name}' is not exported: {NOT_EXPORTED[name]}")
     models = registered_models()
+    if name not in models and Path(name).is_file():
+        raise UsageError(
+            f"'{name}' is a file, not a model; name the model that it is of, and the file with --checkpoint"
+        )
     if name not in models and (meaning := meant_model(name)):
         raise UsageError(f"unknown model '{name}': {meaning}; 'edgesam-export models' lists all")
     return models[name]
@@ -115,19 +120,32 @@ def meant_model(name: str) -> str | None:
     """Return what a name of another repository, or of a file, means here; None for an unknown one."""
     from edgesam_export.checkpoints.manifest import manifest
 
-    plain = re.sub(r"[^a-z0-9.]+", "_", Path(name).name.lower())
-    plain = re.sub(r"\.(pth|pt|ckpt|bin|safetensors|zip|ya?ml)$", "", plain).removeprefix("facebook_")
-    if plain in registered_models():
-        return f"it is called {plain} here"
-    for pattern, ours in OTHER_NAMES:
-        if found := re.fullmatch(pattern, plain):
-            return f"it is called {' or '.join(found.expand(one) for one in ours)} here"
+    if called := models_called(name):
+        return f"it is called {' or '.join(called)} here"
+    plain = plain_name(name)
     if re.search("hq", plain):
         return "HQ-SAM is not exported yet; the SAM that it was made from is, for example sam_vit_b"
     for file in manifest():
         if plain in (file.model, Path(file.name).stem) or plain.replace("_", "") == file.model.replace("_", ""):
             return f"{file.model} is known ({file.home}), but not exported yet"
     return None
+
+
+def plain_name(name: str) -> str:
+    """Return a name of a model or a file in small letters, without folder and suffix, "_" between words."""
+    plain = re.sub(r"[^a-z0-9.]+", "_", Path(name).name.lower())
+    return re.sub(r"\.(pth|pt|ckpt|bin|safetensors|zip|ya?ml)$", "", plain).removeprefix("facebook_")
+
+
+def models_called(name: str) -> list[str]:
+    """Return our names of the models that another repository, or a file, has under a name; empty for an unknown one."""
+    plain = plain_name(name)
+    if plain in registered_models():
+        return [plain]
+    for pattern, ours in OTHER_NAMES:
+        if found := re.fullmatch(pattern, plain):
+            return [found.expand(one) for one in ours]
+    return []
 
 
 def model_names() -> list[str]:
@@ -220,7 +238,19 @@ def from_checkpoint(model: SamModel, name: str, checkpoint: str | Path | None, p
         others=other_models(name),
         progress=progress,
     )
+    warn_of_another_frame(model.info, checkpoint)
     return with_weights(matching_form(model, state_dict), state_dict, provenance)
+
+
+def warn_of_another_frame(info: ModelInfo, checkpoint: str | Path | None) -> None:
+    """Warn where a file has the name of a model that sees images otherwise, which weights do not show."""
+    named = [] if checkpoint is None else models_called(str(checkpoint).partition("#")[0])
+    if named and all(model_info(other).frame != info.frame for other in named):
+        warn(
+            f"{Path(checkpoint or '').name} has the name of {named[0]}, whose images are prepared otherwise than those"
+            f" of {info.name}: if the weights are of {named[0]}, masks will be wrong; name the model {named[0]}",
+            stacklevel=5,
+        )
 
 
 def with_weights(model: SamModel, state_dict: dict[str, Tensor], provenance: Provenance) -> SamModel:

@@ -5,6 +5,11 @@ Li, Mao, Girshick, He 2022, "Exploring Plain Vision Transformer Backbones for Ob
 https://arxiv.org/abs/2203.16527, for the encoder: windows, a few global blocks, the neck.
 Li et al. 2022, "MViTv2", https://arxiv.org/abs/2112.01526, for relative positions decomposed into rows and columns.
 
+Ma et al. 2024, "Segment anything in medical images", https://arxiv.org/abs/2304.12306, for MedSAM: ViT-B trained
+further on images that are stretched to the square and scaled to 0..1, with boxes, for the single-mask token. Upstream's
+inference (MedSAM_Inference.py) stretches with a cubic filter; here it is bilinear with antialiasing. Its scaling by
+minimum and maximum is a division by 255 for images that use all 8 bits, as its preprocessing makes them.
+
 Attribute names and their order are the keys of the released checkpoints.
 """
 
@@ -30,7 +35,7 @@ from edgesam_export.modeling.common import LayerNorm2d
 from edgesam_export.modeling.mask_decoder import MaskDecoder
 from edgesam_export.modeling.prompt_encoder import PromptEncoder
 from edgesam_export.modeling.sam import SamModel
-from edgesam_export.spec import ModelInfo
+from edgesam_export.spec import ImageFrame, ModelInfo
 
 __all__ = ["Attention", "Block", "SamEncoder", "ViTConfig"]
 
@@ -60,6 +65,7 @@ CONFIGS = {
     "sam_vit_l": ViTConfig(width=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23)),
     "sam_vit_h": ViTConfig(width=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31)),
 }
+CONFIGS["medsam"] = CONFIGS["sam_vit_b"]
 
 
 class Attention(nn.Module):
@@ -255,6 +261,20 @@ class SamEncoder(nn.Module):
         return self.neck(x)
 
 
+@register_model(
+    ModelInfo(
+        name="medsam",
+        family="sam",
+        frame=ImageFrame(
+            mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0), fit="stretch_antialias", mask_resize="bilinear_direct"
+        ),
+        default_score="iou",
+        description="MedSAM, ViT-B, for boxes on medical images; export one candidate",
+        trained_prompts=("box",),
+        image_domain="medical images, grey or colour, scaled to 0..255 by their own percentiles",
+        sample_images="phantoms",
+    )
+)
 @register_model(ModelInfo(name="sam_vit_b", family="sam", default_score="iou", description="Segment Anything, ViT-B"))
 @register_model(ModelInfo(name="sam_vit_l", family="sam", default_score="iou", description="Segment Anything, ViT-L"))
 @register_model(ModelInfo(name="sam_vit_h", family="sam", default_score="iou", description="Segment Anything, ViT-H"))

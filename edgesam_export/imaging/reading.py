@@ -62,13 +62,17 @@ DEEP_MODES = ("RGB", "RGBA", "LA")
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the files of a folder that are images by their names, sorted.
+    """Return the files of a folder that are images by their names, sorted; "._NAME" is what macOS keeps beside NAME.
 
     Raises:
         UsageError: the folder cannot be read.
     """
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+        return sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("._") and path.is_file()
+        )
     except OSError as error:
         raise UsageError(f"cannot read folder '{folder}': {error.strerror or error}") from None
 

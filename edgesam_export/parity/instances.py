@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from edgesam_export.errors import UsageError
 from edgesam_export.imaging.masks import bounding_box
 from edgesam_export.parity.metrics import grown
 
-__all__ = ["inner_point", "mask_of"]
+__all__ = ["inner_point", "is_crowd", "mask_of"]
 
 MAX_SIDE = 16384
 COARSE_SIDE = 96
@@ -72,6 +73,12 @@ def uncompressed(text: str) -> list[int]:
         runs.append(value + runs[-2] if len(runs) > 2 else value)
         value = shift = 0
     return runs
+
+
+def is_crowd(annotation: Mapping[str, Any]) -> bool:
+    """Return whether an annotation is of a crowd: ``iscrowd`` is not 0, a number or, as some programs write, text."""
+    value = annotation.get("iscrowd")
+    return value.strip().lower() not in ("", "0", "false") if isinstance(value, str) else bool(value)
 
 
 def inner_point(mask: np.ndarray) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from edgesam_export.errors import UsageError, warn
 from edgesam_export.files import stand_in
 from edgesam_export.imaging.masks import bounding_box
 from edgesam_export.imaging.reading import warn_if_turned
-from edgesam_export.parity.instances import inner_point, mask_of
+from edgesam_export.parity.instances import inner_point, is_crowd, mask_of
 from edgesam_export.parity.report import Prompt
 
 __all__ = ["PromptFile", "read_prompts"]
@@ -140,7 +140,7 @@ def instance_prompts(document: dict[str, Any], where: str) -> Iterator[tuple[str
         images[entry["id"]] = name, size
     for number, entry in enumerate(entries(document, "annotations", where)):
         place = f"{where}: annotation {number}"
-        if entry.get("iscrowd"):
+        if is_crowd(entry):
             continue
         key, identity = entry.get("image_id"), entry.get("id", number)
         if not isinstance(key, int | str) or key not in images:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -299,7 +300,27 @@ def test_two_records_of_one_name_are_refused(tmp_path):
     ("contents", "message"),
     [
         (b"", "is empty"),
-        (b"hello, this is not a checkpoint\n" * 40, "neither a torch.save file nor safetensors"),
+        (
+            b"Access to this model is restricted\n" * 40,
+            "is text, not a checkpoint: 'Access to this model is restricted",
+        ),
+        (b"\x07 is no beginning of anything" * 40, "neither a torch.save file nor safetensors"),
+        (
+            b'{"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}',
+            "index of weights in several files",
+        ),
+        (b"\xef\xbb\xbf<!DOCTYPE html><html>", "web page"),
+        (bytes(4096), "begins with 512 zeros"),
+        (struct.pack("<Q", 5000) + b'{"a":', "safetensors and was cut short: it has 13 bytes"),
+        (gzip.compress(b"PK\x03\x04"), "packed with gzip; unpack it"),
+        (bytes(257) + b"ustar\x0000" + bytes(300), "a tar archive; unpack it"),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(40), "a 7z archive; unpack it"),
+        (b"\x93NUMPY\x01\x00", "a NumPy array; save the PyTorch model"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+        (b"\x89PNG\r\n\x1a\n", "is an image"),
+        (b"\x1c\x00\x00\x00TFL3", "a TensorFlow Lite model"),
+        (b"\x08\x08\x12\x07pytorch", "is an ONNX model"),
+        (b"\xde\x01\xea\xadimage_encoder", "MessagePack, as Flax saves"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 38807540\n", "Git LFS pointer"),
         (b"<!DOCTYPE html><html>404</html>", "web page"),
         (b"\n<html></html>", "web page"),

@@ -215,7 +215,7 @@ def test_a_key_that_names_no_set_lists_the_sets(tmp_path):
 
 def test_another_model_is_named(tmp_path):
     path = saved(tmp_path / "a.pth", {"model": build_model("mobile_sam").state_dict()})
-    with pytest.raises(CheckpointError, match="they are weights of mobile_sam: give that as the model"):
+    with pytest.raises(CheckpointError, match=r"a\.pth: these are weights of mobile_sam: give that as the model; the "):
         load_model("edge_sam", path)
 
 

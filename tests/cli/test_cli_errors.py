@@ -188,7 +188,7 @@ def test_numerics_that_a_runner_does_not_have_are_refused(refused, onnx_pair):
         (("onnx", TINY, "--output", SAMPLES / "scene.png"), "cannot write to output folder"),
         (
             ("coreml", TINY, "--checkpoint", "https://example.org/a.pth"),
-            "a.pth: an address, not a file; fetch it first",
+            "a.pth' is an address, not a file; download it and give",
         ),
     ],
 )

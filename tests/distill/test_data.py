@@ -72,10 +72,17 @@ FAR = [[0, 0, 1e6, 0, 1, 1]]
 BAD_SEGMENTS = {
     "nothing": (None, "segmentation is None; give polygons or run lengths"),
     "number": (5, "segmentation is 5"),
-    "no polygon": ([], "no polygon"),
+    "no polygon": ([], "it has no polygon; a box alone is no mask"),
     "line": ([[0, 0, 1, 1]], "a polygon is a list of 4; give x, y of at least three points"),
     "odd": ([[0, 0, 1, 1, 2, 0, 3]], "a list of 7"),
-    "flat": ([0, 0, 1, 1, 2, 0], "a polygon is 0"),
+    "flat and short": ([0, 0, 1, 1], "a polygon is a list of 4"),
+    "pairs": ([[[0, 0], [1, 1], [2, 0]]], "a polygon is a list of 3; give x, y of at least three points, as x, y, x"),
+    "numbers and lists": ([0, 0, [1, 1]], "a polygon is 0"),
+    "shares": (
+        [[0.1, 0.2, 0.9, 0.2, 0.9, 1]],
+        "between 0 and 1, shares of the image as it seems; multiply x by 4 and y",
+    ),
+    "text of bytes": ({"size": [3, 4], "counts": f"b'{TEXT}'"}, "are Python's text of bytes, "),
     "text inside": ([[0, 0, "1", 1, 2, 0]], "no numbers of pixels"),
     "not a number": ([[0, 0, float("nan"), 1, 2, 0]], "no numbers of pixels"),
     "infinite": ([[0, 0, float("inf"), 1, 2, 0]], "no numbers of pixels"),
@@ -139,7 +146,8 @@ def test_a_coco_file_gives_every_object_but_crowds_and_empty_ones(tmp_path):
     )
     found = open_data(str(path))
     assert (len(found), found.name) == (1, "instances.json")
-    sample = found[0]
+    with pytest.warns(EdgeSAMExportWarning, match="1 annotations cover no pixel and were left out, 1 for one"):
+        sample = found[0]
     square = np.zeros(SIZE, bool)
     square[:2, 2:] = True
     assert sample.name == "a.png" and (sample.masks == [DRAWN, square]).all() and sample.masks.dtype == bool
@@ -261,8 +269,8 @@ def test_a_damaged_annotation_is_left_out_and_noted(tmp_path):
     path = coco_file(tmp_path, [{"id": 5, "segmentation": []}, {"id": 6, "segmentation": RLE}])
     sample = open_data(str(path), reading=LENIENT)[0]
     assert (sample.masks == [DRAWN]).all()
-    assert sample.damaged == (f"{path}: annotation 5: no polygon, at most 2e+07 are drawn; leave the annotation out",)
-    with pytest.raises(UsageError, match="annotation 5: no polygon"):
+    assert sample.damaged == (f"{path}: annotation 5: it has no polygon; a box alone is no mask",)
+    with pytest.raises(UsageError, match="annotation 5: it has no polygon"):
         open_data(str(path), reading=Reading(strict=True))[0]
 
 
@@ -322,7 +330,7 @@ def test_another_orientation_than_the_annotations_is_named(tmp_path):
     oriented(tmp_path / "images" / "a.png", 6, SIZE)
     with pytest.raises(UsageError, match=r"upright: its EXIF orientation is 6; give --annotations-frame raw if"):
         open_data(str(path))[0]
-    path = coco_file(tmp_path, [{"segmentation": {"size": [4, 3], "counts": [12]}}], height=4, width=3)
+    path = coco_file(tmp_path, [{"segmentation": {"size": [4, 3], "counts": [0, 12]}}], height=4, width=3)
     oriented(tmp_path / "images" / "a.png", 6, SIZE)
     with pytest.raises(UsageError, match=r"as stored: its EXIF orientation is 6; give --annotations-frame upright if"):
         open_data(str(path), reading=Reading(frame="raw"))[0]
