@@ -103,7 +103,7 @@ class SceneData:
         from edgesam_export.distill.scene_photographs import Photographs
 
         self.seed, self.count, self.size = seed, count, size
-        self.photographs = Photographs(Path(folder)) if folder else None
+        self.photographs = Photographs(Path(folder).expanduser()) if folder else None
         self.name = f"scenes:{seed}" + (f":{count}" if count != ENDLESS else "") + (f":{folder}" if folder else "")
 
     def __len__(self) -> int:
