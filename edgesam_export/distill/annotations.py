@@ -164,7 +164,7 @@ def masks_of(
             kept += [mask] if mask.any() else []
             empty += [] if mask.any() else [number]
     if empty:
-        warn(f"{where}: {len(empty)} annotations cover no pixel and were left out, {shown(empty[0])} for one")
+        warn(f"{where}: annotations that cover no pixel were left out: {len(empty)}, the first is {shown(empty[0])}")
     return np.stack(kept) if kept else np.zeros((0, *size), bool)
 
 

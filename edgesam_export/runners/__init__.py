@@ -60,7 +60,7 @@ def open_runner(source: Any, *, numerics: str | None = None, device: str = "cpu"
     from edgesam_export.modeling.sam import SamModel
 
     if isinstance(source, SamModel):
-        if numerics is not None:
+        if numerics not in (None, "fp32"):
             raise UsageError(f"numerics is '{numerics}', but PyTorch computes in FP32; leave --numerics out")
         return RUNNERS["torch"].open_model(source, device=device)
     return runner_of([open_artifact(file) for file in list_files(source)], numerics=numerics, device=device)

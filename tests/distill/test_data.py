@@ -146,7 +146,7 @@ def test_a_coco_file_gives_every_object_but_crowds_and_empty_ones(tmp_path):
     )
     found = open_data(str(path))
     assert (len(found), found.name) == (1, "instances.json")
-    with pytest.warns(EdgeSAMExportWarning, match="1 annotations cover no pixel and were left out, 1 for one"):
+    with pytest.warns(EdgeSAMExportWarning, match="cover no pixel were left out: 1, the first is 1"):
         sample = found[0]
     square = np.zeros(SIZE, bool)
     square[:2, 2:] = True
