@@ -118,7 +118,11 @@ def test_two_processes_go_on_with_what_one_began_and_find_the_same(data, tmp_pat
     assert evaluated("--data", data, "--output", whole) == 0
     err = capsys.readouterr().err
     assert "warning: 1 damaged image and 1 damaged annotation left out (--strict stops at the first): " in err
-    assert "2.png: " in err and "annotation 77: no polygon" in err and not whole.with_name("whole.json.parts").exists()
+    assert (
+        "2.png: " in err
+        and "annotation 77: it has no polygon" in err
+        and not whole.with_name("whole.json.parts").exists()
+    )
 
     added = []
 
@@ -149,7 +153,7 @@ def test_two_processes_go_on_with_what_one_began_and_find_the_same(data, tmp_pat
 def test_strict_stops_at_the_first(data, capsys):
     assert evaluated("--data", data, "--strict") == 2
     err = capsys.readouterr().err
-    assert "annotation 77: no polygon" in err and err.count("\n") == 2  # the licence, and this
+    assert "annotation 77: it has no polygon" in err and err.count("\n") == 2  # the licence, and this
 
 
 def test_resume_needs_an_output(data, capsys):
