@@ -1,7 +1,7 @@
 """All masks of an image: a grid of points, filters, and what is left of masks that say the same.
 
 Source: Kirillov et al. 2023, "Segment Anything", https://arxiv.org/abs/2304.02643, appendix B. Options are named as in
-segment-anything 1.0, and default to the same but for the batch.
+segment-anything 1.0 and sam2, and default to the same as in the former but for the batch.
 """
 
 from __future__ import annotations
@@ -184,7 +184,9 @@ def columns_of(runner: Runner, *, multimask: bool) -> list[int]:
     columns = [column for column, token in enumerate(runner.candidates) if (token > 0) == multimask]
     if not columns:
         missing, count = ("the three masks of an ambiguous prompt", 3) if multimask else ("the single mask", 1)
-        raise UsageError(f"{runner.name}: the decoder does not return {missing}; export with --candidates 4 or {count}")
+        # of profiles with SAM 2's tensors, --candidates 4 is three
+        advice = f"export with --profile default and --candidates 4 or {count}"
+        raise UsageError(f"{runner.name}: the decoder does not return {missing}; {advice}")
     return columns
 
 

@@ -148,6 +148,13 @@ def test_the_single_mask_is_chosen_as_in_transformers():
     assert np.array_equal(plain, logits[:, :1].numpy()) and not np.array_equal(plain, found[0])
 
 
+def test_files_of_a_profile_without_the_single_mask_say_how_to_export():
+    runner = SimpleNamespace(candidates=(1, 2, 3), name="onnx")  # with --candidates 4: profiles sam2, apple-sam2
+    decoded = Decoded(np.zeros((1, 3, 256, 256), np.float32), np.zeros((1, 3), np.float32))
+    with pytest.raises(UsageError, match="not return the single mask; export with --profile default and --candidates"):
+        single_masks(runner, decoded, by_stability=True)
+
+
 def test_postprocessing_is_what_replaces_a_single_mask(model, predictor, image):
     logits, _ = by_hand(model, image, [[[100, 60]]], [[1]])
     prompt = {"point_coords": [[100, 60]], "point_labels": [1], "multimask_output": False}

@@ -427,5 +427,7 @@ def test_a_decoder_that_lacks_the_masks_says_how_to_export(model, image, tmp_pat
     single.set_image(image)
     masks, _, _ = single.predict(box=BOX, multimask_output=False)
     assert masks.shape == (1, *image.shape[:2])
-    with pytest.raises(ours.predictor.UsageError, match=r"does not return the three masks .* --candidates 4 or 3"):
+    with pytest.raises(
+        ours.predictor.UsageError, match=r"does not return the three masks .* --profile default and --candidates 4 or 3"
+    ):
         single.predict(box=BOX)
