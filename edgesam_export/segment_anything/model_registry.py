@@ -14,7 +14,15 @@ from edgesam_export.families import load_model, model_info, model_names
 from edgesam_export.runners import Runner, open_runner
 from edgesam_export.segment_anything.predictor import Sam
 
-__all__ = ["build_sam", "build_sam_vit_b", "build_sam_vit_h", "build_sam_vit_l", "runner_for", "sam_model_registry"]
+__all__ = [
+    "build_sam",
+    "build_sam_vit_b",
+    "build_sam_vit_h",
+    "build_sam_vit_l",
+    "is_exported",
+    "runner_for",
+    "sam_model_registry",
+]
 
 NAMES = {
     "default": "sam_vit_h",

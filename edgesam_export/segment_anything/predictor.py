@@ -21,7 +21,7 @@ from edgesam_export.segment_anything.prompts import Parts, one_box, one_mask, pa
 from edgesam_export.segment_anything.transforms import ResizeLongestSide, Size
 from edgesam_export.spec import MASK_SIDE
 
-__all__ = ["Sam", "SamPredictor", "as_runner", "as_sam", "decoded_parts", "enlarged"]
+__all__ = ["Sam", "SamPredictor", "as_runner", "as_sam", "decoded_parts", "enlarged", "usable"]
 
 PROMPT_KEYS = ("point_coords", "point_labels", "boxes", "mask_inputs")
 """Of what ``Sam`` is called with."""

@@ -11,8 +11,8 @@ import torch
 from edgesam_export.errors import UsageError
 from edgesam_export.families import model_names
 from edgesam_export.runners import Runner
-from edgesam_export.segment_anything.model_registry import runner_for
-from edgesam_export.segment_anything.predictor import Sam, as_runner
+from edgesam_export.segment_anything.model_registry import is_exported, runner_for
+from edgesam_export.segment_anything.predictor import Sam, as_runner, usable
 
 __all__ = [
     "SAM2Base",
@@ -77,16 +77,17 @@ def build_sam2(
         RunnerUnavailableError: this machine has no such device.
     """
     name = model_of(str(config_file))
-    if mode not in ("eval", "train"):
-        raise UsageError(f"mode is '{mode}'; choose eval")
+    if mode != "eval":
+        raise UsageError(f"mode is '{mode}'; choose eval, training stays with the sam2 package")
     if len(hydra_overrides_extra):
         raise UsageError(f"hydra_overrides_extra holds '{hydra_overrides_extra[0]}'; a configuration is used as it is")
-    sam = SAM2Base(runner_for(name, ckpt_path), by_stability=apply_postprocessing)
-    sam.train(mode == "train")
-    if sam.runner.model is None and str(device or "cpu") != "cpu":
-        raise UsageError(f"{sam.runner.name} runs on the CPU, not on {device}; leave device out")
+    exported = ckpt_path is not None and is_exported(ckpt_path)
+    if exported and str(device or "cpu") != "cpu":
+        raise UsageError(f"{ckpt_path}: exported files run on the CPU, not on {device}; leave device out")
     if device is None:
-        device = "cuda" if sam.runner.model is not None and torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() and not exported else "cpu"
+    device = usable(device)  # before weights are fetched
+    sam = SAM2Base(runner_for(name, ckpt_path), by_stability=apply_postprocessing)
     sam.to(device)
     return sam
 

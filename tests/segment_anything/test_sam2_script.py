@@ -210,7 +210,7 @@ def test_exported_files_give_what_the_model_does(model, predictor, image, tmp_pa
         for prompt in (CLICK, {"box": BOXES, "multimask_output": False}):
             for mine, theirs in zip(files.predict(**prompt), predictor.predict(**prompt), strict=True):
                 assert mine.shape == theirs.shape and np.mean(np.abs(mine - theirs)) < 1e-3
-    with pytest.raises(UsageError, match="runs on the CPU, not on mps; leave device out"):
+    with pytest.raises(UsageError, match="exported files run on the CPU, not on mps; leave device out"):
         ours.build_sam2("sam2.1_hiera_l.yaml", tmp_path, device=torch.device("mps"))
     with pytest.raises(UsageError, match=r"files of sam2\.1_hiera_large, not edgetam; ask for 'sam2\.1_hiera_large'"):
         ours.build_sam2("configs/edgetam.yaml", tmp_path)
@@ -258,20 +258,20 @@ def test_configurations_and_repositories_are_those_of_models_that_there_are(monk
     ]
 
 
-MOVES = {"train": lambda mode: None, "to": lambda device: None}
+MOVES = {"to": lambda device: None}
 
 
 @pytest.mark.parametrize(
     ("call", "error", "line"),
     [
         (lambda: ours.build_sam2("sam2.1_hiera_x.yaml"), UsageError, "'sam2.1_hiera_x.yaml' is not known; .*hiera_b"),
-        (lambda: ours.build_sam2("edge_sam_tiny", mode="train"), UsageError, "train with 'edgesam-export distill'"),
+        (lambda: ours.build_sam2("edge_sam_tiny", mode="train"), UsageError, "'train'; choose eval, training stays"),
         (
             lambda: ours.build_sam2("edge_sam_tiny", hydra_overrides_extra=["++model.image_size=512"]),
             UsageError,
             r"holds '\+\+model.image_size=512'; a configuration is used as it is",
         ),
-        (lambda: ours.build_sam2("edge_sam_tiny", device="meat"), RunnerUnavailableError, "device 'meat'"),
+        (lambda: ours.build_sam2("edgetam", "/no.pt", device="meat"), RunnerUnavailableError, "device 'meat'"),
         (lambda: ours.build_sam2("edgetam", "/no/such/file.pt"), CheckpointError, "/no/such/file.pt"),
         (lambda: ours.SAM2ImagePredictor.from_pretrained("facebook/sam"), UsageError, "'facebook/sam' is not known"),
         (lambda: ours.build_sam2_video_predictor("sam2.1_hiera_t.yaml"), UsageError, "video needs the sam2 package"),
