@@ -8,12 +8,13 @@ that ``build_sam2`` sets.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
 from edgesam_export.spec import EVERY_FORMAT, STABLE_OFFSET, STABLE_SHARE
 
-__all__ = ["SingleMask"]
+__all__ = ["SingleMask", "choose_single_masks"]
 
 
 class Choice(nn.Module):
@@ -56,3 +57,10 @@ class SingleMask(nn.Module):
         # Three products with 0 and one with 1: the sum is the mask itself, to the last bit.
         chosen = (logits * weights[:, :, None, None]).sum(1, keepdim=True)
         return chosen, (iou * weights).sum(1, keepdim=True)
+
+
+def choose_single_masks(logits: np.ndarray, iou: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what ``SingleMask`` does for each of B prompts. Shapes: (B, 4, 256, 256), (B, 4); returns B times one"""
+    with torch.inference_mode():
+        chosen, scores = SingleMask()(torch.from_numpy(logits), torch.from_numpy(iou))
+    return chosen.numpy(), scores.numpy()

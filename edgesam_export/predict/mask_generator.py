@@ -1,7 +1,7 @@
 """All masks of an image: a grid of points, filters, and what is left of masks that say the same.
 
 Source: Kirillov et al. 2023, "Segment Anything", https://arxiv.org/abs/2304.02643, appendix B. Options are named as in
-segment-anything 1.0, and default to the same but for the batch.
+segment-anything 1.0 and sam2, and default to the same as in the former but for the batch.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from edgesam_export.imaging.mask_runs import MaskRuns, without_small_regions
 from edgesam_export.imaging.prompts import arranged, warn_if_untrained
 from edgesam_export.imaging.source_masks import mask_at_source
 from edgesam_export.predict.crops import Crop, crops_of, is_cut_off, point_grid, suppressed
-from edgesam_export.runners import Runner
+from edgesam_export.profiles import SAM2_LOGIT_LIMIT
+from edgesam_export.runners import Decoded, Embedding, Runner
 from edgesam_export.spec import Progress
 
-__all__ = ["GeneratedMask", "GeneratorConfig", "columns_of", "generate_masks"]
+__all__ = ["GeneratedMask", "GeneratorConfig", "columns_of", "generate_masks", "single_masks"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,6 +53,14 @@ class GeneratorConfig:
     """For each layer its points (N, 2) x, y, 0..1, in place of regular grids."""
     min_mask_region_area: int = 0
     """Holes and islands below this area are removed; 0 leaves them."""
+    mask_threshold: float = 0.0
+    """Logit above which a pixel belongs to a mask."""
+    multimask_output: bool = True
+    """The three masks of each point; False: the single one."""
+    by_stability: bool = False
+    """Where the single mask is not stable, the best of the three is in its place; see ``single_masks``."""
+    use_m2m: bool = False
+    """Each mask is decoded once more, with its logits as the mask prompt, into a single one."""
 
     def __post_init__(self) -> None:
         if (self.points_per_side is None) == (self.point_grids is None):
@@ -64,6 +73,8 @@ class GeneratorConfig:
                 raise UsageError(f"{name} is {getattr(self, name)}; choose 0 to 1")
         if not 0 <= self.crop_overlap_ratio < 1:
             raise UsageError(f"crop_overlap_ratio is {self.crop_overlap_ratio}; choose 0 to below 1")
+        if not np.isfinite(self.mask_threshold):
+            raise UsageError(f"mask_threshold is {self.mask_threshold}; give a finite number")
         for name in ("stability_score_offset", "crop_n_layers", "min_mask_region_area"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise UsageError(f"{name} is {getattr(self, name)}; choose 0 or more")
@@ -125,7 +136,7 @@ def generate_masks(
     size = (image.shape[0], image.shape[1])
     crops = crops_of(size, config.crop_n_layers, config.crop_overlap_ratio)
     tracker = Tracker(progress, [len(config.grid(crop.layer)) for crop in crops])
-    columns = mask_columns(runner)
+    columns = mask_columns(runner) if config.multimask_output else []
     warn_if_untrained(runner.info, "point")
     found: list[GeneratedMask] = []
     for crop in crops:
@@ -173,8 +184,25 @@ def columns_of(runner: Runner, *, multimask: bool) -> list[int]:
     columns = [column for column, token in enumerate(runner.candidates) if (token > 0) == multimask]
     if not columns:
         missing, count = ("the three masks of an ambiguous prompt", 3) if multimask else ("the single mask", 1)
-        raise UsageError(f"{runner.name}: the decoder does not return {missing}; export with --candidates 4 or {count}")
+        # of profiles with SAM 2's tensors, --candidates 4 is three
+        advice = f"export with --profile default and --candidates 4 or {count}"
+        raise UsageError(f"{runner.name}: the decoder does not return {missing}; {advice}")
     return columns
+
+
+def single_masks(runner: Runner, decoded: Decoded, *, by_stability: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits (B, 1, 256, 256) and scores (B, 1) of the single mask of each of B prompts.
+
+    ``by_stability``: of decoders that return all four masks, the one that ``modeling.single_mask`` chooses.
+
+    Raises: UsageError when the decoder does not return the single mask.
+    """
+    if by_stability and runner.candidates == (0, 1, 2, 3):
+        from edgesam_export.modeling.single_mask import choose_single_masks
+
+        return choose_single_masks(decoded.masks, decoded.scores)
+    columns = columns_of(runner, multimask=False)
+    return decoded.masks[:, columns], decoded.scores[:, columns]
 
 
 def mask_columns(runner: Runner) -> list[int]:
@@ -206,16 +234,38 @@ def masks_of_crop(
         prompts = arranged(
             single, np.ones((len(batch), 1)), np.zeros((len(batch), 0, 2)), padding_point=runner.info.padding_point
         )
-        logits, scores, _ = runner.decode_many(embedding, *prompts)
+        logits, scores = candidates_of(runner, embedding, prompts, config, columns)
         if np.isnan(scores).all():
             raise UsageError(f"{runner.name}: all scores are NaN; check the files with `edgesam-export parity`")
-        for index, column in np.ndindex(len(batch), len(columns)):
-            score = float(scores[index, columns[column]])
+        for index, column in np.ndindex(scores.shape):
+            score = float(scores[index, column])
             if score > config.pred_iou_thresh or (config.pred_iou_thresh == 0 and score == score):
-                mask = filtered(logits[index, columns[column]], score, batch[index], prepared, crop, size, config)
+                mask = filtered(logits[index, column], score, batch[index], prepared, crop, size, config)
                 if mask is not None:
                     yield mask
         tracker.add(len(batch))
+
+
+def candidates_of(
+    runner: Runner,
+    embedding: Embedding,
+    prompts: tuple[np.ndarray, np.ndarray],
+    config: GeneratorConfig,
+    columns: list[int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits (B, C, 256, 256) and scores (B, C) of the masks of B prompts that the filters see."""
+    decoded = runner.decode_many(embedding, *prompts)
+    if config.multimask_output:
+        logits, scores = decoded.masks[:, columns], decoded.scores[:, columns]
+    else:
+        logits, scores = single_masks(runner, decoded, by_stability=config.by_stability)
+    if not config.use_m2m:
+        return logits, scores
+    coords, labels = (np.repeat(part, scores.shape[1], axis=0) for part in prompts)
+    earlier = logits.reshape(-1, 1, *logits.shape[2:]).clip(-SAM2_LOGIT_LIMIT, SAM2_LOGIT_LIMIT)
+    refined = runner.decode_many(embedding, coords, labels, earlier)
+    finer, finer_scores = single_masks(runner, refined, by_stability=config.by_stability)
+    return finer.reshape(logits.shape), finer_scores.reshape(scores.shape)
 
 
 def filtered(
@@ -230,7 +280,7 @@ def filtered(
     """Return one candidate as a mask of the image; None when it is not stable, empty, or cut off by its crop."""
     x0, y0, *_ = crop.box
     runs, stable = mask_at_source(
-        logits, prepared, offset=config.stability_score_offset, image_size=size, corner=(x0, y0)
+        logits - config.mask_threshold, prepared, offset=config.stability_score_offset, image_size=size, corner=(x0, y0)
     )
     if stable < config.stability_score_thresh or not runs.area:
         return None

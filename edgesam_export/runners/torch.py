@@ -64,9 +64,15 @@ class TorchRunner(Runner):
         """Return a runner for the model on a device."""
         return cls(model, device=device)
 
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """Compute without gradients and in FP32, also inside a program's own ``torch.autocast``."""
+        with self.without_gradients(), torch.autocast(torch.device(self.device).type, enabled=False):
+            yield
+
     def encode(self, prepared: PreparedImage) -> Embedding:
         """Return the embedding under the names of the default profile, float32."""
-        with self.without_gradients():
+        with self.inference():
             return self.named(self.model.encode(torch.from_numpy(prepared.tensor).to(self.device)))
 
     def encode_pixels(self, pixels: np.ndarray) -> Embedding:
@@ -75,7 +81,7 @@ class TorchRunner(Runner):
         mean, std = (np.asarray(values, np.float32) for values in (frame.mean, frame.std))
         normalised = (pixels.astype(np.float32) - mean) / std
         tensor = torch.from_numpy(normalised.transpose(2, 0, 1)[None].copy())
-        with self.without_gradients():
+        with self.inference():
             return self.named(self.model.encode(tensor.to(self.device)))
 
     def named(self, encoded: Maps) -> Embedding:
@@ -96,7 +102,7 @@ class TorchRunner(Runner):
         """Return logits (1, 4, 256, 256), scores (1, 4) and, of a model that has one, the object score (1, 1)."""
         maps = match_maps(embedding, self.embedding_names).values()
         prompt = [self.tensor(array) for array in (point_coords, point_labels, mask_input) if array is not None]
-        with self.without_gradients():
+        with self.inference():
             logits, iou, presence = self.model.decode_all(tuple(map(self.tensor, maps)), *prompt)
             scores = stability_score(logits) if self.score_kind == "stability" else iou
         object_score = None if presence is None else presence.cpu().numpy()
@@ -118,7 +124,7 @@ class TorchRunner(Runner):
     def propose(self, embedding: Embedding) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes (1, K, 4) in pixels of the prompt frame and scores (1, K), of a model with a proposal head."""
         first, *_ = match_maps(embedding, self.embedding_names).values()
-        with self.without_gradients():
+        with self.inference():
             boxes, scores = self.model.propose(self.tensor(first))
         return boxes.cpu().numpy(), scores.cpu().numpy()
 

@@ -13,9 +13,16 @@ from edgesam_export.imaging.reading import any_image
 from edgesam_export.predict.mask_generator import GeneratedMask, GeneratorConfig, generate_masks
 from edgesam_export.segment_anything.predictor import SamPredictor
 
-__all__ = ["SamAutomaticMaskGenerator"]
+__all__ = ["SamAutomaticMaskGenerator", "known_mode"]
 
 MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
+
+
+def known_mode(output_mode: str) -> str:
+    """Return it. Raises: UsageError when it is none of ``MODES``."""
+    if output_mode not in MODES:
+        raise UsageError(f"output_mode is '{output_mode}'; choose one of: {', '.join(MODES)}")
+    return output_mode
 
 
 class SamAutomaticMaskGenerator:
@@ -44,10 +51,8 @@ class SamAutomaticMaskGenerator:
         min_mask_region_area: int = 0,
         output_mode: str = "binary_mask",
     ) -> None:
-        if output_mode not in MODES:
-            raise UsageError(f"output_mode is '{output_mode}'; choose one of: {', '.join(MODES)}")
-        self.predictor = SamPredictor(model)
-        self.output_mode = output_mode
+        self.predictor: Any = SamPredictor(model)
+        self.output_mode = known_mode(output_mode)
         self.config = GeneratorConfig(
             points_per_side=points_per_side,
             points_per_batch=points_per_batch,

@@ -11,10 +11,18 @@ from typing import Any
 from edgesam_export.artifacts import format_of
 from edgesam_export.errors import UsageError
 from edgesam_export.families import load_model, model_info, model_names
-from edgesam_export.runners import open_runner
+from edgesam_export.runners import Runner, open_runner
 from edgesam_export.segment_anything.predictor import Sam
 
-__all__ = ["build_sam", "build_sam_vit_b", "build_sam_vit_h", "build_sam_vit_l", "sam_model_registry"]
+__all__ = [
+    "build_sam",
+    "build_sam_vit_b",
+    "build_sam_vit_h",
+    "build_sam_vit_l",
+    "is_exported",
+    "runner_for",
+    "sam_model_registry",
+]
 
 NAMES = {
     "default": "sam_vit_h",
@@ -43,8 +51,13 @@ def build(name: str, checkpoint: Any = None) -> Sam:
         UsageError: the files are of another model.
         CheckpointError: the checkpoint cannot be read, is another model's, or cannot be downloaded.
     """
+    return Sam(runner_for(name, checkpoint))
+
+
+def runner_for(name: str, checkpoint: Any) -> Runner:
+    """Return a runner of a model by name, see ``build``."""
     if checkpoint is None or not is_exported(checkpoint):
-        return Sam(open_runner(load_model(name, checkpoint)))
+        return open_runner(load_model(name, checkpoint))
     if not isinstance(checkpoint, str | PathLike | Iterable) or hasattr(checkpoint, "read"):
         raise UsageError(
             f"checkpoint is {type(checkpoint).__name__}; give a path: weights, exported files, their folder"
@@ -52,8 +65,8 @@ def build(name: str, checkpoint: Any = None) -> Sam:
     runner = open_runner(checkpoint)
     if runner.info.name != name:
         found = runner.info.name
-        raise UsageError(f"{checkpoint}: exported files of {found}, not {name}; use sam_model_registry['{found}']")
-    return Sam(runner)
+        raise UsageError(f"{checkpoint}: exported files of {found}, not {name}; ask for '{found}'")
+    return runner
 
 
 def is_exported(checkpoint: Any) -> bool:

@@ -15,13 +15,13 @@ from edgesam_export.imaging.masks import masks_to_source
 from edgesam_export.imaging.prompts import kind_of, warn_if_untrained
 from edgesam_export.imaging.reading import image_for_prompts
 from edgesam_export.predict.mask_generator import columns_of
-from edgesam_export.runners import Runner, open_runner
+from edgesam_export.runners import Decoded, Embedding, Runner, open_runner
 from edgesam_export.segment_anything.parts import ImageEncoder, MaskDecoder, PromptEncoder
-from edgesam_export.segment_anything.prompts import one_box, one_mask, packed, packed_parts, points_or_none
+from edgesam_export.segment_anything.prompts import Parts, one_box, one_mask, packed, packed_parts, points_or_none
 from edgesam_export.segment_anything.transforms import ResizeLongestSide, Size
 from edgesam_export.spec import MASK_SIDE
 
-__all__ = ["Sam", "SamPredictor", "as_sam"]
+__all__ = ["Sam", "SamPredictor", "as_runner", "as_sam", "decoded_parts", "enlarged", "usable"]
 
 PROMPT_KEYS = ("point_coords", "point_labels", "boxes", "mask_inputs")
 """Of what ``Sam`` is called with."""
@@ -37,6 +37,8 @@ class Sam:
     mask_threshold = 0.0
     image_format = "RGB"
     training = False
+    known = "SamPredictor, SamAutomaticMaskGenerator and sam(batched_input, multimask_output)"
+    """What takes it."""
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
@@ -50,9 +52,10 @@ class Sam:
     def __getattr__(self, name: str) -> Any:
         if name in OF_THE_MODULE and (module := self.runner.model) is not None:
             return getattr(module, name)
-        known = "SamPredictor, SamAutomaticMaskGenerator and sam(batched_input, multimask_output)"
         why = ": exported files are run as a whole" if self.runner.model is None else ""
-        raise AttributeError(f"this Sam has no '{name}'{why}; it is for {known}", name=name, obj=self)
+        raise AttributeError(
+            f"this {type(self).__name__} has no '{name}'{why}; it is for {self.known}", name=name, obj=self
+        )
 
     def preprocess(self, x: Tensor) -> Tensor:
         """Return resized images normalised and padded. Shapes: (..., 3, h, w), 0..255; returns (..., 3, S, S)"""
@@ -145,9 +148,32 @@ def usable(device: Any) -> torch.device:
 
 def as_sam(model: Any) -> Sam:
     """Return a ``Sam`` for one, for a runner, or for whatever ``open_runner`` takes: a model, files, a folder."""
+    return model if isinstance(model, Sam) else Sam(as_runner(model))
+
+
+def as_runner(model: Any) -> Runner:
+    """Return the runner of a ``Sam``, a runner itself, or one of whatever ``open_runner`` takes."""
     if isinstance(model, Sam):
-        return model
-    return Sam(model if isinstance(model, Runner) else open_runner(model))
+        return model.runner
+    return model if isinstance(model, Runner) else open_runner(model)
+
+
+def decoded_parts(runner: Runner, prepared: PreparedImage, embedding: Embedding, parts: Parts) -> Decoded:
+    """Return what a decoder returns of B prompts on an image, where B may be 0: a detector may find nothing."""
+    coords, labels, masks = packed(parts, prepared, runner)
+    if not len(coords):
+        tokens = max(1, len(runner.candidates))
+        return Decoded(np.zeros((0, tokens, MASK_SIDE, MASK_SIDE), np.float32), np.zeros((0, tokens), np.float32))
+    warn_if_untrained(runner.info, kind_of(labels[:1], has_mask=masks is not None))
+    return runner.decode_many(embedding, coords, labels, masks)
+
+
+def enlarged(logits: np.ndarray, prepared: PreparedImage) -> np.ndarray:
+    """Return small logits at an image's size. Shapes: (B, C, 256, 256); returns float32 (B, C, H, W)"""
+    if not len(logits):
+        return np.zeros((*logits.shape[:2], *prepared.source_size), np.float32)
+    large = masks_to_source(logits.reshape(-1, MASK_SIDE, MASK_SIDE), prepared)
+    return large.reshape(*logits.shape[:2], *prepared.source_size)
 
 
 class SamPredictor:
@@ -290,18 +316,11 @@ class SamPredictor:
         """
         (prepared, embedding), runner = self.current(), self.model.runner
         columns = columns_of(runner, multimask=multimask_output)
-        parts = packed_parts(point_coords, point_labels, boxes, mask_input)
-        coords, labels, masks = packed(parts, prepared, runner)
-        if len(coords):
-            warn_if_untrained(runner.info, kind_of(labels[:1], has_mask=masks is not None))
-            decoded = runner.decode_many(embedding, coords, labels, masks)
-            logits, scores = decoded.masks[:, columns], decoded.scores[:, columns]
-        else:  # as many masks as a detector found boxes
-            logits = np.zeros((0, len(columns), MASK_SIDE, MASK_SIDE), np.float32)
-            scores = np.zeros((0, len(columns)), np.float32)
-        large = np.zeros((*logits.shape[:2], *prepared.source_size), np.float32)
-        if len(logits):
-            large = masks_to_source(logits.reshape(-1, MASK_SIDE, MASK_SIDE), prepared).reshape(large.shape)
+        decoded = decoded_parts(
+            runner, prepared, embedding, packed_parts(point_coords, point_labels, boxes, mask_input)
+        )
+        logits, scores = decoded.masks[:, columns], decoded.scores[:, columns]
+        large = enlarged(logits, prepared)
         results = (large if return_logits else large > self.model.mask_threshold, scores, logits)
         moved = [torch.from_numpy(np.ascontiguousarray(part)).to(self.device) for part in results]
         return moved[0], moved[1], moved[2]

@@ -166,6 +166,16 @@ def test_onnx_computes_what_pytorch_computes(model, onnx_files, prepared):
             assert psnr_db(expected, found) >= 80
 
 
+def test_pytorch_computes_in_fp32_inside_a_programs_autocast(model, prepared):
+    runner = open_runner(model)
+    prompt = np.array([[[400.0, 300.0]]]), np.array([[1.0]])
+    expected = runner.decode(runner.encode(prepared), *prompt)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        found = runner.decode(runner.encode(prepared), *prompt)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == np.float32 and np.array_equal(one, other)
+
+
 def test_half_an_export_says_what_is_missing(onnx_files, prepared):
     encoder, decoder = (open_runner(artifact) for artifact in onnx_files)
     with pytest.raises(UsageError, match=r"no decoder among the files \(edge_sam_tiny_encoder\.onnx\)"):
