@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
-from functools import cache
 from numbers import Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -23,16 +22,10 @@ def make_plain(options: Any) -> None:
     Raises:
         UsageError: a value of another type, by the name of its field.
     """
-    hints = hints_of(type(options))
+    hints = get_type_hints(type(options))
     for field in fields(options):
         value = getattr(options, field.name)
         object.__setattr__(options, field.name, plain(field.name, value, hints[field.name]))
-
-
-@cache
-def hints_of(kind: type) -> dict[str, Any]:
-    """Return the types that the fields of a dataclass are annotated with."""
-    return get_type_hints(kind)
 
 
 def plain(name: str, value: Any, hint: Any) -> Any:
