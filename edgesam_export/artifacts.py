@@ -130,7 +130,8 @@ def pick_components(artifacts: list[Artifact]) -> list[Artifact]:
     formats = sorted({artifact.format for artifact in artifacts})
     models = sorted({artifact.model for artifact in artifacts})
     if len(formats) > 1:
-        raise UsageError(f"files of several formats ({', '.join(formats)}); give one encoder and one decoder of one")
+        hint = "give one encoder and one decoder of one; segment and everything take --backend"
+        raise UsageError(f"files of several formats ({', '.join(formats)}); {hint}")
     if len(models) > 1:
         raise UsageError(f"files of several models ({', '.join(models)}); give one encoder and one decoder of one")
     for component in COMPONENTS:

@@ -51,7 +51,7 @@ def measuring(command: Callable[..., Any]) -> Callable[..., Any]:
     folder = UserPath()
     for option in (
         click.option("--no-swift", is_flag=True, help="With --host: leave out the Swift runner."),
-        click.option("--no-parity", is_flag=True, help="Do not compare outputs with PyTorch."),
+        click.option("--no-parity", is_flag=True, help="On a device: do not compare outputs with PyTorch."),
         click.option("--output", type=folder, help="Where MODEL is exported to; default: a temporary folder."),
         click.option("--runs", type=folder, default=RUNS, show_default=True, help="What runs leave behind."),
         click.option("--records", type=folder, default=RECORDS, show_default=True, help="Where records go."),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgesam_export.errors import UsageError
+from edgesam_export.errors import UsageError, warn
 from edgesam_export.files import json_text, read_json, sha256_of, write_json
 from edgesam_export.profiles import find_profile
 from edgesam_export.registry import Registry, import_submodules
@@ -140,6 +140,7 @@ def make_artifacts(
         for component in components
     ]
     recorded = recorded_artifacts(out_dir)
+    warn_of_leftovers(out_dir, artifacts, recorded)
     for artifact in artifacts:
         recorded[artifact.path.name] = {
             "format": artifact.format,
@@ -150,6 +151,34 @@ def make_artifacts(
         }
     write_json(out_dir / RECORD, {"schema_version": SCHEMA_VERSION, "artifacts": recorded})
     return artifacts
+
+
+def warn_of_leftovers(folder: Path, artifacts: list[Artifact], recorded: dict[str, Any]) -> None:
+    """Warn of files of an earlier export that this one did not replace, and beside which the folder is refused.
+
+    A split encoder and a whole one, or the files of two profiles, have different names. Another model's files, another
+    format's and those of another precision may well share a folder.
+    """
+    written = {artifact.path.name for artifact in artifacts}
+    others = [name for name, entry in recorded.items() if name not in written and is_leftover(entry, artifacts)]
+    left = [name for name in others if Path(name).name == name and (folder / name).exists()]
+    if left:
+        warn(f"'{folder}' still has {', '.join(left)} of an earlier export; remove what is old, or name single files")
+
+
+def is_leftover(entry: Any, artifacts: list[Artifact]) -> bool:
+    """Return whether a recorded file is of the same model and format as new ones, but of other parts or profile."""
+    contract = entry.get("contract") if isinstance(entry, dict) else None
+    if not isinstance(contract, dict):
+        return False
+    return any(
+        (entry.get("format"), contract.get("model")) == (new.format, new.model)
+        and (
+            contract.get("profile") != new.contract["profile"]
+            or (contract.get("component") == new.component and ("part" in contract) != ("part" in new.contract))
+        )
+        for new in artifacts
+    )
 
 
 def recorded_modules(path: Path, digest: str) -> dict[str, str]:

@@ -72,6 +72,12 @@ def root_item_path(package: Path) -> str:
     return relative
 
 
+def hint_of_members(folder: Path) -> str:
+    """Return which packages a folder holds that is none itself, empty for none."""
+    names = sorted(path.name for path in folder.glob("*.mlpackage"))[:4]
+    return f"; give one of those in it: {', '.join(names)}" if names else ""
+
+
 def read_manifest(package: Path) -> dict[str, Any]:
     path = package / "Manifest.json"
     try:
@@ -83,7 +89,9 @@ def read_manifest(package: Path) -> dict[str, Any]:
             )
         manifest = json.loads(path.read_bytes())
     except OSError:
-        raise ProgramError(f"{package}: not a Core ML package: it has no readable Manifest.json") from None
+        raise ProgramError(
+            f"{package}: not a Core ML package: it has no readable Manifest.json{hint_of_members(package)}"
+        ) from None
     except (ValueError, RecursionError):
         raise ProgramError(
             f"{package}: Manifest.json {stand_in(path) or 'is not JSON: the package is damaged'}"

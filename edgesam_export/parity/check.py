@@ -69,7 +69,7 @@ def check_parity(
     images: Iterable[Any] | None = None,
     prompts: Prompts | None = None,
     gates: Sequence[Gate] = DEFAULT_GATES,
-    numerics: Sequence[str] = NUMERICS,
+    numerics: str | Sequence[str] = NUMERICS,
     progress: Progress | None = None,
 ) -> ParityReport:
     """Compare exported files with the PyTorch model they came from.
@@ -85,7 +85,7 @@ def check_parity(
             or a gate on an output that no candidate has.
         RunnerUnavailableError: this machine cannot execute a candidate.
     """
-    candidates = open_candidates(candidate, tuple(numerics))
+    candidates = open_candidates(candidate, (numerics,) if isinstance(numerics, str) else tuple(numerics))
     require_outputs(gates, candidates)
     original = original_reference(open_reference(reference), candidates)
     keep_freed_memory(original)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Diagnosis"]
 
 ROUNDING = "rounding alone: no operation stands out, and no output is off by 1 % of its rms value"
+NOT_ROUNDING = "no operation stands out, and rounding changes no output by 1 % of its rms value"
 IN_FP32 = "the files differ from PyTorch in fp32 already"
 RENAMED = (
     "a fresh export has other operations (another version of the tool may have made the files), so none can be named"
@@ -86,7 +87,7 @@ class Diagnosis:
             causes = [self.against_fresh_export(part, call, modules) for part, call in zip(parts, calls)]
             return next((cause for cause in causes if isinstance(cause, Divergence)), causes[0])
         found = (first_divergence(*call, a="fp32", b=numerics, modules=modules) for call in calls)
-        return next((divergence for divergence in found if divergence), ROUNDING)
+        return next((divergence for divergence in found if divergence), cost_of_storage(files) or ROUNDING)
 
     def against_fresh_export(self, files: list[Artifact], call: Call, modules: Mapping[str, str]) -> Divergence | str:
         """Return the operation at which the saved file leaves a fresh export of the reference, or why there is none.
@@ -115,6 +116,17 @@ class Diagnosis:
         if isinstance(cause, Divergence):
             return CheckResult(divergences=(replace(cause, component=component, candidate=name),))
         return CheckResult(explanations=(Explanation(candidate=name, component=component, text=cause),))
+
+
+def cost_of_storage(files: list[Artifact]) -> str | None:
+    """Return what besides rounding a file is compared with the original network for; None of a plain one."""
+    costs = []
+    for file in files[:1]:
+        if compression := file.contract.get("compression"):
+            costs.append(f"compressed weights ({compression.get('scheme') or compression.get('recipe')})")
+        if activations := file.contract.get("activations"):
+            costs.append(f"{activations.get('dtype')} activations")
+    return f"{' and '.join(costs)}: {NOT_ROUNDING}" if costs else None
 
 
 def signature(program: Program) -> list[tuple[str, list[str]]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from edgesam_export.errors import UsageError
 from edgesam_export.imaging.geometry import PreparedImage
@@ -168,6 +169,8 @@ def load_images(images: Iterable[Any]) -> dict[str, np.ndarray]:
 
     Raises: UsageError when there are fewer than two, or a file cannot be read.
     """
+    if is_one_image(images):
+        raise UsageError(f"images is one image, not a list of them; every prompt type needs at least {MIN_IMAGES}")
     loaded: dict[str, np.ndarray] = {}
     for index, item in enumerate(images):
         name, image = item if isinstance(item, tuple) else (None, item)
@@ -176,6 +179,13 @@ def load_images(images: Iterable[Any]) -> dict[str, np.ndarray]:
     if len(loaded) < MIN_IMAGES:
         raise UsageError(f"{len(loaded)} images to compare on; every prompt type needs at least {MIN_IMAGES}")
     return loaded
+
+
+def is_one_image(images: Any) -> bool:
+    """Return whether an image was passed for a list of them: its letters or rows would be taken for images."""
+    if isinstance(images, np.ndarray):
+        return images.ndim < 3 or (images.ndim == 3 and images.shape[-1] in (1, 3, 4))
+    return isinstance(images, str | bytes | Path | Image.Image)
 
 
 def load_reference(

@@ -70,6 +70,8 @@ def runner_of(artifacts: Iterable[Artifact], *, numerics: str | None = None, dev
     """Return a runner for files by the contracts that their artifacts carry; see ``open_runner``."""
     import_submodules(__name__)
     artifacts = pick_components(list(artifacts))
+    if not artifacts:
+        raise UsageError("no exported file to run; give an encoder and a decoder, or their folder")
     classes = {RUNNERS[name].prefix: RUNNERS[name] for name in RUNNERS if artifacts[0].format in RUNNERS[name].formats}
     prefix, _, rest = (numerics or "").partition(":")
     if prefix and prefix in classes:

@@ -20,6 +20,7 @@ from edgesam_export.spec.compression import (
     compression_name,
     is_read_by,
 )
+from edgesam_export.spec.options import make_plain
 
 __all__ = [
     "ACTIVATIONS",
@@ -222,6 +223,7 @@ class ExportConfig:
     """Rewrites to apply in order; None takes the recommended ones, an empty tuple none."""
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if self.points is not None:
             check_slots(self.points)
         if not 1 <= self.queries <= MAX_QUERIES:

@@ -229,7 +229,7 @@ def test_a_format_dropped_in_is_written(tmp_path, monkeypatch):
 
 
 def test_a_plot_of_nothing_and_an_unknown_format_are_refused(tmp_path):
-    with pytest.raises(UsageError, match="nothing to draw"):
+    with pytest.raises(UsageError, match="nothing to draw; no ranked or published row"):
         write_comparison(compare([record(case("all", outcome="failed"))]), tmp_path / "plot.png")
     with pytest.raises(UsageError, match=r"cannot write .*plot\.xyz'; formats are \.md, \.pdf, \.png, \.svg, \.txt"):
         write_comparison(compare([TWO]), tmp_path / "plot.xyz")

@@ -19,10 +19,11 @@ from torch import nn
 
 from edgesam_export.ane.analyzer import analyze
 from edgesam_export.artifacts import pick_components, pick_pair
-from edgesam_export.errors import ConversionError, SchemaError, UsageError
+from edgesam_export.errors import ConversionError, EdgeSAMExportWarning, SchemaError, UsageError
 from edgesam_export.export.contract import CONTRACT_KEY
 from edgesam_export.export.trace import trace_each
 from edgesam_export.files import sha256_of
+from edgesam_export.formats import make_artifacts, warn_of_leftovers
 from edgesam_export.formats.coreml import convert as coreml
 from edgesam_export.formats.coreml import export_coreml
 from edgesam_export.formats.onnx import convert as onnx_format
@@ -233,6 +234,35 @@ def test_an_encoder_is_written_in_two_parts_of_about_half_the_weights(whole, spl
     sizes = [weights_of(artifact.path) for artifact in (whole[0], *split[:2])]
     assert all(0.3 * sizes[0] < size < 0.7 * sizes[0] for size in sizes[1:])
     assert sum(sizes[1:]) < 1.05 * sizes[0]
+
+
+def test_files_that_an_earlier_export_left_are_named(whole, split, tmp_path):
+    folder = shutil.copytree(split[0].path.parent, tmp_path / "build")
+    shutil.copytree(whole[0].path, folder / whole[0].path.name)
+    left = "toy_encoder_part1.mlpackage, toy_encoder_part2.mlpackage of an earlier export"
+    with pytest.warns(EdgeSAMExportWarning, match=f"'{folder}' still has {left}"):
+        recorded_again(folder, whole[0].contract)
+    with pytest.warns(EdgeSAMExportWarning, match=r"toy_decoder.*part1.*part2"):
+        recorded_again(folder, {**whole[0].contract, "profile": "apple-sam2"})
+
+
+def recorded_again(folder: Path, contract: dict) -> None:
+    component = SimpleNamespace(name="encoder", file_stem=None, contract=contract)
+    make_artifacts(folder, [component], format="coreml", suffix=".mlpackage", modules={})
+
+
+def test_files_that_may_share_a_folder_are_not_named(split):
+    folder = split[0].path.parent
+    recorded = {file.path.name: {"format": file.format, "contract": file.contract} for file in split}
+    contract = {key: value for key, value in split[0].contract.items() if key != "part"}
+    whole = replace(split[0], path=folder / "other_encoder.mlpackage", contract=contract)
+    warn_of_leftovers(folder, split, recorded)  # the same again
+    warn_of_leftovers(folder, [replace(whole, format="onnx")], recorded)
+    warn_of_leftovers(folder, [replace(whole, model="other")], recorded)
+    gone = {name.replace("toy", "gone"): entry for name, entry in recorded.items()}
+    warn_of_leftovers(
+        folder, [whole], gone | {"damaged.mlpackage": None, "../x.mlpackage": recorded[split[0].path.name]}
+    )
 
 
 def weights_of(package: Path) -> int:

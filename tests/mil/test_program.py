@@ -144,6 +144,11 @@ def test_damaged_manifest_is_refused(package: Path, text: str | None, message: s
         load_program(package)
 
 
+def test_a_folder_of_packages_names_them(package: Path) -> None:
+    with pytest.raises(ProgramError, match=rf"no readable Manifest.json; give one of those in it: {package.name}$"):
+        load_program(package.parent)
+
+
 def test_manifest_that_cannot_be_read_whole_is_refused_at_once(package: Path) -> None:
     """Opening a pipe would wait for good, reading a device would never end."""
     manifest = package / "Manifest.json"

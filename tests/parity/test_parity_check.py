@@ -431,6 +431,9 @@ def test_no_prompts_images_gates_or_candidates_are_errors():
         check(copy, images=[])
     with pytest.raises(UsageError, match=r"1 images.*at least 2"):
         check(copy, images=[np.zeros((8, 8, 3), np.uint8)])
+    for one in (np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8), "a.jpg", Path("a.jpg")):
+        with pytest.raises(UsageError, match="images is one image, not a list"):
+            check(copy, images=one)
     with pytest.raises(UsageError, match="no gate applies to the decoder"):
         check(copy, gates=())
     with pytest.raises(UsageError, match="no gate applies to the encoder"):
@@ -619,6 +622,29 @@ def test_a_failure_in_fp32_says_that_there_is_nothing_to_search():
         "mil fp32: encoder: the files differ from PyTorch in fp32 already"
     ]
     assert report.skipped == ()
+
+
+@pytest.mark.parametrize(
+    ("stored", "what"),
+    [
+        ({"compression": {"scheme": "linear8"}}, "compressed weights (linear8)"),
+        ({"compression": {"scheme": None, "recipe": "small"}}, "compressed weights (small)"),
+        ({"activations": {"dtype": "int8"}}, "int8 activations"),
+        (
+            {"compression": {"scheme": "linear8"}, "activations": {"dtype": "int8"}},
+            "compressed weights (linear8) and int8 activations",
+        ),
+    ],
+)
+def test_what_was_stored_in_fewer_bits_is_not_blamed_on_rounding(monkeypatch, stored, what):
+    monkeypatch.setattr("edgesam_export.parity.diagnosis.first_divergence", lambda *_, **__: None)
+    candidate = replayable("fp16")
+    candidate.artifacts = (artifact("encoder", **stored), artifact("decoder"))
+    candidate.embedding_fault = lambda array: array * 2
+    (explanation,) = check(candidate, **QUICK).explanations
+    assert (
+        explanation.text == f"{what}: no operation stands out, and rounding changes no output by 1 % of its rms value"
+    )
 
 
 @pytest.mark.parametrize("renamed", [False, True])

@@ -115,6 +115,8 @@ def test_files_that_do_not_belong_together_are_refused(coreml_files, onnx_files)
     with pytest.raises(UsageError, match="several decoders"):
         pick_pair([onnx_files[1], onnx_files[1]])
     assert pick_pair([onnx_files[1], onnx_files[0]]) == onnx_files
+    with pytest.raises(UsageError, match="no exported file to run"):
+        open_runner([])
 
 
 def test_files_of_different_weights_are_warned_of(onnx_files):

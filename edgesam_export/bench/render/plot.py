@@ -33,7 +33,7 @@ def render(comparison: Comparison) -> bytes:
     """Return the plot.
 
     Raises:
-        UsageError: no row has a time.
+        UsageError: no ranked or published row has a time.
     """
     return image_of(comparison, "png")
 
@@ -84,7 +84,7 @@ def draw(comparison: Comparison) -> Figure:
     """Return the figure; raises like ``render``."""
     panels = panels_of(comparison)
     if not panels:
-        raise UsageError("nothing to draw; no row has a time")
+        raise UsageError("nothing to draw; no ranked or published row has a time")
     from matplotlib.figure import Figure
 
     colours = runtime_colours(row for panel in panels for row in panel.rows)
