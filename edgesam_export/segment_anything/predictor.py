@@ -50,6 +50,8 @@ class Sam:
             self.prompt_encoder, self.mask_decoder = PromptEncoder(model), MaskDecoder(model)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "runner":  # of a copy that is being made: asking for it again would not end
+            raise AttributeError(name)
         if name in OF_THE_MODULE and (module := self.runner.model) is not None:
             return getattr(module, name)
         why = ": exported files are run as a whole" if self.runner.model is None else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import sys
 import warnings
@@ -348,6 +349,13 @@ def test_programs_that_import_the_original_get_these_names(monkeypatch):
     assert space["SamPredictor"] is space["predictor"] is ours.SamPredictor and space["Sam"] is ours.Sam
     assert space["generator"] is space["segment_anything"].SamAutomaticMaskGenerator is ours.SamAutomaticMaskGenerator
     assert space["ResizeLongestSide"] is space["transforms"].ResizeLongestSide is ours.ResizeLongestSide
+
+
+def test_a_model_can_be_copied(model):
+    # programs keep one for each worker; looking an attribute up must not ask the unfinished copy for its runner
+    sam = ours.predictor.as_sam(model)
+    for one in (copy.copy(sam), copy.deepcopy(sam)):
+        assert one.runner.info.name == sam.runner.info.name and one.image_encoder.img_size == sam.image_encoder.img_size
 
 
 def test_devices_and_parts_that_there_are_not_are_named(model, folder):
